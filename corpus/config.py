@@ -1,0 +1,168 @@
+"""Manifests at the edge: YAML and `key=value` overrides in, validated models out.
+
+Errors name the place in the manifest, what was found, and the closest key that
+exists. Pipeline and trainer each declare their own pydantic models.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(Exception):
+    """A manifest that cannot be used; the message is all a user needs to mend it."""
+
+
+class Config(BaseModel):
+    """Base of all manifest models: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """`yaml.safe_load`'s loader, for which a key that stands twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = ()) -> M:
+    """Read a YAML manifest into `model`.
+
+    Parameters
+    ----------
+    path
+        The manifest.
+    model
+        Pydantic model to validate against.
+    overrides
+        `key=value` strings; `a.b=1` sets a nested key, `sources.0.rows=5` or `sources.NAME.rows=5` an item of a
+        list (NAME matches an item's `name`). Values are read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no YAML mapping, an override has no `=` or names no place, or validation fails.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such manifest") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; expected a YAML manifest") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
+    try:
+        data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds {type(data).__name__}; expected a mapping of keys to values")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, str(path))) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: expected key=value, as in seed=1 or tokenizer.vocab_size=4096")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
+    place: Any = data
+    steps = key.split(".")
+    for depth, step in enumerate(steps):
+        last = depth == len(steps) - 1
+        if isinstance(place, list):
+            index = _item(place, step)
+            if index is None:
+                names = [str(item["name"]) for item in place if isinstance(item, dict) and "name" in item]
+                raise ConfigError(f"override {override!r}: no item {step!r} here{_closest(step, names)}")
+            if last:
+                place[index] = value
+            else:
+                place = place[index]
+        elif isinstance(place, dict):
+            if last:
+                place[step] = value
+            else:
+                place = place.setdefault(step, {})
+        else:
+            raise ConfigError(f"override {override!r}: {'.'.join(steps[:depth])} is a plain value and has no {step!r}")
+
+
+def _item(items: list[Any], step: str) -> int | None:
+    for index, item in enumerate(items):
+        if isinstance(item, dict) and item.get("name") == step:
+            return index
+    return int(step) if step.isdecimal() and int(step) < len(items) else None
+
+
+def _closest(word: str, known: Sequence[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if match:
+        return f"; did you mean {match[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(step) for step in problem["loc"]) or "the manifest"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(model, problem["loc"][:-1])
+            lines.append(f"{where}: unknown key {place}{_closest(str(problem['loc'][-1]), known)}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            found = problem.get("input")
+            shown = "" if problem["type"] in ("missing", "value_error") else f" (found {_short(found)})"
+            lines.append(f"{where}: {place}: {message}{shown}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _known_keys(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    current: type[BaseModel] | None = model
+    for step in loc:
+        if current is None:
+            return []
+        if isinstance(step, int) or step not in current.model_fields:
+            continue
+        current = _model_in(current.model_fields[step].annotation)
+    return list(current.model_fields) if current else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `list[Source] | None`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (list, tuple, dict, typing.Union, types.UnionType, typing.Annotated):
+        for inner in typing.get_args(annotation):
+            if found := _model_in(inner):
+                return found
+    return None
