@@ -1,0 +1,86 @@
+"""The parts of a stack: gated attention and SwiGLU, each behind a parameter-less RMSNorm.
+
+x ← x + Attn(norm x); x ← x + SwiGLU(norm x); after the last block one more norm on the path itself (MagicNorm), so a
+stack's output has unit mean square at every position, however often it is applied.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.attention import DenseMask, attend
+from model.cache import KeyValueCache
+from model.config import ModelConfig
+from model.rope import Rope
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean x² + ε) over the last dimension, without parameters; computed in fp32, returned in x's dtype."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.eps = config.norm_eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose output is gated per channel: W_o (σ(g) ⊙ attention(q, k, v))."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.heads = config.num_heads
+        self.head_dim = config.head_dim
+        width = config.num_heads * config.head_dim
+        self.gqkv_proj = nn.Linear(config.hidden_size, 4 * width, bias=False)  # rows: gate, query, key, value
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, cache: KeyValueCache | None = None) -> Tensor:
+        rows, length, _ = x.shape
+        gate, query, key, value = self.gqkv_proj(x).view(rows, length, 4, self.heads, self.head_dim).unbind(2)
+        query, key = rope.turn(query), rope.turn(key)
+        if cache is not None:
+            key, value = cache.extend(key, value, rope.positions, mask.keys)
+        attended = attend(query, key, value, mask)
+        return self.o_proj((gate.sigmoid() * attended).reshape(rows, length, -1))
+
+
+class SwiGLU(nn.Module):
+    """W_down (silu(W_gate x) ⊙ W_up x)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)  # rows: gate, up
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, -1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """Attention, then SwiGLU, each added to the path."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.norm = RMSNorm(config)
+        self.attn = Attention(config)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.attn(self.norm(x), rope, mask, cache)
+        return x + self.mlp(self.norm(x))
+
+
+class Stack(nn.Module):
+    """Blocks with one norm on the path after the last (MagicNorm)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers_per_stack))
+        self.norm = RMSNorm(config)
+
+    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, caches: list[KeyValueCache] | None = None) -> Tensor:
+        for index, block in enumerate(self.layers):
+            x = block(x, rope, mask, None if caches is None else caches[index])
+        return self.norm(x)

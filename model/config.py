@@ -1,0 +1,143 @@
+"""The shape of a model: one frozen dataclass, and the published sizes by name.
+
+`config_for("L", vocab_size=65_536)` gives a size, with any field replaced by keyword; a checkpoint stores
+`dataclasses.asdict(config)` and gives it back as `ModelConfig(**stored)`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+def intermediate_size_for(hidden_size: int) -> int:
+    """Inner width of SwiGLU: round(4·d·2/3), rounded up to a multiple of 256."""
+    return -(-round(4 * hidden_size * 2 / 3) // 256) * 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """All that determines an HRM's weights and computation.
+
+    Raises
+    ------
+    ValueError
+        A field is outside what the model can be built with; the message names the field and a value that works.
+    """
+
+    vocab_size: int
+    """Rows of the embedding and of the head."""
+    num_layers: int
+    """Blocks of the H and the L stack together; each has half."""
+    hidden_size: int
+    """Width d of the states z_H and z_L."""
+    num_heads: int
+    head_dim: int
+    """Width of one attention head; even, because RoPE turns pairs of channels."""
+    intermediate_size: int
+    """Inner width of SwiGLU."""
+    H_cycles: int = 2
+    """Applications of the H stack in one forward pass."""
+    L_cycles: int = 3
+    """Applications of the L stack before each one of H."""
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "num_layers",
+            "hidden_size",
+            "num_heads",
+            "head_dim",
+            "intermediate_size",
+            "H_cycles",
+            "L_cycles",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+        if self.num_layers % 2:
+            raise ValueError(
+                f"num_layers is {self.num_layers}; it counts the H and the L stack together, so it must be even: "
+                f"try {self.num_layers + 1}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim is {self.head_dim}; rotary position embedding turns pairs of channels, so it must be even: "
+                f"try {self.head_dim + 1}"
+            )
+        for name in ("rope_theta", "norm_eps"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value!r}; expected a number above 0")
+
+    @property
+    def layers_per_stack(self) -> int:
+        """Blocks of one stack."""
+        return self.num_layers // 2
+
+    @property
+    def applications(self) -> int:
+        """Stack applications in one forward pass: H_cycles · (L_cycles + 1)."""
+        return self.H_cycles * (self.L_cycles + 1)
+
+    @property
+    def core_parameters(self) -> int:
+        """Trained parameters without embedding and head."""
+        attention = 5 * self.hidden_size * self.num_heads * self.head_dim
+        swiglu = 3 * self.hidden_size * self.intermediate_size
+        return self.num_layers * (attention + swiglu)
+
+    @property
+    def parameters(self) -> int:
+        """All trained parameters."""
+        return self.core_parameters + 2 * self.vocab_size * self.hidden_size
+
+
+def _size(num_layers: int, hidden_size: int, num_heads: int, head_dim: int = 128) -> Mapping[str, int]:
+    return MappingProxyType(
+        {"num_layers": num_layers, "hidden_size": hidden_size, "num_heads": num_heads, "head_dim": head_dim}
+    )
+
+
+SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "tiny": _size(4, 128, 4, head_dim=32),
+        "B": _size(12, 1024, 8),
+        "L": _size(24, 1280, 10),
+        "XL": _size(32, 1536, 12),
+        "XXL": _size(72, 1792, 14),
+        "XXL-wide": _size(32, 2560, 20),
+    }
+)
+"""Size name to the fields it sets; the inner width follows from the hidden size."""
+
+
+def config_for(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
+    """The configuration of a named size.
+
+    Parameters
+    ----------
+    size
+        A key of `SIZES`.
+    vocab_size
+        Number of token ids.
+    **overrides
+        Fields of `ModelConfig` that replace the size's. Another `hidden_size` changes `intermediate_size` by the
+        rule, unless that is given too.
+
+    Raises
+    ------
+    ValueError
+        For an unknown size or field, or fields that do not fit each other.
+    """
+    if size not in SIZES:
+        raise ValueError(f"unknown model size {size!r}; known sizes: {', '.join(SIZES)}")
+    known = ModelConfig.__dataclass_fields__
+    unknown = [name for name in overrides if name not in known]
+    if unknown:
+        raise ValueError(f"unknown model field {unknown[0]!r}; known fields: {', '.join(known)}")
+    fields = {"vocab_size": vocab_size, **SIZES[size], **overrides}
+    fields.setdefault("intermediate_size", intermediate_size_for(fields["hidden_size"]))
+    return ModelConfig(**fields)
