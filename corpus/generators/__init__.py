@@ -17,16 +17,41 @@ from typing import Any, get_args
 
 from corpus.config import ConfigError
 from corpus.generators.arithmetic import ARITHMETIC
-from corpus.generators.comparisons import COMPARISONS
+from corpus.generators.comparisons import COMPARISONS, EXTREMES
+from corpus.generators.dates import CALENDAR, DATE_FORMATS
 from corpus.generators.dirt import Dirt, choose, cut_off, disguise, soil
+from corpus.generators.equations import EQUATIONS
 from corpus.generators.family import Family, Split, Text
+from corpus.generators.lists import COUNTING, EDITS, REVERSAL, SORTING
+from corpus.generators.logic import LOGIC, RANKING
+from corpus.generators.lookup import LOOKUP
 from corpus.generators.schemas import SCHEMAS
+from corpus.generators.sequences import SEQUENCES
+from corpus.generators.sudoku import SUDOKU
+from corpus.generators.units import UNITS
+from corpus.generators.word_problems import WORD_PROBLEMS, WORD_PROBLEMS_COT
 
 FAMILIES: Mapping[str, Family[Any]] = {
     family.name: family
     for family in (
         ARITHMETIC,
+        EQUATIONS,
+        SEQUENCES,
+        UNITS,
         COMPARISONS,
+        EXTREMES,
+        SORTING,
+        REVERSAL,
+        COUNTING,
+        EDITS,
+        DATE_FORMATS,
+        CALENDAR,
+        LOGIC,
+        RANKING,
+        LOOKUP,
+        SUDOKU,
+        WORD_PROBLEMS,
+        WORD_PROBLEMS_COT,
     )
 }
 """All families by name."""

@@ -1,30 +1,45 @@
-"""Which of two numbers is larger or smaller, and what is the largest or smallest of several."""
+"""Comparing numbers: the larger or smaller of two, the largest or smallest of several."""
 
 from random import Random
 
 from corpus.generators.family import Family, Text
 
-Problem = tuple[str, tuple[int, ...]]
-"""What is asked for ("larger" or "smaller"), and the numbers in ascending order."""
+Problem = tuple[int, ...]
+"""The numbers in ascending order."""
 
 
-def draw(rng: Random) -> Problem:
-    return rng.choice(("larger", "smaller")), tuple(sorted(rng.sample(range(10, 1000), 2)))
+def draw_two(rng: Random) -> Problem:
+    return tuple(sorted(rng.sample(range(10, 1000), 2)))
+
+
+def draw_several(rng: Random) -> Problem:
+    return tuple(sorted(rng.sample(range(10, 100), rng.randint(3, 5))))
 
 
 def phrase(problem: Problem, rng: Random) -> Text:
-    asked, numbers = problem
-    answer = numbers[-1] if asked == "larger" else numbers[0]
-    a, b = rng.sample(numbers, 2)
-    question = rng.choice((f"Which is {asked}: {a} or {b}?", f"Give the {asked} of {a} and {b}."))
+    ending = "er" if len(problem) == 2 else "est"
+    asked, answer = rng.choice(((f"larg{ending}", problem[-1]), (f"small{ending}", problem[0])))
+    shuffled = [str(number) for number in rng.sample(problem, len(problem))]
+    either = ", ".join(shuffled[:-1]) + f" or {shuffled[-1]}"
+    both = ", ".join(shuffled[:-1]) + f" and {shuffled[-1]}"
+    question = rng.choice((f"Which is {asked}: {either}?", f"Give the {asked} of {both}."))
     return Text(question, str(answer))
 
 
 COMPARISONS = Family(
     name="comparisons",
     about="Name the larger or the smaller of two numbers below 1,000.",
-    problems=970_000,
-    draw=draw,
+    problems=489_000,
+    draw=draw_two,
     phrase=phrase,
     schema="question",
+)
+
+EXTREMES = Family(
+    name="extremes",
+    about="Name the largest or the smallest of three to five numbers below 100.",
+    problems=46_000_000,
+    draw=draw_several,
+    phrase=phrase,
+    schema="messages",
 )

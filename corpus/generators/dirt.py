@@ -83,10 +83,10 @@ def disguise(text: Text, rng: Random) -> Text:
     return Text(instruction, text.response, text.condition)
 
 
-def soil(kind: Dirt, text: Text, schema: str, rng: Random) -> Row | str:
-    """A dirty row: its fields, or for a broken row the line itself.
+def soil(kind: Dirt, text: Text, schema: str, rng: Random) -> Row:
+    """The fields of a dirty row.
 
-    `Dirt.DUPLICATE` is not made here: it needs an earlier row, see `disguise`.
+    Not for `Dirt.DUPLICATE` and `Dirt.BROKEN_JSON`: see `disguise` and `cut_off`.
     """
     match kind:
         case Dirt.THINK:

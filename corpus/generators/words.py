@@ -1,0 +1,5 @@
+"""Names and things that several families speak of."""
+
+NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo")
+
+THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "nuts", "pens", "pears", "stamps")
