@@ -1,0 +1,136 @@
+"""The mix manifest: which sources make a dataset, and every rule applied to them.
+
+`load` reads YAML and `key=value` overrides into a `Mix`. Paths of inputs
+(sources, a given tokenizer) are relative to the manifest's folder, `out` to the
+current directory.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from corpus.config import Config, load_manifest
+from corpus.source import SourceSpec
+
+MAX_VOCABULARY = 65_536
+"""Token ids are stored as uint16."""
+MAX_SAMPLE_TOKENS = 65_535
+"""Sample lengths are stored as uint16."""
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def _parse_bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([a-z]*)\s*", value.lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"expected bytes, as in 67108864, 64MiB or 1.5GB (found {value!r})")
+    return int(float(match[1].replace("_", "")) * _UNITS[match[2]])
+
+
+Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
+
+
+class CleanSpec(Config):
+    """What cleaning removes from texts, and which pairs it drops."""
+
+    remove_think: bool = True
+    """Remove `<think>…</think>` from responses; a block without its end drops the pair (`unclosed_think`)."""
+    end_markers: tuple[str, ...] = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "</s>")
+    """End tags of other tokenizers, removed where a response ends with them as text."""
+    max_instruction_chars: int = Field(default=100_000, ge=1)
+    """Longer instructions drop the pair (`too_long`)."""
+    max_response_chars: int = Field(default=100_000, ge=1)
+    """Longer responses drop the pair (`too_long`)."""
+    max_repeated: float = Field(default=0.8, ge=0.0, le=1.0)
+    """Largest share of a response's `repetition_window`-byte windows that stood earlier in it; more drops the pair
+    (`repetitive`). 1 turns the rule off."""
+    repetition_window: int = Field(default=32, ge=4, le=1024)
+    """Bytes of UTF-8."""
+    repetition_min_bytes: int = Field(default=400, ge=0)
+    """Shorter responses are not examined for repetition."""
+
+
+class ExactDedupSpec(Config):
+    """Removal of pairs that equal another up to white space and the instruction's letter case."""
+
+    enabled: bool = True
+
+
+class TokenizerSpec(Config):
+    """A byte-level BPE trained on the mix, or a given one."""
+
+    file: str | None = None
+    """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
+    vocab_size: int = Field(default=MAX_VOCABULARY, ge=300, le=MAX_VOCABULARY)
+    """Special tokens and the 256 bytes included."""
+    sample_bytes: Bytes = Field(default=64 * 2**20, ge=1)
+    """Text to train on: about this much, drawn by seed from the pairs that survive deduplication."""
+
+
+class SampleSpec(Config):
+    """Bounds on a sample in tokens, tags included."""
+
+    max_tokens: int = Field(default=4096, ge=8, le=MAX_SAMPLE_TOKENS)
+    overlong: Literal["truncate", "drop"] = "truncate"
+    """A longer sample loses the end of its response (and so its end tag), or is dropped (`too_many_tokens`)."""
+    min_response_tokens: int = Field(default=2, ge=1)
+    """End tag included; shorter responses drop the pair (`short_response`)."""
+
+
+class ShardSpec(Config):
+    """How samples are cut into shard files."""
+
+    size: Bytes = Field(default=64 * 2**20, ge=2**10, lt=2**32)
+    """Largest size of a shard in bytes; a shard holds at least one sample."""
+
+
+class Mix(Config):
+    """A whole mix manifest."""
+
+    name: str = Field(min_length=1)
+    out: str = "out/mix"
+    """Folder or fsspec URL of the dataset, relative to the current directory."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the shuffle and of the tokenizer's sample."""
+    sources: list[SourceSpec] = Field(min_length=1)
+    """In order of priority: among duplicates the pair of the earlier source survives."""
+    clean: CleanSpec = CleanSpec()
+    exact_dedup: ExactDedupSpec = ExactDedupSpec()
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    samples: SampleSpec = SampleSpec()
+    shards: ShardSpec = ShardSpec()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Mix":
+        twice = [name for name, count in Counter(source.name for source in self.sources).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sources are named {twice[0]!r}; a source's name is part of its rows' identity")
+        if all(source.role == "eval" for source in self.sources):
+            raise ValueError("every source has role: eval; at least one must be there to train on")
+        if self.samples.min_response_tokens >= self.samples.max_tokens:
+            raise ValueError("samples.min_response_tokens must be smaller than samples.max_tokens")
+        return self
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Mix:
+    """Read a mix manifest.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    overrides
+        `key=value` strings; see `corpus.config.load_manifest`.
+
+    Raises
+    ------
+    corpus.config.ConfigError
+        The manifest cannot be used; the message names the place.
+    """
+    return load_manifest(path, Mix, overrides)
