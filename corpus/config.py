@@ -98,7 +98,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             index = _item(place, step)
             if index is None:
                 names = [str(item["name"]) for item in place if isinstance(item, dict) and "name" in item]
-                raise ConfigError(f"override {override!r}: no item {step!r} here{_closest(step, names)}")
+                raise ConfigError(f"override {override!r}: no item {step!r} here{closest(step, names)}")
             if last:
                 place[index] = value
             else:
@@ -119,7 +119,8 @@ def _item(items: list[Any], step: str) -> int | None:
     return int(step) if step.isdecimal() and int(step) < len(items) else None
 
 
-def _closest(word: str, known: Sequence[str]) -> str:
+def closest(word: str, known: Sequence[str]) -> str:
+    """End of a message about an unknown `word`: the closest of the `known` ones, or all of them if none is close."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if match:
         return f"; did you mean {match[0]!r}?"
@@ -132,7 +133,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         place = ".".join(str(step) for step in problem["loc"]) or "the manifest"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(model, problem["loc"][:-1])
-            lines.append(f"{where}: unknown key {place}{_closest(str(problem['loc'][-1]), known)}")
+            lines.append(f"{where}: unknown key {place}{closest(str(problem['loc'][-1]), known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             found = problem.get("input")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from corpus.outcome import Outcome
+from corpus.outcome import FileOutcome, Outcome
 
 SCHEMA = pa.schema(
     [
@@ -65,3 +65,16 @@ class Rejected:
     """Where in the file: "line 12", "byte 4,096", "row group 3, row 7"."""
     detail: str
     """What was found and what was expected, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """What became of an input file; the last thing that reading it yields."""
+
+    outcome: FileOutcome
+    rows: int
+    """Input rows seen, readable or not."""
+    position: str = ""
+    """Where reading stopped, when it stopped early."""
+    detail: str = ""
+    """What was found and what was expected; empty when there is nothing to say."""

@@ -1,0 +1,274 @@
+"""Which files a source has, and what each one is.
+
+    SourceSpec ─▶ paths, globs, URLs ─▶ sorted files ─▶ head of each ─▶ SourceFile
+
+A file's compression and format are told by its content, with its name as a hint;
+its adapter by its first rows. Files that are no data are listed with the reason.
+"""
+
+import fnmatch
+import glob
+import os
+import posixpath
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import fsspec
+
+from corpus.adapters import guess
+from corpus.config import ConfigError
+from corpus.formats import open_rows
+from corpus.formats.base import BrokenFileError, Limits, Row
+from corpus.formats.sniff import sniff
+from corpus.formats.stream import Input
+from corpus.source import SourceSpec, public_url
+
+GUESS_ROWS = 32
+"""So many first rows decide a file's adapter."""
+
+HEAD_BYTES = 4 << 20
+"""So much of a file's decompressed content is looked at, at most."""
+
+GENERATED_ROWS = 50_000
+"""Rows of one virtual file of a generator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One input file of a source, and how it is to be read."""
+
+    source: str
+    path: str
+    """Relative to the source, with forward slashes; part of the identity of each of its rows."""
+    url: str = field(repr=False)
+    """What is opened: a local path, an fsspec URL, or generator://. May hold credentials: show `shown_url`."""
+    bytes: int
+    """Size on disk; 0 for a generator."""
+    format: str | None = None
+    compression: str | None = None
+    """None, "gz" or "zst"."""
+    adapter: str | None = None
+    skipped: str | None = None
+    """Why this is no data, as a sentence; None for data."""
+    problem: str | None = None
+    """Why a file without format cannot be read, as a sentence."""
+
+    @property
+    def shown_url(self) -> str:
+        """`url` without credentials, for ledgers, logs and messages."""
+        return public_url(self.url)
+
+
+def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
+    """All files of a source, sorted by path; only the heads of files are read.
+
+    Parameters
+    ----------
+    spec
+        The source.
+    base
+        Folder that relative paths start from: the manifest's.
+
+    Raises
+    ------
+    ConfigError
+        A path does not exist, a glob or folder holds no file, or there is no such generator.
+    OSError
+        A remote store cannot be reached.
+    """
+    if spec.generator is not None:
+        return _generated(spec)
+    entries = [spec.path] if isinstance(spec.path, str) else list(spec.path or [])
+    found = [place for entry in entries for place in _expand(spec, entry, base)]
+    files = {}
+    for path, place in _relative(found):
+        if not any(fnmatch.fnmatchcase(path, pattern) for pattern in spec.exclude):
+            files[path] = place
+    if not files:
+        raise ConfigError(f"source {spec.name!r}: exclude leaves none of {len(found)} files; expected at least one")
+    return [_examine(spec, path, files[path]) for path in sorted(files)]
+
+
+# Places
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A file that was found: where it is, the folder its source's paths start from, and its size."""
+
+    url: str
+    root: str
+    relative: str
+    bytes: int
+    problem: str | None = None
+
+
+def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
+    """Files that one entry of `path` names."""
+    places = _expand_url(spec, entry) if "://" in entry else list(_expand_local(spec, entry, base))
+    if not places:
+        kind = "glob matches no file" if glob.has_magic(entry) else "folder holds no file"
+        raise ConfigError(
+            f"source {spec.name!r}: the {kind}: {public_url(entry)}"
+            + ("" if "://" in entry else f" (relative to {base})")
+            + "; mend the path or remove the source"
+        )
+    return places
+
+
+def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
+    top = os.path.normpath(base / entry)
+    if os.path.isdir(top):
+        yield from _folder(top, top)
+    elif os.path.lexists(top):
+        yield _local(top, os.path.dirname(top))
+    elif glob.has_magic(entry):
+        root = _fixed_part(top)
+        for match in sorted(glob.iglob(top, recursive=True)):
+            if os.path.isdir(match):
+                # A pattern that ends in ** matches the folders on the way too; their files match by themselves.
+                if not entry.endswith("**"):
+                    yield from _folder(match, root)
+            else:
+                yield _local(match, root)
+    else:
+        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); mend the path")
+
+
+def _folder(folder: str, root: str) -> Iterator[_Place]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            yield _local(os.path.join(parent, name), root)
+
+
+def _local(path: str, root: str) -> _Place:
+    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return _Place(path, root, relative, 0, f"the file cannot be read: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return _Place(path, root, relative, 0, "neither a file nor a folder, but a device, pipe or socket")
+    return _Place(path, root, relative, status.st_size)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder of a glob that stands before its first wildcard."""
+    steps = pattern.split("/")
+    fixed = next(index for index, step in enumerate(steps) if glob.has_magic(step))
+    return "/".join(steps[:fixed]) or "/"
+
+
+def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
+    shown = public_url(entry)
+    try:
+        filesystem, top = fsspec.core.url_to_fs(entry)
+        if glob.has_magic(top) and not filesystem.protocol[0].startswith("http"):
+            root = _fixed_part(top)
+            found = filesystem.glob(top, detail=True)
+        elif filesystem.isdir(top):
+            root, found = top.rstrip("/"), filesystem.find(top, detail=True)
+        else:
+            # The URL itself is opened: it may carry a query that the path does not.
+            size = int(filesystem.info(top).get("size") or 0)
+            name = posixpath.basename(shown) or "file"
+            return [_Place(entry, shown[: -len(name)].rstrip("/"), name, size)]
+    except FileNotFoundError:
+        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; mend the URL") from None
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {public_url(str(error))}") from None
+    except Exception as error:  # stores raise errors of their own, which may quote credentials
+        raise OSError(f"source {spec.name!r}: {shown} cannot be reached: {public_url(str(error))}") from None
+    return [
+        _Place(
+            filesystem.unstrip_protocol(path),
+            public_url(filesystem.unstrip_protocol(root)),
+            path[len(root) :].lstrip("/"),
+            int(info.get("size") or 0),
+        )
+        for path, info in sorted(found.items())
+        if info.get("type") != "directory"
+    ]
+
+
+def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
+    """Each place with its path in the source: relative to the deepest folder that all entries share."""
+    roots = {place.root for place in places}
+    if len(roots) == 1:
+        for place in places:
+            yield place.relative, place
+        return
+    shared = [step for step, *others in zip(*(root.split("/") for root in sorted(roots)), strict=False)]
+    depth = next(
+        (
+            index
+            for index, steps in enumerate(zip(*(root.split("/") for root in roots), strict=False))
+            if len(set(steps)) > 1
+        ),
+        len(shared),
+    )
+    for place in places:
+        inside = "/".join(place.root.split("/")[depth:]).replace("://", "/")
+        yield (f"{inside}/{place.relative}" if inside else place.relative), place
+
+
+# What a file is
+
+
+def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
+    file = SourceFile(source=spec.name, path=path, url=place.url, bytes=place.bytes, problem=place.problem)
+    if place.problem is not None:
+        return file
+    try:
+        found = sniff(place.url, path, spec.format)
+    except OSError as error:
+        if "://" in place.url:
+            raise OSError(f"source {spec.name!r}: {file.shown_url}: {public_url(str(error))}") from None
+        return replace(file, problem=f"the file cannot be read: {error.strerror or error}")
+    file = replace(
+        file, format=found.format, compression=found.compression, skipped=found.skipped, problem=found.problem
+    )
+    if file.format is None or spec.map is not None:
+        return file
+    return replace(file, adapter=spec.adapter or _guess_adapter(file))
+
+
+def _guess_adapter(file: SourceFile) -> str | None:
+    """The adapter that fits the first rows of the file's head."""
+    source = Input(file.url, file.compression, head_bytes=HEAD_BYTES)
+    rows: list[Row] = []
+    context: Mapping[str, Any] = {}
+    try:
+        source_rows = open_rows(source, file.format or "", Limits())
+        context = source_rows.context
+        for _, row in islice(source_rows.rows, GUESS_ROWS):
+            if isinstance(row, dict):
+                rows.append(row)
+    except BrokenFileError:
+        pass  # the head ends, or the file does: reading it will tell
+    return guess(rows, context)
+
+
+# Generators
+
+
+def _generated(spec: SourceSpec) -> list[SourceFile]:
+    from corpus.generators import open_generator
+
+    name, rows = str(spec.generator), int(spec.rows or 0)
+    open_generator(name, rows=0, seed=spec.seed, split=spec.split)  # raises ConfigError for a name that is none
+    files = []
+    for number, start in enumerate(range(0, rows, GENERATED_ROWS)):
+        query = {"seed": spec.seed, "split": spec.split, "start": start, "rows": min(GENERATED_ROWS, rows - start)}
+        path = f"{name}-{number:05d}.jsonl" if rows > GENERATED_ROWS else f"{name}.jsonl"
+        url = f"generator://{name}?{urlencode(query)}"
+        file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
+        adapter = None if spec.map is not None else spec.adapter or _guess_adapter(file)
+        files.append(replace(file, adapter=adapter))
+    return files

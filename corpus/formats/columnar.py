@@ -1,0 +1,66 @@
+"""Rows of Arrow record batches: what Parquet and Arrow files have in common."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError
+from corpus.formats.strict_json import check_depth
+from corpus.outcome import Outcome
+
+SLICE_ROWS = 1024
+"""So many rows at once become Python objects."""
+
+
+def check_names(schema: pa.Schema) -> None:
+    """Raise `BrokenFileError` when two columns have one name."""
+    twice = next((name for index, name in enumerate(schema.names) if name in schema.names[:index]), None)
+    if twice is not None:
+        raise BrokenFileError("the schema", f"two columns are named {twice!r}; expected distinct names")
+
+
+def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError]:
+    """Rows of one batch; a row that cannot become Python objects is an error for itself alone."""
+    average = batch.nbytes // max(batch.num_rows, 1)
+    step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
+    for begin in range(0, batch.num_rows, step):
+        piece = batch.slice(begin, step)
+        if piece.nbytes <= limits.max_row_bytes:
+            try:
+                rows = piece.to_pylist()
+            except (ValueError, pa.ArrowException):
+                pass  # some row is bad: find out which
+            else:
+                yield from (_checked(row, limits) for row in rows)
+                continue
+        for index in range(piece.num_rows):
+            yield _single(piece.slice(index, 1), limits)
+
+
+def _single(row: pa.RecordBatch, limits: Limits) -> Row | RowError:
+    if row.nbytes > limits.max_row_bytes:
+        return RowError(Outcome.TOO_LARGE, f"a row of {row.nbytes:,} bytes; the limit is {limits.max_row_bytes:,}")
+    try:
+        return _checked(row.to_pylist()[0], limits)
+    except UnicodeDecodeError as error:
+        return RowError(
+            Outcome.INVALID_UNICODE, f"byte {error.start} of a text, {error.object[error.start]:#04x}, is not UTF-8"
+        )
+    except (ValueError, pa.ArrowException) as error:
+        return RowError(Outcome.INVALID_SYNTAX, f"a value that cannot be read: {error}")
+
+
+def _checked(row: Row, limits: Limits) -> Row | RowError:
+    if any(isinstance(value, dict | list) for value in row.values()):
+        try:
+            check_depth(row, limits.max_depth)
+        except RowError as error:
+            return error
+    return row
+
+
+def error_text(error: BaseException) -> str:
+    """First line of an Arrow error: the rest is advice about Arrow."""
+    lines: list[Any] = str(error).strip().splitlines()
+    return str(lines[0]) if lines else type(error).__name__

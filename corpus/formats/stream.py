@@ -1,0 +1,246 @@
+"""Bytes of a file in chunks: local, remote or generated, decompressed on the way.
+
+    open_binary(url) ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines
+
+Nothing here holds more than a few chunks. A compressed stream that breaks off
+yields every byte before the break, then raises `BrokenFileError`.
+"""
+
+import io
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO, cast
+from urllib.parse import parse_qs, urlsplit
+
+import fsspec
+import zstandard
+
+from corpus.formats.base import BrokenFileError, Limits
+
+CHUNK_BYTES = 1 << 20
+_ZSTD_INPUT_BYTES = 2 << 10
+"""A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
+_GENERATED_LINES = 32
+
+MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
+"""First bytes of a compressed file to its compression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file to read, once or several times, from its start."""
+
+    url: str
+    """Local path, fsspec URL, or generator:// URL."""
+    compression: str | None
+    """None, "gz" or "zst"."""
+    head_bytes: int | None = None
+    """When given, the content ends after so many decompressed bytes."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Decompressed content in chunks of any size above 0.
+
+        Raises
+        ------
+        BrokenFileError
+            The compressed stream ends early or is damaged; the bytes before are yielded first.
+        OSError
+            The file or its store cannot be reached.
+        """
+        chunks = self._all_chunks()
+        return chunks if self.head_bytes is None else _first(chunks, self.head_bytes)
+
+    def _all_chunks(self) -> Iterator[bytes]:
+        if self.url.startswith("generator://"):
+            return _generated(self.url)
+        raw = _raw_chunks(self.url)
+        if self.compression == "gz":
+            return _gunzip(raw)
+        if self.compression == "zst":
+            return _unzstd(raw)
+        return raw
+
+    def seekable(self, limits: Limits) -> BinaryIO:
+        """The decompressed content as a file with random access; a compressed one passes through a temporary file."""
+        if self.compression is None:
+            return open_binary(self.url)
+        spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
+        for chunk in self.chunks():
+            if spool.tell() + len(chunk) > limits.max_spool_bytes:
+                raise BrokenFileError("the start", f"decompresses to more than {limits.max_spool_bytes:,} bytes")
+            spool.write(chunk)
+        spool.seek(0)
+        return spool
+
+
+def open_binary(url: str) -> BinaryIO:
+    """Open a local path or an fsspec URL for reading; raises `OSError` when it cannot be reached."""
+    if "://" not in url:
+        return open(url, "rb")
+    return cast(BinaryIO, fsspec.open(url, "rb").open())
+
+
+def read_raw_head(url: str, size: int) -> bytes:
+    """The first `size` bytes as they are stored."""
+    with open_binary(url) as file:
+        return file.read(size)
+
+
+def _first(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[:size]
+        size -= len(chunk)
+        if size <= 0:
+            return
+
+
+def _raw_chunks(url: str) -> Iterator[bytes]:
+    with open_binary(url) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _generated(url: str) -> Iterator[bytes]:
+    from corpus.generators import open_generator
+
+    parts = urlsplit(url)
+    query = {key: values[0] for key, values in parse_qs(parts.query, strict_parsing=True).items()}
+    lines = open_generator(
+        parts.netloc,
+        rows=int(query["rows"]),
+        seed=int(query["seed"]),
+        split="heldout" if query["split"] == "heldout" else "train",
+        start=int(query["start"]),
+    )
+    while batch := b"".join(islice(lines, _GENERATED_LINES)):
+        yield batch
+
+
+def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
+    """Content of all members of a gzip file; zero bytes after the last one are padding."""
+    inflate = None
+    read = 0
+    for chunk in raw:
+        read += len(chunk)
+        while chunk:
+            if inflate is None:
+                chunk = chunk.lstrip(b"\0")
+                if not chunk:
+                    break
+                inflate = zlib.decompressobj(wbits=31)
+            try:
+                data = inflate.decompress(chunk, CHUNK_BYTES)
+            except zlib.error as error:
+                raise BrokenFileError(
+                    f"compressed byte {read - len(chunk):,}", f"the gzip stream is damaged: {error}"
+                ) from None
+            if data:
+                yield data
+            if inflate.eof:
+                chunk, inflate = inflate.unused_data, None
+            else:
+                chunk = inflate.unconsumed_tail
+    if inflate is not None:
+        raise BrokenFileError(f"compressed byte {read:,}", "the gzip stream ends early: the file is cut off")
+
+
+def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
+    """Content of all frames of a zstd file."""
+    frame = None
+    read = 0
+    for chunk in raw:
+        for begin in range(0, len(chunk), _ZSTD_INPUT_BYTES):
+            piece = chunk[begin : begin + _ZSTD_INPUT_BYTES]
+            read += len(piece)
+            while piece:
+                if frame is None:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    data = frame.decompress(piece)
+                except zstandard.ZstdError as error:
+                    where = f"compressed byte {read - len(piece):,}"
+                    raise BrokenFileError(where, f"the zstd stream is damaged: {error}") from None
+                if data:
+                    yield data
+                piece = b""
+                if frame.eof:
+                    piece, frame = frame.unused_data, None
+    if frame is not None:
+        raise BrokenFileError(f"compressed byte {read:,}", "the zstd stream ends early: the file is cut off")
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None]:
+    r"""Lines of a stream without their `\n`, which alone ends a line; None for a line above `max_bytes`.
+
+    When the stream breaks off, the cut line is not yielded.
+    """
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        size += len(first)
+        if size <= max_bytes:
+            held.append(first)
+        else:
+            held.clear()
+        if not others:
+            continue
+        yield b"".join(held) if size <= max_bytes else None
+        last = others.pop()
+        for line in others:
+            yield line if len(line) <= max_bytes else None
+        size = len(last)
+        held = [last] if size <= max_bytes else []
+    if size:
+        yield b"".join(held) if size <= max_bytes else None
+
+
+class ForwardFile(io.RawIOBase):
+    """A stream of chunks as a file that can be read and skipped forward, in bounded pieces.
+
+    A single read above `max_bytes` raises `BrokenFileError`: what a format asks for in one piece it holds in memory.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], max_bytes: int):
+        self._chunks = chunks
+        self._max_bytes = max_bytes
+        self._left = b""
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > self._max_bytes:
+            wanted = "all of the rest" if size < 0 else f"{size:,} bytes"
+            raise BrokenFileError(
+                f"byte {self._position:,}", f"asks for {wanted} in one piece; the limit is {self._max_bytes:,}"
+            )
+        pieces = []
+        while size:
+            if not self._left:
+                self._left = next(self._chunks, b"")
+                if not self._left:
+                    break
+            piece, self._left = self._left[:size], self._left[size:]
+            size -= len(piece)
+            self._position += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        target = offset + (self._position if whence == io.SEEK_CUR else 0)
+        if whence == io.SEEK_END or target < self._position:
+            raise io.UnsupportedOperation("a stream can be skipped forward only")
+        while self._position < target and self.read(min(target - self._position, self._max_bytes, CHUNK_BYTES)):
+            pass
+        return self._position

@@ -1,0 +1,110 @@
+"""One JSON value, read strictly: what is ambiguous or not JSON is an error with its reason.
+
+Python's own decoder does the work; this module adds what it lets pass: keys that
+stand twice, NaN and infinities, lone surrogates, depth.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+from corpus.formats.base import Limits, Row, RowError, shorten
+from corpus.outcome import Outcome
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(key)} stands twice in one object")
+            seen.add(key)
+    return row
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise RowError(Outcome.INVALID_SYNTAX, f"the number {shorten(text)} is beyond what a float can hold")
+    return value
+
+
+def _constant(text: str) -> None:
+    raise RowError(Outcome.INVALID_SYNTAX, f"{text} is not JSON; expected a number, a string or null")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+
+
+def parse_bytes(raw: bytes, limits: Limits) -> Row:
+    """A JSON object from UTF-8 bytes.
+
+    Raises
+    ------
+    RowError
+        The bytes are not one strict JSON object within the limits.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        detail = f"byte {error.start} of the row, {raw[error.start : error.start + 1]!r}, is not UTF-8"
+        raise RowError(Outcome.INVALID_UNICODE, detail) from None
+    try:
+        value = DECODER.decode(text)
+    except (ValueError, RecursionError, RowError) as error:
+        raise as_row_error(error, 0) from None
+    return check(value, text, 0, len(text), limits)
+
+
+def as_row_error(error: Exception, begin: int) -> RowError:
+    """What went wrong when `DECODER` decoded a value from `begin` on."""
+    if isinstance(error, RowError):
+        return error
+    if isinstance(error, json.JSONDecodeError):
+        detail = f"character {error.pos - begin:,}: {error.msg[0].lower()}{error.msg[1:]}"
+        return RowError(Outcome.INVALID_SYNTAX, detail)
+    if isinstance(error, RecursionError):
+        return RowError(Outcome.TOO_DEEP, "lists and objects are nested deeper than Python can read")
+    return RowError(Outcome.INVALID_SYNTAX, f"a number of too many digits: {error}")
+
+
+def check(value: Any, text: str, begin: int, end: int, limits: Limits) -> Row:
+    """`value`, decoded from `text[begin:end]`, if it is an object within the limits; else raises `RowError`."""
+    if text.count("{", begin, end) + text.count("[", begin, end) > limits.max_depth:
+        check_depth(value, limits.max_depth)
+    if _SURROGATE_ESCAPE.search(text, begin, end):
+        check_unicode(value)
+    if not isinstance(value, dict):
+        found = {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
+        raise RowError(Outcome.NOT_A_RECORD, f"found {found}; expected an object with named fields")
+    return value
+
+
+def check_depth(value: Any, max_depth: int) -> None:
+    """Raise `RowError` when lists and objects are nested deeper than `max_depth`."""
+    level = [value]
+    for _ in range(max_depth + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise RowError(Outcome.TOO_DEEP, f"lists and objects are nested more than {max_depth} deep")
+
+
+def check_unicode(value: Any) -> None:
+    """Raise `RowError` when a text in `value` holds a lone surrogate, which no UTF-8 text can."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            raise RowError(Outcome.INVALID_UNICODE, f"the byte 0x{code - 0xDC00:02x} is not UTF-8") from None
+        raise RowError(Outcome.INVALID_UNICODE, f"the lone surrogate U+{code:04X} is no character") from None

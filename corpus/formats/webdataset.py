@@ -1,0 +1,114 @@
+"""WebDataset tar: files that share a name up to the first dot are one row, with one field a file.
+
+    tar members, one after the other ─▶ webdataset's grouping ─▶ row
+
+`0001.instruction.txt` and `0001.response.txt` give the fields `instruction` and
+`response`; the fields of `0001.json` are taken over as they are. Members are read
+as text or JSON only, whatever their name says, and never written to disk.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from typing import Any, cast
+
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, shorten
+from corpus.formats.stream import ForwardFile, Input
+from corpus.formats.strict_json import parse_bytes
+from corpus.outcome import Outcome
+
+_TEXT_SUFFIXES = frozenset({"txt", "text", "md", "cls", "json", ""})
+_OVERSIZE = object()
+"""Stands for the content of a member that is too large."""
+
+
+def read(source: Input, limits: Limits) -> Rows:
+    """Rows of a WebDataset tar; positions are sample numbers from 1."""
+    return Rows("sample", _rows(source, limits), {})
+
+
+def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+    # Imported when a tar is read: it imports torch.
+    from webdataset.tariterators import base_plus_ext, group_by_keys
+
+    twice: dict[str, str] = {}
+
+    def remember(error: Exception) -> bool:
+        """webdataset calls this for a member whose name stands twice in its sample, and goes on."""
+        twice[base_plus_ext(members.name)[0]] = members.name
+        return True
+
+    members = _Members(source, limits)
+    for number, sample in enumerate(group_by_keys(members, handler=remember), start=1):
+        key = sample.pop("__key__")
+        try:
+            if key in twice:
+                raise RowError(Outcome.DUPLICATE_KEY, f"the member {shorten(twice.pop(key))} stands twice")
+            yield number, _row(sample, limits)
+        except RowError as error:
+            yield number, error
+
+
+class _Members:
+    """Regular files of a tar in the form that webdataset groups; each is held only until it is grouped."""
+
+    def __init__(self, source: Input, limits: Limits):
+        self._source = source
+        self._limits = limits
+        self.name = ""
+        """Of the member at hand."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
+        done = 0
+        try:
+            with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+                    if not member.isfile():
+                        continue
+                    self.name = member.name
+                    yield {"fname": member.name, "data": self._content(tar, member), "__url__": ""}
+                    done += 1
+        except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+            raise BrokenFileError(f"after member {done:,}", f"not a complete tar file: {error}") from None
+
+    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
+        if member.size > self._limits.max_row_bytes:
+            return _OVERSIZE
+        file = tar.extractfile(member)
+        content = file.read() if file is not None else b""
+        if len(content) != member.size:
+            raise EOFError(f"the member {shorten(member.name)} is cut off")
+        return content
+
+
+def _row(sample: dict[str, Any], limits: Limits) -> Row:
+    row: Row = {}
+    for extension, content in sample.items():
+        name, _, suffix = extension.rpartition(".")
+        if extension.startswith("__"):
+            continue
+        if content is _OVERSIZE:
+            raise RowError(Outcome.TOO_LARGE, f"{extension} has more than {limits.max_row_bytes:,} bytes")
+        if suffix == "json":
+            fields = parse_bytes(content, limits)
+            fields = {name: fields} if name else fields
+        elif suffix in _TEXT_SUFFIXES or not name:
+            fields = {name or extension: _text(content, extension, is_text=suffix in _TEXT_SUFFIXES)}
+        else:
+            fields = {extension: _text(content, extension, is_text=False)}
+        for field, value in fields.items():
+            if field in row:
+                raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(field)} stands in two members")
+            row[field] = value
+    return row
+
+
+def _text(content: bytes, extension: str, *, is_text: bool) -> str | None:
+    """Content as text; None for a binary member, such as an image."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        if is_text:
+            raise RowError(Outcome.INVALID_UNICODE, f"byte {error.start} of {extension} is not UTF-8") from None
+        return None

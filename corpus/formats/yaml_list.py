@@ -1,0 +1,135 @@
+"""A YAML list whose items begin with `- ` in the first column.
+
+    lines ─▶ text of one item ─▶ events of the parser ─▶ row
+
+Each item is parsed alone, so memory is bounded and a broken item costs only
+itself. Plain values stay text, so `yes`, `1.10` or a date mean what is written;
+only an empty value, `~` and `null` are null. Tags, anchors and aliases are not
+data and are errors: nothing is ever constructed but text, lists and objects.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, shorten
+from corpus.formats.stream import Input, read_lines
+from corpus.outcome import Outcome
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+
+def read(source: Input, limits: Limits) -> Rows:
+    """Rows of a YAML list; positions are the numbers of the lines on which items begin, from 1."""
+    return Rows("line", _rows(source, limits), {})
+
+
+def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+    for begin, item in _items(source, limits):
+        if isinstance(item, RowError):
+            yield begin, item
+            continue
+        try:
+            yield begin, _parse(item, limits)
+        except RowError as error:
+            yield begin, error
+
+
+def _items(source: Input, limits: Limits) -> Iterator[tuple[int, bytes | RowError]]:
+    """Text of each item, and the number of its first line."""
+    begin = 0
+    held: list[bytes] = []
+    size = 0
+    too_large = RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
+    for number, line in enumerate(read_lines(source.chunks(), limits.max_row_bytes), start=1):
+        if line is None:
+            size = limits.max_row_bytes + 1
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.startswith(b"- ") or line.rstrip() == b"-":
+            if begin:
+                yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
+            begin, held, size = number, [line], len(line)
+        elif begin and (not line.strip() or line[:1] in b" #\r"):
+            size += len(line) + 1
+            if size <= limits.max_row_bytes:
+                held.append(line)
+        elif line.strip() and line[:1] not in b"#%" and line.rstrip() not in (b"---", b"..."):
+            if begin:
+                yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
+            detail = f"found {shorten(line)}; expected an item that begins with '- ' in the first column"
+            raise BrokenFileError(f"line {number:,}", detail)
+    if begin:
+        yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
+
+
+def _parse(item: bytes, limits: Limits) -> Row:
+    try:
+        text = item.decode()
+    except UnicodeDecodeError as error:
+        detail = f"byte {error.start} of the item, {item[error.start : error.start + 1]!r}, is not UTF-8"
+        raise RowError(Outcome.INVALID_UNICODE, detail) from None
+    try:
+        value = _value(text, limits)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1} of the item: " if error.problem_mark else ""
+        raise RowError(Outcome.INVALID_SYNTAX, f"{line}{error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise RowError(Outcome.INVALID_SYNTAX, str(error).splitlines()[0]) from None
+    if not isinstance(value, dict):
+        raise RowError(Outcome.NOT_A_RECORD, f"found {shorten(value)}; expected an object with named fields")
+    return value
+
+
+def _value(text: str, limits: Limits) -> Any:
+    """The one item of the list that `text` is.
+
+    Built from the parser's events with a stack of our own: the library's composer recurses once for each level.
+    """
+    stack: list[Any] = []
+    keys: list[Any] = []  # for each open object the key that waits for its value, for each open list None
+    items: list[Any] = []
+    value: Any
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.ScalarEvent):
+            if event.tag is not None or event.anchor is not None:
+                raise RowError(Outcome.INVALID_SYNTAX, f"a tag or anchor, {event.tag or event.anchor!r}; expected data")
+            value = None if event.style is None and event.value in _NULLS else event.value
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            if event.tag is not None or event.anchor is not None:
+                raise RowError(Outcome.INVALID_SYNTAX, f"a tag or anchor, {event.tag or event.anchor!r}; expected data")
+            if len(stack) > limits.max_depth:
+                raise RowError(Outcome.TOO_DEEP, f"lists and objects are nested more than {limits.max_depth} deep")
+            stack.append({} if isinstance(event, yaml.MappingStartEvent) else [])
+            keys.append(None)
+            continue
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            value = stack.pop()
+            keys.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            raise RowError(Outcome.INVALID_SYNTAX, f"an alias, *{event.anchor}; expected data")
+        else:
+            continue
+        if not stack:
+            items = value
+        elif isinstance(stack[-1], list):
+            stack[-1].append(value)
+        elif keys[-1] is None:
+            keys[-1] = (_key(value, stack[-1]),)
+        else:
+            stack[-1][keys[-1][0]] = value
+            keys[-1] = None
+    return items[0]
+
+
+def _key(value: Any, seen: dict[str, Any]) -> str:
+    if value is None:
+        value = "null"
+    if not isinstance(value, str):
+        raise RowError(Outcome.INVALID_SYNTAX, f"the key {shorten(value)} is not text")
+    if value in seen:
+        raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(value)} stands twice in one object")
+    return value

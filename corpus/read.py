@@ -1,0 +1,167 @@
+"""From one input file to its pairs: the one entry that the pipeline calls.
+
+    file ─▶ corpus.formats: rows ─▶ adapter: drafts ─▶ Pair, Rejected, …, FileEnd
+
+Bad content never raises. Each input row ends as at least one `Pair` or exactly
+one `Rejected`; the file ends as one `FileEnd`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from corpus.adapters import ADAPTERS, Adapter, as_text, fill, look_up, mapped
+from corpus.discover import SourceFile
+from corpus.formats import open_rows
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError
+from corpus.formats.stream import Input
+from corpus.outcome import FileOutcome, Outcome
+from corpus.record import FileEnd, Pair, Rejected
+from corpus.source import FieldMap, SourceSpec, public_url, stratum_of
+from corpus.template import CONDITION_TAGS, order_conditions
+
+__all__ = ["Limits", "read_pairs"]
+
+_LIMITS = Limits()
+
+
+def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) -> Iterator[Pair | Rejected | FileEnd]:
+    """Pairs of one file, in the file's order.
+
+    Parameters
+    ----------
+    spec
+        The source, as its manifest states it.
+    file
+        One of the source's files, from `corpus.discover.discover`.
+    limits
+        Bounds on rows and files.
+
+    Yields
+    ------
+    Pair or Rejected
+        Row numbers start at 0 and have no gaps; blank lines are no rows. Texts may need cleaning but are UTF-8.
+    FileEnd
+        Once, last.
+
+    Raises
+    ------
+    OSError
+        A remote store cannot be reached.
+    """
+    if file.skipped is not None:
+        yield FileEnd(FileOutcome.SKIPPED_NOT_DATA, 0, "", file.skipped)
+        return
+    if file.format is None:
+        yield FileEnd(FileOutcome.UNREADABLE if file.problem else FileOutcome.EMPTY, 0, "", file.problem or "")
+        return
+    rows = 0
+    try:
+        source = open_rows(Input(file.url, file.compression), file.format, limits)
+        to_pairs = _converter(spec, file, source.context, limits)
+        for position, row in source.rows:
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                pairs = to_pairs(rows, row)
+            except RowError as error:
+                yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
+            else:
+                yield from pairs
+            rows += 1
+    except BrokenFileError as broken:
+        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
+        yield FileEnd(outcome, rows, broken.position, broken.detail)
+    except OSError as error:
+        if "://" in file.url:
+            raise OSError(f"source {spec.name!r}: {public_url(file.url)}: {public_url(str(error))}") from None
+        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
+        yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
+    else:
+        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
+
+
+def _converter(
+    spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
+) -> Callable[[int, Row], list[Pair]]:
+    """The function from a row's number and columns to its pairs; it raises `RowError` for a row without one."""
+    adapt: Adapter
+    if spec.map is not None:
+        adapt = mapped(spec.map.instruction, spec.map.response)
+    else:
+        # Rows that no adapter fits are rejected by `pairs`, which says what it looked for.
+        adapt = ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+    stratum = stratum_of(spec, file.path)
+    column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
+    fixed = order_conditions(spec.condition)
+
+    def convert(number: int, row: Row) -> list[Pair]:
+        drafts, used = adapt(row, context)
+        if spec.map is not None and spec.map.task is not None:
+            task = fill(spec.map.task, row)
+        else:
+            task = stratum if column is None else as_text(look_up(row, column), column)
+        condition = fixed
+        if spec.map is not None and spec.map.condition:
+            condition = order_conditions((*fixed, *_mapped_conditions(spec.map, row)))
+        elif "condition" in row and "condition" not in used and (own := _own_conditions(row["condition"])) is not None:
+            condition = order_conditions((*fixed, *own))
+            used |= {"condition"}
+        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        return [
+            Pair(number, part, task, draft.instruction, draft.response, condition, meta)
+            for part, draft in enumerate(drafts)
+        ]
+
+    return convert
+
+
+def _own_conditions(value: Any) -> Sequence[str] | None:
+    """Condition names in a row's column `condition`; None when it holds something else (then it is just a column)."""
+    names = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    names = [name for name in names if name]
+    return names if all(name in CONDITION_TAGS for name in names) else None
+
+
+def _mapped_conditions(field_map: FieldMap, row: Row) -> Sequence[str]:
+    if not isinstance(field_map.condition, str):
+        return field_map.condition
+    found = fill(field_map.condition, row)
+    names = _own_conditions(found)
+    if names is None:
+        known = ", ".join(CONDITION_TAGS)
+        raise RowError(Outcome.WRONG_TYPE, f"the map's condition is {found[:60]!r}; expected some of {known}")
+    return names
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _meta(row: Row, used: frozenset[str], max_bytes: int) -> str | None:
+    """The row's other columns as a JSON object, as many as fit; None when there are none."""
+    others = {name: value for name, value in row.items() if name not in used and value is not None}
+    if not others:
+        return None
+    text = _as_json(others)
+    if len(text) <= max_bytes // 4 or len(text.encode()) <= max_bytes:
+        return text
+    kept = {}
+    size = 0
+    for name, value in others.items():
+        item = len(_as_json({name: value}).encode())
+        if size + item <= max_bytes:
+            kept[name] = value
+            size += item
+    return _as_json(kept) if kept else None
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except ValueError:
+        # NaN and infinities, which Parquet and Arrow can hold and JSON cannot, become text.
+        plain = json.loads(json.dumps(value, default=str), parse_constant=str)
+        return _ENCODER.encode(plain)
