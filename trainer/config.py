@@ -1,0 +1,149 @@
+"""The manifest of a training run, as pydantic models: what may be set, its default, and what it means."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from corpus.config import Config
+from model.config import SIZES, ModelConfig, config_for
+
+
+class BatchConfig(Config):
+    """How samples become batches."""
+
+    tokens: int = Field(gt=0)
+    """G: tokens of one optimizer step, over all ranks."""
+    row_tokens: int = Field(gt=0, le=65_535)
+    """T: tokens of a row; no sample may be longer."""
+    truncate: bool = False
+    """Cut the response's end of samples longer than a row, instead of refusing them."""
+
+    @model_validator(mode="after")
+    def _whole_rows(self) -> "BatchConfig":
+        if self.tokens % self.row_tokens:
+            below = max(1, self.tokens // self.row_tokens) * self.row_tokens
+            raise ValueError(
+                f"tokens is {self.tokens}, which is no multiple of row_tokens ({self.row_tokens}): try tokens={below}"
+            )
+        return self
+
+
+class OptimizerConfig(Config):
+    """Adam-atan2 and the average of the weights."""
+
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.1, ge=0)
+    ema: float = Field(default=0.9999, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, used for evaluation and release."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Scale gradients down to this norm; None: no clipping."""
+
+    @field_validator("betas")
+    @classmethod
+    def _fractions(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("expected two numbers from 0 to below 1")
+        return betas
+
+
+class ScheduleConfig(Config):
+    """Learning rate and truncation of backpropagation over the run."""
+
+    warmup_steps: int = Field(default=2000, ge=0)
+    decay: Literal["constant", "cosine"] = "constant"
+    floor: float = Field(default=0.1, ge=0, le=1)
+    """Where the cosine ends, as a share of the peak."""
+    k_start: int = Field(default=2, ge=2)
+    """Applications that carry gradients at the start …"""
+    k_end: int = Field(default=5, ge=2)
+    """… and after `k_ramp` of all steps."""
+    k_ramp: float = Field(default=0.2, ge=0, le=1)
+
+
+class CheckpointConfig(Config):
+    """Checkpoints."""
+
+    every: int = Field(default=500, gt=0)
+    """Steps between two checkpoints; one is always written at the end, and when the run is asked to stop."""
+    keep: int = Field(default=2, ge=1)
+    """How many of the newest to keep."""
+    path: str | None = None
+    """Folder or fsspec URL; None: OUT/checkpoints."""
+
+
+class EvalConfig(Config):
+    """Held-out evaluation, on the averaged weights."""
+
+    every: int = Field(default=500, gt=0)
+    """Steps between two evaluations; there is always one at the start and one at the end."""
+    rows_per_family: int = Field(default=64, ge=0)
+    """At most so many questions of each task family; 0 turns evaluation off."""
+    max_new_tokens: int = Field(default=64, gt=0)
+    """Longest answer that is generated."""
+
+
+class TrainConfig(Config):
+    """The whole manifest."""
+
+    data: str
+    """Folder or fsspec URL of a built dataset."""
+    out: Path = Path("out/train")
+    """Folder of the run: metrics, plans, cached shards, checkpoints."""
+    cache: Path | None = None
+    """Where a remote dataset is cached; None: OUT/cache."""
+    model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
+    """`size`, and fields of `model.config.ModelConfig` that replace the size's."""
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    eval: EvalConfig = EvalConfig()
+    epochs: int | None = Field(default=None, gt=0)
+    """Exactly one of `epochs` and `steps` says when the run ends."""
+    steps: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the initial weights and of the order of the data."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads of torch; None: all cores. Results on a CPU are bit-identical for equal numbers only."""
+    ahead: int = Field(default=4, gt=0)
+    """Batches that are prepared ahead of the model."""
+    max_skipped: int = Field(default=10, ge=0)
+    """Steps with a non-finite loss or gradient that are skipped before the run stops."""
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if "vocab_size" in model:
+            raise ValueError("vocab_size follows from the dataset's tokenizer; remove it")
+        fields = {"size": "tiny", **model}
+        if not isinstance(fields["size"], str):
+            raise ValueError(f"size is {fields['size']!r}; known sizes: {', '.join(SIZES)}")
+        config_for(vocab_size=1, **fields)
+        return fields
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "TrainConfig":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set exactly one of epochs and steps")
+        return self
+
+    def model_config_for(self, vocab_size: int) -> ModelConfig:
+        """The model's configuration for a dataset with this vocabulary."""
+        return config_for(vocab_size=vocab_size, **self.model)
+
+    @property
+    def checkpoint_url(self) -> str:
+        """Where checkpoints are written."""
+        return self.checkpoint.path or str(self.out / "checkpoints")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where a remote dataset is cached."""
+        return self.cache or self.out / "cache"

@@ -1,0 +1,177 @@
+"""Batches for one rank, in plan order, prepared ahead of the model by a thread.
+
+    trainer.plan ─ rows of this rank ─▶ trainer.store ─ samples ─▶ PackedBatch ─ bounded queue ─▶ trainer.loop
+
+Where the loader is does not matter to a checkpoint: the resume state is counted
+by the loop, at the optimizer step.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.batch import IGNORE, PackedBatch
+from trainer.plan import EpochPlan
+from trainer.store import ShardStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one optimizer step of one rank computes on."""
+
+    epoch: int
+    index: int
+    """Number of the batch in the epoch."""
+    batch: PackedBatch
+    """This rank's rows."""
+    targets: int
+    """Target tokens of the global batch."""
+    tokens: int
+    """Tokens of the global batch, without padding."""
+    plan_hash: str
+
+
+def pack_batch(
+    plan: EpochPlan, index: int, rows: list[int], store: ShardStore, lengths: NDArray[np.uint16], row_tokens: int
+) -> PackedBatch:
+    """Tensors of some rows of a batch.
+
+    Parameters
+    ----------
+    plan, index, rows
+        Which rows of which batch.
+    store, lengths
+        Where samples come from, and their lengths as `trainer.plan.fit_lengths` returns them.
+    row_tokens
+        T.
+    """
+    shape = (len(rows), row_tokens)
+    tokens = np.zeros(shape, np.int64)
+    labels = np.full(shape, IGNORE, np.int64)
+    positions = np.zeros(shape, np.int64)
+    segments = []
+    for r, row in enumerate(rows):
+        begin = 0
+        for sample in plan.row(index, row):
+            stored = store.read(int(sample))
+            length = stored.prefix_len + int(lengths[sample, 1])
+            end = begin + length
+            tokens[r, begin:end] = stored.tokens[:length]
+            labels[r, begin + stored.prefix_len - 1 : end - 1] = stored.tokens[stored.prefix_len : length]
+            positions[r, begin:end] = np.arange(length)
+            segments.append((r, begin, stored.prefix_len, length))
+            begin = end
+    return PackedBatch(
+        tokens=torch.from_numpy(tokens),
+        labels=torch.from_numpy(labels),
+        position_ids=torch.from_numpy(positions),
+        segments=torch.from_numpy(np.array(segments, np.int32).reshape(-1, 4)),
+    )
+
+
+class Loader:
+    """The steps of a run from (epoch, next_batch) on, in order, for one rank.
+
+    Iterating raises what the thread raised. `close` ends the thread; a loader is a context manager that does so.
+
+    Parameters
+    ----------
+    plans
+        Epoch to its plan; called in the thread, once an epoch.
+    epochs
+        Epochs of the run; None: without end.
+    epoch, next_batch
+        Where to begin.
+    ahead
+        Batches that are kept ready.
+    pin
+        Whether to put them into page-locked memory, from which a CUDA device copies without waiting.
+    """
+
+    def __init__(
+        self,
+        plans: Callable[[int], EpochPlan],
+        store: ShardStore,
+        lengths: NDArray[np.uint16],
+        *,
+        row_tokens: int,
+        epochs: int | None,
+        epoch: int,
+        next_batch: int,
+        rank: int,
+        world_size: int,
+        ahead: int,
+        pin: bool,
+    ):
+        self._plans = plans
+        self._store = store
+        self._lengths = lengths
+        self._row_tokens = row_tokens
+        self._epochs = epochs
+        self._start = (epoch, next_batch)
+        self._rank = rank
+        self._world_size = world_size
+        self._pin = pin
+        self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=ahead)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Step]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the thread; batches that are ready are dropped."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for step in self._steps():
+                if not self._put(step):
+                    return
+            self._put(None)
+        except BaseException as error:  # handed to the loop, which raises it
+            self._put(error)
+
+    def _put(self, item: Step | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _steps(self) -> Iterator[Step]:
+        epoch, index = self._start
+        while self._epochs is None or epoch < self._epochs:
+            plan = self._plans(epoch)
+            for number in range(index, plan.batches):
+                rows = plan.rows_of_rank(number, self._lengths, rank=self._rank, world_size=self._world_size)
+                batch = pack_batch(plan, number, rows, self._store, self._lengths, self._row_tokens)
+                if self._pin:
+                    batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
+                yield Step(
+                    epoch=epoch,
+                    index=number,
+                    batch=batch,
+                    targets=int(plan.targets[number]),
+                    tokens=int(self._lengths[plan.batch(number)].sum(dtype=np.int64)),
+                    plan_hash=plan.hash,
+                )
+            epoch, index = epoch + 1, 0

@@ -1,0 +1,341 @@
+"""The training loop: from a manifest to a trained model, from wherever the run is.
+
+    config ─ dataset, plan ─▶ loader ─ Step ─▶ forward, backward, sum over ranks ─▶ optimizer ─▶ metrics
+                                                      every N steps: evaluation, checkpoint
+
+A step boundary is the only place where the state is whole: checkpoints,
+evaluations and requests to stop are served there. What a step computes depends
+on the manifest, the dataset and the checkpoint only; on a CPU with the same
+number of threads it is the same bit for bit, however often the run was killed.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, replace
+
+import torch
+
+from corpus.config import ConfigError
+from model.config import ModelConfig
+from model.hrm import HRM
+from trainer.checkpoint import Checkpoint, Checkpoints, Progress
+from trainer.config import TrainConfig
+from trainer.dataset import Dataset
+from trainer.evaluate import evaluate
+from trainer.loader import Loader, Step
+from trainer.metrics import Metrics
+from trainer.optim import AdamAtan2
+from trainer.plan import EpochPlan, PlanInputs, fit_lengths
+from trainer.schedule import gradient_depth, learning_rate
+from trainer.stop import RESUME_ME, StopRequest
+from trainer.store import ShardStore
+from trainer.world import World
+
+
+class TrainingError(Exception):
+    """Training cannot go on; the message says at which step, why, and what to try."""
+
+
+def plan_inputs(config: TrainConfig, dataset: Dataset) -> PlanInputs:
+    """What the batches of a run follow from."""
+    return PlanInputs(
+        fingerprint=dataset.fingerprint,
+        seed=config.seed,
+        batch_tokens=config.batch.tokens,
+        row_tokens=config.batch.row_tokens,
+        truncate=config.batch.truncate,
+    )
+
+
+class Run:
+    """One training run, in one of its processes.
+
+    Parameters
+    ----------
+    config, dataset
+        What to train, on what.
+    world
+        The processes that train together.
+
+    Raises
+    ------
+    ConfigError
+        The run's folder has a checkpoint that another manifest or dataset made.
+    trainer.fetch.DatasetError, trainer.draw.PlanError
+        The dataset cannot be used, or not be packed as the manifest asks.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, world: World):
+        self.config = config
+        self.dataset = dataset
+        self.world = world
+        self.tokenizer = dataset.tokenizer()
+        self.inputs = plan_inputs(config, dataset)
+        self.lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
+        first = self.plan(0)
+        first.rows_of_rank(0, self.lengths, rank=world.rank, world_size=world.size)
+        self.total = config.steps or (config.epochs or 0) * first.batches
+        """Steps of the run as far as schedules are concerned; later epochs may have a batch more or less."""
+        self.model_config = config.model_config_for(dataset.vocab_size)
+        self.model = HRM(self.model_config, seed=config.seed).to(world.device)
+        self.optimizer = AdamAtan2(
+            self.model,
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
+            ema=config.optimizer.ema,
+        )
+        self.gradients = _flat_gradients(self.model)
+        self.progress = Progress(
+            step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, next_batch=0
+        )
+        self.checkpoints = Checkpoints(
+            config.checkpoint_url,
+            staging=config.out / "staging",
+            keep=config.checkpoint.keep,
+            leads=world.leads,
+            group=world.saving,
+        )
+        checkpoint: Checkpoint | None = world.from_leader(self._find_checkpoint)
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The batches of an epoch."""
+        return EpochPlan.open_or_build(self.config.out / "plans", self.inputs, epoch, self.dataset.strata, self.lengths)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        if self.config.steps is not None:
+            return self.progress.step >= self.config.steps
+        assert self.config.epochs is not None
+        last = self.config.epochs - 1
+        at = self.progress
+        return at.epoch > last or (at.epoch == last and at.next_batch >= self.plan(last).batches)
+
+    # --- Resume ------------------------------------------------------------------------------------------------
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        self.checkpoints.clean()
+        return self.checkpoints.newest()
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        made_with = checkpoint.sidecar("manifest.json")["plan"]
+        here = {**asdict(self.inputs), "model": asdict(self.model_config)}
+        there = {**made_with, "model": checkpoint.sidecar("config.json")["model"]}
+        differing = [key for key in here if here[key] != there.get(key)]
+        if differing or checkpoint.progress.plan_key != self.inputs.key:
+            what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
+            raise ConfigError(
+                f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
+                f"Restore these values to continue it, or set another out= to begin a new run"
+            )
+        plan = self.plan(checkpoint.progress.epoch) if not self._past_end(checkpoint.progress) else None
+        if plan is not None and plan.hash != checkpoint.progress.plan_hash:
+            raise ConfigError(
+                f"{checkpoint.folder} counts batches of another plan of epoch {checkpoint.progress.epoch} "
+                f"({checkpoint.progress.plan_hash}) than this version makes ({plan.hash}): continue it with the "
+                f"version that began it, or set another out= to begin a new run"
+            )
+        tensors = {"model": self.model.state_dict(), **self.optimizer.state_dict()}
+        checkpoint.load_into(tensors, group=self.world.saving)
+        self.optimizer.updates = checkpoint.progress.updates
+        checkpoint.restore_random_state()
+        self.progress = checkpoint.progress
+
+    def _past_end(self, progress: Progress) -> bool:
+        return self.config.epochs is not None and progress.epoch >= self.config.epochs
+
+    # --- Train -------------------------------------------------------------------------------------------------
+
+    def train(self) -> int:
+        """Train to the end, or until asked to stop.
+
+        Returns
+        -------
+        int
+            Exit code: 0, or `RESUME_ME`.
+
+        Raises
+        ------
+        TrainingError
+            Too many steps had a loss or gradient that is not finite.
+        trainer.fetch.DatasetError, trainer.checkpoint.CheckpointError
+            A shard cannot be read, a checkpoint not be written.
+        """
+        if self.finished:
+            if self.world.leads:
+                print(f"already finished: {self.progress.step:,} steps are done, see {self.config.out}")
+            return 0
+        metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
+        try:
+            with StopRequest() as request, self._loader() as loader:
+                return self._train(loader, request, metrics)
+        finally:
+            self.checkpoints.wait()
+            if metrics is not None:
+                metrics.close()
+
+    def _loader(self) -> Loader:
+        return Loader(
+            self.plan,
+            ShardStore(self.dataset),
+            self.lengths,
+            row_tokens=self.config.batch.row_tokens,
+            epochs=self.config.epochs,
+            epoch=self.progress.epoch,
+            next_batch=self.progress.next_batch,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            ahead=self.config.ahead,
+            pin=self.world.device.type == "cuda",
+        )
+
+    def _train(self, loader: Loader, request: StopRequest, metrics: Metrics | None) -> int:
+        if self._evaluation_is_due():
+            self._evaluate(metrics)
+        began = time.perf_counter()
+        for step in loader:
+            waited = time.perf_counter() - began
+            values, stop = self._step(step, request)
+            if metrics is not None:
+                seconds = time.perf_counter() - began
+                values |= {
+                    "step_seconds": seconds,
+                    "data_wait_seconds": waited,
+                    "tokens_per_second": step.tokens / seconds,
+                }
+                metrics.step(self.progress.step, self.total, values)
+            finished = self.finished
+            if self._evaluation_is_due() and (finished or not stop):
+                self._evaluate(metrics)
+            if finished or stop or self.progress.step % self.config.checkpoint.every == 0:
+                self._save()
+            if finished:
+                self.checkpoints.wait()
+                if metrics is not None:
+                    metrics.say(f"finished after step {self.progress.step:,}")
+                return 0
+            if stop:
+                self.checkpoints.wait()
+                if metrics is not None:
+                    metrics.say(f"stopped after step {self.progress.step:,}; the same command continues")
+                return RESUME_ME
+            began = time.perf_counter()
+        raise TrainingError(
+            f"the data ended at step {self.progress.step:,}, before the run did; this is an error in the plan"
+        )
+
+    def _step(self, step: Step, request: StopRequest) -> tuple[dict[str, float | int], bool]:
+        """One optimizer step; returns what to report, and whether some rank was asked to stop."""
+        at, config = self.progress, self.config
+        lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
+        k = gradient_depth(at.step, self.total, config.schedule)
+        self.gradients.zero_()
+        with self._precision():
+            nll, _ = self.model(step.batch.to(self.world.device), k=k)
+        share = nll / step.targets
+        share.backward()
+        self.world.sum(self.gradients)
+        status = torch.tensor([0.0, float(request.received is not None)], dtype=torch.float64, device=self.world.device)
+        status[0] = share.detach()
+        self.world.sum(status)
+        norm = torch.linalg.vector_norm(self.gradients).item()
+        loss, stops = status.tolist()
+        if math.isfinite(loss) and math.isfinite(norm):
+            if config.optimizer.clip_norm is not None and norm > config.optimizer.clip_norm:
+                self.gradients.mul_(config.optimizer.clip_norm / norm)
+            self.optimizer.step([p.grad for p in self.model.parameters() if p.grad is not None], lr)
+        self.progress = replace(
+            at,
+            step=at.step + 1,
+            updates=self.optimizer.updates,
+            epoch=step.epoch,
+            next_batch=step.index + 1,
+            plan_hash=step.plan_hash,
+        )
+        skipped = self.progress.step - self.progress.updates
+        if skipped > config.max_skipped:
+            raise TrainingError(
+                f"step {self.progress.step:,}: loss {loss} and gradient norm {norm}; {skipped} steps were skipped for "
+                f"such values, and max_skipped is {config.max_skipped}: lower optimizer.lr, or set optimizer.clip_norm"
+            )
+        values = {
+            "loss": loss,
+            "lr": lr,
+            "k": k,
+            "gradient_norm": norm,
+            "epoch": step.epoch,
+            "batch": step.index,
+            "tokens": step.tokens,
+            "target_tokens": step.targets,
+            "skipped": skipped,
+        }
+        return values, stops > 0
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.config.precision == "bf16":
+            return torch.autocast(self.world.device.type, torch.bfloat16)
+        return nullcontext()
+
+    # --- At step boundaries ------------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        at = self.progress.step
+        return self.config.eval.rows_per_family > 0 and (at % self.config.eval.every == 0 or self.finished)
+
+    def _evaluate(self, metrics: Metrics | None) -> None:
+        """Evaluate the averaged weights on the leading rank, unless the metrics have this step's evaluation."""
+        if metrics is not None and self.progress.step not in metrics.evaluated:
+            with _random_state_kept(), self.optimizer.averaged_weights(), self._precision():
+                self.model.eval()
+                values = evaluate(
+                    self.model,
+                    self.dataset,
+                    self.tokenizer,
+                    rows_per_family=self.config.eval.rows_per_family,
+                    max_new_tokens=self.config.eval.max_new_tokens,
+                    row_tokens=self.config.batch.row_tokens,
+                )
+                self.model.train()
+            metrics.evaluation(self.progress.step, values)
+        self.world.barrier()
+
+    def _save(self) -> None:
+        about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}
+        manifest = {"manifest": self.config.model_dump(mode="json"), "plan": asdict(self.inputs)}
+        self.checkpoints.save(
+            self.progress,
+            {"model": self.model.state_dict(), **self.optimizer.state_dict()},
+            sidecars={
+                "config.json": json.dumps(about, indent=1),
+                "manifest.json": json.dumps(manifest, indent=1),
+                "tokenizer.json": self.dataset.tokenizer_file.read_bytes(),
+            },
+        )
+
+
+def model_memory(config: ModelConfig) -> int:
+    """Bytes of weights, gradients, both moments, averaged weights and the update in the making, all float32."""
+    return 6 * 4 * config.parameters
+
+
+def _flat_gradients(model: HRM) -> torch.Tensor:
+    """One tensor that holds the gradients of all parameters, so that ranks sum them in one go."""
+    parameters = list(model.parameters())
+    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+    at = 0
+    for p in parameters:
+        p.grad = flat[at : at + p.numel()].view_as(p)
+        at += p.numel()
+    return flat
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Whatever the block draws, torch's generators go on as if it had not been there."""
+    with torch.random.fork_rng():
+        yield

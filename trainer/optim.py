@@ -1,0 +1,83 @@
+"""Adam-atan2 with decoupled weight decay, and the running average of the weights.
+
+For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c₂ = 1 - β₂ᵗ:
+
+    m ← β₁ m + (1 - β₁) g        p ← p · (1 - lr · weight_decay)
+    v ← β₂ v + (1 - β₂) g²       p ← p - (lr / c₁) · atan2(m, √v / √c₂)
+    ema ← d · ema + (1 - d) · p
+
+The update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+StateDict = dict[str, dict[str, Tensor]]
+
+
+class AdamAtan2:
+    """Optimizer of a module's trained parameters.
+
+    Parameters
+    ----------
+    model
+        All of its parameters are trained; `ema` starts as a copy of them.
+    betas
+        β₁ and β₂.
+    weight_decay
+        Share of lr by which a parameter shrinks at each update.
+    ema
+        d above.
+    """
+
+    def __init__(self, model: nn.Module, *, betas: tuple[float, float], weight_decay: float, ema: float):
+        self.names = [name for name, _ in model.named_parameters()]
+        self.parameters: list[Tensor] = [p.detach() for p in model.parameters()]
+        self.betas = betas
+        self.weight_decay = weight_decay
+        self.ema_decay = ema
+        self.updates = 0
+        self.m = [torch.zeros_like(p) for p in self.parameters]
+        self.v = [torch.zeros_like(p) for p in self.parameters]
+        self.ema = [p.clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor], lr: float) -> None:
+        """One update; `gradients` in the order of `model.parameters()`."""
+        beta1, beta2 = self.betas
+        self.updates += 1
+        c1, c2 = 1 - beta1**self.updates, 1 - beta2**self.updates
+        torch._foreach_lerp_(self.m, gradients, 1 - beta1)
+        torch._foreach_mul_(self.v, beta2)
+        torch._foreach_addcmul_(self.v, gradients, gradients, 1 - beta2)
+        update = torch._foreach_sqrt(self.v)
+        torch._foreach_mul_(update, 1 / math.sqrt(c2))
+        for m, u in zip(self.m, update, strict=True):
+            torch.atan2(m, u, out=u)
+        torch._foreach_mul_(self.parameters, 1 - lr * self.weight_decay)
+        torch._foreach_add_(self.parameters, update, alpha=-lr / c1)
+        torch._foreach_lerp_(self.ema, self.parameters, 1 - self.ema_decay)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside the block the model has the averaged weights; afterwards its own again, bit for bit."""
+        own = [p.clone() for p in self.parameters]
+        torch._foreach_copy_(self.parameters, self.ema)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self.parameters, own)
+
+    def state_dict(self) -> StateDict:
+        """Moments and averages by parameter name (the tensors themselves, not copies); `updates` is not in it."""
+        return {key: dict(zip(self.names, getattr(self, key), strict=True)) for key in ("m", "v", "ema")}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], updates: int) -> None:
+        """Take over what `state_dict` gave, and the number of updates that went with it."""
+        for key in ("m", "v", "ema"):
+            torch._foreach_copy_(getattr(self, key), [state[key][name] for name in self.names])
+        self.updates = updates

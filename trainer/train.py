@@ -1,0 +1,89 @@
+"""`python -m trainer.train MANIFEST [key=value …]`: train, or go on training.
+
+The same command begins a run, continues it after a kill, and says so when it is
+finished. Under torchrun it trains on as many devices as there are processes.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from corpus.config import ConfigError, load_manifest
+from trainer.checkpoint import CheckpointError
+from trainer.config import TrainConfig
+from trainer.dataset import Dataset, open_dataset
+from trainer.draw import PlanError
+from trainer.fetch import DatasetError
+from trainer.loop import Run, TrainingError, model_memory, plan_inputs
+from trainer.plan import EpochPlan, fit_lengths
+from trainer.world import World
+
+EXAMPLE = """example:
+  python -m trainer.train manifests/train.yaml out=out/second optimizer.lr=3e-4
+  torchrun --nproc-per-node 8 -m trainer.train manifests/train.yaml device=cuda precision=bf16
+
+exit codes: 0 finished, 1 failed, 2 the manifest cannot be used, 75 stopped by SIGTERM or SIGINT with a checkpoint:
+the same command continues"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.train",
+        description="Train an HRM on a built dataset, or continue where the run was left.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifest", help="YAML manifest of the run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the manifest")
+    parser.add_argument("--dry-run", action="store_true", help="check manifest and dataset, print the plan, and exit")
+    options = parser.parse_args(arguments)
+    try:
+        config = load_manifest(options.manifest, TrainConfig, options.overrides)
+        if options.dry_run:
+            return _dry_run(config, open_dataset(config.data, config.cache_folder))
+        return _train(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (DatasetError, PlanError, CheckpointError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _train(config: TrainConfig) -> int:
+    world = World.join(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if world.device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    run = Run(config, open_dataset(config.data, config.cache_folder), world)
+    code = run.train()
+    world.leave()
+    return code
+
+
+def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
+    inputs = plan_inputs(config, dataset)
+    lengths = fit_lengths(dataset.lengths, row_tokens=inputs.row_tokens, truncate=inputs.truncate)
+    plan = EpochPlan.build(inputs, 0, dataset.strata, lengths)
+    model = config.model_config_for(dataset.vocab_size)
+    tokens = int(lengths[plan.samples].sum())
+    steps = config.steps or (config.epochs or 0) * plan.batches
+    print(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    print(f"epoch       {len(plan.samples):,} draws, {tokens:,} tokens, {int(plan.targets.sum()):,} of them targets")
+    print(
+        f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
+        f"{tokens / (plan.batches * inputs.batch_tokens):.2%} filled"
+    )
+    print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
+    print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")
+    print(f"memory      {model_memory(model) / 2**20:,.0f} MiB for weights and optimizer; activations come on top")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
