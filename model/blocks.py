@@ -4,6 +4,7 @@ x ← x + Attn(norm x); x ← x + SwiGLU(norm x); after the last block one more 
 stack's output has unit mean square at every position, however often it is applied.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,7 +22,8 @@ class RMSNorm(nn.Module):
         self.eps = config.norm_eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return (x * torch.rsqrt(norm.square() / x.shape[-1] + self.eps)).to(x.dtype)
 
 
 class Attention(nn.Module):

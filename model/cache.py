@@ -11,19 +11,25 @@ from model.config import ModelConfig
 
 
 class KeyValueCache:
-    """Keys and values [R, capacity, h, head_dim] of a batch of rows."""
+    """Keys and values of a batch of rows, stored head by head as attention reads them."""
 
     def __init__(self, config: ModelConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device):
-        shape = (rows, capacity, config.num_heads, config.head_dim)
+        shape = (rows, config.num_heads, capacity, config.head_dim)
         self.key = torch.zeros(shape, dtype=dtype, device=device)
         self.value = torch.zeros(shape, dtype=dtype, device=device)
 
     def extend(self, key: Tensor, value: Tensor, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Store new keys and values [R, T, h, head_dim] at positions [R, T]; returns the first `length` slots."""
+        """Store new keys and values [R, T, h, head_dim] at positions [R, T].
+
+        Returns
+        -------
+        key, value : Tensor
+            The first `length` slots, [R, length, h, head_dim] each.
+        """
         row = torch.arange(len(positions), device=positions.device)[:, None]
-        self.key[row, positions] = key
-        self.value[row, positions] = value
-        return self.key[:, :length], self.value[:, :length]
+        self.key[row, :, positions] = key
+        self.value[row, :, positions] = value
+        return self.key[:, :, :length].transpose(1, 2), self.value[:, :, :length].transpose(1, 2)
 
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but these."""

@@ -62,7 +62,7 @@ class HRM(nn.Module):
         Of the initial weights; see `init_weights`.
     """
 
-    z_L_init: Tensor
+    z_L_init: Tensor  # noqa: N815 - the published name
 
     def __init__(self, config: ModelConfig, *, seed: int = 0):
         super().__init__()
