@@ -27,6 +27,7 @@ blank lines. A function call is a response too; a tool's result is not.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,8 @@ def as_text(value: Any, column: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RowError(Outcome.WRONG_TYPE, f"{column} is {value}; expected text or a number")
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     if isinstance(value, list | dict | bytes | tuple):
         kind = "an object" if isinstance(value, dict) else "binary" if isinstance(value, bytes) else "a list"

@@ -13,7 +13,7 @@ import posixpath
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,8 +25,8 @@ from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row
 from corpus.formats.sniff import sniff
-from corpus.formats.stream import Input
-from corpus.source import SourceSpec, public_url
+from corpus.formats.stream import Input, StoreError, public_url
+from corpus.source import SourceSpec
 
 GUESS_ROWS = 32
 """So many first rows decide a file's adapter."""
@@ -78,15 +78,20 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     ------
     ConfigError
         A path does not exist, a glob or folder holds no file, or there is no such generator.
-    OSError
-        A remote store cannot be reached.
+    StoreError
+        A remote store (an OSError) cannot be reached.
     """
     if spec.generator is not None:
         return _generated(spec)
     entries = [spec.path] if isinstance(spec.path, str) else list(spec.path or [])
     found = [place for entry in entries for place in _expand(spec, entry, base)]
-    files = {}
+    files: dict[str, _Place] = {}
     for path, place in _relative(found):
+        if path in files and files[path].url != place.url:
+            both = f"{public_url(files[path].url)} and {public_url(place.url)}"
+            raise ConfigError(
+                f"source {spec.name!r}: {both} have one name in the source, {path}; make them two sources"
+            )
         if not any(fnmatch.fnmatchcase(path, pattern) for pattern in spec.exclude):
             files[path] = place
     if not files:
@@ -128,21 +133,21 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
     elif os.path.lexists(top):
         yield _local(top, os.path.dirname(top))
     elif glob.has_magic(entry):
-        root = _fixed_part(top)
-        for match in sorted(glob.iglob(top, recursive=True)):
-            if os.path.isdir(match):
-                # A pattern that ends in ** matches the folders on the way too; their files match by themselves.
-                if not entry.endswith("**"):
-                    yield from _folder(match, root)
-            else:
+        root = os.path.normpath(base / _fixed_part(entry))
+        for name in sorted(glob.iglob(entry, root_dir=base, recursive=True)):
+            match = os.path.normpath(base / name)
+            if not os.path.isdir(match):
                 yield _local(match, root)
+            elif not entry.rstrip("/").endswith("**"):  # `**` matches what is in the folder by itself
+                yield from _folder(match, root)
     else:
         raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); mend the path")
 
 
 def _folder(folder: str, root: str) -> Iterator[_Place]:
+    """All files below `folder`, but not those in hidden folders such as .git or behind links to folders."""
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             yield _local(os.path.join(parent, name), root)
 
@@ -162,17 +167,19 @@ def _fixed_part(pattern: str) -> str:
     """The folder of a glob that stands before its first wildcard."""
     steps = pattern.split("/")
     fixed = next(index for index, step in enumerate(steps) if glob.has_magic(step))
-    return "/".join(steps[:fixed]) or "/"
+    return "/".join(steps[:fixed]) or ("/" if pattern.startswith("/") else "")
 
 
 def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
     shown = public_url(entry)
     try:
         filesystem, top = fsspec.core.url_to_fs(entry)
-        if glob.has_magic(top) and not filesystem.protocol[0].startswith("http"):
+        # A web server has no listing: what it shows for a folder is a page.
+        has_folders = not entry.startswith(("http://", "https://"))
+        if has_folders and glob.has_magic(top):
             root = _fixed_part(top)
             found = filesystem.glob(top, detail=True)
-        elif filesystem.isdir(top):
+        elif has_folders and filesystem.isdir(top):
             root, found = top.rstrip("/"), filesystem.find(top, detail=True)
         else:
             # The URL itself is opened: it may carry a query that the path does not.
@@ -184,7 +191,7 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
     except (ImportError, ValueError) as error:
         raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {public_url(str(error))}") from None
     except Exception as error:  # stores raise errors of their own, which may quote credentials
-        raise OSError(f"source {spec.name!r}: {shown} cannot be reached: {public_url(str(error))}") from None
+        raise StoreError(f"source {spec.name!r}: {shown} cannot be reached: {public_url(str(error))}") from None
     return [
         _Place(
             filesystem.unstrip_protocol(path),
@@ -199,22 +206,10 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
 
 def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
     """Each place with its path in the source: relative to the deepest folder that all entries share."""
-    roots = {place.root for place in places}
-    if len(roots) == 1:
-        for place in places:
-            yield place.relative, place
-        return
-    shared = [step for step, *others in zip(*(root.split("/") for root in sorted(roots)), strict=False)]
-    depth = next(
-        (
-            index
-            for index, steps in enumerate(zip(*(root.split("/") for root in roots), strict=False))
-            if len(set(steps)) > 1
-        ),
-        len(shared),
-    )
+    roots = zip(*(place.root.split("/") for place in places), strict=False)
+    shared = sum(1 for _ in takewhile(lambda steps: len(set(steps)) == 1, roots))
     for place in places:
-        inside = "/".join(place.root.split("/")[depth:]).replace("://", "/")
+        inside = "/".join(place.root.split("/")[shared:]).replace("://", "/")
         yield (f"{inside}/{place.relative}" if inside else place.relative), place
 
 
@@ -227,9 +222,9 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
         return file
     try:
         found = sniff(place.url, path, spec.format)
+    except StoreError:
+        raise
     except OSError as error:
-        if "://" in place.url:
-            raise OSError(f"source {spec.name!r}: {file.shown_url}: {public_url(str(error))}") from None
         return replace(file, problem=f"the file cannot be read: {error.strerror or error}")
     file = replace(
         file, format=found.format, compression=found.compression, skipped=found.skipped, problem=found.problem
@@ -263,12 +258,14 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
 
     name, rows = str(spec.generator), int(spec.rows or 0)
     open_generator(name, rows=0, seed=spec.seed, split=spec.split)  # raises ConfigError for a name that is none
-    files = []
+    files: list[SourceFile] = []
     for number, start in enumerate(range(0, rows, GENERATED_ROWS)):
         query = {"seed": spec.seed, "split": spec.split, "start": start, "rows": min(GENERATED_ROWS, rows - start)}
         path = f"{name}-{number:05d}.jsonl" if rows > GENERATED_ROWS else f"{name}.jsonl"
         url = f"generator://{name}?{urlencode(query)}"
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
-        adapter = None if spec.map is not None else spec.adapter or _guess_adapter(file)
-        files.append(replace(file, adapter=adapter))
+        if spec.map is None:
+            # All of a family's rows have one schema, so the first file tells the adapter of all.
+            file = replace(file, adapter=spec.adapter or (files[0].adapter if files else _guess_adapter(file)))
+        files.append(file)
     return files

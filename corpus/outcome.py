@@ -65,7 +65,7 @@ class FileOutcome(StrEnum):
 
     READ = "read"
     EMPTY = "empty"
-    """Zero bytes: read, and no row in it."""
+    """Zero bytes, or no row in what there is (an empty list, a header alone): read, and nothing in it."""
     SKIPPED_NOT_DATA = "skipped_not_data"
     """A licence, a readme, a label list: no rows to read, by name or content."""
     TRUNCATED = "truncated"

@@ -15,10 +15,10 @@ from corpus.adapters import ADAPTERS, Adapter, as_text, fill, look_up, mapped
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
-from corpus.formats.stream import Input
+from corpus.formats.stream import Input, StoreError
 from corpus.outcome import FileOutcome, Outcome
 from corpus.record import FileEnd, Pair, Rejected
-from corpus.source import FieldMap, SourceSpec, public_url, stratum_of
+from corpus.source import FieldMap, SourceSpec, stratum_of
 from corpus.template import CONDITION_TAGS, order_conditions
 
 __all__ = ["Limits", "read_pairs"]
@@ -47,8 +47,8 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
 
     Raises
     ------
-    OSError
-        A remote store cannot be reached.
+    StoreError
+        A remote store (an OSError) cannot be reached.
     """
     if file.skipped is not None:
         yield FileEnd(FileOutcome.SKIPPED_NOT_DATA, 0, "", file.skipped)
@@ -73,9 +73,9 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
     except BrokenFileError as broken:
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
         yield FileEnd(outcome, rows, broken.position, broken.detail)
+    except StoreError:
+        raise
     except OSError as error:
-        if "://" in file.url:
-            raise OSError(f"source {spec.name!r}: {public_url(file.url)}: {public_url(str(error))}") from None
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
         yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
     else:

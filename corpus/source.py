@@ -4,7 +4,6 @@ A `SourceSpec` names files (or a generator); `corpus.discover` turns it into a
 list of files, and `corpus.read` turns each file into pairs.
 """
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -98,12 +97,6 @@ class SourceSpec(Config):
             raise ValueError(f"unknown adapter {self.adapter!r}{closest(self.adapter, list(ADAPTERS))}")
         order_conditions(self.condition)
         return self
-
-
-def public_url(url: str) -> str:
-    """`url` as it may be written to logs, ledgers and messages: without user, password and query."""
-    url = re.sub(r"://[^/@\s]*@", "://", url)
-    return url if url.startswith("generator://") else re.sub(r"(?<=://)([^?#\s]*)[?#]\S*", r"\1", url)
 
 
 def stratum_of(spec: SourceSpec, path: str) -> str:

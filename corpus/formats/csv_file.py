@@ -38,6 +38,10 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._lines)
         self.number += 1
+        if line is None and self.row_bytes:
+            raise BrokenFileError(
+                f"line {self.number:,}", f"a line of more than {self._max_row_bytes:,} bytes in a quoted cell"
+            )
         if line is None:
             raise RowError(Outcome.TOO_LARGE, f"a line of more than {self._max_row_bytes:,} bytes")
         self.row_bytes += len(line) + 1

@@ -15,12 +15,13 @@ _LONG_LINE_BYTES = 1 << 20
 """Where the first line does not end in the head, so much is looked at."""
 
 _NO_DATA_NAMES = re.compile(
-    r"""(
-    (licen[cs]e|copying|notice|readme|changelog|citation|authors|contributing|codeowners|makefile|dockerfile)\b.*
+    r"""
+    (licen[cs]e|copying|notice|readme|changelog|citation|authors|contributing|codeowners|makefile|dockerfile)
+        (-[\w.]+?)?(\.(txt|md|rst|html|pdf))?
     | .*\.(md|rst|html?|pdf|py|ipynb|sh|cff|bib|css|js|toml|cfg|ini|lock|log|sha256|md5|sig|png|jpe?g|gif|svg)
     | dataset_infos?\.json | state\.json
-    | [._].*
-    )""",
+    | \..* | _(success|metadata|common_metadata|committed.*|started.*)
+    """,
     re.VERBOSE | re.IGNORECASE,
 )
 _LABEL_LIST_NAMES = re.compile(r"(labels?|classes|vocab|categories)\b.*\.(txt|json|csv|tsv)", re.IGNORECASE)
@@ -80,13 +81,13 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
         return Sniffed(stated or hint or "jsonl", compression)
     if b"\n" not in head and len(head) >= HEAD_BYTES:
         head = _head(Input(url, compression, head_bytes=_LONG_LINE_BYTES))
+    if head[:2] in _UTF16_BOMS and head[2:4] != b"\xff\xff":
+        return Sniffed(compression=compression, problem="UTF-16 text, which is not read; convert it to UTF-8")
     if stated is not None:
         return Sniffed(stated, compression)
     found = _binary_format(head) or _text_format(head, hint)
     if found is not None:
         return Sniffed(found, compression)
-    if head[:2] in _UTF16_BOMS:
-        return Sniffed(compression=compression, problem="UTF-16 text; convert it to UTF-8")
     if b"\0" in head[:4096]:
         return Sniffed(skipped="binary content of no known format")
     kind = "a list of labels" if _LABEL_LIST_NAMES.fullmatch(inner) else "plain text"
@@ -121,7 +122,7 @@ def _text_format(head: bytes, hint: str | None) -> str | None:
     first = lines[0].strip()
     if first[0] in "[{" and hint not in ("csv", "tsv", "yaml"):
         return _json_format(first, lines, hint)
-    if hint in ("jsonl", "json", "csv", "tsv", "yaml"):
+    if hint is not None:
         return hint
     if re.match(r"""(---\s*\n)?- ["']?[\w ]+["']?:(\s|$)""", text.lstrip()):
         return "yaml"
@@ -133,10 +134,12 @@ def _json_format(first: str, lines: list[str], hint: str | None) -> str:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
+        # The start of a value over several lines, or a row that is broken.
+        if first[0] == "[" or first == "{":
+            return "json"
         if hint in ("jsonl", "json"):
             return hint
-        # A first line that is broken, or the start of a value over several lines.
-        return "jsonl" if first[0] == "{" and len(lines) > 1 and lines[1].startswith("{") else "json"
+        return "jsonl" if len(lines) > 1 and lines[1].startswith("{") else "json"
     if len(lines) > 1:
         return "jsonl"
     if isinstance(value, list):

@@ -7,18 +7,21 @@ yields every byte before the break, then raises `BrokenFileError`.
 """
 
 import io
+import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import fsspec
 import zstandard
 
 from corpus.formats.base import BrokenFileError, Limits
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 2 << 10
@@ -76,11 +79,61 @@ class Input:
         return spool
 
 
+class StoreError(OSError):
+    """A remote store could not be reached or failed while it was read: nothing is said about the file's content."""
+
+
 def open_binary(url: str) -> BinaryIO:
-    """Open a local path or an fsspec URL for reading; raises `OSError` when it cannot be reached."""
-    if "://" not in url:
-        return open(url, "rb")
-    return cast(BinaryIO, fsspec.open(url, "rb").open())
+    """Open a local path or an fsspec URL for reading.
+
+    Raises
+    ------
+    StoreError
+        The URL's store cannot be reached; reading the file later can raise it too.
+    OSError
+        The local file cannot be opened.
+    """
+    return open(url, "rb") if "://" not in url else cast(BinaryIO, _RemoteFile(url))
+
+
+class _RemoteFile(io.RawIOBase):
+    """An fsspec file whose errors, of whatever class, are `StoreError` without credentials."""
+
+    def __init__(self, url: str):
+        self._url = url
+        self._file = self._try(lambda: fsspec.open(url, "rb").open())
+
+    def _try(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except Exception as error:
+            raise StoreError(f"{public_url(self._url)} cannot be read: {public_url(str(error))}") from None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._try(lambda: cast(bytes, self._file.read(size)))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._try(lambda: int(self._file.seek(offset, whence)))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def public_url(url: str) -> str:
+    """`url`, or a message that quotes one, as it may be shown: without user, password and query."""
+    url = re.sub(r"://[^/@\s]*@", "://", url)
+    return url if url.startswith("generator://") else re.sub(r"(?<=://)([^?#\s]*)[?#]\S*", r"\1", url)
 
 
 def read_raw_head(url: str, size: int) -> bytes:

@@ -42,28 +42,31 @@ def _items(source: Input, limits: Limits) -> Iterator[tuple[int, bytes | RowErro
     begin = 0
     held: list[bytes] = []
     size = 0
-    too_large = RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
+
+    def item() -> bytes | RowError:
+        if size > limits.max_row_bytes:
+            return RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
+        return b"\n".join(held) + b"\n"
+
     for number, line in enumerate(read_lines(source.chunks(), limits.max_row_bytes), start=1):
-        if line is None:
-            size = limits.max_row_bytes + 1
-            continue
-        if number == 1:
+        if number == 1 and line is not None:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.startswith(b"- ") or line.rstrip() == b"-":
+        if line is not None and (line.startswith(b"- ") or line.rstrip() == b"-"):
             if begin:
-                yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
+                yield begin, item()
             begin, held, size = number, [line], len(line)
-        elif begin and (not line.strip() or line[:1] in b" #\r"):
-            size += len(line) + 1
-            if size <= limits.max_row_bytes:
+        elif line is not None and line.rstrip() in (b"---", b"..."):
+            continue
+        elif begin:
+            # Whatever stands here belongs to the item: if it should not, parsing the item says so.
+            size += limits.max_row_bytes + 1 if line is None else len(line) + 1
+            if line is not None and size <= limits.max_row_bytes:
                 held.append(line)
-        elif line.strip() and line[:1] not in b"#%" and line.rstrip() not in (b"---", b"..."):
-            if begin:
-                yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
-            detail = f"found {shorten(line)}; expected an item that begins with '- ' in the first column"
-            raise BrokenFileError(f"line {number:,}", detail)
+        elif line is None or (line.strip() and line[:1] not in b"#%"):
+            detail = f"found {shorten(line or b'a line beyond the limit')}; expected an item that begins with '- '"
+            raise BrokenFileError(f"line {number:,}", f"{detail} in the first column")
     if begin:
-        yield begin, b"\n".join(held) + b"\n" if size <= limits.max_row_bytes else too_large
+        yield begin, item()
 
 
 def _parse(item: bytes, limits: Limits) -> Row:
