@@ -47,7 +47,7 @@ class CleanSpec(Config):
     """Longer instructions drop the pair (`too_long`)."""
     max_response_chars: int = Field(default=100_000, ge=1)
     """Longer responses drop the pair (`too_long`)."""
-    max_repeated: float = Field(default=0.8, ge=0.0, le=1.0)
+    max_repeated: float = Field(default=0.7, ge=0.0, le=1.0)
     """Largest share of a response's `repetition_window`-byte windows that stood earlier in it; more drops the pair
     (`repetitive`). 1 turns the rule off."""
     repetition_window: int = Field(default=32, ge=4, le=1024)

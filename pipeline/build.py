@@ -1,0 +1,204 @@
+"""The build command: a mix manifest → a dataset.
+
+    python -m pipeline.build manifests/mix.yaml --out out/mix
+
+Run again, it does nothing when nothing has changed; after a crash it goes on
+from the work that was finished.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from corpus.config import ConfigError
+from pipeline.executor import LocalExecutor
+from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
+from pipeline.manifest import Mix, load
+from pipeline.progress import Display
+from pipeline.publish import is_url, publish, read_commit
+from pipeline.step import BuildError, code_version, digest_of, prune
+
+LOCK = ".lock"
+WORK = ".work"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 1 the build failed, 2 the manifest or command line is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        mix = load(options.manifest, options.overrides)
+        base = Path(options.manifest).resolve().parent
+        out = options.out or mix.out
+        if options.dry_run:
+            from pipeline.preview import preview
+
+            preview(mix, base)
+            return 0
+        build(mix, base, out=out, workers=options.workers, work=options.work)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (BuildError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished work is kept, and the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build(
+    mix: Mix, base: Path, *, out: str, workers: int, work: Path | None = None, display: Display | None = None
+) -> dict[str, Any]:
+    """Build a dataset, or find that it is there already.
+
+    Parameters
+    ----------
+    mix
+        The manifest.
+    base
+        Folder that the manifest's relative input paths start from.
+    out
+        Folder or fsspec URL of the dataset.
+    workers
+        Number of processes.
+    work
+        Folder for intermediate results; by default `.work` inside a local `out`, a cache folder for a URL.
+
+    Returns
+    -------
+    dict
+        Content of `dataset.json`.
+
+    Raises
+    ------
+    corpus.config.ConfigError
+        An input that the manifest names cannot be used.
+    BuildError
+        The build failed; finished work is kept.
+    """
+    display = display or Display()
+    begin = time.monotonic()
+    found = discover_inputs(mix, base)
+    tokenizer = _given_tokenizer(mix, base)
+    work = work or default_work(out)
+    with _Locked(out, work), LocalExecutor(work, workers, display) as executor:
+        inputs = hash_inputs(found, executor)
+        build_key = _build_key(mix, inputs, tokenizer)
+        present = read_commit(out)
+        if present is not None and present.get("build_key") == build_key:
+            display.line(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
+            return present
+        from pipeline.stages import build as build_stages
+
+        assembled = build_stages(
+            mix,
+            inputs,
+            build_key=build_key,
+            lock=lock_text(mix, inputs),
+            tokenizer=tokenizer,
+            executor=executor,
+            warn=lambda text: display.line(f"warning: {text}"),
+        )
+        with display.stage("publish", 1, 0) as progress:
+            publish(work, assembled.stage, assembled.key, out, lambda size: progress.add({"bytes": size}))
+            progress.task_done()
+        prune(work, executor.used)
+    dataset = read_commit(out)
+    if dataset is None:
+        raise BuildError(f"{out}: files changed while they were being published; run the build again")
+    from pipeline.summary import show
+
+    show(dataset, out, work, time.monotonic() - begin)
+    return dataset
+
+
+def default_work(out: str) -> Path:
+    """Where intermediate results lie when `--work` does not say."""
+    if not is_url(out):
+        return Path(out) / WORK
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "millrace" / hashlib.sha256(out.encode()).hexdigest()[:16]
+
+
+def _build_key(mix: Mix, inputs: Sequence[Input], tokenizer: str | None) -> str:
+    content = [item.identity for item in inputs]
+    return digest_of([code_version(), mix.model_dump(mode="json", exclude={"out"}), content, tokenizer])
+
+
+def _given_tokenizer(mix: Mix, base: Path) -> str | None:
+    if mix.tokenizer.file is None:
+        return None
+    from pipeline.tokenizer import load_given
+
+    return load_given(base / mix.tokenizer.file)
+
+
+class _Locked:
+    """Keeps a second build away from the same dataset and the same work folder, until this process ends."""
+
+    def __init__(self, out: str, work: Path) -> None:
+        self._folders = [work] if is_url(out) else [Path(out), work]
+        self._files: list[Any] = []
+        if not is_url(out):
+            _refuse_foreign(Path(out))
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        for place in self._folders:
+            place.mkdir(parents=True, exist_ok=True)
+            file = (place / LOCK).open("w")
+            self._files.append(file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BuildError(
+                    f"{place}: another build is working there; wait for its end, or use another --out"
+                ) from None
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise BuildError(f"{out}: is a file; --out takes a folder or a URL")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("dataset.json", LOCK, WORK)):
+        raise BuildError(
+            f"{out}: is not empty and is no dataset; a build would mix its files with yours, choose another --out"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.build",
+        description="Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard.",
+        epilog="example: python -m pipeline.build manifests/mix.yaml --out out/mix tokenizer.vocab_size=8192",
+    )
+    parser.add_argument("manifest", help="YAML file that names the sources and rules")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a manifest's key, as in seed=1")
+    parser.add_argument("--out", help="folder or fsspec URL of the dataset (default: the manifest's `out`)")
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show files, formats and example records; write nothing")
+    parser.add_argument("--work", type=Path, help="folder for intermediate results (default: OUT/.work)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} workers; expected at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

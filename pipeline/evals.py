@@ -1,0 +1,51 @@
+"""Eval sources: cleaned and deduplicated like the rest, but written as JSON lines, never into shards."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from corpus.outcome import Outcome
+from pipeline.encode import file_facts
+from pipeline.ledger import LedgerPart
+from pipeline.progress import report
+from pipeline.shuffle import survivors
+from pipeline.step import Step
+
+FIELDS = ("row_id", "source", "task", "instruction", "response", "condition")
+FILE = "eval.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteEval(Step):
+    """Write one eval source, in the order of its files and rows."""
+
+    stage: ClassVar[str] = "eval"
+
+    source: str
+    inputs: tuple[tuple[int, str], ...]
+    """Number of each partition of this source and the key of its `Ingest`."""
+    exact: tuple[str, ...]
+    """Keys of the `ExactDuplicates` over this source alone."""
+
+    @property
+    def partition(self) -> str:
+        return f"source {self.source}"
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        ledger = LedgerPart(out)
+        rows = 0
+        with (out / FILE).open("w", encoding="utf-8", newline="\n") as file:
+            for kept, lost in survivors(work, self.inputs, self.exact):
+                for record in kept.select(list(FIELDS)).to_pylist():
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                lines = kept.select(["row_id", "source", "file", "row", "part"])
+                lines = lines.append_column("outcome", pa.array([Outcome.KEPT.value] * len(kept), pa.string()))
+                ledger.write(lines.append_column("stage", pa.array([self.stage] * len(kept), pa.string())))
+                ledger.write(lost)
+                rows += len(kept)
+                report(rows=len(kept))
+        ledger.close()
+        return {"rows": rows, "facts": file_facts((out / FILE).read_bytes())}

@@ -1,0 +1,143 @@
+"""Inputs: which files a mix reads, what exactly is in them, and the lock file that records it.
+
+`discover_inputs` lists the files of all sources; `hash_inputs` adds the sha256 of
+each (a finished hash is recognised by the file's size and time). A later step
+depends on a file's content, never on where it lies.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import yaml
+
+from corpus.discover import SourceFile, discover
+from corpus.source import SourceSpec
+from pipeline.executor import Executor
+from pipeline.manifest import Mix
+from pipeline.progress import report
+from pipeline.step import UNHASHED, Step, digest_of
+
+GENERATOR = "generator://"
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input file of a mix, with its content's hash."""
+
+    order: int
+    """Place of its source in the manifest."""
+    spec: SourceSpec
+    file: SourceFile
+    stamp: str
+    sha256: str | None
+    """None for a generator, which is its own name, and for what cannot be opened."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the content and of all that decides how it is read."""
+        spec = self.spec.model_dump(mode="json", include={"name", "map", "task", "condition"})
+        content = self.sha256 or (self.file.url if self.file.url.startswith(GENERATOR) else self.stamp)
+        file = self.file
+        how = [file.path, file.format, file.compression, file.adapter, file.skipped, file.problem]
+        return digest_of([spec, how, content])
+
+
+def discover_inputs(mix: Mix, base: Path) -> list[tuple[int, SourceSpec, SourceFile]]:
+    """All files of all sources, in order of source and path.
+
+    Raises
+    ------
+    corpus.config.ConfigError
+        A path or glob that names nothing.
+    """
+    return [(order, spec, file) for order, spec in enumerate(mix.sources) for file in discover(spec, base)]
+
+
+def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: Executor) -> list[Input]:
+    """Add each file's content hash."""
+    with ThreadPoolExecutor(16) as threads:
+        stamps = list(threads.map(lambda item: stamp(item[2].url), found))
+    steps = [
+        HashFile(url=file.url, stamp=mark, shown=file.shown_url)
+        for (_, _, file), mark in zip(found, stamps, strict=True)
+        if not file.url.startswith(GENERATOR)
+    ]
+    hashes = {step.url: result["sha256"] for step, result in zip(steps, executor.map(steps), strict=True)}
+    return [
+        Input(order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url))
+        for (order, spec, file), mark in zip(found, stamps, strict=True)
+    ]
+
+
+def stamp(url: str) -> str:
+    """What changes when the file at `url` does: its size and time, or the store's own version of it."""
+    if url.startswith(GENERATOR):
+        return url
+    if "://" not in url:
+        try:
+            status = os.stat(url)
+        except OSError as error:
+            return type(error).__name__
+        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"
+    filesystem, path = fsspec.core.url_to_fs(url)
+    info = filesystem.info(path)
+    marks = [
+        str(info[name]) for name in ("ETag", "etag", "md5", "LastModified", "mtime", "generation") if info.get(name)
+    ]
+    return "/".join([str(info.get("size")), *marks]) if marks else uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashFile(Step):
+    """sha256 of one input file."""
+
+    stage: ClassVar[str] = "hash"
+
+    url: str
+    stamp: str
+    shown: str = field(metadata=UNHASHED)
+    """The URL without credentials."""
+
+    @property
+    def partition(self) -> str:
+        return self.shown
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        try:
+            with open(self.url, "rb") if "://" not in self.url else fsspec.open(self.url, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    report(bytes=len(chunk))
+        except OSError:
+            if "://" not in self.url:
+                return {"sha256": None}  # reading the file says why, in the files table
+            raise
+        return {"sha256": digest.hexdigest()}
+
+
+def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
+    """The lock file: the manifest with every default, and every input file's size and hash."""
+    resolved = mix.model_dump(mode="json", exclude={"out"})
+    files = [
+        {
+            "source": item.spec.name,
+            "path": item.file.path,
+            "url": item.file.shown_url,
+            "bytes": item.file.bytes,
+            "sha256": item.sha256,
+            "format": item.file.format,
+            "compression": item.file.compression,
+            "adapter": item.file.adapter,
+        }
+        for item in inputs
+    ]
+    return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)

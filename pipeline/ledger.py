@@ -1,0 +1,82 @@
+"""The ledger: one line for each pair and each row without a pair, with what became of it.
+
+A stage writes lines for the pairs that end there; the lines of a dataset are
+the concatenation of all stages' parts.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("outcome", pa.string()),
+        ("stage", pa.string()),
+        ("twin", pa.string()),
+        ("score", pa.float64()),
+        ("detail", pa.string()),
+        ("sample", pa.int64()),
+    ]
+)
+"""ledger/rows-*.parquet. `twin` is the row id a duplicate lost to, `sample` the global index of a kept train pair."""
+
+FILES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("url", pa.string()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("format", pa.string()),
+        ("compression", pa.string()),
+        ("adapter", pa.string()),
+        ("rows", pa.int64()),
+        ("pairs", pa.int64()),
+        ("outcome", pa.string()),
+        ("position", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+"""ledger/files.parquet: one line for each input file."""
+
+PART = "ledger.parquet"
+"""Name of a step's part of the ledger, absent when no pair ended there."""
+
+
+class LedgerPart:
+    """Writes a step's part of the ledger; no file is made when no line comes."""
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / PART
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, lines: pa.Table) -> None:
+        """Append lines; columns that `lines` lacks are null."""
+        if lines.num_rows == 0:
+            return
+        columns = [
+            lines.column(field.name).cast(field.type)
+            if field.name in lines.column_names
+            else pa.nulls(lines.num_rows, field.type)
+            for field in ROWS
+        ]
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, ROWS, compression="zstd")
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=ROWS))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_part(step_folder: Path) -> pq.ParquetFile | None:
+    """The part that a finished step wrote, if any."""
+    path = step_folder / PART
+    return pq.ParquetFile(path) if path.exists() else None

@@ -1,0 +1,144 @@
+"""Publish: put the assembled files where the dataset belongs, a folder or any fsspec URL.
+
+`dataset.json` is removed first and written last, so at no moment does it claim a
+dataset that is not whole. Locally, files are linked to the work folder's where
+the file system can, else copied.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.contract import COMMIT, FOLDERS
+from pipeline.step import BuildError, folder, sync
+
+UPLOADS = 8
+"""Files sent at a time."""
+
+
+def is_url(out: str) -> bool:
+    """Whether `out` is an fsspec URL and not a local folder."""
+    return "://" in out
+
+
+def read_commit(out: str) -> dict[str, Any] | None:
+    """`dataset.json` of a published dataset all of whose files are there in their full size, else None."""
+    try:
+        commit = json.loads(_read(out, COMMIT))
+        sizes = _sizes(out)
+        files = {path: facts["bytes"] for path, facts in commit["files"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if any(sizes.get(path) != size for path, size in files.items()):
+        return None
+    return commit if isinstance(commit, dict) else None
+
+
+def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int], None]) -> None:
+    """Place the files that the step (stage, key) has assembled.
+
+    Parameters
+    ----------
+    work
+        Folder of finished steps.
+    out
+        Local folder or URL.
+    progress
+        Told the bytes of each file as it is placed.
+    """
+    assembled = folder(work, stage, key)
+    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in _places(assembled)]
+    if is_url(out):
+        _upload(places, out, progress)
+    else:
+        _link(places, Path(out), progress)
+
+
+def _places(assembled: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((assembled / "places.json").read_text())
+    if rows[-1]["path"] != COMMIT:
+        raise BuildError(f"{assembled}: is no assembled dataset; delete it and build again")
+    return rows
+
+
+def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:
+    (out / COMMIT).unlink(missing_ok=True)
+    sync(out)
+    wanted = {path for path, _ in places}
+    for name in FOLDERS:
+        for path in sorted((out / name).rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path.relative_to(out).as_posix() not in wanted:
+                path.unlink()
+    for name, source in places:
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+            sync(temporary)
+        if name == COMMIT:
+            for parent in {(out / path).parent for path in wanted}:
+                sync(parent)
+        os.replace(temporary, target)
+        progress(target.stat().st_size)
+    sync(out)
+
+
+def _upload(places: Sequence[tuple[str, Path]], out: str, progress: Callable[[int], None]) -> None:
+    filesystem, root = fsspec.core.url_to_fs(out)
+    root = root.rstrip("/")
+    before = _sizes(out)
+    if COMMIT in before:
+        filesystem.rm_file(f"{root}/{COMMIT}")
+
+    def send(place: tuple[str, Path]) -> None:
+        path, source = place
+        filesystem.put_file(str(source), f"{root}/{path}")
+        size = filesystem.info(f"{root}/{path}")["size"]
+        if size != source.stat().st_size:
+            raise BuildError(f"{out}: {path} has {size:,} bytes after the upload, expected {source.stat().st_size:,}")
+        progress(size)
+
+    *files, commit = places
+    with ThreadPoolExecutor(UPLOADS) as threads:
+        list(threads.map(send, files))
+    wanted = {path for path, _ in places}
+    for path in before:
+        if path not in wanted and path.split("/")[0] in FOLDERS:
+            filesystem.rm_file(f"{root}/{path}")
+    send(commit)
+
+
+def _read(out: str, path: str) -> bytes:
+    if not is_url(out):
+        return (Path(out) / path).read_bytes()
+    filesystem, root = fsspec.core.url_to_fs(out)
+    filesystem.invalidate_cache()
+    content: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{path}")
+    return content
+
+
+def _sizes(out: str) -> dict[str, int]:
+    """Bytes of every file under `out`, by its path relative to it; the work folder aside."""
+    if is_url(out):
+        filesystem, root = fsspec.core.url_to_fs(out)
+        filesystem.invalidate_cache()
+        root = root.rstrip("/")
+        found = filesystem.find(root, detail=True)
+        return {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
+    top = Path(out)
+    places = [top / COMMIT, top / "README.md", top / "mix.lock.yaml", top / "strata.json", top / "lengths.npy"]
+    places += [path for name in FOLDERS for path in (top / name).rglob("*")]
+    return {path.relative_to(top).as_posix(): path.stat().st_size for path in places if path.is_file()}

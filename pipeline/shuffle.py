@@ -1,0 +1,245 @@
+"""Shuffle: survivors on their way to their place in the global sample order.
+
+The order is by stratum (source as in the manifest, then task), and inside a
+stratum by a keyed hash of the row id: a shuffle that needs no state. `plan`
+cuts this order into buckets of bounded size before any text moves: a large
+stratum spans several buckets, each a range of the hash; small neighbours share
+one. `Scatter` then writes each partition's survivors by bucket, and draws the
+tokenizer's sample on the way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from corpus.outcome import Outcome
+from pipeline.exact import ExactDuplicates, losers_of
+from pipeline.ingest import IPC, RECORDS, Ingest, id_halves
+from pipeline.ledger import LedgerPart
+from pipeline.progress import report
+from pipeline.seeds import U64, keyed_hash
+from pipeline.step import Step, folder
+
+SMALLEST_BUCKET = 8 * 2**20
+LARGEST_BUCKET = 128 * 2**20
+"""Bounds on a bucket's text in bytes; between them a build has 64 buckets."""
+RUN_BYTES = 128 * 2**20
+"""Text that a `Scatter` sorts in memory at once, and that one takes from small partitions together."""
+
+ROWS = pa.schema([*RECORDS, ("stratum", pa.int32())])
+"""Schema of scattered records: `stratum` is the place in the plan's strata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """Where a stratum's samples go: buckets `first`, …, `first + span - 1`."""
+
+    source: str
+    task: str
+    first: int
+    span: int
+
+
+def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[Stratum], int]:
+    """Cut the global order into buckets.
+
+    Parameters
+    ----------
+    sizes
+        For each stratum in order: source, task, bytes of text.
+    total
+        Bytes of all strata together.
+
+    Returns
+    -------
+    The strata with their buckets, and the number of buckets.
+    """
+    target = min(max(total // 64, SMALLEST_BUCKET), LARGEST_BUCKET)
+    strata: list[Stratum] = []
+    bucket, filled = 0, 0
+    for source, task, size in sizes:
+        if filled and filled + size > target:
+            bucket, filled = bucket + 1, 0
+        span = max(1, -(-size // target))
+        strata.append(Stratum(source=source, task=task, first=bucket, span=span))
+        if span > 1:
+            bucket, filled = bucket + span, 0
+        else:
+            filled += size
+    return strata, bucket + (1 if filled else 0) or 1
+
+
+def bucket_of(order: U64, first: NDArray[np.int64], span: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bucket (n,) of samples with hash `order` in strata that take `span` buckets from `first`, all (n,)."""
+    # order * span / 2^64 without overflow: the hash's upper 32 bits are enough to choose among buckets.
+    return first + (((order >> np.uint64(32)).astype(np.int64) * span) >> 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scatter(Step):
+    """Write the survivors of some partitions by bucket; lines for the duplicates go to the ledger."""
+
+    stage: ClassVar[str] = "scatter"
+
+    inputs: tuple[tuple[int, str], ...]
+    """Number of each partition and the key of its `Ingest`."""
+    exact: tuple[str, ...]
+    """Keys of all `ExactDuplicates`."""
+    strata: tuple[tuple[int, str, str, int, int], ...]
+    """Of the strata that occur here: number, source, task, first bucket, span."""
+    seed: int
+    sample_threshold: int
+    """Pairs whose draw is below this (of 2^64) are part of the tokenizer's sample."""
+
+    @property
+    def partition(self) -> str:
+        return f"files {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        ledger = LedgerPart(out)
+        buckets: list[int] = []
+        kept = duplicates = 0
+        lookup = pl.DataFrame(
+            self.strata,
+            schema={"stratum": pl.Int32, "source": pl.String, "task": pl.String, "first": pl.Int64, "span": pl.Int64},
+            orient="row",
+        )
+        with (
+            pa.OSFile(str(out / "rows.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, ROWS, options=IPC) as rows,
+            pa.OSFile(str(out / "sample.arrow"), "wb") as sample_sink,
+            pa.ipc.new_file(sample_sink, SAMPLE, options=IPC) as sample,
+        ):
+            for run, dropped in survivors(work, self.inputs, self.exact):
+                ledger.write(dropped)
+                duplicates += dropped.num_rows
+                kept += run.num_rows
+                if run.num_rows == 0:
+                    continue
+                table, where = self._place(run, lookup)
+                for bucket, batch in _by_bucket(table, where):
+                    rows.write_batch(batch)
+                    buckets.append(bucket)
+                for batch in self._sample(run).to_batches():
+                    sample.write_batch(batch)
+                report(rows=run.num_rows, bytes=run.nbytes)
+        np.save(out / "buckets.npy", np.array(buckets, np.int64))
+        ledger.close()
+        return {"survivors": kept, "duplicates": duplicates}
+
+    def _place(self, run: pa.Table, lookup: pl.DataFrame) -> tuple[pa.Table, NDArray[np.int64]]:
+        names = pl.from_arrow(run.select(["source", "task"]))
+        assert isinstance(names, pl.DataFrame)
+        placed = names.join(lookup, on=["source", "task"], how="left", maintain_order="left")
+        order = keyed_hash(*id_halves(run.column("row_id")), seed=self.seed, purpose="shuffle")
+        where = bucket_of(order, placed["first"].to_numpy(), placed["span"].to_numpy())
+        return run.append_column(ROWS.field("stratum"), placed["stratum"].to_arrow()), where
+
+    def _sample(self, run: pa.Table) -> pa.Table:
+        draw = keyed_hash(*id_halves(run.column("row_id")), seed=self.seed, purpose="tokenizer sample")
+        chosen = (
+            np.flatnonzero(draw < np.uint64(self.sample_threshold))
+            if self.sample_threshold < 2**64
+            else np.arange(len(draw))
+        )
+        texts = run.select(["instruction", "response"]).take(pa.array(chosen))
+        return texts.append_column("draw", pa.array(draw[chosen])).cast(SAMPLE)
+
+
+SAMPLE = pa.schema([("instruction", pa.large_string()), ("response", pa.large_string()), ("draw", pa.uint64())])
+"""Schema of the tokenizer's sample; it is read in the order of `draw`."""
+
+LOST = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("outcome", pa.string()),
+        ("stage", pa.string()),
+        ("twin", pa.string()),
+    ]
+)
+"""Ledger columns of a duplicate."""
+
+
+def lost_lines(records: pa.RecordBatch, losers: NDArray[Any]) -> pa.Table:
+    """Ledger lines of records that lost to a twin; `losers` has one entry for each, in order."""
+    twins = np.stack([losers["twin_high"], losers["twin_low"]], axis=1).astype(">u8").tobytes().hex()
+    columns = {name: records.column(name) for name in ("row_id", "source", "file", "row", "part")}
+    count = len(losers)
+    columns["outcome"] = pa.array([Outcome.EXACT_DUPLICATE.value] * count, pa.string())
+    columns["stage"] = pa.array([ExactDuplicates.stage] * count, pa.string())
+    columns["twin"] = pa.array([twins[32 * i : 32 * i + 32] for i in range(count)], pa.string())
+    return pa.table(columns, schema=LOST)
+
+
+def survivors(
+    work: Path, inputs: Sequence[tuple[int, str]], exact: Sequence[str]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Records of some partitions that no other beats, each table with the ledger lines of the duplicates among them.
+
+    Parameters
+    ----------
+    work
+        Folder of finished steps.
+    inputs
+        Number of each partition and the key of its `Ingest`.
+    exact
+        Keys of the `ExactDuplicates` over all partitions.
+    """
+    kept: list[pa.RecordBatch] = []
+    lines = [LOST.empty_table()]
+    size = 0
+    for partition, key in inputs:
+        losers = losers_of(work, exact, partition)
+        first = 0
+        for batch in record_batches(work, key):
+            begin, end = np.searchsorted(losers["index"], [first, first + batch.num_rows])
+            mine = losers[begin:end]
+            keep = np.ones(batch.num_rows, bool)
+            keep[mine["index"] - first] = False
+            first += batch.num_rows
+            kept.append(batch.filter(pa.array(keep)))
+            lines.append(lost_lines(batch.take(pa.array(np.flatnonzero(~keep))), mine))
+            size += kept[-1].nbytes
+            if size >= RUN_BYTES:
+                yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
+                kept, lines, size = [], [LOST.empty_table()], 0
+    yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
+
+
+def record_batches(work: Path, key: str) -> Iterator[pa.RecordBatch]:
+    """Batches of the records that an `Ingest` wrote."""
+    with pa.memory_map(str(folder(work, Ingest.stage, key) / "records.arrow")) as file:
+        reader = pa.ipc.open_file(file)
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+
+
+def bucket_rows(work: Path, scatter_keys: Sequence[str], bucket: int) -> pa.Table:
+    """All scattered records of one bucket, in no particular order."""
+    batches = []
+    for key in scatter_keys:
+        place = folder(work, Scatter.stage, key)
+        wanted = np.flatnonzero(np.load(place / "buckets.npy") == bucket)
+        if len(wanted):
+            with pa.memory_map(str(place / "rows.arrow")) as file:
+                reader = pa.ipc.open_file(file)
+                batches += [reader.get_batch(int(index)) for index in wanted]
+    return pa.Table.from_batches(batches, ROWS)
+
+
+def _by_bucket(table: pa.Table, where: NDArray[np.int64]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    order = np.argsort(where, kind="stable")
+    edges = np.flatnonzero(np.diff(where[order], prepend=-1)).tolist()
+    for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
+        part = table.take(pa.array(order[begin:end])).combine_chunks()
+        yield int(where[order[begin]]), part.to_batches()[0]

@@ -1,0 +1,251 @@
+"""The stages of a build, in order, over the inputs of a mix.
+
+    ingest ─▶ exact ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+                  └──────────────▶ eval ────────────────────┘
+
+Only small numbers per file, stratum and bucket pass through here; rows go from
+step to step on disk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.assemble import Assemble
+from pipeline.encode import Encode
+from pipeline.evals import WriteEval
+from pipeline.exact import exact_steps
+from pipeline.executor import Executor
+from pipeline.ingest import Ingest
+from pipeline.inputs import Input
+from pipeline.manifest import Mix
+from pipeline.shuffle import RUN_BYTES, Scatter, Stratum, plan
+from pipeline.step import BuildError
+from pipeline.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
+
+MAX_STRATA = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """An ingested file."""
+
+    item: Input
+    key: str
+    result: dict[str, Any]
+
+
+def build(
+    mix: Mix,
+    inputs: Sequence[Input],
+    *,
+    build_key: str,
+    lock: str,
+    tokenizer: str | None,
+    executor: Executor,
+    warn: Callable[[str], None],
+) -> Assemble:
+    """Complete every stage.
+
+    Parameters
+    ----------
+    mix, inputs
+        The manifest, and the files of its sources.
+    build_key, lock
+        Recorded in the dataset.
+    tokenizer
+        Text of a given `tokenizer.json`, or None to train one.
+    executor
+        Completes steps.
+    warn
+        Takes a sentence that the user should read.
+
+    Returns
+    -------
+    Assemble
+        The completed step that has the dataset's files.
+
+    Raises
+    ------
+    BuildError
+        A stage failed, or nothing is left to train on.
+    """
+    clean = mix.clean.model_dump(mode="json")
+    ingests = [
+        Ingest(identity=item.identity, clean=clean, spec=item.spec, file=item.file, stamp=item.stamp) for item in inputs
+    ]
+    results = executor.map(ingests)
+    partitions = [
+        Partition(item=item, key=step.key, result=result)
+        for item, step, result in zip(inputs, ingests, results, strict=True)
+    ]
+    train = [partition for partition in partitions if partition.item.spec.role == "train"]
+
+    # Train sources are deduplicated together, each eval source by itself alone.
+    evals = {spec.name: _of(partitions, spec.name) for spec in mix.sources if spec.role == "eval"}
+    (exact, lost_bytes), *eval_exact = _exact(mix, [train, *evals.values()], executor)
+    strata, buckets, survivor_bytes = _plan(mix, train, lost_bytes)
+    threshold = 0 if tokenizer is not None else min(2**64, (mix.tokenizer.sample_bytes << 64) // max(survivor_bytes, 1))
+    scatters = _scatters(mix, train, exact, strata, threshold)
+    scattered = executor.map(scatters)
+    scatter_keys = tuple(step.key for step in scatters)
+    if sum(result["survivors"] for result in scattered) == 0:
+        raise BuildError("no pair of any train source is left; `--dry-run` shows how files are read and rows adapted")
+
+    tokenizer_step = (
+        TrainTokenizer(inputs=scatter_keys, vocab_size=mix.tokenizer.vocab_size)
+        if tokenizer is None
+        else GivenTokenizer(text=tokenizer)
+    )
+    executor.map([tokenizer_step])
+    encodes = _encode(mix, scatter_keys, tokenizer_step.key, buckets, executor, warn)
+    eval_steps = [
+        WriteEval(source=name, inputs=tuple((n, p.key) for n, p in enumerate(mine)), exact=keys)
+        for (name, mine), (keys, _) in zip(evals.items(), eval_exact, strict=True)
+    ]
+    executor.map(eval_steps)
+
+    assemble = Assemble(
+        name=mix.name,
+        build_key=build_key,
+        lock=lock,
+        sources=tuple(
+            spec.model_dump(mode="json", include={"name", "role", "max_per_epoch", "repeat"}) for spec in mix.sources
+        ),
+        files=tuple(_facts(partition) for partition in partitions),
+        strata=tuple((stratum.source, stratum.task) for stratum in strata),
+        scatter=scatter_keys,
+        encode=tuple(step.key for step in encodes),
+        evals=tuple((step.source, step.key) for step in eval_steps),
+        tokenizer=tokenizer_step.key,
+    )
+    executor.map([assemble])
+    return assemble
+
+
+def _of(partitions: Sequence[Partition], source: str) -> list[Partition]:
+    return [partition for partition in partitions if partition.item.spec.name == source]
+
+
+def _exact(mix: Mix, scopes: Sequence[Sequence[Partition]], executor: Executor) -> list[tuple[tuple[str, ...], int]]:
+    """For each scope: keys of the `ExactDuplicates` over its partitions, and the bytes of text that lose."""
+    if not mix.exact_dedup.enabled:
+        return [((), 0) for _ in scopes]
+    steps = [
+        exact_steps(
+            [(partition.item.order, partition.key) for partition in scope],
+            sum(partition.result["records"] for partition in scope),
+        )
+        for scope in scopes
+    ]
+    results = iter(executor.map([step for scope in steps for step in scope]))
+    return [(tuple(step.key for step in scope), sum(next(results)["lost_bytes"] for _ in scope)) for scope in steps]
+
+
+def _plan(mix: Mix, train: Sequence[Partition], lost_bytes: int) -> tuple[list[Stratum], int, int]:
+    """Strata with their buckets, the number of buckets, and the bytes of all survivors.
+
+    Buckets are cut by sizes before deduplication, scaled by the share that survives it.
+    """
+    sizes: dict[tuple[int, str], int] = {}
+    for partition in train:
+        for task, total in partition.result["tasks"].items():
+            place = (partition.item.order, task)
+            sizes[place] = sizes.get(place, 0) + total["bytes"]
+    if len(sizes) > MAX_STRATA:
+        raise BuildError(
+            f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "
+            "A `task: column:NAME` with too many values is the usual cause: use `task: file` or `task: source`"
+        )
+    before = sum(sizes.values())
+    after = before - lost_bytes
+    ordered = [
+        (mix.sources[order].name, task, size * after // max(before, 1)) for (order, task), size in sorted(sizes.items())
+    ]
+    strata, buckets = plan(ordered, after)
+    return strata, buckets, after
+
+
+def _scatters(
+    mix: Mix, train: Sequence[Partition], exact: tuple[str, ...], strata: Sequence[Stratum], threshold: int
+) -> list[Scatter]:
+    """One step for each large partition, one for several small neighbours."""
+    numbers = {(stratum.source, stratum.task): number for number, stratum in enumerate(strata)}
+    groups: list[list[int]] = []
+    room = 0
+    for number, partition in enumerate(train):
+        size = sum(total["bytes"] for total in partition.result["tasks"].values())
+        if not groups or size > room:
+            groups.append([])
+            room = RUN_BYTES
+        groups[-1].append(number)
+        room -= size
+    steps = []
+    for group in groups:
+        names = sorted({numbers[train[n].item.spec.name, task] for n in group for task in train[n].result["tasks"]})
+        chosen = tuple((n, strata[n].source, strata[n].task, strata[n].first, strata[n].span) for n in names)
+        steps.append(
+            Scatter(
+                inputs=tuple((number, train[number].key) for number in group),
+                exact=exact,
+                strata=chosen,
+                seed=mix.seed,
+                sample_threshold=threshold,
+            )
+        )
+    return steps
+
+
+def _encode(
+    mix: Mix,
+    scatter_keys: tuple[str, ...],
+    tokenizer: str,
+    buckets: int,
+    executor: Executor,
+    warn: Callable[[str], None],
+) -> list[Encode]:
+    """Encode all buckets by the fast engine, or, if it ever disagrees with the reference, all by the reference."""
+
+    def steps(name: str) -> list[Encode]:
+        return [
+            Encode(
+                inputs=scatter_keys,
+                tokenizer=tokenizer,
+                bucket=bucket,
+                seed=mix.seed,
+                engine=name,
+                max_tokens=mix.samples.max_tokens,
+                overlong=mix.samples.overlong,
+                min_response_tokens=mix.samples.min_response_tokens,
+                shard_size=mix.shards.size,
+            )
+            for bucket in range(buckets)
+        ]
+
+    chosen = engine()
+    fast = steps(chosen)
+    mismatch = next((result["mismatch"] for result in executor.map(fast) if result["mismatch"]), None)
+    if chosen == FAST and mismatch is None:
+        return fast
+    if chosen == FAST:
+        warn(f"{mismatch}; the whole mix is encoded by {REFERENCE} instead, which is slower")
+        fast = steps(REFERENCE)
+        executor.map(fast)
+    else:
+        warn(f"{FAST} is not installed; texts were encoded by {REFERENCE}, which is slower")
+    return fast
+
+
+def _facts(partition: Partition) -> dict[str, Any]:
+    file = partition.item.file
+    return {
+        "source": partition.item.spec.name,
+        "file": file.path,
+        "url": file.shown_url,
+        "bytes": file.bytes,
+        "sha256": partition.item.sha256,
+        "format": file.format,
+        "compression": file.compression,
+        "adapter": file.adapter,
+        "key": partition.key,
+    }
