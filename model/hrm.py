@@ -106,15 +106,17 @@ class HRM(nn.Module):
         count : Tensor
             int64 scalar: number of labelled positions.
         """
+        logits, labels = self.labelled_logits(batch, k=k)
+        return F.cross_entropy(logits.float(), labels, reduction="sum"), torch.tensor(len(labels), device=labels.device)
+
+    def labelled_logits(self, batch: PackedBatch, *, k: int = 5) -> tuple[Tensor, Tensor]:
+        """Logits [N, V] of the N labelled positions, and their labels [N], in the order of rows and positions."""
         rows, length = batch.tokens.shape
         begin, end = key_intervals(batch.segments, rows, length)
         mask = dense_mask(begin, end, length, self.state_dtype)
         z_H = self.run(batch.tokens, batch.position_ids, mask, carries=carries_gradient(self.config, k))
         labelled = batch.labels != IGNORE
-        labels = batch.labels[labelled]
-        logits = self.lm_head(z_H[labelled])
-        nll = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return nll, labelled.sum()
+        return self.lm_head(z_H[labelled]), batch.labels[labelled]
 
     def logits(self, tokens: Tensor, prefix_len: Tensor) -> Tensor:
         """Logits of every position of unpacked rows, without gradient truncation.

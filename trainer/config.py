@@ -81,8 +81,6 @@ class EvalConfig(Config):
     """Steps between two evaluations; there is always one at the start and one at the end."""
     rows_per_family: int = Field(default=64, ge=0)
     """At most so many questions of each task family; 0 turns evaluation off."""
-    max_new_tokens: int = Field(default=64, gt=0)
-    """Longest answer that is generated."""
 
 
 class TrainConfig(Config):

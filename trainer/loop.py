@@ -297,7 +297,6 @@ class Run:
                     self.dataset,
                     self.tokenizer,
                     rows_per_family=self.config.eval.rows_per_family,
-                    max_new_tokens=self.config.eval.max_new_tokens,
                     row_tokens=self.config.batch.row_tokens,
                 )
                 self.model.train()

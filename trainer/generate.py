@@ -1,0 +1,72 @@
+"""`python -m trainer.generate CKPT "instruction"`: ask a trained model something.
+
+The checkpoint carries its tokenizer, so nothing else is needed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
+from model.generate import generate
+from trainer.checkpoint import CheckpointError, load_model
+from trainer.text import plain_tokenizer
+
+EXAMPLE = """example:
+  python -m trainer.generate out/train "What is 12 + 30?" --condition direct
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.generate",
+        description="Print a trained model's answer to an instruction.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="a checkpoint's folder, or a run's folder: its newest checkpoint")
+    parser.add_argument("instruction", help="what to ask")
+    parser.add_argument(
+        "--condition",
+        nargs="+",
+        default=[],
+        choices=list(CONDITION_TAGS),
+        help="how the answer should be, as the training data was tagged",
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default 512)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="X", help="0: the most likely token (default); above: draw"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument("--last-weights", action="store_true", help="the last weights instead of their average")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    options = parser.parse_args(arguments)
+    if options.max_new_tokens < 1 or options.temperature < 0:
+        parser.error("--max-new-tokens must be at least 1 and --temperature at least 0")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("--device is cuda, but torch finds no CUDA device here")
+    try:
+        model, tokenizer, special = load_model(options.checkpoint, ema=not options.last_weights, device=options.device)
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids
+    (answer,) = generate(
+        model,
+        [prefix_ids(special, options.condition, instruction)],
+        max_new_tokens=options.max_new_tokens,
+        end_id=special[END_OF_RESPONSE],
+        temperature=options.temperature,
+        generator=torch.Generator(options.device).manual_seed(options.seed),
+    )
+    print(tokenizer.decode(answer, skip_special_tokens=False))
+    if len(answer) == options.max_new_tokens:
+        print(f"(cut after {len(answer)} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
