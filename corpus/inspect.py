@@ -7,6 +7,7 @@ whole, random samples, and search by text.
 import argparse
 import io
 import random
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -174,8 +175,13 @@ def _show_records(console: Console, records: pl.LazyFrame, search: str | None, s
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""
         console.rule(Text(f"{record['row_id']}  {record['source']} / {record['task']}{condition}"), align="left")
-        console.print(Text(record["instruction"]))
-        console.print(Text("→ " + record["response"]))
+        console.print(Text(_printable(record["instruction"])))
+        console.print(Text("→ " + _printable(record["response"])))
+
+
+def _printable(text: str) -> str:
+    """`text` without the control characters by which data could steer a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 if __name__ == "__main__":

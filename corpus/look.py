@@ -5,7 +5,6 @@ OUT/dataset.json (what files there are) ─▶ scan_parquet, lazily, local or on
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -88,7 +87,7 @@ def _join(out: str | Path, name: str) -> str:
     return f"{str(out).rstrip('/')}/{name}"
 
 
-def _storage_options(out: str | Path) -> Mapping[str, str] | None:
+def _storage_options(out: str | Path) -> dict[str, str] | None:
     """What polars needs to know of S3, under its own names."""
     if not str(out).startswith(("s3://", "s3a://")):
         return None

@@ -206,7 +206,8 @@ def _recover(text: _Text, error_at: int, failure: RowError, limits: Limits) -> N
         return
     while not (match := _NEXT_ELEMENT.search(text.text, text.pos + error_at)):
         if len(text.text) - text.pos > limits.max_row_bytes or not text.grow():
-            raise BrokenFileError(text.place(), f"{failure.detail}; no further item is found") from None
+            detail = f"an item is broken or cut off here ({failure.detail}), and no further one follows"
+            raise BrokenFileError(text.place(), detail) from None
     text.pos = match.end()
 
 

@@ -184,12 +184,14 @@ def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
                 if not chunk:
                     break
                 inflate = zlib.decompressobj(wbits=31)
+            before = inflate.copy()
             try:
                 data = inflate.decompress(chunk, CHUNK_BYTES)
             except zlib.error as error:
-                raise BrokenFileError(
-                    f"compressed byte {read - len(chunk):,}", f"the gzip stream is damaged: {error}"
-                ) from None
+                good = list(_before_damage(before, chunk))
+                yield from filter(None, good)
+                where = f"compressed byte {read - len(chunk) + len(good):,}"
+                raise BrokenFileError(where, f"the gzip stream is damaged: {error}") from None
             if data:
                 yield data
             if inflate.eof:
@@ -198,6 +200,15 @@ def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
                 chunk = inflate.unconsumed_tail
     if inflate is not None:
         raise BrokenFileError(f"compressed byte {read:,}", "the gzip stream ends early: the file is cut off")
+
+
+def _before_damage(inflate: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
+    """Content of each byte of a damaged chunk, up to the damage: zlib keeps nothing of a call that fails."""
+    for index in range(len(chunk)):
+        try:
+            yield inflate.decompress(chunk[index : index + 1])
+        except zlib.error:
+            return
 
 
 def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
@@ -261,6 +272,7 @@ class ForwardFile(io.RawIOBase):
         self._chunks = chunks
         self._max_bytes = max_bytes
         self._left = b""
+        self._last = b""
         self._position = 0
 
     def readable(self) -> bool:
@@ -286,12 +298,16 @@ class ForwardFile(io.RawIOBase):
                     break
             piece, self._left = self._left[:size], self._left[size:]
             size -= len(piece)
+            self._last = piece[-1:]
             self._position += len(piece)
             pieces.append(piece)
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         target = offset + (self._position if whence == io.SEEK_CUR else 0)
+        if target == self._position - 1 and self._last:  # tarfile looks whether the byte before a header is there
+            self._left, self._last = self._last + self._left, b""
+            self._position = target
         if whence == io.SEEK_END or target < self._position:
             raise io.UnsupportedOperation("a stream can be skipped forward only")
         while self._position < target and self.read(min(target - self._position, self._max_bytes, CHUNK_BYTES)):
