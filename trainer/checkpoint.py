@@ -389,16 +389,19 @@ class _TableUnpickler(pickle.Unpickler):
 class _Reader(FileSystemReader):
     """torch's reader, with a table of contents that was unpickled by `_TableUnpickler` and lists tensors only."""
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> dcp_metadata.Metadata:
-        with (Path(self.path) / ".metadata").open("rb") as file:
-            metadata = _TableUnpickler(file).load()
-        for name, entry in metadata.state_dict_metadata.items():
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        with (folder / ".metadata").open("rb") as file:
+            self._table: dcp_metadata.Metadata = _TableUnpickler(file).load()
+        for name, entry in self._table.state_dict_metadata.items():
             if not isinstance(entry, dcp_metadata.TensorStorageMetadata):
-                raise CheckpointError(f"{self.path}: {name} is no tensor; do not use this checkpoint")
-        for info in metadata.storage_data.values():
+                raise CheckpointError(f"{folder}: {name} is no tensor; do not use this checkpoint")
+        for info in self._table.storage_data.values():
             if Path(info.relative_path).name != info.relative_path:
-                raise CheckpointError(f"{self.path}: .metadata names a file outside of it; do not use this checkpoint")
-        return metadata
+                raise CheckpointError(f"{folder}: .metadata names a file outside of it; do not use this checkpoint")
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> dcp_metadata.Metadata:
+        return self._table
 
 
 def _read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:

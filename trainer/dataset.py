@@ -65,6 +65,7 @@ def open_dataset(location: str, cache: Path) -> Dataset:
     DatasetError
         A file is missing, damaged or contradicts another, or the format is another one.
     """
+    location = location.rstrip("/")
     files = Files.at(location, cache / hashlib.sha256(location.encode()).hexdigest()[:16])
     if not files.remote and not files.folder.is_dir():
         raise DatasetError(f"{location}: there is no such folder; build a dataset first, or set data=PATH")

@@ -45,7 +45,7 @@ class Files:
     def at(cls, location: str, cache: Path) -> "Files":
         """The files of the dataset at a folder or an fsspec URL, cached under `cache` in the latter case."""
         if is_url(location):
-            return cls(origin=location.rstrip("/"), folder=cache, remote=True)
+            return cls(origin=location, folder=cache, remote=True)
         folder = Path(location.removeprefix("file://"))
         return cls(origin=str(folder), folder=folder, remote=False)
 

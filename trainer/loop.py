@@ -12,8 +12,7 @@ number of threads it is the same bit for bit, however often the run was killed.
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
 import torch
@@ -75,6 +74,7 @@ class Run:
         self.tokenizer = dataset.tokenizer()
         self.inputs = plan_inputs(config, dataset)
         self.lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
+        self._plans: dict[int, EpochPlan] = {}
         first = self.plan(0)
         first.rows_of_rank(0, self.lengths, rank=world.rank, world_size=world.size)
         self.total = config.steps or (config.epochs or 0) * first.batches
@@ -104,7 +104,11 @@ class Run:
 
     def plan(self, epoch: int) -> EpochPlan:
         """The batches of an epoch."""
-        return EpochPlan.open_or_build(self.config.out / "plans", self.inputs, epoch, self.dataset.strata, self.lengths)
+        if epoch not in self._plans:
+            self._plans[epoch] = EpochPlan.open_or_build(
+                self.config.out / "plans", self.inputs, epoch, self.dataset.strata, self.lengths
+            )
+        return self._plans[epoch]
 
     @property
     def finished(self) -> bool:
@@ -290,7 +294,7 @@ class Run:
     def _evaluate(self, metrics: Metrics | None) -> None:
         """Evaluate the averaged weights on the leading rank, unless the metrics have this step's evaluation."""
         if metrics is not None and self.progress.step not in metrics.evaluated:
-            with _random_state_kept(), self.optimizer.averaged_weights(), self._precision():
+            with _random_state_kept(self.world.device), self.optimizer.averaged_weights(), self._precision():
                 self.model.eval()
                 values = evaluate(
                     self.model,
@@ -333,8 +337,6 @@ def _flat_gradients(model: HRM) -> torch.Tensor:
     return flat
 
 
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
+def _random_state_kept(device: torch.device) -> AbstractContextManager[None]:
     """Whatever the block draws, torch's generators go on as if it had not been there."""
-    with torch.random.fork_rng():
-        yield
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -1,0 +1,193 @@
+"""Claims about whole runs, made with real processes that are really killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainer.fixtures import write_manifest
+from tests.trainer.processes import log_of, run, start, steps, wait_for_step
+from trainer.checkpoint import Checkpoints
+from trainer.dataset import open_dataset
+
+DETERMINED = ("step", "loss", "lr", "k", "gradient_norm", "epoch", "batch", "tokens", "target_tokens", "skipped")
+
+
+def determined(folder: Path) -> list[dict[str, Any]]:
+    """What must be equal, bit for bit, in the metrics of equal runs."""
+    return [{key: line[key] for key in DETERMINED} for line in steps(folder)]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
+
+
+@pytest.mark.slow  # five kills and restarts of a real run, and a run to compare with
+def test_run_killed_at_random_moments_repeats_the_uninterrupted_run_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=3, checkpoint={"every": 4})
+    assert run(manifest, f"out={tmp_path}/whole") == 0
+    whole = determined(tmp_path / "whole")
+    moments = random.Random(0)
+    broken = tmp_path / "broken"
+    resumed_at = []
+    for _ in range(5):
+        process = start(manifest, f"out={broken}")
+        began = steps(broken)[-1]["step"] if steps(broken) else 0
+        wait_for_step(process, broken, min(began + 1, len(whole) - 1))
+        process.join(moments.uniform(0, 0.25))
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        resumed_at.append(max(Checkpoints(str(broken / "checkpoints"), staging=broken, keep=1).steps(), default=0))
+    assert run(manifest, f"out={broken}") == 0
+    assert len(set(resumed_at)) >= 2, "the kills fell so that nothing was resumed"
+    assert determined(broken) == whole
+    tokens = open_dataset(str(data), tmp_path).tokens
+    for epoch in range(3):
+        lines = [line for line in determined(broken) if line["epoch"] == epoch]
+        assert [line["batch"] for line in lines] == list(range(len(lines)))
+        assert sum(line["tokens"] for line in lines) == tokens
+
+
+def test_finished_run_says_so_and_does_nothing(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest) == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert run(manifest) == 0
+    assert "already finished" in log_of(manifest).read_text()
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_run_writes_a_checkpoint_and_asks_to_be_resumed(data: Path, tmp_path: Path, number: int) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=20, checkpoint={"every": 10_000})
+    process = start(manifest)
+    wait_for_step(process, tmp_path / "run", 3)
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == 75
+    last = steps(tmp_path / "run")[-1]["step"]
+    assert Checkpoints(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
+
+
+def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=4)
+    assert run(manifest, f"out={tmp_path}/whole") == 0
+    process = start(manifest)
+    wait_for_step(process, tmp_path / "run", 7)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 75
+    assert run(manifest) == 0
+    assert determined(tmp_path / "run") == determined(tmp_path / "whole")
+
+
+@pytest.mark.slow  # torchrun starts two processes that import everything
+def test_two_ranks_train_like_one(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "trainer.train", str(manifest), f"out={tmp_path}/two"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = steps(tmp_path / "run"), steps(tmp_path / "two")
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-5)
+    assert [line["target_tokens"] for line in two] == [line["target_tokens"] for line in one]
+    # What two ranks wrote, one rank continues.
+    assert run(manifest, f"out={tmp_path}/two", "epochs=2") == 0
+    assert run(manifest, "epochs=2") == 0
+    one, two = steps(tmp_path / "run"), steps(tmp_path / "two")
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-4)
+
+
+@pytest.mark.slow  # a fresh interpreter imports torch and streaming
+def test_trainer_imports_where_polars_pyarrow_and_boto3_are_not_installed() -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('polars', 'pyarrow', 'boto3'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import trainer.train, trainer.generate\n"
+        "assert trainer.train.main(['--dry-run', 'no/such.yaml']) == 2\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "no/such.yaml: there is no such manifest" in done.stderr
+
+
+def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest) == 0
+    assert run(manifest, "seed=7", "model.num_layers=4") == 2
+    message = log_of(manifest).read_text()
+    assert "belongs to another run: seed was 0 and is 7; model was" in message
+    assert "set another out=" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "message"),
+    [
+        ("optimiser.lr=1", 2, "unknown key optimiser; did you mean 'optimizer'?"),
+        ("batch.tokens=100", 2, "no multiple of row_tokens (32): try tokens=96"),
+        ("steps=3", 2, "set exactly one of epochs and steps"),
+        ("device=tpu", 2, "expected auto, cpu or cuda"),
+        ("model.size=huge", 2, "unknown model size 'huge'; known sizes: tiny"),
+        ("data=nowhere", 1, "nowhere: there is no such folder"),
+        ("batch={tokens: 80, row_tokens: 20}", 1, "longer than a row of 20 tokens"),
+    ],
+)
+def test_manifest_that_cannot_be_used_is_one_clear_message(
+    data: Path, tmp_path: Path, override: str, code: int, message: str
+) -> None:
+    manifest = write_manifest(tmp_path, data)
+    assert run(manifest, override) == code
+    output = log_of(manifest).read_text()
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_damaged_shard_stops_the_run_with_its_name(data: Path, tmp_path: Path) -> None:
+    shard = data / "shards" / "shard.00001.mds"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\xff")
+    manifest = write_manifest(tmp_path, data)
+    assert run(manifest) == 1
+    output = log_of(manifest).read_text()
+    assert "shard.00001.mds: has the xxh64 hash" in output
+    assert "Traceback" not in output
+
+
+def test_losses_that_are_not_finite_are_skipped_counted_and_stop_the_run(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, optimizer={"lr": 1e20, "weight_decay": 0.0}, max_skipped=3)
+    assert run(manifest) == 1
+    assert [line["skipped"] for line in steps(tmp_path / "run")][-3:] == [1, 2, 3]
+    assert steps(tmp_path / "run")[-1]["loss"] is None
+    assert "4 steps were skipped for such values, and max_skipped is 3" in log_of(manifest).read_text()
+
+
+def test_run_by_steps_ends_there_and_a_longer_one_goes_on(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, schedule={"warmup_steps": 0, "k_ramp": 0.0})
+    assert run(manifest, f"out={tmp_path}/whole", "steps=30") == 0
+    assert run(manifest, "steps=17") == 0
+    assert run(manifest, "steps=30") == 0
+    assert determined(tmp_path / "run") == determined(tmp_path / "whole")
+    assert steps(tmp_path / "run")[-1]["epoch"] == 2
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data)
+    assert run(manifest, "--dry-run") == 0
+    output = log_of(manifest).read_text()
+    assert "120 samples in 2 strata" in output
+    assert "68,096 parameters" in output
+    assert not (tmp_path / "run").exists()
