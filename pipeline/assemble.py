@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from corpus.outcome import Outcome
+from corpus.outcome import FileOutcome, Outcome
 from pipeline import mds, report
 from pipeline.contract import FORMAT, fingerprint
 from pipeline.encode import Encode
@@ -124,7 +124,7 @@ class Assemble(Step):
         (out / "dataset.json").write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         places.add("dataset.json", self.stage, None, "dataset.json", {})
         (out / PLACES).write_text(json.dumps(places.rows))
-        return {"samples": len(lengths)}
+        return {"faults": [line for line in files if line["outcome"] != FileOutcome.READ]}
 
     def _result(self, work: Path, stage: str, key: str) -> dict[str, Any]:
         result: dict[str, Any] = json.loads((folder(work, stage, key) / RESULT).read_text())

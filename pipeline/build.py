@@ -21,7 +21,7 @@ from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load
 from pipeline.progress import Display
 from pipeline.publish import is_url, publish, read_commit
-from pipeline.step import BuildError, code_version, digest_of, prune
+from pipeline.step import BuildError, code_version, digest_of, finished, prune
 
 LOCK = ".lock"
 WORK = ".work"
@@ -114,7 +114,8 @@ def build(
         raise BuildError(f"{out}: files changed while they were being published; run the build again")
     from pipeline.summary import show
 
-    show(dataset, out, work, time.monotonic() - begin)
+    faults = finished(assembled, work, assembled.key) or {}
+    show(dataset, faults.get("faults", []), out=out, work=work, seconds=time.monotonic() - begin)
     return dataset
 
 

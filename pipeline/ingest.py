@@ -25,7 +25,7 @@ from corpus.source import SourceSpec
 from corpus.template import order_conditions
 from pipeline import clean
 from pipeline.inputs import stamp
-from pipeline.ledger import LedgerPart
+from pipeline.ledger import READ_STAGE, LedgerPart
 from pipeline.manifest import CleanSpec
 from pipeline.progress import report
 from pipeline.step import UNHASHED, BuildError, Step
@@ -147,7 +147,7 @@ class Ingest(Step):
                 "row": [line.row for line in rejected],
                 "part": [0] * len(rejected),
                 "outcome": [line.reason.value for line in rejected],
-                "stage": ["read"] * len(rejected),
+                "stage": [READ_STAGE] * len(rejected),
                 "detail": [f"{line.position}: {line.detail}" for line in rejected],
             }
         )

@@ -45,6 +45,9 @@ FILES = pa.schema(
 )
 """ledger/files.parquet: one line for each input file."""
 
+READ_STAGE = "read"
+"""Stage of the lines of rows without a pair: what could not be read, or has no pair in it."""
+
 PART = "ledger.parquet"
 """Name of a step's part of the ledger, absent when no pair ended there."""
 

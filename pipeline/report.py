@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.outcome import FileOutcome
+
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 _STYLE = """
@@ -50,8 +52,8 @@ def write(
         for reason, count in counts["dropped"].items()
     ]
     by_stratum = [_stratum(stratum, lengths) for stratum in strata]
-    samples = [line for (_, reason), lines in sorted(examples.items()) for line in lines if reason != "kept"]
-    faults = [line for line in files if line["outcome"] != "read"]
+    samples = [line for _, lines in sorted(examples.items()) for line in lines]
+    faults = [line for line in files if line["outcome"] != FileOutcome.READ]
     for name, rows in (("sources", sources), ("drops", drops), ("strata", by_stratum)):
         table = pa.Table.from_pylist(rows) if rows else pa.table({})
         pq.write_table(table, out / "report" / f"{name}.parquet", compression="zstd")
