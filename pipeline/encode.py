@@ -29,7 +29,7 @@ from pipeline.progress import report
 from pipeline.seeds import keyed_hash
 from pipeline.shuffle import bucket_rows
 from pipeline.step import Step, folder
-from pipeline.tokenizer import FAST, FILE, TOKENIZER_STAGE, Encoder, special_ids
+from pipeline.tokenizer import FAST, FILE, TOKENIZER_STAGE, Encoder, load_encoder
 
 SLICE_ROWS = 16_384
 """Rows tokenized at once."""
@@ -61,8 +61,7 @@ class Encode(Step):
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         tokenizer = (folder(work, TOKENIZER_STAGE, self.tokenizer) / FILE).read_text(encoding="utf-8")
-        encoder = Encoder(tokenizer, self.engine)
-        special = special_ids(tokenizer)
+        encoder = load_encoder(tokenizer, self.engine)
         rows = self._sorted(bucket_rows(work, self.inputs, self.bucket))
         if self.engine == FAST and (mismatch := _guard(encoder, rows)) is not None:
             return {"mismatch": mismatch}
@@ -73,7 +72,7 @@ class Encode(Step):
         first = 0
         for begin in range(0, rows.num_rows, SLICE_ROWS):
             part = rows.slice(begin, SLICE_ROWS)
-            encoded = self._encode(part, encoder, special)
+            encoded = self._encode(part, encoder)
             kept = part.filter(pa.array(encoded.kept))
             if curated is not None:
                 curated.write_table(kept.select(SCHEMA.names))
@@ -106,7 +105,8 @@ class Encode(Step):
         order = keyed_hash(high, low, seed=self.seed, purpose="shuffle")
         return rows.take(pa.array(np.lexsort((low, high, order, rows.column("stratum").to_numpy()))))
 
-    def _encode(self, part: pa.Table, encoder: Encoder, special: Mapping[str, int]) -> "Encoded":
+    def _encode(self, part: pa.Table, encoder: Encoder) -> "Encoded":
+        special = encoder.special
         instructions, instruction_bounds = encoder.encode(part.column("instruction").to_pylist())
         responses, response_bounds = encoder.encode(part.column("response").to_pylist())
         tags, tag_bounds = _tags(part.column("condition"), special)

@@ -126,13 +126,17 @@ class Ingest(Step):
                 "task": pl.String,
                 "instruction": pl.String,
                 "response": pl.String,
-                "condition": pl.List(pl.String),
+                "condition": pl.String,
                 "meta": pl.String,
                 "row": pl.Int64,
                 "part": pl.Int32,
             },
         )
-        frame = clean.clean(frame, rules).with_columns(source=pl.lit(self.spec.name), file=pl.lit(self.file.path))
+        frame = clean.clean(frame, rules).with_columns(
+            pl.col("condition").str.extract_all(r"\S+"),
+            source=pl.lit(self.spec.name),
+            file=pl.lit(self.file.path),
+        )
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
         dropped = frame.filter(pl.col("outcome").is_not_null()).with_columns(stage=pl.lit(clean.STAGE))
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
@@ -154,8 +158,8 @@ class Ingest(Step):
 
 
 @lru_cache(maxsize=64)
-def _ordered(condition: tuple[str, ...]) -> list[str]:
-    return list(order_conditions(condition))
+def _ordered(condition: tuple[str, ...]) -> str:
+    return " ".join(order_conditions(condition))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

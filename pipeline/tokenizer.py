@@ -7,6 +7,7 @@ by a copy without special tokens, so that `<|im_end|>` inside a text stays text.
 is slower by far and the reference that gigatoken is held to.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -137,7 +138,8 @@ def load_given(path: Path) -> str:
         raise ConfigError(f"tokenizer.file: {path}: {error.strerror}") from None
     except Exception as error:  # the library raises bare Exception
         raise ConfigError(f"tokenizer.file: {path}: is no tokenizer.json ({error})") from None
-    missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    missing = [token for token in SPECIAL_TOKENS if token not in added]
     if missing:
         raise ConfigError(
             f"tokenizer.file: {path}: lacks the special token {missing[0]}; "
@@ -175,6 +177,12 @@ def special_ids(tokenizer_json: str) -> dict[str, int]:
     return {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
 
 
+@functools.lru_cache(maxsize=1)
+def load_encoder(tokenizer_json: str, engine: str) -> "Encoder":
+    """An `Encoder`; the last one is kept, since to load one takes longer than to encode a small bucket."""
+    return Encoder(tokenizer_json, engine)
+
+
 class Encoder:
     """Encodes texts that are never taken for special tokens.
 
@@ -195,9 +203,11 @@ class Encoder:
             import gigatoken
 
             self._fast = gigatoken.Tokenizer.from_json(plain)
-        added = {token["id"] for token in json.loads(tokenizer_json)["added_tokens"]}
+        added = {token["content"]: token["id"] for token in json.loads(tokenizer_json)["added_tokens"]}
+        self.special = {token: added[token] for token in SPECIAL_TOKENS}
+        """Id of each of the template's special tokens."""
         self._forbidden = np.zeros(MAX_VOCABULARY, bool)
-        self._forbidden[list(added)] = True
+        self._forbidden[list(added.values())] = True
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """Ids of all texts, one after the other, and the bounds (n + 1,) of each.
