@@ -44,7 +44,7 @@ def draw_counting(rng: Random) -> Count:
     # Few different letters, so that counts vary.
     few = rng.sample(LETTERS, 3)
     letter = rng.choice(few)
-    return letter, "".join(rng.choices(few, k=rng.randint(4, 9)))
+    return letter, "".join(rng.choices(few, k=rng.randint(3, 6)))
 
 
 def phrase_counting(problem: Count, rng: Random) -> Text:
@@ -95,8 +95,8 @@ REVERSAL = Family(
 
 COUNTING = Family(
     name="counting",
-    about="Count a letter in a list of four to nine.",
-    problems=50_000_000,
+    about="Count a letter in a list of three to six.",
+    problems=4_000_000,
     draw=draw_counting,
     phrase=phrase_counting,
     schema="question",

@@ -10,7 +10,7 @@ Problem = tuple[tuple[str, int, str], ...]
 
 
 def draw(rng: Random) -> Problem:
-    people = sorted(rng.sample(NAMES, rng.randint(2, 4)))
+    people = sorted(rng.sample(NAMES, rng.randint(2, 3)))
     return tuple((name, rng.randint(2, 99), rng.choice(THINGS)) for name in people)
 
 
@@ -22,7 +22,7 @@ def phrase(problem: Problem, rng: Random) -> Text:
 
 LOOKUP = Family(
     name="lookup",
-    about="Two to four people have some things each: what does one of them have?",
+    about="Two or three people have some things each: what does one of them have?",
     problems=100_000_000,
     draw=draw,
     phrase=phrase,

@@ -128,7 +128,7 @@ def solve_logic(question: str, answer: str) -> bool:
     words = question.split(": ")[1].replace("not true", "False").replace("not false", "True").title().split()
     formula = "(" * (len(words) // 2) + words[0]
     for connective, term in zip(words[1::2], words[2::2], strict=True):
-        formula += f" {({'Xor': '^'}).get(connective, connective.lower())} {term})"
+        formula += f" {connective.lower()} {term})"
     return answer == str(bool(eval(formula))).lower()
 
 
