@@ -4,8 +4,9 @@
 `dataclasses.asdict(config)` and gives it back as `ModelConfig(**stored)`.
 """
 
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -44,18 +45,12 @@ class ModelConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "num_layers",
-            "hidden_size",
-            "num_heads",
-            "head_dim",
-            "intermediate_size",
-            "H_cycles",
-            "L_cycles",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is float:
+                if not isinstance(value, (int, float)) or not value > 0:
+                    raise ValueError(f"{name} is {value!r}; expected a number above 0")
+            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
         if self.num_layers % 2:
             raise ValueError(
@@ -67,10 +62,6 @@ class ModelConfig:
                 f"head_dim is {self.head_dim}; rotary position embedding turns pairs of channels, so it must be even: "
                 f"try {self.head_dim + 1}"
             )
-        for name in ("rope_theta", "norm_eps"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} is {value!r}; expected a number above 0")
 
     @property
     def layers_per_stack(self) -> int:
@@ -137,7 +128,9 @@ def config_for(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
     known = ModelConfig.__dataclass_fields__
     unknown = [name for name in overrides if name not in known]
     if unknown:
-        raise ValueError(f"unknown model field {unknown[0]!r}; known fields: {', '.join(known)}")
-    fields = {"vocab_size": vocab_size, **SIZES[size], **overrides}
-    fields.setdefault("intermediate_size", intermediate_size_for(fields["hidden_size"]))
-    return ModelConfig(**fields)
+        closest = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {closest[0]!r}?" if closest else f"known fields: {', '.join(known)}"
+        raise ValueError(f"unknown model field {unknown[0]!r}; {hint}")
+    chosen = {"vocab_size": vocab_size, **SIZES[size], **overrides}
+    chosen.setdefault("intermediate_size", intermediate_size_for(chosen["hidden_size"]))
+    return ModelConfig(**chosen)

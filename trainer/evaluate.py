@@ -118,7 +118,7 @@ def evaluate(
     nll = 0.0
     right: Counter[str] = Counter()
     for rows in _batches(sorted(questions, key=lambda question: question.length), row_tokens):
-        logits, labels = model.labelled_logits(_pack(rows, row_tokens).to(model.z_L_init.device))
+        logits, labels = model.labelled_logits(pack_questions(rows, row_tokens).to(model.z_L_init.device))
         nll += F.cross_entropy(logits.float(), labels, reduction="sum").item()
         asked = [question for row in rows for question in row]
         hits = (logits.argmax(-1) == labels).cpu().split([len(question.response) for question in asked])
@@ -156,7 +156,8 @@ def _batches(questions: Sequence[Question], row_tokens: int) -> Iterator[list[li
     yield rows
 
 
-def _pack(rows: Sequence[Sequence[Question]], row_tokens: int) -> PackedBatch:
+def pack_questions(rows: Sequence[Sequence[Question]], row_tokens: int) -> PackedBatch:
+    """Rows of questions with their references as a batch; rows are as long as the longest, and `row_tokens` at least."""
     width = max(row_tokens, max(sum(question.length for question in row) for row in rows))
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full_like(tokens, IGNORE)

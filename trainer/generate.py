@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
     parser.add_argument("--last-weights", action="store_true", help="the last weights instead of their average")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
     options = parser.parse_args(arguments)
     if options.max_new_tokens < 1 or options.temperature < 0:
         parser.error("--max-new-tokens must be at least 1 and --temperature at least 0")
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
+    if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no CUDA device here")
     try:
         model, tokenizer, special = load_model(options.checkpoint, ema=not options.last_weights, device=options.device)

@@ -1,0 +1,19 @@
+"""Devices to test on."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device there is; a test that only makes sense on CUDA asks for `cuda` instead."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return "cuda"

@@ -1,0 +1,138 @@
+"""Claims about cached decoding."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.config import ModelConfig
+from model.generate import Decoder, generate
+from model.hrm import HRM
+from tests.model.packing import VOCABULARY
+
+CONFIG = ModelConfig(
+    vocab_size=VOCABULARY, num_layers=4, hidden_size=24, num_heads=3, head_dim=10, intermediate_size=40
+)
+NEVER = VOCABULARY
+"""An end token that no model here can choose."""
+
+tokens = st.integers(0, VOCABULARY - 1)
+prompts = st.lists(st.lists(tokens, min_size=1, max_size=9), min_size=1, max_size=7)
+
+
+@pytest.fixture(scope="module")
+def model() -> HRM:
+    return HRM(CONFIG, seed=2)
+
+
+def from_scratch(model: HRM, prompt: list[int], answer: list[int]) -> torch.Tensor:
+    """Logits after the prompt and each token of the answer, computed without a cache."""
+    with torch.no_grad():
+        return model.logits(torch.tensor([prompt + answer]), torch.tensor([len(prompt)]))[0, len(prompt) - 1 :]
+
+
+@settings(deadline=None, max_examples=25)
+@given(prompts=prompts, data=st.data())
+def test_cached_decoding_gives_the_logits_of_computing_everything_again(model, prompts, data):
+    answers = [data.draw(st.lists(tokens, min_size=4, max_size=4)) for _ in prompts]
+    decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + 4)
+    with torch.no_grad():
+        logits = [decoder.prefill(prompts)]
+        logits += [decoder.step(torch.tensor(column)) for column in zip(*answers, strict=True)]
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        cached = torch.stack([step[row] for step in logits])
+        torch.testing.assert_close(cached, from_scratch(model, prompt, answer), atol=2e-5, rtol=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(prompts=prompts)
+def test_greedy_answers_are_those_of_choosing_each_token_from_scratch(model, prompts):
+    expected = []
+    for prompt in prompts:
+        answer: list[int] = []
+        for _ in range(8):
+            answer.append(int(from_scratch(model, prompt, answer)[-1].argmax()))
+        expected.append(answer)
+    assert generate(model, prompts, max_new_tokens=8, end_id=NEVER) == expected
+
+
+@settings(deadline=None, max_examples=25)
+@given(prompts=prompts, end_id=tokens)
+def test_an_answer_stops_before_the_end_token_whatever_the_other_rows_do(model, prompts, end_id):
+    endless = generate(model, prompts, max_new_tokens=12, end_id=NEVER)
+    stopped = generate(model, prompts, max_new_tokens=12, end_id=end_id)
+    assert stopped == [answer[: answer.index(end_id)] if end_id in answer else answer for answer in endless]
+
+
+def test_rows_that_ended_leave_the_batch_when_a_quarter_of_it_has(model):
+    prompts = [[i, i + 1, 2 * i] for i in range(20)]
+    endless = generate(model, prompts, max_new_tokens=10, end_id=NEVER)
+    computed: list[int] = []
+    hook = model.lm_head.register_forward_hook(lambda module, inputs, out: computed.append(len(out)))
+    with hook:
+        generate(model, prompts, max_new_tokens=10, end_id=endless[0][2])
+    running = [sum(endless[0][2] not in answer[:step] for answer in endless) for step in range(10)]
+    assert computed[0] == 20
+    assert computed[-1] < 20
+    assert all(0.75 * rows < wanted for rows, wanted in zip(computed, running, strict=False))
+
+
+def test_draws_follow_the_softmax_and_the_seed(model):
+    prompts = [[1, 2, 3]] * 4000
+
+    def draw(seed: int, temperature: float) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        answers = generate(model, prompts, max_new_tokens=1, end_id=NEVER, temperature=temperature, generator=generator)
+        return torch.tensor(answers)[:, 0]
+
+    first = draw(0, 0.7)
+    assert torch.equal(first, draw(0, 0.7))
+    assert not torch.equal(first, draw(1, 0.7))
+    chances = torch.softmax(from_scratch(model, [1, 2, 3], [])[0] / 0.7, -1)
+    shares = torch.bincount(first, minlength=VOCABULARY) / len(prompts)
+    assert (shares - chances).abs().max() < 4 * 0.5 / len(prompts) ** 0.5
+
+
+def test_a_low_temperature_draws_what_greedy_chooses(model):
+    prompts = [[1, 2, 3], [4], [9, 9]]
+    greedy = generate(model, prompts, max_new_tokens=5, end_id=NEVER)
+    assert generate(model, prompts, max_new_tokens=5, end_id=NEVER, temperature=1e-4) == greedy
+
+
+def test_bf16_decoding_stays_close_to_fp32(device):
+    model = HRM(CONFIG, seed=2).to(device)
+    prompts = [[1, 2, 3], [4], [9, 9, 5, 5, 5, 7]]
+    answer = torch.tensor([[3, 4], [5, 6], [7, 8]], device=device)
+
+    def logits() -> torch.Tensor:
+        decoder = Decoder(model, rows=3, capacity=8)
+        with torch.no_grad():
+            decoder.prefill(prompts)
+            decoder.step(answer[:, 0])
+            return decoder.step(answer[:, 1]).float()
+
+    exact = logits()
+    with torch.autocast(device, torch.bfloat16):
+        low = logits()
+        assert generate(model, prompts, max_new_tokens=3, end_id=NEVER)
+    torch.testing.assert_close(low, exact, atol=0.1, rtol=0.05)
+
+
+def test_nothing_asked_and_nothing_wanted_are_fine(model):
+    assert generate(model, [], max_new_tokens=3, end_id=0) == []
+    assert generate(model, [[1], [2]], max_new_tokens=0, end_id=0) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes", "message"),
+    [
+        ([], {}, "prompt 1 is empty"),
+        ([3, VOCABULARY], {}, f"prompt 1 holds token {VOCABULARY}; the model knows 0 to {VOCABULARY - 1}"),
+        ([3, -1], {}, "prompt 1 holds token -1"),
+        ([3], {"max_new_tokens": -1}, "max_new_tokens is -1"),
+        ([3], {"temperature": -0.5}, "temperature is -0.5"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused(model, prompt, changes, message):
+    with pytest.raises(ValueError, match=message):
+        generate(model, [[1], prompt], **{"max_new_tokens": 2, "end_id": 0, **changes})
