@@ -1,7 +1,7 @@
 """What a run reports: one JSON line a step and an evaluation, TensorBoard where it is installed, a live line.
 
     {"kind": "step", "step": 12, "loss": …, "lr": …, "k": …, …}
-    {"kind": "eval", "step": 500, "loss": …, "exact_match": …, …}
+    {"kind": "eval", "step": 500, "loss": …, "exact_match": …, "exact_match/FAMILY": …, …}
 
 A resumed run first drops the lines after its checkpoint, so the file reads like
 that of a run which was never interrupted (timings apart).
@@ -11,12 +11,15 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
 QUIET_SECONDS = 10.0
 """Seconds between two status lines where the output is no terminal."""
+GOOD = 0.8
+"""Share of exact answers from which a task family is counted as learned in the printed summary."""
 
 
 class Metrics:
@@ -51,8 +54,15 @@ class Metrics:
         """Record one evaluation."""
         self.evaluated.add(step)
         self._write("eval", step, values)
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
-        self.say(f"step {step:>7,}  held out: {shown}")
+        families = {key.partition("/")[2]: value for key, value in values.items() if "/" in key}
+        whole = "  ".join(f"{key} {value:.4g}" for key, value in values.items() if "/" not in key)
+        good = sum(value >= GOOD for value in families.values())
+        self.say(f"step {step:>7,}  held out: {whole}  families at {GOOD:.0%} or more: {good} of {len(families)}")
+        shown = "   ".join(f"{name}\u00a0{value:.0%}" for name, value in families.items())
+        if shown:
+            self.say(
+                textwrap.fill(shown, 118, initial_indent=" " * 14, subsequent_indent=" " * 14).replace("\u00a0", " ")
+            )
 
     def say(self, text: str) -> None:
         """Print a line of its own."""

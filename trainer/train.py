@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from corpus.config import ConfigError, load_manifest
@@ -55,15 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(config: TrainConfig) -> int:
     world = World.join(config.device)
+    _set_up_torch(config, world)
+    run = Run(config, open_dataset(config.data, config.cache_folder), world)
+    code = run.train()
+    world.leave()
+    return code
+
+
+def _set_up_torch(config: TrainConfig, world: World) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    run = Run(config, open_dataset(config.data, config.cache_folder), world)
-    code = run.train()
-    world.leave()
-    return code
+        # Moments that fade to denormal numbers would slow every step down. Set before the first parallel operation, so
+        # that torch's threads inherit it, and after numpy has looked up what it would complain about from then on.
+        for dtype in (np.float32, np.float64):
+            np.finfo(dtype)
+        torch.set_flush_denormal(True)
 
 
 def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
