@@ -26,7 +26,8 @@ LIST_NAMES = ("Instances", "data", "rows", "examples", "instances", "items", "re
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BRACKET = re.compile(r'["\[\]{}]')
 _BRACKET_OR_COMMA = re.compile(r'["\[\]{},]')
-_IN_STRING = re.compile(r'[^"\\\n]*+(?:\\.[^"\\\n]*+)*+', re.DOTALL)
+_IN_STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_IN_LINE_OF_STRING = re.compile(r'[^"\\\n]*+(?:\\.[^"\\\n]*+)*+', re.DOTALL)
 _NEXT_ELEMENT = re.compile(r"[}\]]\s*,\s*(?=\{)")
 _CLOSING = {"[": "]", "{": "}"}
 _LONGEST_TOKEN = 16
@@ -181,7 +182,7 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
             may_be_cut = error_at >= len(text.text) - _LONGEST_TOKEN or error.msg.startswith("Unterminated string")
             if may_be_cut and len(text.text) - begin > limits.max_row_bytes:
                 failure = RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")
-                if not _skip(text, keep=0):
+                if not _skip(text, keep=0, line_ends_string=False):
                     raise BrokenFileError(text.place(), f"{failure.detail}; its end is not found") from None
                 raise failure from None
             if may_be_cut and text.grow():
@@ -202,8 +203,11 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
 
 def _recover(text: _Text, error_at: int, failure: RowError, limits: Limits) -> None:
     """Move `pos` behind the broken value that begins there; `error_at` counts from there."""
-    if _skip(text, keep=limits.max_row_bytes):
-        return
+    # No valid string holds a line end. One that does has either been written so, or was opened by a stray quote.
+    written_so = "control character" in failure.detail
+    for line_ends_string in (not written_so, written_so):
+        if _skip(text, keep=limits.max_row_bytes, line_ends_string=line_ends_string):
+            return
     while not (match := _NEXT_ELEMENT.search(text.text, text.pos + error_at)):
         if len(text.text) - text.pos > limits.max_row_bytes or not text.grow():
             detail = f"an item is broken or cut off here ({failure.detail}), and no further one follows"
@@ -211,16 +215,16 @@ def _recover(text: _Text, error_at: int, failure: RowError, limits: Limits) -> N
     text.pos = match.end()
 
 
-def _skip(text: _Text, *, keep: int) -> bool:
+def _skip(text: _Text, *, keep: int, line_ends_string: bool) -> bool:
     """Move `pos` behind the value that begins there, judging by brackets and quotes alone.
-
-    A line end closes a string, as no valid one holds it.
 
     Parameters
     ----------
     keep
         While so many characters suffice to find the end, they are kept, so that `pos` can stay where it is when
         there is none; 0 drops what is passed.
+    line_ends_string
+        Whether a line end closes a string.
 
     Returns
     -------
@@ -232,7 +236,7 @@ def _skip(text: _Text, *, keep: int) -> bool:
     at = text.pos
     while True:
         if in_string:
-            match = _IN_STRING.match(text.text, at)
+            match = (_IN_LINE_OF_STRING if line_ends_string else _IN_STRING).match(text.text, at)
             at = match.end() if match else at
             found = at < len(text.text) and text.text[at] != "\\"
         else:
@@ -259,7 +263,8 @@ def _skip(text: _Text, *, keep: int) -> bool:
                 return False
             continue
         elif not open_brackets:
-            text.pos = at  # the comma or bracket behind a plain value
+            # The comma or bracket behind a plain value; a brace that closes nothing is passed.
+            text.pos = at + 1 if mark == "}" else at
             return True
         else:
             if open_brackets.pop() != mark:

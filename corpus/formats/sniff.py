@@ -144,7 +144,8 @@ def _json_format(first: str, lines: list[str], hint: str | None) -> str:
         return "jsonl"
     if isinstance(value, list):
         return "json" if hint != "jsonl" or any(isinstance(item, dict) for item in value) else "jsonl"
-    return "json" if hint == "json" else "jsonl"
+    has_rows = any(isinstance(value.get(name), list) for name in ("Instances", "data", "rows", "examples"))
+    return "json" if hint == "json" or (hint is None and has_rows) else "jsonl"
 
 
 def _delimited_format(lines: list[str]) -> str | None:

@@ -55,7 +55,7 @@ class _Members:
         self._source = source
         self._limits = limits
         self.name = ""
-        """Of the member at hand."""
+        """Of the member at hand; empty when there is none."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
@@ -72,13 +72,14 @@ class _Members:
                     last_sample = _sample_name(member.name)
                     done += 1
                 # Where a header is cut, or none follows, tarfile sees the end all the same.
+                self.name = ""
                 if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("it ends without the mark of a tar's end")
         except (tarfile.TarError, ValueError, OSError, BrokenFileError) as error:
             if isinstance(error, StoreError):
                 raise
             if _sample_name(self.name) != last_sample:
-                yield {}  # the sample before the cut member is complete: webdataset yields it on this mark
+                yield {}  # no member of the sample before was cut: webdataset yields it on this mark
             detail = error.detail if isinstance(error, BrokenFileError) else f"not a complete tar file: {error}"
             raise BrokenFileError(f"after member {done:,}", detail) from None
 

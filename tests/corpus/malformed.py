@@ -245,8 +245,8 @@ MALFORMED: list[Case] = [
     # A member takes 1,024 bytes here, of which 512 are its header.
     _cut("cut-member.tar", _TAR[: 3 * 1024 + 514], 1, "unexpected end"),
     _cut("cut-sample.tar", _TAR[: 2 * 1024 + 514], 1, "unexpected end"),
-    _cut("cut-header.tar", _TAR[: 4 * 1024 + 100], 1, "without the mark"),
-    _cut("no-end-mark.tar", _TAR[: 4 * 1024], 1, "without the mark"),
+    _cut("cut-header.tar", _TAR[: 4 * 1024 + 100], 2, "without the mark"),
+    _cut("no-end-mark.tar", _TAR[: 4 * 1024], 2, "without the mark"),
     Case(
         "outside.tar",
         w.tar([("../../outside.instruction.txt", b"a"), ("../../outside.response.txt", b"b")]),

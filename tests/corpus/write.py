@@ -38,7 +38,7 @@ def delimited(rows: Rows, delimiter: str) -> bytes:
 
 
 def yaml_list(rows: Rows) -> bytes:
-    return yaml.safe_dump([dict(row) for row in rows], allow_unicode=True, sort_keys=False).encode()
+    return yaml.safe_dump([dict(row) for row in rows], sort_keys=False).encode()
 
 
 def parquet(rows: Rows) -> bytes:

@@ -1,0 +1,295 @@
+"""Rows written in any format and compression are read back as they were written, and streamed."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webdataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corpus.discover import SourceFile, discover
+from corpus.formats import open_rows
+from corpus.formats.base import BrokenFileError, Limits, RowError
+from corpus.formats.json_file import _items, _Text
+from corpus.formats.stream import ForwardFile, Input, read_lines
+from corpus.outcome import FileOutcome, Outcome
+from corpus.read import read_pairs
+from corpus.record import FileEnd, Pair, Rejected
+from corpus.source import SourceSpec
+from tests.corpus import write as w
+
+# What UTF-8 can hold, except NUL, which is no valid text in CSV.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=80)
+ROWS = st.lists(st.fixed_dictionaries({"instruction": TEXT, "response": TEXT}), min_size=1, max_size=20)
+
+
+def read_back(path: Path, **spec: Any) -> tuple[SourceFile, list[Pair | Rejected], FileEnd]:
+    source = SourceSpec(name="s", path=str(path), **spec)
+    (file,) = discover(source, path.parent)
+    *rows, end = read_pairs(source, file)
+    assert isinstance(end, FileEnd)
+    return file, [row for row in rows if isinstance(row, Pair | Rejected)], end
+
+
+def texts(rows: list[Pair | Rejected]) -> list[dict[str, str]]:
+    assert all(isinstance(row, Pair) for row in rows), rows
+    return [{"instruction": row.instruction, "response": row.response} for row in rows if isinstance(row, Pair)]
+
+
+@pytest.mark.parametrize("compression", w.COMPRESSIONS)
+@pytest.mark.parametrize("name", w.FORMATS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_written_rows_are_read_back_equal(name: str, compression: str, rows: list[Any], tmp_path: Path) -> None:
+    suffix, write = w.FORMATS[name]
+    path = tmp_path / f"rows.{suffix}{compression}"
+    w.write(path, w.COMPRESSIONS[compression](write(rows)))
+    file, found, end = read_back(path)
+    assert texts(found) == rows
+    assert (end.outcome, end.rows) == (FileOutcome.READ, len(rows))
+    assert file.compression == (compression[1:] or None)
+
+
+@pytest.mark.parametrize("compression", w.COMPRESSIONS)
+@pytest.mark.parametrize("name", w.FORMATS)
+def test_format_is_told_by_content_when_the_name_says_nothing(name: str, compression: str, tmp_path: Path) -> None:
+    suffix, write = w.FORMATS[name]
+    path = tmp_path / "rows"
+    w.write(path, w.COMPRESSIONS[compression](write(w.pairs(20))))
+    file, found, _ = read_back(path)
+    assert file.format == {"tar": "webdataset"}.get(suffix, suffix)
+    assert texts(found) == w.pairs(20)
+
+
+def test_misleading_name_does_not_decide_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    w.write(path, w.json_array(w.pairs(3)))
+    assert read_back(path)[0].format == "json"
+    w.write(path, w.parquet(w.pairs(3)))
+    assert read_back(path)[0].format == "parquet"
+
+
+def test_webdataset_of_its_own_writer_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "shard-000000.tar"
+    with webdataset.TarWriter(str(path)) as writer:
+        for index, row in enumerate(w.pairs(5)):
+            writer.write(
+                {"__key__": f"{index:04d}", "instruction.txt": row["instruction"], "response.txt": row["response"]}
+            )
+    assert texts(read_back(path)[1]) == w.pairs(5)
+
+
+def test_tar_member_of_exactly_one_block_is_read(tmp_path: Path) -> None:
+    rows = [{"instruction": "a" * 512, "response": "b" * 1024}, {"instruction": "c", "response": "d"}]
+    w.write(tmp_path / "rows.tar", w.tar_of_texts(rows))
+    assert texts(read_back(tmp_path / "rows.tar")[1]) == rows
+
+
+def test_tar_header_that_claims_a_huge_name_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 7 << 30
+    w.write(tmp_path / "rows.tar", header.tobuf(tarfile.GNU_FORMAT) + b"a" * 4096)
+    _, _, end = read_back(tmp_path / "rows.tar")
+    assert end.outcome == FileOutcome.UNREADABLE
+    assert "in one piece" in end.detail
+
+
+# Lines
+
+
+@given(
+    st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=20),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
+def test_lines_do_not_depend_on_where_chunks_end(lines: list[bytes], size: int, limit: int) -> None:
+    content = b"\n".join(lines)
+    chunks = (content[begin : begin + size] for begin in range(0, len(content), size))
+    expected = [line if len(line) <= limit else None for line in lines]
+    while expected and expected[-1] == b"":
+        expected.pop()
+    found = list(read_lines(chunks, limit))
+    while found and found[-1] == b"":
+        found.pop()
+    assert found == expected
+
+
+def test_next_line_and_separator_characters_end_no_line(tmp_path: Path) -> None:
+    rows = [{"instruction": "a\u0085b\u2028c\u2029d\x0be\x0cf\x1cg", "response": "b"}]
+    w.write(tmp_path / "rows.jsonl", json.dumps(rows[0], ensure_ascii=False).encode().replace(b"\\u001c", b"") + b"\n")
+    assert len(read_back(tmp_path / "rows.jsonl")[1]) == 1
+
+
+def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
+    w.write(tmp_path / "rows.jsonl", b'\n{"q": 1}\n\n\n{"question": "a", "answer": "b"}\n')
+    _, (first, second), end = read_back(tmp_path / "rows.jsonl", adapter="pairs")
+    assert isinstance(first, Rejected)
+    assert (first.row, first.position) == (0, "line 2")
+    assert second.row == 1
+    assert end.rows == 2
+
+
+# JSON
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(
+        st.dictionaries(TEXT, st.recursive(TEXT | st.integers() | st.none(), st.lists, max_leaves=5), max_size=4)
+    ),
+    indent=st.sampled_from([None, 0, 1, 4]),
+    ascii_only=st.booleans(),
+    size=st.integers(1, 64),
+)
+def test_array_items_do_not_depend_on_where_chunks_end(
+    values: list[Any], indent: int | None, ascii_only: bool, size: int
+) -> None:
+    content = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
+    text = _Text(content[begin : begin + size] for begin in range(0, len(content), size))
+    assert text.peek() == "["
+    text.pos += 1
+    assert [row for _, row in _items(text, Limits())] == values
+    assert text.peek() == ""
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({"a": TEXT}), min_size=1, max_size=6),
+    place=st.integers(0, 5),
+    bad=st.sampled_from(['{"a": tru}', '{"a": "x" "y"}', "{1: 2}", '{"a": "x\ny"}', '{"a": [1, {"b": }]}', "tru", "-"]),
+    size=st.integers(1, 64),
+)
+def test_broken_item_of_an_array_costs_only_itself(rows: list[Any], place: int, bad: str, size: int) -> None:
+    items = [json.dumps(row) for row in rows]
+    place = min(place, len(items))
+    items.insert(place, bad)
+    content = f"[{', '.join(items)}]".encode()
+    text = _Text(content[begin : begin + size] for begin in range(0, len(content), size))
+    text.peek()
+    text.pos += 1
+    found = [row for _, row in _items(text, Limits())]
+    assert isinstance(found.pop(place), RowError)
+    assert found == rows
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | st.text('{}[],:"\\ \n1a', max_size=60).map(str.encode), st.integers(1, 64))
+def test_any_bytes_as_json_end_without_a_traceback(content: bytes, size: int) -> None:
+    text = _Text((b"[" + content)[begin : begin + size] for begin in range(0, len(content) + 1, size))
+    text.peek()
+    text.pos += 1
+    with suppress(BrokenFileError):
+        assert all(isinstance(row, dict | RowError) for _, row in _items(text, Limits()))
+
+
+def test_item_above_the_limit_is_skipped_and_the_next_one_read(tmp_path: Path) -> None:
+    rows = [*w.pairs(1), {"instruction": '"]}' + "x" * 50_000, "response": "y"}, *w.pairs(2)]
+    limits = Limits(max_row_bytes=10_000)
+    for content in (json.dumps(rows), json.dumps({"data": rows}), json.dumps(rows, indent=1)):
+        w.write(tmp_path / "rows.json", content.encode())
+        found = [row for _, row in open_rows(Input(str(tmp_path / "rows.json"), None), "json", limits).rows]
+        error = found.pop(1)
+        assert isinstance(error, RowError)
+        assert error.reason == Outcome.TOO_LARGE
+        assert found == [rows[0], *rows[2:]]
+
+
+def test_fields_on_both_sides_of_the_list_are_context(tmp_path: Path) -> None:
+    content = {"URL": ["a"], "Positive Examples": [{"input": "no row"}], "Instances": w.pairs(2), "Definition": ["Do."]}
+    w.write(tmp_path / "task.json", json.dumps(content, indent=2).encode())
+    rows = open_rows(Input(str(tmp_path / "task.json"), None), "json", Limits())
+    assert rows.context["Definition"] == ["Do."]
+    assert rows.context["URL"] == ["a"]
+    assert "'Positive Examples' (1)" in rows.note
+    assert [row for _, row in rows.rows] == w.pairs(2)
+
+
+def test_object_without_a_list_is_one_row(tmp_path: Path) -> None:
+    w.write(tmp_path / "row.json", json.dumps(w.pairs(1)[0], indent=2).encode())
+    assert texts(read_back(tmp_path / "row.json")[1]) == w.pairs(1)
+
+
+# CSV and YAML
+
+
+def test_delimiter_is_told_by_the_header(tmp_path: Path) -> None:
+    for delimiter in ",;|\t":
+        w.write(tmp_path / "rows.csv", w.delimited(w.pairs(2), delimiter))
+        assert texts(read_back(tmp_path / "rows.csv")[1]) == w.pairs(2)
+
+
+def test_cell_with_line_ends_and_quotes_is_one_cell(tmp_path: Path) -> None:
+    rows = [{"instruction": 'a\r\nb\n\n"c",', "response": "d\n"}, {"instruction": "e", "response": "f"}]
+    w.write(tmp_path / "rows.csv", w.delimited(rows, ","))
+    _, found, _ = read_back(tmp_path / "rows.csv")
+    assert texts(found) == rows
+
+
+def test_csv_row_above_the_limit_costs_itself_when_its_end_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    w.write(path, b"a,b\n1,2\n" + b"x" * 2000 + b",y\n3,4\n")
+    found = [row for _, row in open_rows(Input(str(path), None), "csv", Limits(max_row_bytes=1000)).rows]
+    assert found[0] == {"a": "1", "b": "2"}
+    assert isinstance(found[1], RowError)
+    assert found[2] == {"a": "3", "b": "4"}
+
+
+def test_csv_quote_that_never_closes_ends_the_file_with_its_position(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    w.write(path, b'a,b\n1,2\n"' + b"x\n" * 2000)
+    rows = open_rows(Input(str(path), None), "csv", Limits(max_row_bytes=1000)).rows
+    assert next(rows)[1] == {"a": "1", "b": "2"}
+    with pytest.raises(BrokenFileError, match=r"line [0-9]+: a row of more than 1,000 bytes"):
+        next(rows)
+
+
+def test_yaml_values_stay_the_text_that_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "rows.yaml"
+    w.write(
+        path,
+        b"# comment\n---\n- question: yes\n  answer: 1.10\n"
+        b"- question: 2001-01-01\n  answer: |\n    - a\n\n    b\n...\n",
+    )
+    assert [(row["instruction"], row["response"]) for row in texts(read_back(path)[1])] == [
+        ("yes", "1.10"),
+        ("2001-01-01", "- a\n\nb\n"),
+    ]
+
+
+# Streaming
+
+
+class Endless:
+    """Chunks without end, counted."""
+
+    def __init__(self, first: bytes, chunk: bytes):
+        self.first, self.chunk, self.taken = first, chunk, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.first
+        while True:
+            self.taken += 1
+            yield self.chunk
+
+
+def test_rows_are_read_before_the_stream_ends() -> None:
+    line = w.jsonl(w.pairs(1))
+    stream = Endless(line, line * 100)
+    lines = read_lines(iter(stream), 1 << 20)
+    assert next(lines) == line.strip()
+    assert stream.taken == 0
+
+
+def test_single_read_above_the_limit_of_a_stream_is_refused() -> None:
+    file = ForwardFile(iter([b"abc"]), max_bytes=2)
+    with pytest.raises(BrokenFileError, match="byte 0: asks for 3 bytes in one piece; the limit is 2"):
+        file.read(3)
+    assert file.read(2) == b"ab"
+    with pytest.raises(io.UnsupportedOperation):
+        file.seek(0)
