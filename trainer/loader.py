@@ -89,8 +89,8 @@ class Loader:
         Where to begin.
     ahead
         Batches that are kept ready.
-    pin
-        Whether to put them into page-locked memory, from which a CUDA device copies without waiting.
+    device
+        Where batches will go; for CUDA they are put into page-locked memory, from which it copies without waiting.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Loader:
         rank: int,
         world_size: int,
         ahead: int,
-        pin: bool,
+        device: torch.device,
     ):
         self._plans = plans
         self._store = store
@@ -116,7 +116,7 @@ class Loader:
         self._start = (epoch, next_batch)
         self._rank = rank
         self._world_size = world_size
-        self._pin = pin
+        self._device = device
         self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -141,6 +141,8 @@ class Loader:
 
     def _run(self) -> None:
         try:
+            if self._device.type == "cuda":
+                torch.cuda.set_device(self._device)
             for step in self._steps():
                 if not self._put(step):
                     return
@@ -164,7 +166,7 @@ class Loader:
             for number in range(index, plan.batches):
                 rows = plan.rows_of_rank(number, self._lengths, rank=self._rank, world_size=self._world_size)
                 batch = pack_batch(plan, number, rows, self._store, self._lengths, self._row_tokens)
-                if self._pin:
+                if self._device.type == "cuda":
                     batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
                 yield Step(
                     epoch=epoch,

@@ -155,8 +155,13 @@ class Run:
 
     # --- Train -------------------------------------------------------------------------------------------------
 
-    def train(self) -> int:
+    def train(self, request: StopRequest) -> int:
         """Train to the end, or until asked to stop.
+
+        Parameters
+        ----------
+        request
+            Looked at after each step; every rank stops at the step at which one of them has been asked.
 
         Returns
         -------
@@ -176,7 +181,7 @@ class Run:
             return 0
         metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
         try:
-            with StopRequest() as request, self._loader() as loader:
+            with self._loader() as loader:
                 return self._train(loader, request, metrics)
         finally:
             self.checkpoints.wait()
@@ -195,7 +200,7 @@ class Run:
             rank=self.world.rank,
             world_size=self.world.size,
             ahead=self.config.ahead,
-            pin=self.world.device.type == "cuda",
+            device=self.world.device,
         )
 
     def _train(self, loader: Loader, request: StopRequest, metrics: Metrics | None) -> int:

@@ -76,7 +76,7 @@ def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool)
     PlanError
         A sample is longer than a row (and may not be, or cannot be, truncated).
     """
-    total = lengths.sum(axis=1, dtype=np.int64)
+    total = lengths.sum(axis=1, dtype=np.int32)
     long = np.flatnonzero(total > row_tokens)
     if not len(long):
         return lengths

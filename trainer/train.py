@@ -6,10 +6,12 @@ finished. Under torchrun it trains on as many devices as there are processes.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from corpus.config import ConfigError, load_manifest
 from trainer.checkpoint import CheckpointError
@@ -19,6 +21,7 @@ from trainer.draw import PlanError
 from trainer.fetch import DatasetError
 from trainer.loop import Run, TrainingError, model_memory, plan_inputs
 from trainer.plan import EpochPlan, fit_lengths
+from trainer.stop import StopRequest
 from trainer.world import World
 
 EXAMPLE = """example:
@@ -55,12 +58,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: TrainConfig) -> int:
-    world = World.join(config.device)
-    _set_up_torch(config, world)
-    run = Run(config, open_dataset(config.data, config.cache_folder), world)
-    code = run.train()
-    world.leave()
+    with StopRequest() as request:
+        world = World.join(config.device)
+        _set_up_torch(config, world)
+        with _alone(config, world):
+            run = Run(config, open_dataset(config.data, config.cache_folder), world)
+            code = run.train(request)
+        world.leave()
     return code
+
+
+@contextmanager
+def _alone(config: TrainConfig, world: World) -> Iterator[None]:
+    """Keep other runs out of the run's folder; a run that is killed keeps nobody out."""
+    if not world.leads:
+        yield
+        return
+    config.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(config.out / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"another process is training in {config.out}: wait for it, or set another out=") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _set_up_torch(config: TrainConfig, world: World) -> None:

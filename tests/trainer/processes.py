@@ -13,7 +13,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["trainer.train"])
 
 
-def _run(arguments: list[str], log: str) -> None:
+def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -24,7 +25,9 @@ def _run(arguments: list[str], log: str) -> None:
 
 def start(manifest: Path, *overrides: str) -> BaseProcess:
     """Start `python -m trainer.train MANIFEST …` as a process; its output goes to the file `log_of(manifest)`."""
-    process = CONTEXT.Process(target=_run, args=([str(manifest), *overrides], str(log_of(manifest))))
+    # The server's environment is that of the moment it was started.
+    environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    process = CONTEXT.Process(target=_run, args=([str(manifest), *overrides], str(log_of(manifest)), environment))
     process.start()
     return process
 
@@ -46,11 +49,16 @@ def log_of(manifest: Path) -> Path:
     return manifest.with_suffix(".log")
 
 
+def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind of a run's metrics, in order."""
+    path = folder / "metrics.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
+    return [line for line in found if line["kind"] == kind]
+
+
 def steps(folder: Path) -> list[dict[str, Any]]:
     """The step lines of a run's metrics, in order."""
-    path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
-    return [line for line in lines if line["kind"] == "step"]
+    return lines(folder, "step")
 
 
 def wait_for_step(process: BaseProcess, folder: Path, step: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from model.batch import IGNORE
 from tests.trainer.fixtures import FIRST
@@ -26,12 +27,13 @@ def loader_for(dataset: Dataset, *, row_tokens: int = ROW, truncate: bool = Fals
         truncate=truncate,
     )
     lengths = fit_lengths(dataset.lengths, row_tokens=row_tokens, truncate=truncate)
-    settings = {"epochs": 1, "epoch": 0, "next_batch": 0, "rank": 0, "world_size": 1, "ahead": 2, "pin": False, **where}
+    settings = {"epochs": 1, "epoch": 0, "next_batch": 0, "rank": 0, "world_size": 1, "ahead": 2, **where}
     return Loader(
         lambda epoch: EpochPlan.build(inputs, epoch, dataset.strata, lengths),
         ShardStore(dataset),
         lengths,
         row_tokens=row_tokens,
+        device=torch.device("cpu"),
         **settings,
     )
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.trainer.fixtures import write_manifest
-from tests.trainer.processes import log_of, run, start, steps, wait_for_step
+from tests.trainer.processes import lines, log_of, run, start, steps, wait_for_step
+from tests.trainer.test_data import upload
 from trainer.checkpoint import Checkpoints
 from trainer.dataset import open_dataset
 
@@ -29,7 +30,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 @pytest.mark.slow  # five kills and restarts of a real run, and a run to compare with
 def test_run_killed_at_random_moments_repeats_the_uninterrupted_run_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path, data, epochs=3, checkpoint={"every": 4})
+    manifest = write_manifest(
+        tmp_path, data, epochs=3, checkpoint={"every": 4}, eval={"every": 6, "rows_per_family": 2}
+    )
     assert run(manifest, f"out={tmp_path}/whole") == 0
     whole = determined(tmp_path / "whole")
     moments = random.Random(0)
@@ -46,11 +49,12 @@ def test_run_killed_at_random_moments_repeats_the_uninterrupted_run_bit_for_bit(
     assert run(manifest, f"out={broken}") == 0
     assert len(set(resumed_at)) >= 2, "the kills fell so that nothing was resumed"
     assert determined(broken) == whole
+    assert lines(broken, "eval") == lines(tmp_path / "whole", "eval")
     tokens = open_dataset(str(data), tmp_path).tokens
     for epoch in range(3):
-        lines = [line for line in determined(broken) if line["epoch"] == epoch]
-        assert [line["batch"] for line in lines] == list(range(len(lines)))
-        assert sum(line["tokens"] for line in lines) == tokens
+        of_epoch = [line for line in determined(broken) if line["epoch"] == epoch]
+        assert [line["batch"] for line in of_epoch] == list(range(len(of_epoch)))
+        assert sum(line["tokens"] for line in of_epoch) == tokens
 
 
 def test_finished_run_says_so_and_does_nothing(data: Path, tmp_path: Path) -> None:
@@ -84,6 +88,49 @@ def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path)
     assert process.exitcode == 75
     assert run(manifest) == 0
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
+
+
+def test_second_signal_ends_the_run_at_once(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=20)
+    process = start(manifest)
+    wait_for_step(process, tmp_path / "run", 3)
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+
+
+def test_evaluation_comes_at_start_and_end_and_leaves_training_as_it_is_without(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, steps=10)
+    assert run(manifest) == 0
+    assert run(manifest, f"out={tmp_path}/evaluated", "eval.rows_per_family=2", "eval.every=3") == 0
+    assert [line["step"] for line in lines(tmp_path / "evaluated", "eval")] == [0, 3, 6, 9, 10]
+    assert determined(tmp_path / "evaluated") == determined(tmp_path / "run")
+
+
+def test_run_with_data_and_checkpoints_on_s3_continues_on_another_machine(
+    data: Path, tmp_path: Path, bucket: str
+) -> None:
+    upload(data, f"{bucket}/mix")
+    manifest = write_manifest(tmp_path, data)
+    assert run(manifest, f"out={tmp_path}/local") == 0
+    remote = [f"data={bucket}/mix", f"checkpoint.path={bucket}/run"]
+    assert run(manifest, *remote, f"out={tmp_path}/first", "epochs=1") == 0
+    assert run(manifest, *remote, f"out={tmp_path}/second") == 0
+    both = determined(tmp_path / "first") + determined(tmp_path / "second")
+    first = len(determined(tmp_path / "first"))
+    assert [line["batch"] for line in both] == [line["batch"] for line in determined(tmp_path / "local")]
+    assert both[first]["step"] == first + 1
+
+
+def test_second_run_in_the_same_folder_is_refused_while_the_first_one_trains(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=50)
+    process = start(manifest)
+    wait_for_step(process, tmp_path / "run", 1)
+    assert run(manifest) == 2
+    assert "another process is training in" in log_of(manifest).read_text()
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
 
 
 @pytest.mark.slow  # torchrun starts two processes that import everything
