@@ -45,6 +45,8 @@ from trainer.fetch import is_url
 
 FORMAT = "millrace-checkpoint/1"
 STEP = re.compile(r"step-(\d{8})")
+NEEDED = frozenset({".metadata", "config.json", "manifest.json", "tokenizer.json", "trainer.json"})
+"""Files without which a folder is no checkpoint, besides those that hold the tensors."""
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
 
@@ -140,9 +142,9 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a commit record, oldest first."""
+        self._fs.invalidate_cache()
         if not self._fs.isdir(self._root):
             return []
-        self._fs.invalidate_cache()
         names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self._root, detail=False))
         found = [int(match[1]) for name in names if (match := STEP.fullmatch(name))]
         return sorted(step for step in found if self._fs.exists(f"{self._url(step)}/COMMIT.json"))
@@ -216,6 +218,10 @@ class Checkpoints:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what `wait` would raise, without waiting."""
         if self._error is not None:
             error, self._error = self._error, None
             raise CheckpointError(f"a checkpoint could not be written to {self._location}: {error}") from error
@@ -238,7 +244,7 @@ class Checkpoints:
                 _commit(folder, step)
                 self._publish(folder, step)
                 self._retain()
-        except BaseException as error:  # raised by the next `wait`
+        except BaseException as error:  # raised by the next `check`
             self._error = error
 
     def _publish(self, folder: Path, step: int) -> None:
@@ -274,18 +280,20 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         commit = json.loads((folder / "COMMIT.json").read_text())
-        files: dict[str, dict[str, Any]] = commit["files"]
+        files = {str(name): (int(entry["bytes"]), str(entry["xxh3_128"])) for name, entry in commit["files"].items()}
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no COMMIT.json: it was never finished") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder}/COMMIT.json is damaged") from None
-    for name, expected in files.items():
+    if not files.keys() >= NEEDED:
+        raise CheckpointError(f"{folder}/COMMIT.json does not list {min(NEEDED - files.keys())}")
+    for name, (size, digest) in files.items():
         path = folder / Path(name).name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing")
-        if path.stat().st_size != expected["bytes"]:
-            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; COMMIT.json says {expected['bytes']:,}")
-        if _hash(path) != expected["xxh3_128"]:
+        if path.stat().st_size != size:
+            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; COMMIT.json says {size:,}")
+        if _hash(path) != digest:
             raise CheckpointError(f"{path} does not have the hash that COMMIT.json says")
     state = json.loads((folder / "trainer.json").read_text())
     if state["format"] != FORMAT:

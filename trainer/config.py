@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from corpus.config import Config
 from model.config import SIZES, ModelConfig, config_for
+from model.hrm import carries_gradient
 
 
 class BatchConfig(Config):
@@ -109,7 +110,7 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads of torch; None: all cores. Results on a CPU are bit-identical for equal numbers only."""
+    """CPU threads of torch; None: torch's own choice. Results on a CPU are bit-identical for equal numbers only."""
     ahead: int = Field(default=4, gt=0)
     """Batches that are prepared ahead of the model."""
     max_skipped: int = Field(default=10, ge=0)
@@ -130,6 +131,12 @@ class TrainConfig(Config):
     def _one_end(self) -> "TrainConfig":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("set exactly one of epochs and steps")
+        return self
+
+    @model_validator(mode="after")
+    def _possible_depths(self) -> "TrainConfig":
+        for k in (self.schedule.k_start, self.schedule.k_end):
+            carries_gradient(self.model_config_for(vocab_size=1), k)
         return self
 
     def model_config_for(self, vocab_size: int) -> ModelConfig:

@@ -77,8 +77,8 @@ class Run:
         self._plans: dict[int, EpochPlan] = {}
         first = self.plan(0)
         first.rows_of_rank(0, self.lengths, rank=world.rank, world_size=world.size)
+        # What schedules take for the number of steps; later epochs may have a batch more or less than the first.
         self.total = config.steps or (config.epochs or 0) * first.batches
-        """Steps of the run as far as schedules are concerned; later epochs may have a batch more or less."""
         self.model_config = config.model_config_for(dataset.vocab_size)
         self.model = HRM(self.model_config, seed=config.seed).to(world.device)
         self.optimizer = AdamAtan2(
@@ -210,6 +210,7 @@ class Run:
         for step in loader:
             waited = time.perf_counter() - began
             values, stop = self._step(step, request)
+            self.checkpoints.check()
             if metrics is not None:
                 seconds = time.perf_counter() - began
                 values |= {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 from torch import Tensor
 
 from model.config import config_for
@@ -15,6 +16,8 @@ from model.hrm import HRM
 from tests.trainer.test_data import flip_last_bit
 from trainer.checkpoint import CheckpointError, Checkpoints, Progress, load_model, open_checkpoint
 from trainer.dataset import Dataset, open_dataset
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 SMALL = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "head_dim": 16}
 
@@ -146,6 +149,16 @@ def test_retention_never_deletes_the_only_valid_checkpoint(dataset: Dataset, tmp
     assert checkpoint.step == 1
 
 
+def test_commit_record_that_lists_too_little_makes_no_checkpoint(written: Written, tmp_path: Path) -> None:
+    written.save(1)
+    commit = tmp_path / "checkpoints" / "step-00000001" / "COMMIT.json"
+    content = json.loads(commit.read_text())
+    del content["files"]["trainer.json"]
+    commit.write_text(json.dumps(content))
+    assert written.checkpoints.newest() is None
+    assert "does not list trainer.json" in written.messages[0]
+
+
 class Malice:
     """Unpickling it makes a folder."""
 
@@ -159,9 +172,10 @@ class Malice:
 def test_table_of_contents_that_names_foreign_code_is_not_unpickled(written: Written, tmp_path: Path) -> None:
     written.save(1)
     folder = tmp_path / "checkpoints" / "step-00000001"
-    (folder / ".metadata").write_bytes(pickle.dumps(Malice(tmp_path / "malice")))
+    content = pickle.dumps(Malice(tmp_path / "malice"))
+    (folder / ".metadata").write_bytes(content)
     commit = json.loads((folder / "COMMIT.json").read_text())
-    del commit["files"][".metadata"]
+    commit["files"][".metadata"] = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128(content).hexdigest()}
     (folder / "COMMIT.json").write_text(json.dumps(commit))
     with pytest.raises(CheckpointError, match="mkdir, which no checkpoint needs"):
         load_model(folder)

@@ -190,6 +190,7 @@ def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(
         ("steps=3", 2, "set exactly one of epochs and steps"),
         ("device=tpu", 2, "expected auto, cpu or cuda"),
         ("model.size=huge", 2, "unknown model size 'huge'; known sizes: tiny"),
+        ("schedule.k_end=9", 2, "k is 9; expected a whole number from 2 to 8"),
         ("data=nowhere", 1, "nowhere: there is no such folder"),
         ("batch={tokens: 80, row_tokens: 20}", 1, "longer than a row of 20 tokens"),
     ],
