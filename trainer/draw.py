@@ -64,9 +64,10 @@ def _mix(x: np.uint64) -> np.uint64:
 def _permuted(index: int, size: int, key: np.uint64) -> np.int64:
     """Where a keyed permutation of [0, size) sends `index`, without making the permutation.
 
-    Invertible steps on the next power of two, walked until the image is below `size`.
+    Invertible steps on the next power of two (at least 256, below which they mix too little), walked until the image
+    is below `size`.
     """
-    bits = 1
+    bits = 8
     while (1 << bits) < size:
         bits += 1
     mask = np.uint64((1 << bits) - 1)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-LOOKAHEAD = 2048
+LOOKAHEAD = 1024
 """How many samples ahead of a batch may fill its last holes."""
 
 U64 = NDArray[np.uint64]

@@ -1,5 +1,6 @@
 """Claims about the batch plan."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,13 @@ def test_each_stratum_is_spread_evenly_over_the_epoch(shapes: list[tuple[int, in
         so_far = np.cumsum((order >= stratum.begin) & (order < stratum.end))
         even = np.arange(1, len(order) + 1) * stratum.per_epoch / max(1, len(order))
         assert (np.abs(so_far - even) <= len(strata) + 1).all()
+
+
+def test_passes_over_a_stratum_come_in_every_order_equally_often() -> None:
+    strata = strata_of([(4, None, 1)])
+    orders = Counter(tuple(draw_order(strata, seed=0, epoch=epoch).tolist()) for epoch in range(2400))
+    assert len(orders) == 24
+    assert 60 < min(orders.values()) <= max(orders.values()) < 150
 
 
 def test_strata_that_span_several_windows_are_drawn_exactly_once() -> None:
