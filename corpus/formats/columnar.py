@@ -14,8 +14,12 @@ SLICE_ROWS = 1024
 
 
 def check_names(schema: pa.Schema) -> None:
-    """Raise `BrokenFileError` when two columns have one name."""
-    twice = next((name for index, name in enumerate(schema.names) if name in schema.names[:index]), None)
+    """Raise `BrokenFileError` when two columns have one name, or a name is not UTF-8."""
+    try:
+        names = schema.names
+    except UnicodeDecodeError as error:
+        raise BrokenFileError("the schema", f"the column name {error.object!r} is not UTF-8") from None
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise BrokenFileError("the schema", f"two columns are named {twice!r}; expected distinct names")
 

@@ -4,12 +4,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corpus.config import ConfigError
 from corpus.discover import discover
+from corpus.outcome import FileOutcome
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
+from tests.corpus import write as w
 from tests.corpus.malformed import MALFORMED, Case
 
 
@@ -60,3 +64,23 @@ def test_empty_folder_is_a_manifest_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").mkdir()
     with pytest.raises(ConfigError, match=r"source 's': the folder holds no file: rows\.jsonl"):
         discover(SourceSpec(name="s", path="rows.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("compression", w.COMPRESSIONS)
+@pytest.mark.parametrize("name", w.FORMATS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_file_of_any_format_is_accounted_for(
+    name: str, compression: str, data: st.DataObject, tmp_path: Path
+) -> None:
+    suffix, write = w.FORMATS[name]
+    content = bytearray(w.COMPRESSIONS[compression](write(w.pairs(20))))
+    for _ in range(data.draw(st.integers(1, 3), "damages")):
+        at = data.draw(st.integers(0, len(content)), "at")
+        noise = data.draw(st.binary(max_size=8), "noise")
+        content[at : at + data.draw(st.sampled_from([0, len(noise), 1 << 20]), "replaces")] = noise
+    path = tmp_path / f"rows.{suffix}{compression}"
+    path.write_bytes(bytes(content))
+    pairs, rejected, end = read_all(path)
+    assert {row.row for row in pairs} | {row.row for row in rejected} == set(range(end.rows))
+    assert end.outcome in (FileOutcome.READ, FileOutcome.EMPTY) or (end.detail and (end.position or not end.rows))
