@@ -1,0 +1,213 @@
+"""A source's entries become a sorted list of files, each with what it is, or a reason why it is no data."""
+
+import functools
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpus.config import ConfigError
+from corpus.discover import SourceFile, discover
+from corpus.outcome import FileOutcome
+from corpus.read import read_pairs
+from corpus.record import FileEnd, Pair
+from corpus.source import SourceSpec, stratum_of
+from tests.corpus import write as w
+
+LINES = w.jsonl(w.pairs(2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b/two.jsonl", "b/one.jsonl", "a/x.json", "a/deep/er/y.csv", "top.jsonl"):
+        content = {"json": w.json_array, "csv": lambda rows: w.delimited(rows, ",")}.get(name[-4:].lstrip("."), w.jsonl)
+        w.write(tmp_path / name, content(w.pairs(2)))
+    return tmp_path
+
+
+def found(base: Path, path: Any, **spec: Any) -> list[str]:
+    return [file.path for file in discover(SourceSpec(name="s", path=path, **spec), base)]
+
+
+def test_folder_is_read_recursively_and_sorted(folder: Path) -> None:
+    assert found(folder, ".") == ["a/deep/er/y.csv", "a/x.json", "b/one.jsonl", "b/two.jsonl", "top.jsonl"]
+    assert (
+        found(folder, "b") == found(folder, "b/") == found(Path("/"), str(folder / "b")) == ["one.jsonl", "two.jsonl"]
+    )
+
+
+def test_glob_paths_are_relative_to_its_fixed_part(folder: Path) -> None:
+    assert found(folder, "b/*.jsonl") == ["one.jsonl", "two.jsonl"]
+    assert found(folder, "*/*.jsonl") == ["b/one.jsonl", "b/two.jsonl"]
+    assert found(folder, "**/*.csv") == ["a/deep/er/y.csv"]
+    assert found(folder, "**") == found(folder, ".")
+    assert found(folder, "b/t?o.jsonl") == ["two.jsonl"]
+
+
+def test_list_paths_are_relative_to_the_shared_folder(folder: Path) -> None:
+    assert found(folder, ["b/one.jsonl", "a"]) == ["a/deep/er/y.csv", "a/x.json", "b/one.jsonl"]
+    assert found(folder, ["b/one.jsonl", "b/*.jsonl"]) == ["one.jsonl", "two.jsonl"]
+
+
+def test_base_folder_with_glob_characters_is_taken_literally(tmp_path: Path) -> None:
+    w.write(tmp_path / "v[1]" / "rows.jsonl", LINES)
+    assert found(tmp_path / "v[1]", "*.jsonl") == ["rows.jsonl"]
+    assert found(tmp_path, "v[1]/rows.jsonl") == ["rows.jsonl"]
+
+
+def test_paths_never_leave_the_source(folder: Path) -> None:
+    assert found(folder / "a", "../b/*.jsonl") == ["one.jsonl", "two.jsonl"]
+    assert found(folder / "a", "../b") == ["one.jsonl", "two.jsonl"]
+
+
+def test_exclude_takes_files_out(folder: Path) -> None:
+    assert found(folder, ".", exclude=["a/*", "top*"]) == ["b/one.jsonl", "b/two.jsonl"]
+    with pytest.raises(ConfigError, match="exclude leaves none of 5 files"):
+        found(folder, ".", exclude=["*"])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no.jsonl", r"source 's': there is no no\.jsonl \(relative to .*\); mend the path"),
+        ("*.parquet", r"source 's': the glob matches no file: \*\.parquet"),
+    ],
+)
+def test_missing_files_are_errors_that_name_the_place(path: str, message: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        found(folder, path)
+
+
+def test_files_that_are_no_data_are_listed_with_a_reason(tmp_path: Path) -> None:
+    names = [
+        "LICENSE",
+        "LICENSE-APACHE.txt",
+        "README.md",
+        "notes.txt",
+        "classes.txt",
+        "dataset_infos.json",
+        "run.py",
+        "_SUCCESS",
+    ]
+    for name in names:
+        w.write(tmp_path / name, b'{"question": "a", "answer": "b"}' if name.endswith("json") else b"some words\n")
+    w.write(tmp_path / "readme_tasks.jsonl", LINES)
+    w.write(tmp_path / ".git" / "object.jsonl", LINES)
+    files = discover(SourceSpec(name="s", path="."), tmp_path)
+    assert {file.path for file in files if file.skipped} == set(names)
+    assert [file.path for file in files if not file.skipped] == ["readme_tasks.jsonl"]
+    (end,) = read_pairs(SourceSpec(name="s", path="."), files[0])
+    assert isinstance(end, FileEnd)
+    assert (end.outcome, end.rows) == (FileOutcome.SKIPPED_NOT_DATA, 0)
+    assert end.detail.startswith("'LICENSE'")
+
+
+def test_stated_format_and_adapter_are_not_guessed(tmp_path: Path) -> None:
+    w.write(tmp_path / "README.md", LINES)
+    (file,) = discover(SourceSpec(name="s", path=".", format="jsonl", adapter="choices"), tmp_path)
+    assert (file.format, file.adapter, file.skipped) == ("jsonl", "choices", None)
+
+
+def test_format_is_guessed_without_reading_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    w.write(path, LINES)
+    with path.open("ab") as file:
+        file.truncate(1 << 40)  # a sparse tebibyte
+    (found_file,) = discover(SourceSpec(name="s", path="rows"), tmp_path)
+    assert (found_file.format, found_file.adapter, found_file.bytes) == ("jsonl", "pairs", 1 << 40)
+
+
+def test_file_that_cannot_be_opened_is_listed_with_its_problem(tmp_path: Path) -> None:
+    w.write(tmp_path / "rows.jsonl", LINES)
+    (file,) = discover(SourceSpec(name="s", path="."), tmp_path)
+    os.remove(tmp_path / "rows.jsonl")
+    (end,) = read_pairs(SourceSpec(name="s", path="."), file)
+    assert isinstance(end, FileEnd)
+    assert (end.outcome, end.detail) == (FileOutcome.UNREADABLE, "the file cannot be read: No such file or directory")
+
+
+# Strata
+
+
+@pytest.mark.parametrize(
+    ("path", "stratum"),
+    [
+        ("a/task.json", "a/task"),
+        ("set-0.6-v1.jsonl.gz", "set-0.6-v1"),
+        ("v1.5", "v1.5"),
+        ("x.tar.zst", "x"),
+        (".jsonl", ".jsonl"),
+    ],
+)
+def test_stratum_is_the_path_without_suffixes(path: str, stratum: str) -> None:
+    assert stratum_of(SourceSpec(name="s", path="."), path) == stratum
+
+
+# Generators
+
+
+def test_generator_is_split_into_virtual_files_of_one_stratum() -> None:
+    spec = SourceSpec(name="g", generator="comparisons", rows=50_010, seed=3)
+    files = discover(spec, Path("/nowhere"))
+    assert [file.path for file in files] == ["comparisons-00000.jsonl", "comparisons-00001.jsonl"]
+    rows = list(read_pairs(spec, files[1]))
+    assert isinstance(rows[-1], FileEnd)
+    assert rows[-1].rows == 10
+    assert {row.task for row in rows if isinstance(row, Pair)} == {"comparisons"}
+
+
+def test_unknown_generator_is_a_manifest_error_with_the_closest_name() -> None:
+    with pytest.raises(ConfigError, match="comparisons"):
+        discover(SourceSpec(name="g", generator="comparison", rows=5), Path("/"))
+
+
+# URLs
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{listening.server_address[1]}"
+        listening.shutdown()
+        thread.join()
+
+
+def test_web_file_is_read_and_its_credentials_are_never_shown(server: str, folder: Path) -> None:
+    url = f"http://{server}/top.jsonl?token=hunter2"
+    (file,) = discover(SourceSpec(name="s", path=url), folder)
+    assert (file.path, file.format, file.adapter) == ("top.jsonl", "jsonl", "pairs")
+    assert file.shown_url == f"http://{server}/top.jsonl"
+    assert "hunter2" not in repr(file)
+    assert len(list(read_pairs(SourceSpec(name="s", path=url), file))) == 3
+
+
+def test_missing_web_file_is_an_error_without_credentials(server: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="there is nothing at") as caught:
+        discover(SourceSpec(name="s", path=f"http://user:hunter2@{server}/no.jsonl?token=hunter2"), folder)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_unreachable_store_raises_and_is_no_bad_file(folder: Path) -> None:
+    file = SourceFile(source="s", path="x.jsonl", url="http://u:hunter2@127.0.0.1:9/x.jsonl", bytes=1, format="jsonl")
+    with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9/x\.jsonl cannot be read") as caught:
+        list(read_pairs(SourceSpec(name="s", path="x"), file))
+    assert "hunter2" not in str(caught.value)
+    file = SourceFile(source="s", path="x", url="http://127.0.0.1:9/x.parquet", bytes=1, format="parquet")
+    with pytest.raises(OSError, match=r"cannot be read"):
+        list(read_pairs(SourceSpec(name="s", path="x"), file))
+
+
+def test_unknown_protocol_is_a_manifest_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nosuch://bucket/x cannot be opened"):
+        found(tmp_path, "nosuch://bucket/x")
