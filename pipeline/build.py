@@ -29,7 +29,7 @@ WORK = ".work"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 the build failed, 2 the manifest or command line is wrong."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         mix = load(options.manifest, options.overrides)
         base = Path(options.manifest).resolve().parent

@@ -111,15 +111,18 @@ class HashFile(Step):
         return self.shown
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
+        local = "://" not in self.url
+        if local and not os.path.isfile(self.url):
+            return {"sha256": None}  # a pipe or device would block; reading it says what it is
         digest = hashlib.sha256()
         try:
-            with open(self.url, "rb") if "://" not in self.url else fsspec.open(self.url, "rb") as file:
+            with open(self.url, "rb") if local else fsspec.open(self.url, "rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
                     report(bytes=len(chunk))
         except OSError:
-            if "://" not in self.url:
-                return {"sha256": None}  # reading the file says why, in the files table
+            if local:
+                return {"sha256": None}  # reading it says why, in the files table
             raise
         return {"sha256": digest.hexdigest()}
 

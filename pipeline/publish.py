@@ -8,7 +8,6 @@ the file system can, else copied.
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ import fsspec
 from pipeline.contract import COMMIT, FOLDERS
 from pipeline.step import BuildError, folder, sync
 
+TEMPORARY = ".publishing"
 UPLOADS = 8
 """Files sent at a time."""
 
@@ -71,6 +71,7 @@ def _places(assembled: Path) -> list[dict[str, Any]]:
 def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:
     (out / COMMIT).unlink(missing_ok=True)
     sync(out)
+    temporary = out / TEMPORARY
     wanted = {path for path, _ in places}
     for name in FOLDERS:
         for path in sorted((out / name).rglob("*"), reverse=True):
@@ -82,17 +83,19 @@ def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int
     for name, source in places:
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-            sync(temporary)
         if name == COMMIT:
             for parent in {(out / path).parent for path in wanted}:
                 sync(parent)
-        os.replace(temporary, target)
+        if not (target.exists() and target.samefile(source)):
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
+                sync(temporary)
+            os.replace(temporary, target)
         progress(target.stat().st_size)
+    temporary.unlink(missing_ok=True)
     sync(out)
 
 
