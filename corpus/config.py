@@ -35,6 +35,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.MarkedYAMLError(problem="a key that is no plain value", problem_mark=key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -70,8 +72,10 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
     try:
         data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deep; expected a mapping of keys to values") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds {type(data).__name__}; expected a mapping of keys to values")
     for override in overrides:
@@ -88,7 +92,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: expected key=value, as in seed=1 or tokenizer.vocab_size=4096")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
     place: Any = data
     steps = key.split(".")
