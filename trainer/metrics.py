@@ -61,7 +61,9 @@ class Metrics:
         shown = "   ".join(f"{name}\u00a0{value:.0%}" for name, value in families.items())
         if shown:
             self.say(
-                textwrap.fill(shown, 118, initial_indent=" " * 14, subsequent_indent=" " * 14).replace("\u00a0", " ")
+                textwrap.fill(
+                    shown, 118, initial_indent=" " * 14, subsequent_indent=" " * 14, break_on_hyphens=False
+                ).replace("\u00a0", " ")
             )
 
     def say(self, text: str) -> None:
