@@ -211,3 +211,34 @@ def test_unreachable_store_raises_and_is_no_bad_file(folder: Path) -> None:
 def test_unknown_protocol_is_a_manifest_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nosuch://bucket/x cannot be opened"):
         found(tmp_path, "nosuch://bucket/x")
+
+
+def test_folder_glob_and_file_on_s3_are_read(bucket: Any, tmp_path: Path) -> None:
+    for name, content in {
+        "set/a/one.jsonl": LINES,
+        "set/a/two.parquet": w.parquet(w.pairs(2)),
+        "set/b/three.json.gz": w.COMPRESSIONS[".gz"](w.json_array(w.pairs(2))),
+        "set/README.md": b"# A set",
+    }.items():
+        bucket.put_object(Bucket="data", Key=name, Body=content)
+    spec = SourceSpec(name="s", path="s3://data/set")
+    files = discover(spec, tmp_path)
+    assert [file.path for file in files] == ["README.md", "a/one.jsonl", "a/two.parquet", "b/three.json.gz"]
+    assert [file.format for file in files] == [None, "jsonl", "parquet", "json"]
+    assert files[1].bytes == len(LINES)
+    for file in files[1:]:
+        *pairs, end = read_pairs(spec, file)
+        assert len(pairs) == 2
+        assert isinstance(end, FileEnd)
+        assert end.outcome == FileOutcome.READ
+    assert found(tmp_path, "s3://data/set/a/*.jsonl") == ["one.jsonl"]
+    assert found(tmp_path, "s3://data/set/*/*.jsonl") == ["a/one.jsonl"]
+    assert found(tmp_path, "s3://data/set/a/one.jsonl") == ["one.jsonl"]
+    assert found(tmp_path, ["s3://data/set/a", "s3://data/set/b"]) == [
+        "a/one.jsonl",
+        "a/two.parquet",
+        "b/three.json.gz",
+    ]
+    for path in ("s3://data/none", "s3://data/set/*.csv", "s3://nothing/x.jsonl"):
+        with pytest.raises(ConfigError):
+            found(tmp_path, path)

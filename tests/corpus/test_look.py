@@ -1,0 +1,171 @@
+"""A finished dataset can be looked at with polars and on the command line, on disk and on S3."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import corpus
+from corpus.inspect import main, show
+from corpus.look import NoDatasetError, scan
+from corpus.record import SCHEMA, row_id
+
+LEDGER = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("outcome", pa.string()),
+        ("stage", pa.string()),
+        ("twin", pa.string()),
+        ("score", pa.float64()),
+        ("detail", pa.string()),
+        ("sample", pa.int64()),
+    ]
+)
+FILES = pa.schema([(name, pa.string()) for name in ("source", "file", "outcome", "position", "detail")])
+
+
+def record(number: int, source: str) -> dict[str, Any]:
+    return {
+        "row_id": row_id(source, "f.jsonl", number, 0),
+        "source": source,
+        "task": "f",
+        "instruction": f"What is {number} plus one?",
+        "response": f"It is {number + 1}.\x1b[2J",
+        "condition": ["cot"],
+        "meta": None,
+    }
+
+
+def story(number: int, source: str, outcome: str, detail: str | None = None) -> dict[str, Any]:
+    line = dict.fromkeys(LEDGER.names)
+    return line | {"source": source, "row": number, "outcome": outcome, "detail": detail}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A dataset of two sources with 10 and 5 records; 3 rows were dropped."""
+    out = tmp_path / "mix"
+    records = [record(n, "sums") for n in range(10)] + [record(n, "other") for n in range(5)]
+    ledger = [story(n, r["source"], "kept") for n, r in enumerate(records)]
+    ledger += [story(90 + n, "sums", "invalid_syntax", "character 7: expecting value") for n in range(3)]
+    files = [dict(zip(FILES.names, ("sums", "half.jsonl.gz", "truncated", "line 9", "cut off"), strict=True))]
+    files += [dict(zip(FILES.names, (name, "f.jsonl", "read", "", ""), strict=True)) for name in ("sums", "other")]
+    tables = {
+        "curated/part-00000.parquet": (records[:8], SCHEMA),
+        "curated/part-00001.parquet": (records[8:], SCHEMA),
+        "ledger/rows-00000.parquet": (ledger, LEDGER),
+        "ledger/files.parquet": (files, FILES),
+    }
+    for name, (rows, schema) in tables.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema), out / name)
+    np.save(out / "lengths.npy", np.array([[n, 2] for n in range(15)], dtype=np.uint16))
+    spans = [{"source": "sums", "begin": 0, "end": 10}, {"source": "other", "begin": 10, "end": 15}]
+    strata = [{"task": "f", "max_per_epoch": None, "repeat": 1} | span for span in spans]
+    (out / "strata.json").write_text(json.dumps({"strata": strata}))
+    counts = {
+        "sums": {"rows": 13, "pairs": 10, "kept": 10, "dropped": {"invalid_syntax": 3}, "tokens": 65},
+        "other": {"rows": 5, "pairs": 5, "kept": 5, "dropped": {}, "tokens": 70},
+    }
+    (out / "dataset.json").write_text(json.dumps({"counts": counts, "files": {name: {} for name in tables}}))
+    return out
+
+
+def shown(out: str, **options: Any) -> str:
+    text = io.StringIO()
+    defaults: dict[str, Any] = {"source": None, "search": None, "sample": 2, "seed": 0}
+    show(Console(file=text, width=160), out, **(defaults | options))
+    return text.getvalue()
+
+
+def test_scan_gives_lazy_frames_of_records_ledger_and_files(dataset: Path) -> None:
+    look = corpus.scan(dataset)
+    assert look.records.collect().get_column("row_id").to_list()[9] == row_id("sums", "f.jsonl", 9, 0)
+    assert look.ledger.group_by("outcome").len().sort("len").collect().rows() == [("invalid_syntax", 3), ("kept", 15)]
+    assert look.files.filter(pl.col("outcome") == "truncated").collect().height == 1
+
+
+def test_dataset_without_a_kept_record_can_be_scanned(dataset: Path) -> None:
+    description = json.loads((dataset / "dataset.json").read_text())
+    description["files"] = {name: {} for name in description["files"] if not name.startswith("curated")}
+    (dataset / "dataset.json").write_text(json.dumps(description))
+    assert scan(dataset).records.collect().columns == SCHEMA.names
+
+
+def test_folder_that_is_no_dataset_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoDatasetError, match=r"there is no dataset\.json, so this is no finished dataset"):
+        scan(tmp_path)
+    with pytest.raises(NoDatasetError):
+        scan(tmp_path / "nowhere")
+
+
+def test_inspect_shows_what_a_person_asks_first(dataset: Path) -> None:
+    text = shown(str(dataset))
+    for expected in (
+        "Sources",
+        "Strata",
+        "Lengths in tokens",
+        "median",
+        "invalid_syntax",
+        "character 7",
+        "half.jsonl.gz",
+    ):
+        assert expected in text
+    assert "2 random records" in text
+    assert "\x1b[2J" not in text
+
+
+def test_inspect_of_one_source_shows_no_other(dataset: Path) -> None:
+    text = shown(str(dataset), source="other", sample=9)
+    assert "sums" not in text
+    assert text.count("What is") == 5
+    with pytest.raises(NoDatasetError, match="no source 'othr'; its sources are other, sums"):
+        shown(str(dataset), source="othr")
+
+
+def test_search_finds_text_in_either_half_whatever_its_case(dataset: Path) -> None:
+    assert "15 records hold 'WHAT IS'; the first 2:" in shown(str(dataset), search="WHAT IS")
+    assert "2 records hold 'it is 3.'" in shown(str(dataset), search="it is 3.")
+
+
+def test_random_records_are_the_same_for_the_same_seed(dataset: Path) -> None:
+    assert shown(str(dataset)) == shown(str(dataset))
+    assert len({shown(str(dataset), seed=seed) for seed in range(5)}) > 1
+
+
+def test_command_ends_with_a_message_and_no_traceback(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(dataset), "--search", "plus"]) == 0
+    assert main([str(dataset.parent)]) == 1
+    assert "no finished dataset" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main([str(dataset), "--sample", "-1"])
+    assert caught.value.code == 2
+
+
+def test_importing_corpus_imports_no_heavy_library() -> None:
+    code = "import sys, corpus; print([m for m in ('pyarrow', 'polars', 'torch', 'fsspec') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: Any) -> None:
+    for path in dataset.rglob("*.*"):
+        if path.is_file():
+            bucket.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
+    assert scan("s3://data/runs/mix").records.collect().equals(scan(dataset).records.collect())
+    assert shown("s3://data/runs/mix/") == shown(str(dataset))
+    with pytest.raises(NoDatasetError):
+        scan("s3://data/runs/nothing")
