@@ -12,6 +12,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -37,6 +38,8 @@ HEAD_BYTES = 4 << 20
 GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
+_REMOTE_THREADS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
@@ -61,7 +64,7 @@ class SourceFile:
     @property
     def shown_url(self) -> str:
         """`url` without credentials, for ledgers, logs and messages."""
-        return public_url(self.url)
+        return _as_utf8(public_url(self.url))
 
 
 def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
@@ -96,7 +99,11 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
             files[path] = place
     if not files:
         raise ConfigError(f"source {spec.name!r}: exclude leaves none of {len(found)} files; expected at least one")
-    return [_examine(spec, path, files[path]) for path in sorted(files)]
+    paths = sorted(files)
+    if not any("://" in place.url for place in files.values()):
+        return [_examine(spec, path, files[path]) for path in paths]
+    with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store answers late, but many at once
+        return list(pool.map(lambda path: _examine(spec, path, files[path]), paths))
 
 
 # Places
@@ -127,15 +134,15 @@ def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
 
 
 def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
-    top = os.path.normpath(base / entry)
+    top = os.path.abspath(base / entry)
     if os.path.isdir(top):
         yield from _folder(top, top)
     elif os.path.lexists(top):
         yield _local(top, os.path.dirname(top))
     elif glob.has_magic(entry):
-        root = os.path.normpath(base / _fixed_part(entry))
+        root = os.path.abspath(base / _fixed_part(entry))
         for name in sorted(glob.iglob(entry, root_dir=base, recursive=True)):
-            match = os.path.normpath(base / name)
+            match = os.path.abspath(base / name)
             if not os.path.isdir(match):
                 yield _local(match, root)
             elif not entry.rstrip("/").endswith("**"):  # `**` matches what is in the folder by itself
@@ -210,7 +217,12 @@ def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
     shared = sum(1 for _ in takewhile(lambda steps: len(set(steps)) == 1, roots))
     for place in places:
         inside = "/".join(place.root.split("/")[shared:]).replace("://", "/")
-        yield (f"{inside}/{place.relative}" if inside else place.relative), place
+        yield _as_utf8(f"{inside}/{place.relative}" if inside else place.relative), place
+
+
+def _as_utf8(name: str) -> str:
+    r"""`name` with bytes that are not UTF-8 written as `\xff`: a file's name may hold any bytes, a ledger text only."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 # What a file is

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import fsspec
@@ -101,6 +101,7 @@ class _RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str):
         self._url = url
+        self._file: Any = None
         self._file = self._try(lambda: fsspec.open(url, "rb").open())
 
     def _try(self, action: Callable[[], T]) -> T:
@@ -125,7 +126,7 @@ class _RemoteFile(io.RawIOBase):
         return int(self._file.tell())
 
     def close(self) -> None:
-        if not self.closed:
+        if self._file is not None and not self.closed:
             self._file.close()
         super().close()
 

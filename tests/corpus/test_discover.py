@@ -64,6 +64,14 @@ def test_paths_never_leave_the_source(folder: Path) -> None:
     assert found(folder / "a", "../b") == ["one.jsonl", "two.jsonl"]
 
 
+def test_name_that_is_not_utf_8_can_be_read_and_written_to_a_ledger(tmp_path: Path) -> None:
+    w.write(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), LINES)
+    (file,) = discover(SourceSpec(name="s", path="."), tmp_path)
+    assert file.path == r"caf\xe9.jsonl"
+    assert file.shown_url.encode().endswith(rb"/caf\xe9.jsonl")
+    assert len(list(read_pairs(SourceSpec(name="s", path="."), file))) == 3
+
+
 def test_exclude_takes_files_out(folder: Path) -> None:
     assert found(folder, ".", exclude=["a/*", "top*"]) == ["b/one.jsonl", "b/two.jsonl"]
     with pytest.raises(ConfigError, match="exclude leaves none of 5 files"):
