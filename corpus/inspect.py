@@ -23,6 +23,7 @@ from corpus.look import NoDatasetError, Scan, read_bytes, read_json, scan
 from corpus.outcome import FileOutcome, Outcome
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_STRATA_SHOWN = 40
 _EXAMPLE = """example:
   python -m corpus.inspect out/mix --source gsm8k --search "how many apples" --sample 3
 """
@@ -80,7 +81,8 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
         _show_lengths(console, strata, lengths)
         _show_drops(console, look.ledger)
         _show_files(console, look.files)
-    _show_records(console, look.records, search, sample, seed)
+    if search is not None or sample:
+        _show_records(console, look.records, search, sample, seed)
 
 
 def _table(title: str, *columns: str, numbers: int) -> Table:
@@ -103,8 +105,10 @@ def _show_sources(console: Console, dataset: dict[str, Any], source: str | None)
 
 
 def _show_strata(console: Console, strata: list[dict[str, Any]], lengths: np.ndarray) -> None:
-    table = _table("Strata", "source", "task", "samples", "tokens", "per epoch at most", "repeat", numbers=4)
-    for stratum in strata:
+    largest = sorted(strata, key=lambda stratum: stratum["begin"] - stratum["end"])[:_STRATA_SHOWN]
+    title = "Strata" if len(largest) == len(strata) else f"The largest {len(largest)} of {len(strata):,} strata"
+    table = _table(title, "source", "task", "samples", "tokens", "per epoch at most", "repeat", numbers=4)
+    for stratum in strata if len(largest) == len(strata) else largest:
         begin, end = stratum["begin"], stratum["end"]
         tokens = int(lengths[begin:end].sum(dtype=np.int64))
         most = "" if stratum["max_per_epoch"] is None else f"{stratum['max_per_epoch']:,}"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from corpus.formats.base import LIST_KEY, BrokenFileError, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import Input
-from corpus.formats.strict_json import DECODER, as_row_error, check, check_unicode
+from corpus.formats.strict_json import DECODER, as_row_error, check, check_depth, check_unicode
 from corpus.outcome import Outcome
 
 LIST_NAMES = ("Instances", "data", "rows", "examples", "instances", "items", "records", "samples", "train", "questions")
@@ -302,6 +302,7 @@ def _outline(text: _Text, limits: Limits) -> _Outline:
                 continue
             try:
                 value, begin, end = _value(text, limits)
+                check_depth(value, limits.max_depth)
                 check_unicode(value)
                 if end - begin <= limits.max_field_bytes:
                     fields[key] = value

@@ -187,6 +187,12 @@ MALFORMED: list[Case] = [
         1,
         {Outcome.NOT_A_RECORD: 4, Outcome.INVALID_SYNTAX: 1, Outcome.TOO_DEEP: 1},
     ),
+    Case(
+        "deep-field.json",
+        b'{"about": ' + b"[" * 900 + b"]" * 900 + b', "data": [' + _pair('"a"') + b"]}",
+        FileOutcome.READ,
+        1,
+    ),
     _cut("field-twice.json", b'{"data": [{"q": 1}],\n "data": [{"q": 2}]}', 0, "stands twice"),
     _cut("half-object.json", b'{"data": [' + _pair('"a"') + b",\n" + _pair('"b"')[:20], 1, "cut off"),
     # CSV

@@ -141,6 +141,15 @@ def test_search_finds_text_in_either_half_whatever_its_case(dataset: Path) -> No
     assert "2 records hold 'it is 3.'" in shown(str(dataset), search="it is 3.")
 
 
+def test_many_strata_are_cut_to_the_largest(dataset: Path) -> None:
+    spans = [{"begin": n, "end": n + 1, "task": f"t{n}"} for n in range(14)]
+    strata = [{"source": "sums", "max_per_epoch": 7, "repeat": 1} | span for span in spans * 4]
+    (dataset / "strata.json").write_text(json.dumps({"strata": strata}))
+    text = shown(str(dataset), sample=0)
+    assert "The largest 40 of 56 strata" in text
+    assert "random records" not in text
+
+
 def test_random_records_are_the_same_for_the_same_seed(dataset: Path) -> None:
     assert shown(str(dataset)) == shown(str(dataset))
     assert len({shown(str(dataset), seed=seed) for seed in range(5)}) > 1
