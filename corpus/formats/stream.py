@@ -26,6 +26,7 @@ T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 2 << 10
 """A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
+_GZIP_INPUT_BYTES = 64 << 10
 _GENERATED_LINES = 32
 
 MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -133,7 +134,7 @@ class _RemoteFile(io.RawIOBase):
 
 def public_url(url: str) -> str:
     """`url`, or a message that quotes one, as it may be shown: without user, password and query."""
-    url = re.sub(r"://[^/@\s]*@", "://", url)
+    url = re.sub(r"://[^/\s]*@", "://", url)
     return url if url.startswith("generator://") else re.sub(r"(?<=://)([^?#\s]*)[?#]\S*", r"\1", url)
 
 
@@ -177,37 +178,46 @@ def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
     """Content of all members of a gzip file; zero bytes after the last one are padding."""
     inflate = None
     read = 0
-    for chunk in raw:
-        read += len(chunk)
-        while chunk:
+    for piece in _pieces(raw, _GZIP_INPUT_BYTES):
+        read += len(piece)
+        while piece:
             if inflate is None:
-                chunk = chunk.lstrip(b"\0")
-                if not chunk:
+                piece = piece.lstrip(b"\0")
+                if not piece:
                     break
                 inflate = zlib.decompressobj(wbits=31)
             before = inflate.copy()
             try:
-                data = inflate.decompress(chunk, CHUNK_BYTES)
+                data = inflate.decompress(piece, CHUNK_BYTES)
             except zlib.error as error:
-                good = list(_before_damage(before, chunk))
-                yield from filter(None, good)
-                where = f"compressed byte {read - len(chunk) + len(good):,}"
-                raise BrokenFileError(where, f"the gzip stream is damaged: {error}") from None
+                where = read - len(piece)
+                for data in _before_damage(before, piece):
+                    where += 1
+                    if data:
+                        yield data
+                detail = f"the gzip stream is damaged: {error}"
+                raise BrokenFileError(f"compressed byte {where:,}", detail) from None
             if data:
                 yield data
             if inflate.eof:
-                chunk, inflate = inflate.unused_data, None
+                piece, inflate = inflate.unused_data, None
             else:
-                chunk = inflate.unconsumed_tail
+                piece = inflate.unconsumed_tail
     if inflate is not None:
         raise BrokenFileError(f"compressed byte {read:,}", "the gzip stream ends early: the file is cut off")
 
 
-def _before_damage(inflate: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
-    """Content of each byte of a damaged chunk, up to the damage: zlib keeps nothing of a call that fails."""
-    for index in range(len(chunk)):
+def _pieces(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for begin in range(0, len(chunk), size):
+            yield chunk[begin : begin + size]
+
+
+def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
+    """Content of each byte of a damaged piece, up to the damage: zlib keeps nothing of a call that fails."""
+    for index in range(len(piece)):
         try:
-            yield inflate.decompress(chunk[index : index + 1])
+            yield inflate.decompress(piece[index : index + 1])
         except zlib.error:
             return
 
@@ -216,23 +226,21 @@ def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
     """Content of all frames of a zstd file."""
     frame = None
     read = 0
-    for chunk in raw:
-        for begin in range(0, len(chunk), _ZSTD_INPUT_BYTES):
-            piece = chunk[begin : begin + _ZSTD_INPUT_BYTES]
-            read += len(piece)
-            while piece:
-                if frame is None:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-                try:
-                    data = frame.decompress(piece)
-                except zstandard.ZstdError as error:
-                    where = f"compressed byte {read - len(piece):,}"
-                    raise BrokenFileError(where, f"the zstd stream is damaged: {error}") from None
-                if data:
-                    yield data
-                piece = b""
-                if frame.eof:
-                    piece, frame = frame.unused_data, None
+    for piece in _pieces(raw, _ZSTD_INPUT_BYTES):
+        read += len(piece)
+        while piece:
+            if frame is None:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            try:
+                data = frame.decompress(piece)
+            except zstandard.ZstdError as error:
+                detail = f"the zstd stream is damaged: {error}"
+                raise BrokenFileError(f"compressed byte {read - len(piece):,}", detail) from None
+            if data:
+                yield data
+            piece = b""
+            if frame.eof:
+                piece, frame = frame.unused_data, None
     if frame is not None:
         raise BrokenFileError(f"compressed byte {read:,}", "the zstd stream ends early: the file is cut off")
 
@@ -272,9 +280,11 @@ class ForwardFile(io.RawIOBase):
     def __init__(self, chunks: Iterator[bytes], max_bytes: int):
         self._chunks = chunks
         self._max_bytes = max_bytes
-        self._left = b""
-        self._last = b""
+        self._chunk = b""
+        self._at = 0
+        """Place in the chunk."""
         self._position = 0
+        """Place in the stream."""
 
     def readable(self) -> bool:
         return True
@@ -293,22 +303,23 @@ class ForwardFile(io.RawIOBase):
             )
         pieces = []
         while size:
-            if not self._left:
-                self._left = next(self._chunks, b"")
-                if not self._left:
+            if self._at == len(self._chunk):
+                following = next(self._chunks, b"")
+                if not following:
                     break
-            piece, self._left = self._left[:size], self._left[size:]
+                self._chunk, self._at = following, 0
+            piece = self._chunk[self._at : self._at + size]
             size -= len(piece)
-            self._last = piece[-1:]
+            self._at += len(piece)
             self._position += len(piece)
             pieces.append(piece)
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         target = offset + (self._position if whence == io.SEEK_CUR else 0)
-        if target == self._position - 1 and self._last:  # tarfile looks whether the byte before a header is there
-            self._left, self._last = self._last + self._left, b""
-            self._position = target
+        if target == self._position - 1 and self._at:  # tarfile looks whether the byte before a header is there
+            self._at -= 1
+            self._position -= 1
         if whence == io.SEEK_END or target < self._position:
             raise io.UnsupportedOperation("a stream can be skipped forward only")
         while self._position < target and self.read(min(target - self._position, self._max_bytes, CHUNK_BYTES)):

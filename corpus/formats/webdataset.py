@@ -18,7 +18,7 @@ from corpus.outcome import Outcome
 
 _TEXT_SUFFIXES = frozenset({"txt", "text", "md", "cls", "json", ""})
 _OVERSIZE = object()
-"""Stands for the content of a member that is too large."""
+"""Stands for the content of a member that makes its sample too large."""
 
 
 def read(source: Input, limits: Limits) -> Rows:
@@ -61,6 +61,7 @@ class _Members:
         stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
         done = 0
         last_sample = None
+        held = 0  # bytes of the sample at hand
         try:
             with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
                 while (member := tar.next()) is not None:
@@ -68,7 +69,9 @@ class _Members:
                     if not member.isfile():
                         continue
                     self.name = member.name
-                    yield {"fname": member.name, "data": self._content(tar, member), "__url__": ""}
+                    held = member.size + (held if _sample_name(member.name) == last_sample else 0)
+                    content = _OVERSIZE if held > self._limits.max_row_bytes else _content(tar, member)
+                    yield {"fname": member.name, "data": content, "__url__": ""}
                     last_sample = _sample_name(member.name)
                     done += 1
                 # Where a header is cut, or none follows, tarfile sees the end all the same.
@@ -83,11 +86,10 @@ class _Members:
             detail = error.detail if isinstance(error, BrokenFileError) else f"not a complete tar file: {error}"
             raise BrokenFileError(f"after member {done:,}", detail) from None
 
-    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
-        if member.size > self._limits.max_row_bytes:
-            return _OVERSIZE
-        file = tar.extractfile(member)
-        return b"" if file is None else file.read()
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read()
 
 
 def _sample_name(member: str) -> str:
@@ -103,7 +105,7 @@ def _row(sample: dict[str, Any], limits: Limits) -> Row:
         if extension.startswith("__"):
             continue
         if content is _OVERSIZE:
-            raise RowError(Outcome.TOO_LARGE, f"{extension} has more than {limits.max_row_bytes:,} bytes")
+            raise RowError(Outcome.TOO_LARGE, f"a sample of more than {limits.max_row_bytes:,} bytes, at {extension}")
         if suffix == "json":
             fields = parse_bytes(content, limits)
             fields = {name: fields} if name else fields

@@ -12,6 +12,7 @@ import pytest
 
 from corpus.config import ConfigError
 from corpus.discover import SourceFile, discover
+from corpus.formats.stream import public_url
 from corpus.outcome import FileOutcome
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair
@@ -174,6 +175,20 @@ def test_unknown_generator_is_a_manifest_error_with_the_closest_name() -> None:
 
 
 # URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:p@ss@host/a/b.jsonl?X-Amz-Signature=1#frag", "https://host/a/b.jsonl"),
+        ("s3://bucket/a@b/c.jsonl", "s3://bucket/a@b/c.jsonl"),
+        ("404 at http://u:p@host/x?token=1, url=https://host/y?key=2", "404 at http://host/x url=https://host/y"),
+        ("generator://sums?seed=1&rows=2", "generator://sums?seed=1&rows=2"),
+        ("/local/what?.jsonl", "/local/what?.jsonl"),
+    ],
+)
+def test_shown_url_has_no_user_password_or_query(url: str, shown: str) -> None:
+    assert public_url(url) == shown
 
 
 @pytest.fixture

@@ -91,6 +91,20 @@ def test_tar_member_of_exactly_one_block_is_read(tmp_path: Path) -> None:
     assert texts(read_back(tmp_path / "rows.tar")[1]) == rows
 
 
+def test_tar_sample_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tar"
+    parts = [(f"b.part{n}.txt", b"x" * 300) for n in range(5)]
+    w.write(path, w.tar([("a.txt", b"1"), *parts, ("c.txt", b"2"), ("d.txt", b"y" * 5000), ("e.txt", b"3")]))
+    found = [row for _, row in open_rows(Input(str(path), None), "webdataset", Limits(max_row_bytes=1024)).rows]
+    assert [row.reason if isinstance(row, RowError) else row["txt"] for row in found] == [
+        "1",
+        Outcome.TOO_LARGE,
+        "2",
+        Outcome.TOO_LARGE,
+        "3",
+    ]
+
+
 def test_tar_header_that_claims_a_huge_name_is_refused(tmp_path: Path) -> None:
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 7 << 30
