@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             preview(mix, base)
             return 0
-        build(mix, base, out=out, workers=options.workers, work=options.work)
+        work = options.work or default_work(out)
+        begin = time.monotonic()
+        built = build(mix, base, out=out, workers=options.workers, work=work)
+        if built.faults is None:
+            print(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
+        else:
+            from pipeline.summary import show
+
+            show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,9 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build(
-    mix: Mix, base: Path, *, out: str, workers: int, work: Path | None = None, display: Display | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a build has come to."""
+
+    dataset: dict[str, Any]
+    """Content of `dataset.json`."""
+    faults: list[dict[str, Any]] | None
+    """Lines of ledger/files.parquet about files that were not read to their end; None if there was nothing to do."""
+
+
+def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: Display | None = None) -> Built:
     """Build a dataset, or find that it is there already.
 
     Parameters
@@ -68,12 +85,9 @@ def build(
     workers
         Number of processes.
     work
-        Folder for intermediate results; by default `.work` inside a local `out`, a cache folder for a URL.
-
-    Returns
-    -------
-    dict
-        Content of `dataset.json`.
+        Folder for intermediate results, of this `out` alone; see `default_work`.
+    display
+        Where progress is shown; standard error by default.
 
     Raises
     ------
@@ -83,17 +97,14 @@ def build(
         The build failed; finished work is kept.
     """
     display = display or Display()
-    begin = time.monotonic()
     found = discover_inputs(mix, base)
     tokenizer = _given_tokenizer(mix, base)
-    work = work or default_work(out)
     with _Locked(out, work), LocalExecutor(work, workers, display) as executor:
         inputs = hash_inputs(found, executor)
         build_key = _build_key(mix, inputs, tokenizer)
         present = read_commit(out)
         if present is not None and present.get("build_key") == build_key:
-            display.line(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
-            return present
+            return Built(dataset=present, faults=None)
         from pipeline.stages import build as build_stages
 
         assembled = build_stages(
@@ -109,14 +120,10 @@ def build(
             publish(work, assembled.stage, assembled.key, out, lambda size: progress.add({"bytes": size}))
             progress.task_done()
         prune(work, executor.used)
-    dataset = read_commit(out)
-    if dataset is None:
+    dataset, result = read_commit(out), finished(assembled, work, assembled.key)
+    if dataset is None or result is None:
         raise BuildError(f"{out}: files changed while they were being published; run the build again")
-    from pipeline.summary import show
-
-    faults = finished(assembled, work, assembled.key) or {}
-    show(dataset, faults.get("faults", []), out=out, work=work, seconds=time.monotonic() - begin)
-    return dataset
+    return Built(dataset=dataset, faults=result["faults"])
 
 
 def default_work(out: str) -> Path:

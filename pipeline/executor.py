@@ -50,8 +50,6 @@ class LocalExecutor:
         self.work, self.workers, self.display = work, workers, display
         self.used: set[tuple[str, str]] = set()
         """(stage, key) of every step that was asked for."""
-        self.seconds: dict[str, float] = {}
-        """Wall time by stage."""
         self._pool: ProcessPoolExecutor | None = None
         self._reports: Any = None
 
@@ -81,7 +79,7 @@ class LocalExecutor:
         """
         if not steps:
             return []
-        stage, begin = steps[0].stage, time.monotonic()
+        stage = steps[0].stage
         keys = [step.key for step in steps]
         self.used.update((stage, key) for key in keys)
         results = [finished(step, self.work, key) for step, key in zip(steps, keys, strict=True)]
@@ -108,7 +106,6 @@ class LocalExecutor:
                 self._drain(progress)
                 progress.refresh()
             self._drain(progress)
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - begin
         return [result for result in results if result is not None]
 
     def _start(self) -> ProcessPoolExecutor:

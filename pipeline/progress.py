@@ -55,6 +55,8 @@ class Display:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.interval = interval
+        self.stages: list[StageProgress] = []
+        """Stages that have ended."""
 
     def line(self, text: str) -> None:
         """Print one line."""
@@ -66,6 +68,7 @@ class Display:
         progress = StageProgress(self, name, tasks, finished)
         yield progress
         progress.close()
+        self.stages.append(progress)
 
 
 class StageProgress:
@@ -76,6 +79,8 @@ class StageProgress:
         self.reused = self.finished = finished
         self.counts: dict[str, int] = {}
         self.begin = self.shown = time.monotonic()
+        self.seconds = 0.0
+        """Wall time up to the last time it was shown."""
 
     def add(self, counts: dict[str, int]) -> None:
         """Take in a worker's report."""
@@ -104,7 +109,7 @@ class StageProgress:
         self.display.line(self._text())
 
     def _text(self) -> str:
-        seconds = time.monotonic() - self.begin
+        seconds = self.seconds = time.monotonic() - self.begin
         parts = [f"{self.name:<10} {self.finished:>6,}/{self.tasks:,}"]
         if self.reused:
             parts.append(f"{self.reused:,} from an earlier run")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,7 @@ SHOWN_FILES = 20
 
 def console() -> Console:
     """Standard output; wide enough for tables where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
 
 
 def show(
@@ -36,21 +37,8 @@ def show(
         Wall time.
     """
     screen = console()
-    table = Table(title=escape(dataset["name"]), title_justify="left")
-    table.add_column("source", no_wrap=True)
-    for name in ("rows in", "pairs", "kept", "tokens"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("dropped, by reason")
-    total: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for name, count in dataset["counts"].items():
-        total.update({key: count[key] for key in ("rows", "pairs", "kept", "tokens")})
-        reasons.update(count["dropped"])
-        label = name + (" (eval)" if count["role"] == "eval" else "")
-        table.add_row(escape(label), *_numbers(count), _by_reason(count["dropped"]))
-    table.add_section()
-    table.add_row("all", *_numbers(total), _by_reason(reasons))
-    screen.print(table)
+    screen.print(f"[bold]{escape(dataset['name'])}[/]")
+    screen.print(_table(dataset, screen.width))
     _show_files(faults, screen)
     screen.print(
         f"{dataset['samples']:,} samples, {dataset['tokens']:,} tokens ({dataset['response_tokens']:,} in responses), "
@@ -64,19 +52,43 @@ def show(
     screen.print(f"next: python -m trainer.train manifests/train.yaml data={escape(out)}", soft_wrap=True)
 
 
-def _numbers(count: Mapping[str, int]) -> list[str]:
-    return [f"{count[key]:,}" if count[key] else "-" for key in ("rows", "pairs", "kept", "tokens")]
+def _table(dataset: Mapping[str, Any], width: int) -> Table:
+    """Sources and what became of their rows: a column for each reason, or, where that is too wide, one for all."""
+    counts = {
+        name + (" (eval)" if count["role"] == "eval" else ""): {**count, **count["dropped"]}
+        for name, count in dataset["counts"].items()
+    }
+    keys = ["rows", "pairs", "kept", "tokens"]
+    total: Counter[str] = Counter()
+    for count in dataset["counts"].values():
+        total.update({key: count[key] for key in keys})
+        total.update(count["dropped"])
+    reasons = sorted(set(total) - set(keys), key=lambda reason: (-total[reason], reason))
+    lines = {**counts, "all": total}
+    columns = {
+        key: [f"{line.get(key, 0):,}" if line.get(key) else "-" for line in lines.values()] for key in keys + reasons
+    }
+    widths = {key: max(*map(len, cells), *map(len, key.split("_"))) for key, cells in columns.items()}
+    matrix = max(map(len, lines)) + sum(2 + size for size in widths.values()) <= width
 
-
-def _by_reason(dropped: Mapping[str, int]) -> str:
-    ordered = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in ordered) or "-"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("source", no_wrap=True)
+    shown = keys + (reasons if matrix else [])
+    for key in shown:
+        table.add_column("rows in" if key == "rows" else key.replace("_", " "), justify="right", width=widths[key])
+    if not matrix:
+        table.add_column("dropped, by reason")
+    for number, (name, line) in enumerate(lines.items()):
+        listed = ", ".join(f"{reason.replace('_', ' ')} {line[reason]:,}" for reason in reasons if line.get(reason))
+        table.add_row(escape(name), *(columns[key][number] for key in shown), *([] if matrix else [listed or "-"]))
+    return table
 
 
 def _show_files(faults: Sequence[Mapping[str, Any]], screen: Console) -> None:
     if not faults:
         return
-    table = Table(title="files not read to their end", title_justify="left")
+    screen.print("files not read to their end")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
     for line in faults[:SHOWN_FILES]:

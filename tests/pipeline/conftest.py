@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from corpus.template import SPECIAL_TOKENS
-from pipeline.build import build
+from pipeline.build import build, default_work
 from pipeline.manifest import load
-from pipeline.progress import Display
 
 WORDS = ["river", "stone", "seven", "lamp", "quietly", "ångström", "東京", "naïve", "wheel", "42", "3.5", "\N{ROCKET}"]
 
@@ -78,8 +77,9 @@ def write_mix(folder: Path, *, rows: int = 300, **changes: Any) -> Path:
 
 
 def run_build(manifest: Path, out: Path | str, *, workers: int = 1, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build in this process (its workers are others)."""
-    return build(load(manifest, overrides), manifest.parent, out=str(out), workers=workers, display=Display())
+    """Build in this process (its workers are others); returns the content of dataset.json."""
+    mix, work = load(manifest, overrides), default_work(str(out))
+    return build(mix, manifest.parent, out=str(out), workers=workers, work=work).dataset
 
 
 def contents(out: Path) -> dict[str, bytes]:

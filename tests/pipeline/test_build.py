@@ -92,7 +92,7 @@ def test_second_build_does_nothing_and_says_so(mix: Path, tmp_path: Path) -> Non
     first = run_build(mix, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     again = subprocess.run(command(mix, tmp_path / "out"), cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert "nothing to do" in again.stderr
+    assert "nothing to do" in again.stdout
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
         p: t for p, t in before.items() if p.name != ".lock"

@@ -1,0 +1,76 @@
+"""Explain tells the whole story of a row."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.explain import main
+
+
+@pytest.fixture(scope="module")
+def ledger(dataset: Path) -> pl.DataFrame:
+    return pl.read_parquet(dataset / "ledger/rows-*.parquet")
+
+
+def told(capsys: pytest.CaptureFixture[str], dataset: Path, row_id: str) -> str:
+    assert main([str(dataset), row_id]) == 0
+    return capsys.readouterr().out
+
+
+def test_kept_row_shows_its_text_and_sample(
+    dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for sample in (0, 411, ledger["sample"].max()):
+        line = ledger.filter(pl.col("sample") == sample).row(0, named=True)
+        record = pl.read_parquet(dataset / "curated").row(int(str(sample)), named=True)
+        text = told(capsys, dataset, line["row_id"])
+        for part in (line["file"], "kept", f"sample       {sample:,}", record["instruction"], record["response"]):
+            assert part in text
+
+
+def test_duplicate_shows_the_twin_and_its_text(
+    dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ledger.filter((pl.col("outcome") == "exact_duplicate") & (pl.col("source") == "second")).row(0, named=True)
+    text = told(capsys, dataset, line["row_id"])
+    assert f"lost to      {line['twin']}" in text
+    assert "instruction  Question 1-" in text
+
+
+def test_row_that_was_never_a_pair_shows_the_reason_and_place(
+    dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ledger.filter(pl.col("outcome") == "invalid_syntax").row(0, named=True)
+    text = told(capsys, dataset, line["row_id"][:12].upper())
+    assert "invalid_syntax" in text
+    assert "line 308" in text
+
+
+def test_eval_row_shows_its_text(dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ledger.filter((pl.col("source") == "held") & (pl.col("outcome") == "kept")).row(0, named=True)
+    assert "instruction  Question 5-" in told(capsys, dataset, line["row_id"])
+
+
+@pytest.mark.parametrize(
+    ("row_id", "says"), [("f" * 32, "no row id begins"), ("xyz", "is no row id"), ("", "is no row id")]
+)
+def test_unknown_row_is_a_clear_error(
+    dataset: Path, row_id: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(dataset), row_id]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_ambiguous_prefix_lists_the_candidates(
+    dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(dataset), "a"]) == 1
+    error = capsys.readouterr().err
+    assert "give more digits" in error
+    assert sum(line.strip().startswith("a") for line in error.splitlines()) == 10
+
+
+def test_folder_without_a_dataset_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "a"]) == 2
+    assert "build the dataset first" in capsys.readouterr().err

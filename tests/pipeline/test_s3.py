@@ -1,0 +1,65 @@
+"""A dataset on an S3 server is the dataset of a local build."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline.build import main
+from pipeline.verify import verify
+from tests.pipeline.conftest import contents, run_build
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty bucket on a server of its own, reached by the usual AWS variables."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    boto3.client("s3").create_bucket(Bucket="mixes")
+    yield "s3://mixes"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+def remote(url: str) -> dict[str, bytes]:
+    filesystem, root = fsspec.core.url_to_fs(url)
+    filesystem.invalidate_cache()
+    return {path[len(root) + 1 :]: filesystem.cat_file(path) for path in filesystem.find(root)}
+
+
+def test_dataset_on_s3_equals_the_local_one_and_is_replaced_whole(
+    mix: Path, dataset: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{bucket}/small"
+    run_build(mix, url)
+    assert remote(url) == contents(dataset)
+    assert not [problem for check in verify(url) for problem in check.problems]
+
+    capsys.readouterr()
+    assert main([str(mix), "--out", url]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+    run_build(mix, url, overrides=("shards.size=1MiB",))
+    facts = json.loads(remote(url)["dataset.json"])
+    assert facts["shards"] == 1
+    assert set(remote(url)) == {*facts["files"], "dataset.json"}
+
+
+def test_sources_are_read_from_s3(mix: Path, dataset: Path, bucket: str, tmp_path: Path) -> None:
+    filesystem, root = fsspec.core.url_to_fs(bucket)
+    filesystem.put(str(mix.parent / "first"), f"{root}/raw/first", recursive=True)
+    run_build(mix, tmp_path / "out", overrides=(f"sources.first.path={bucket}/raw/first",))
+    ours, expected = contents(tmp_path / "out"), contents(dataset)
+    for name in ("shards/index.json", "lengths.npy", "strata.json"):
+        assert ours[name] == expected[name]

@@ -1,0 +1,174 @@
+"""Verify finds what is planted, and nothing in a sound dataset."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.contract import fingerprint
+from pipeline.verify import main, verify
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def reseal(out: Path) -> None:
+    """Make hashes and fingerprint fit again, as a forger would, so that only the laws can tell."""
+    commit = load(out / "dataset.json")
+    for path, facts in commit["files"].items():
+        content = (out / path).read_bytes()
+        facts.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    names = ("shards/index.json", "lengths.npy", "strata.json", "tokenizer/tokenizer.json")
+    index, lengths, strata, tokenizer = ((out / name).read_bytes() for name in names)
+    commit["fingerprint"] = fingerprint(index=index, lengths=lengths, strata=strata, tokenizer=tokenizer)
+    commit["tokenizer"]["sha256"] = hashlib.sha256(tokenizer).hexdigest()
+    commit["lock_sha256"] = commit["files"]["mix.lock.yaml"]["sha256"]
+    (out / "dataset.json").write_text(json.dumps(commit))
+
+
+def change_json(path: Path, change: Callable[[Any], Any]) -> None:
+    content = load(path)
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def change_parquet(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def longer_prefix(out: Path) -> None:
+    lengths = np.load(out / "lengths.npy")
+    lengths[3] += np.array([1, -1]).astype(np.uint16)
+    np.save(out / "lengths.npy", lengths)
+
+
+BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
+    (
+        "a flipped bit in a shard",
+        lambda o: flip(o / "shards/shard.00001.mds", 2000),
+        "files: shards/shard.00001.mds: its content",
+    ),
+    ("a cut file", lambda o: (o / "lengths.npy").write_bytes(b"x"), "files: lengths.npy: has 1 bytes"),
+    ("a missing file", lambda o: (o / "eval/held.jsonl").unlink(), "files: eval/held.jsonl: is missing"),
+    ("a stray file", lambda o: (o / "shards/more.mds").write_bytes(b"x"), "files: shards/more.mds: is no part"),
+    (
+        "another format",
+        lambda o: change_json(o / "dataset.json", lambda c: c.update(format="other/9")),
+        "format is 'other/9'",
+    ),
+    (
+        "a path out of the dataset",
+        lambda o: change_json(o / "dataset.json", lambda c: c["files"].update({"../x": {"bytes": 1, "sha256": ""}})),
+        "'../x' leads out",
+    ),
+    (
+        "another fingerprint",
+        lambda o: change_json(o / "dataset.json", lambda c: c.update(fingerprint="0")),
+        "fingerprint: is",
+    ),
+    ("a wrong count", lambda o: change_json(o / "dataset.json", lambda c: c.update(tokens=7)), "counts: tokens:"),
+]
+
+FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
+    (
+        "a shard's name out of the folder",
+        lambda o: change_json(
+            o / "shards/index.json", lambda c: c["shards"][0]["raw_data"].update(basename="../../x.mds")
+        ),
+        "shards: shard 0: its name '../../x.mds' leads out",
+    ),
+    (
+        "a pickle column",
+        lambda o: change_json(
+            o / "shards/index.json", lambda c: c["shards"][0].update(column_encodings=["uint16", "bytes", "pkl"])
+        ),
+        "others may run code",
+    ),
+    (
+        "a wrong shard hash",
+        lambda o: change_json(
+            o / "shards/index.json", lambda c: c["shards"][0]["raw_data"]["hashes"].update(xxh64="0")
+        ),
+        "its xxh64 is not that",
+    ),
+    ("a prefix length", longer_prefix, "sample 3 is not as long"),
+    (
+        "a gap between strata",
+        lambda o: change_json(o / "strata.json", lambda c: c["strata"][1].update(begin=1)),
+        "strata: source",
+    ),
+    (
+        "a stratum's name",
+        lambda o: change_json(o / "strata.json", lambda c: c["strata"][0].update(task="other")),
+        "curated: curated/part-00000.parquet: sources and tasks",
+    ),
+    (
+        "records in another order",
+        lambda o: change_parquet(o / "curated/part-00000.parquet", lambda t: t.take(pa.array(range(len(t))[::-1]))),
+        "curated: curated/part-00000.parquet: its row ids",
+    ),
+    (
+        "a lost ledger line",
+        lambda o: change_parquet(o / "ledger/rows-00000.parquet", lambda t: t.slice(1)),
+        "ledger: source first:",
+    ),
+    (
+        "a doubled ledger line",
+        lambda o: change_parquet(o / "ledger/rows-00000.parquet", lambda t: pa.concat_tables([t, t.slice(0, 1)])),
+        "ledger: 1 row ids stand in it more than once",
+    ),
+    (
+        "a count in the ledger's place",
+        lambda o: change_json(o / "dataset.json", lambda c: c["counts"]["second"]["dropped"].update(exact_duplicate=1)),
+        "ledger: source second: kept and dropped",
+    ),
+    (
+        "an id of a tag",
+        lambda o: change_json(o / "dataset.json", lambda c: c["tokenizer"]["special"].update({"<|box_end|>": 77})),
+        "tokenizer: <|box_end|>",
+    ),
+    ("a lost eval row", lambda o: (o / "eval/held.jsonl").write_bytes(b""), "eval: dataset.json says 20 rows, found 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "says"), BROKEN, ids=[case[0] for case in BROKEN])
+def test_damage_is_found(
+    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
+    damage(out)
+    assert main([str(out)]) == 1
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "damage", "says"), FORGED, ids=[case[0] for case in FORGED])
+def test_broken_law_is_found_even_where_all_hashes_fit(
+    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str
+) -> None:
+    out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
+    damage(out)
+    reseal(out)
+    found = [f"{check.name}: {problem}" for check in verify(str(out)) for problem in check.problems]
+    assert any(says in problem for problem in found), found
+
+
+def test_sound_dataset_passes_and_no_dataset_is_an_error(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(dataset)]) == 0
+    assert main([str(tmp_path)]) == 2
+    assert "no dataset.json" in capsys.readouterr().err
