@@ -157,7 +157,7 @@ def _batches(questions: Sequence[Question], row_tokens: int) -> Iterator[list[li
 
 
 def pack_questions(rows: Sequence[Sequence[Question]], row_tokens: int) -> PackedBatch:
-    """Rows of questions with their references as a batch; rows are as long as the longest, and `row_tokens` at least."""
+    """Rows of questions with their references as a batch, as wide as the longest row and `row_tokens` at least."""
     width = max(row_tokens, max(sum(question.length for question in row) for row in rows))
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full_like(tokens, IGNORE)
