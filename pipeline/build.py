@@ -7,6 +7,7 @@ from the work that was finished.
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import sys
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
+from pipeline.contract import COMMIT
 from pipeline.executor import LocalExecutor
 from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load
 from pipeline.progress import Display
-from pipeline.publish import is_url, publish, read_commit
+from pipeline.publish import publish, read_commit
 from pipeline.step import BuildError, code_version, digest_of, finished, prune
+from pipeline.store import is_url
 
 LOCK = ".lock"
 WORK = ".work"
@@ -153,12 +156,10 @@ class _Locked:
     def __init__(self, out: str, work: Path) -> None:
         self._folders = [work] if is_url(out) else [Path(out), work]
         self._files: list[Any] = []
-        if not is_url(out):
-            _refuse_foreign(Path(out))
+        for place in self._folders:
+            _refuse_foreign(place)
 
     def __enter__(self) -> None:
-        import fcntl
-
         for place in self._folders:
             place.mkdir(parents=True, exist_ok=True)
             file = (place / LOCK).open("w")
@@ -175,12 +176,12 @@ class _Locked:
             file.close()
 
 
-def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BuildError(f"{out}: is a file; --out takes a folder or a URL")
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("dataset.json", LOCK, WORK)):
+def _refuse_foreign(place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise BuildError(f"{place}: is a file, expected a folder; choose another")
+    if place.is_dir() and any(place.iterdir()) and not any((place / name).exists() for name in (COMMIT, LOCK)):
         raise BuildError(
-            f"{out}: is not empty and is no dataset; a build would mix its files with yours, choose another --out"
+            f"{place}: is not empty and not from a build, which would mix its files with yours; choose another folder"
         )
 
 
@@ -194,18 +195,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a manifest's key, as in seed=1")
     parser.add_argument("--out", help="folder or fsspec URL of the dataset (default: the manifest's `out`)")
     parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one a core)"
+        "--workers", type=_worker_count, default=os.cpu_count() or 1, help="processes (default: one a core)"
     )
     parser.add_argument("--dry-run", action="store_true", help="show files, formats and example records; write nothing")
     parser.add_argument("--work", type=Path, help="folder for intermediate results (default: OUT/.work)")
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} workers; expected at least 1")
-    return value
+def _worker_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import hashlib
 FORMAT = "millrace-dataset/1"
 COMMIT = "dataset.json"
 """Written last: a folder without it is no dataset."""
+FILES = ("README.md", "lengths.npy", "mix.lock.yaml", "strata.json")
+"""Files beside it, outside of subfolders."""
 FOLDERS = ("shards", "tokenizer", "curated", "eval", "ledger", "report")
 """Subfolders that belong to the dataset: a rebuild removes from them what is no part of it."""
 

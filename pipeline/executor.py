@@ -8,7 +8,6 @@ one behind: workers die with the build, however that ends.
 import ctypes
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import threading
@@ -18,6 +17,8 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -51,7 +52,9 @@ class LocalExecutor:
         self.used: set[tuple[str, str]] = set()
         """(stage, key) of every step that was asked for."""
         self._pool: ProcessPoolExecutor | None = None
-        self._reports: Any = None
+        self._reports: SimpleQueue[dict[str, int]] | None = None
+        self._others: set[BaseProcess] = set()
+        """Child processes that are not ours."""
 
     def __enter__(self) -> "LocalExecutor":
         return self
@@ -59,14 +62,13 @@ class LocalExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is None:
+        if self._pool is None or self._reports is None:
             return
         if error is not None:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - self._others:
                 process.kill()
         self._pool.shutdown(wait=error is None, cancel_futures=True)
         self._reports.close()
-        self._reports.cancel_join_thread()
         self._pool = None
 
     def map(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
@@ -111,7 +113,8 @@ class LocalExecutor:
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._reports = context.Queue()
+            self._reports = context.SimpleQueue()
+            self._others = set(multiprocessing.active_children())
             threads = max(1, (os.cpu_count() or 1) // self.workers)
             self._pool = ProcessPoolExecutor(
                 self.workers,
@@ -122,14 +125,11 @@ class LocalExecutor:
         return self._pool
 
     def _drain(self, progress: StageProgress) -> None:
-        while self._reports is not None:
-            try:
-                progress.add(self._reports.get_nowait())
-            except queue.Empty:
-                return
+        while self._reports is not None and not self._reports.empty():
+            progress.add(self._reports.get())
 
 
-def _prepare_worker(parent: int, threads: int, reports: Any) -> None:
+def _prepare_worker(parent: int, threads: int, reports: "SimpleQueue[dict[str, int]]") -> None:
     """Runs first in each worker, before numpy or polars are imported."""
     for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -16,8 +16,8 @@ from rich.markup import escape
 
 from corpus.outcome import Outcome
 from pipeline.contract import COMMIT
+from pipeline.store import Store
 from pipeline.summary import console
-from pipeline.verify import Dataset
 
 SHOWN_MATCHES = 10
 
@@ -26,7 +26,7 @@ class UnknownRowError(Exception):
     """No row has this id, or several do."""
 
 
-def find(dataset: Dataset, commit: dict[str, Any], prefix: str) -> dict[str, Any]:
+def find(store: Store, commit: dict[str, Any], prefix: str) -> dict[str, Any]:
     """The ledger line of the row whose id begins with `prefix`.
 
     Raises
@@ -41,7 +41,7 @@ def find(dataset: Dataset, commit: dict[str, Any], prefix: str) -> dict[str, Any
         raise UnknownRowError(f"{prefix!r} is no row id: expected up to 32 of the digits 0-9 a-f")
     matches: list[dict[str, Any]] = []
     for path in sorted(path for path in commit["files"] if path.startswith("ledger/rows-")):
-        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
+        with store.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
                 hits = pc.starts_with(parquet.read_row_group(group, columns=["row_id"]).column("row_id"), prefix)
                 if pc.any(hits).as_py():
@@ -54,19 +54,19 @@ def find(dataset: Dataset, commit: dict[str, Any], prefix: str) -> dict[str, Any
     return matches[0]
 
 
-def text_of(dataset: Dataset, commit: dict[str, Any], line: dict[str, Any]) -> dict[str, Any] | None:
+def text_of(store: Store, commit: dict[str, Any], line: dict[str, Any]) -> dict[str, Any] | None:
     """The curated record of a kept row, None for one that was dropped."""
     import pyarrow.parquet as pq
 
     if line["outcome"] != Outcome.KEPT:
         return None
     if line["sample"] is None:
-        with dataset.open(f"eval/{line['source']}.jsonl") as file:
+        with store.open(f"eval/{line['source']}.jsonl") as file:
             records = (json.loads(text) for text in file)
             return next((record for record in records if record["row_id"] == line["row_id"]), None)
     first = 0
     for path in sorted(path for path in commit["files"] if path.startswith("curated/")):
-        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
+        with store.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
                 rows = parquet.metadata.row_group(group).num_rows
                 if first <= line["sample"] < first + rows:
@@ -77,7 +77,7 @@ def text_of(dataset: Dataset, commit: dict[str, Any], line: dict[str, Any]) -> d
     return None
 
 
-def _show(dataset: Dataset, commit: dict[str, Any], line: dict[str, Any]) -> None:
+def _show(store: Store, commit: dict[str, Any], line: dict[str, Any]) -> None:
     screen = console()
 
     def say(label: str, value: Any) -> None:
@@ -93,11 +93,11 @@ def _show(dataset: Dataset, commit: dict[str, Any], line: dict[str, Any]) -> Non
     say("score", line["score"])
     say("detail", line["detail"])
     say("sample", None if line["sample"] is None else f"{line['sample']:,}")
-    record = text_of(dataset, commit, line)
+    record = text_of(store, commit, line)
     if record is not None:
         _show_text(record, say)
     if line["twin"] is not None:
-        twin = find(dataset, commit, line["twin"])
+        twin = find(store, commit, line["twin"])
         screen.print("")
         say("lost to", twin["row_id"])
         say("source", twin["source"])
@@ -105,7 +105,7 @@ def _show(dataset: Dataset, commit: dict[str, Any], line: dict[str, Any]) -> Non
         say("row", f"{twin['row']:,} (part {twin['part']})")
         say("outcome", twin["outcome"])
         say("detail", twin["detail"])
-        record = text_of(dataset, commit, twin)
+        record = text_of(store, commit, twin)
         if record is not None:
             _show_text(record, say)
 
@@ -128,12 +128,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", help="folder or fsspec URL of the dataset")
     parser.add_argument("row_id", help="a row's id, or its first digits")
     options = parser.parse_args(arguments)
-    dataset = Dataset(options.out)
     try:
-        commit = json.loads(dataset.read(COMMIT))
-        _show(dataset, commit, find(dataset, commit, options.row_id.lower()))
+        store = Store(options.out)
+        commit = json.loads(store.read(COMMIT))
+        _show(store, commit, find(store, commit, options.row_id.lower()))
     except FileNotFoundError as error:
         print(f"error: {options.out}: {error.filename or error} is missing; build the dataset first", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except UnknownRowError as error:
         print(f"error: {error}", file=sys.stderr)

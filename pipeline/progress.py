@@ -6,6 +6,7 @@ directly) they are dropped. `Display` sums them up per stage: a live line on a
 terminal, plain lines elsewhere.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ class StageProgress:
         """Show the present state if the last time is long enough ago."""
         now = time.monotonic()
         if self.display.live and now - self.shown > 0.2:
-            self.display.stream.write("\r\x1b[2K" + self._text())
+            width = shutil.get_terminal_size().columns
+            self.display.stream.write("\r\x1b[2K" + self._text()[: width - 1])
             self.display.stream.flush()
             self.shown = now
         elif not self.display.live and now - self.shown > self.display.interval:

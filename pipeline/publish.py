@@ -13,26 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from pipeline.contract import COMMIT, FOLDERS
 from pipeline.step import BuildError, folder, sync
+from pipeline.store import Store, is_url
 
 TEMPORARY = ".publishing"
 UPLOADS = 8
 """Files sent at a time."""
 
 
-def is_url(out: str) -> bool:
-    """Whether `out` is an fsspec URL and not a local folder."""
-    return "://" in out
-
-
 def read_commit(out: str) -> dict[str, Any] | None:
     """`dataset.json` of a published dataset all of whose files are there in their full size, else None."""
+    store = Store(out)
     try:
-        commit = json.loads(_read(out, COMMIT))
-        sizes = _sizes(out)
+        commit = json.loads(store.read(COMMIT))
+        sizes = store.sizes()
         files = {path: facts["bytes"] for path, facts in commit["files"].items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -56,7 +51,7 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
     assembled = folder(work, stage, key)
     places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in _places(assembled)]
     if is_url(out):
-        _upload(places, out, progress)
+        _upload(places, Store(out), progress)
     else:
         _link(places, Path(out), progress)
 
@@ -99,19 +94,19 @@ def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int
     sync(out)
 
 
-def _upload(places: Sequence[tuple[str, Path]], out: str, progress: Callable[[int], None]) -> None:
-    filesystem, root = fsspec.core.url_to_fs(out)
-    root = root.rstrip("/")
-    before = _sizes(out)
+def _upload(places: Sequence[tuple[str, Path]], store: Store, progress: Callable[[int], None]) -> None:
+    try:
+        before = store.sizes()
+    except FileNotFoundError:
+        before = {}
     if COMMIT in before:
-        filesystem.rm_file(f"{root}/{COMMIT}")
+        store.remove(COMMIT)
 
     def send(place: tuple[str, Path]) -> None:
         path, source = place
-        filesystem.put_file(str(source), f"{root}/{path}")
-        size = filesystem.info(f"{root}/{path}")["size"]
+        size = store.put(source, path)
         if size != source.stat().st_size:
-            raise BuildError(f"{out}: {path} has {size:,} bytes after the upload, expected {source.stat().st_size:,}")
+            raise BuildError(f"{store.out}: {path} has {size:,} bytes there, expected {source.stat().st_size:,}")
         progress(size)
 
     *files, commit = places
@@ -119,29 +114,6 @@ def _upload(places: Sequence[tuple[str, Path]], out: str, progress: Callable[[in
         list(threads.map(send, files))
     wanted = {path for path, _ in places}
     for path in before:
-        if path not in wanted and path.split("/")[0] in FOLDERS:
-            filesystem.rm_file(f"{root}/{path}")
+        if path not in wanted and path != COMMIT:
+            store.remove(path)
     send(commit)
-
-
-def _read(out: str, path: str) -> bytes:
-    if not is_url(out):
-        return (Path(out) / path).read_bytes()
-    filesystem, root = fsspec.core.url_to_fs(out)
-    filesystem.invalidate_cache()
-    content: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{path}")
-    return content
-
-
-def _sizes(out: str) -> dict[str, int]:
-    """Bytes of every file under `out`, by its path relative to it; the work folder aside."""
-    if is_url(out):
-        filesystem, root = fsspec.core.url_to_fs(out)
-        filesystem.invalidate_cache()
-        root = root.rstrip("/")
-        found = filesystem.find(root, detail=True)
-        return {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
-    top = Path(out)
-    places = [top / COMMIT, top / "README.md", top / "mix.lock.yaml", top / "strata.json", top / "lengths.npy"]
-    places += [path for name in FOLDERS for path in (top / name).rglob("*")]
-    return {path.relative_to(top).as_posix(): path.stat().st_size for path in places if path.is_file()}

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from corpus.outcome import FileOutcome
 
+SHOWN_ROWS = 1000
+"""Rows of a table on the page; report/*.parquet and ledger/*.parquet have all."""
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 _STYLE = """
@@ -118,8 +120,10 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
-    lines = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+    shown = rows[:SHOWN_ROWS]
+    lines = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in shown)
+    more = f"<p>and {len(rows) - SHOWN_ROWS:,} more</p>" if len(rows) > SHOWN_ROWS else ""
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>{more}'
 
 
 def _cell(value: Any) -> str:

@@ -138,11 +138,14 @@ def sync(path: Path) -> None:
 
 
 def prune(work: Path, used: set[tuple[str, str]]) -> None:
-    """Delete all finished steps but those in `used`, pairs of (stage, key), and what killed builds left half done."""
+    """Delete all finished steps but those in `used`, pairs of (stage, key), and what killed builds left half done.
+
+    Stages of which none is used are left alone.
+    """
     shutil.rmtree(work / "tmp", ignore_errors=True)
-    for stage in [path for path in work.iterdir() if path.is_dir()]:
-        for path in stage.iterdir():
-            if (stage.name, path.name) not in used:
+    for stage in {stage for stage, _ in used}:
+        for path in (work / stage).iterdir():
+            if (stage, path.name) not in used:
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -11,12 +11,10 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -25,10 +23,10 @@ from rich.table import Table
 
 from corpus.outcome import Outcome
 from corpus.template import SPECIAL_TOKENS
-from pipeline.contract import COMMIT, FOLDERS, FORMAT, fingerprint
+from pipeline.contract import COMMIT, FORMAT, fingerprint
 from pipeline.ledger import READ_STAGE
 from pipeline.mds import COLUMNS
-from pipeline.publish import is_url
+from pipeline.store import Store, StoreError
 from pipeline.summary import console
 
 SHOWN = 20
@@ -46,30 +44,6 @@ class Check:
     problems: tuple[str, ...]
 
 
-class Dataset:
-    """Reads a dataset's files, local or remote."""
-
-    def __init__(self, out: str) -> None:
-        self.filesystem, root = fsspec.core.url_to_fs(out if is_url(out) else str(Path(out).absolute()))
-        self.root = root.rstrip("/")
-
-    def open(self, path: str) -> Any:
-        """Open a file of the dataset for reading bytes."""
-        return self.filesystem.open(f"{self.root}/{path}", "rb")
-
-    def read(self, path: str) -> bytes:
-        """Content of a file."""
-        with self.open(path) as file:
-            content: bytes = file.read()
-        return content
-
-    def files(self) -> set[str]:
-        """Paths of all files in the dataset's own folders."""
-        found = self.filesystem.find(self.root)
-        paths = {path[len(self.root) + 1 :] for path in found}
-        return {path for path in paths if path.split("/")[0] in FOLDERS}
-
-
 def verify(out: str) -> list[Check]:
     """Run every check.
 
@@ -83,36 +57,48 @@ def verify(out: str) -> list[Check]:
     FileNotFoundError
         There is no `dataset.json`.
     """
-    dataset = Dataset(out)
-    commit = json.loads(dataset.read(COMMIT))
+    store = Store(out)
+    commit = json.loads(store.read(COMMIT))
     checks = [_check("dataset.json", f"format {FORMAT}", _commit_problems(commit))]
-    if checks[0].problems:
+    if checks[-1].problems:
         return checks
-    files = _check("files", f"{len(commit['files']):,} hashes", _file_problems(dataset, commit))
-    checks.append(files)
-    if files.problems:
+    checks.append(_check("files", f"{len(commit['files']):,} hashes", _file_problems(store, commit)))
+    if checks[-1].problems:
         return checks  # what follows reads these files
-    lengths = _load_lengths(dataset)
-    strata = json.loads(dataset.read("strata.json"))["strata"]
-    index = json.loads(dataset.read("shards/index.json"))
-    checks.append(_check("fingerprint", "index, lengths, strata, tokenizer", _fingerprint_problems(dataset, commit)))
-    checks.append(_check("counts", f"{len(commit['counts']):,} sources", _count_problems(commit, lengths, strata)))
-    checks.append(_check("strata", f"{len(strata):,} ranges", _strata_problems(strata, len(lengths))))
-    checks.append(
-        _check("tokenizer", f"{commit['tokenizer']['vocab_size']:,} ids", _tokenizer_problems(dataset, commit))
-    )
-    ids, problems = _shard_problems(dataset, commit, index, lengths)
-    checks.append(_check("shards", f"{len(index['shards']):,} shards, {len(lengths):,} samples", problems))
-    checks.append(
-        _check("curated", "row ids and strata in sample order", _curated_problems(dataset, commit, ids, strata))
-    )
-    checks.append(_check("eval", f"{commit['eval']['rows']:,} rows", _eval_problems(dataset, commit)))
-    checks.append(_check("ledger", "conservation, unique rows, samples", _ledger_problems(dataset, commit, ids)))
+    sidecars: dict[str, Any] = {}
+    checks.append(_check("sidecars", "lengths, strata, index", _sidecar_problems(store, sidecars)))
+    if checks[-1].problems:
+        return checks
+    lengths, strata, index = sidecars["lengths"], sidecars["strata"], sidecars["index"]
+    ids: list[NDArray[np.uint8]] = [np.empty((0, 16), np.uint8)]
+    shards = f"{len(index['shards']):,} shards, {len(lengths):,} samples"
+    checks += [
+        _check("fingerprint", "index, lengths, strata, tokenizer", _fingerprint_problems(store, commit)),
+        _check("counts", f"{len(commit['counts']):,} sources", _count_problems(commit, lengths, strata)),
+        _check("strata", f"{len(strata):,} ranges", _strata_problems(strata, len(lengths))),
+        _check("tokenizer", f"{commit['tokenizer']['vocab_size']:,} ids", _tokenizer_problems(store, commit)),
+        _check("shards", shards, _shard_problems(store, commit, index, lengths, ids)),
+    ]
+    row_ids = np.concatenate(ids)
+    checks += [
+        _check("curated", "row ids and strata in sample order", _curated_problems(store, commit, row_ids, strata)),
+        _check("eval", f"{commit['eval']['rows']:,} rows", _eval_problems(store, commit)),
+        _check("ledger", "conservation, unique rows, samples", _ledger_problems(store, commit, row_ids)),
+    ]
     return checks
 
 
-def _check(name: str, checked: str, problems: Iterable[str]) -> Check:
-    return Check(name=name, checked=checked, problems=tuple(problems))
+def _check(name: str, checked: str, problems: Iterator[str]) -> Check:
+    """Collect problems; a file that cannot even be made sense of is one more."""
+    found = []
+    try:
+        for problem in problems:
+            found.append(problem)
+    except StoreError:
+        raise
+    except Exception as error:
+        found.append(f"cannot be checked further: {type(error).__name__}: {error}")
+    return Check(name=name, checked=checked, problems=tuple(found))
 
 
 def _commit_problems(commit: Any) -> Iterator[str]:
@@ -153,11 +139,11 @@ def _leaves(path: str) -> bool:
     return path.startswith("/") or "\\" in path or ".." in path.split("/") or ":" in path
 
 
-def _file_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
+def _file_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
     for path, facts in sorted(commit["files"].items()):
         digest, size = hashlib.sha256(), 0
         try:
-            with dataset.open(path) as file:
+            with store.open(path) as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
                     size += len(chunk)
@@ -168,22 +154,27 @@ def _file_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: has {size:,} bytes, expected {facts['bytes']:,}"
         elif digest.hexdigest() != facts["sha256"]:
             yield f"{path}: its content has changed (sha256 differs)"
-    for path in sorted(dataset.files() - set(commit["files"])):
+    for path in sorted(set(store.sizes()) - set(commit["files"]) - {COMMIT}):
         yield f"{path}: is no part of the dataset"
 
 
-def _load_lengths(dataset: Dataset) -> NDArray[np.uint16]:
-    with dataset.open("lengths.npy") as file:
-        lengths: NDArray[np.uint16] = np.lib.format.read_array(file, allow_pickle=False)
-    return lengths
+def _sidecar_problems(store: Store, sidecars: dict[str, Any]) -> Iterator[str]:
+    """Load them into `sidecars`."""
+    with store.open("lengths.npy") as file:
+        lengths = np.lib.format.read_array(file, allow_pickle=False)
+    if lengths.dtype != np.uint16 or lengths.ndim != 2 or lengths.shape[1] != 2:
+        yield f"lengths.npy is {lengths.dtype} {lengths.shape}, expected uint16 (n, 2)"
+    sidecars["lengths"] = lengths
+    sidecars["strata"] = json.loads(store.read("strata.json"))["strata"]
+    sidecars["index"] = json.loads(store.read("shards/index.json"))
 
 
-def _fingerprint_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
+def _fingerprint_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
     found = fingerprint(
-        index=dataset.read("shards/index.json"),
-        lengths=dataset.read("lengths.npy"),
-        strata=dataset.read("strata.json"),
-        tokenizer=dataset.read("tokenizer/tokenizer.json"),
+        index=store.read("shards/index.json"),
+        lengths=store.read("lengths.npy"),
+        strata=store.read("strata.json"),
+        tokenizer=store.read("tokenizer/tokenizer.json"),
     )
     if found != commit["fingerprint"]:
         yield f"is {found}, dataset.json says {commit['fingerprint']}"
@@ -192,9 +183,6 @@ def _fingerprint_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[
 
 
 def _count_problems(commit: dict[str, Any], lengths: NDArray[np.uint16], strata: list[dict[str, Any]]) -> Iterator[str]:
-    if lengths.dtype != np.uint16 or lengths.ndim != 2 or lengths.shape[1] != 2:
-        yield f"lengths.npy is {lengths.dtype} {lengths.shape}, expected uint16 (n, 2)"
-        return
     prefix, response = lengths.sum(axis=0, dtype=np.int64).tolist()
     longest = int(lengths.sum(axis=1, dtype=np.int64).max(initial=0))
     facts = {
@@ -228,12 +216,12 @@ def _strata_problems(strata: list[dict[str, Any]], samples: int) -> Iterator[str
         yield "two ranges have the same source and task"
 
 
-def _tokenizer_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
+def _tokenizer_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
     facts = commit["tokenizer"]
     if facts["file"] not in commit["files"] or commit["files"][facts["file"]]["sha256"] != facts["sha256"]:
         yield "its sha256 is not that of its file"
         return
-    content = json.loads(dataset.read(facts["file"]))
+    content = json.loads(store.read(facts["file"]))
     ids = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content["added_tokens"]}}
     if max(ids.values()) + 1 != facts["vocab_size"]:
         yield f"vocab_size is {facts['vocab_size']:,}, but the largest id is {max(ids.values()):,}"
@@ -243,40 +231,40 @@ def _tokenizer_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[st
 
 
 def _shard_problems(
-    dataset: Dataset, commit: dict[str, Any], index: dict[str, Any], lengths: NDArray[np.uint16]
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Row ids of all samples, uint8 (n, 16), and what is wrong."""
-    problems: list[str] = []
-    ids: list[NDArray[np.uint8]] = []
+    store: Store,
+    commit: dict[str, Any],
+    index: dict[str, Any],
+    lengths: NDArray[np.uint16],
+    ids: list[NDArray[np.uint8]],
+) -> Iterator[str]:
+    """Row ids of each sound shard, uint8 (n, 16), are added to `ids`."""
     first = 0
     if len(index["shards"]) != commit["shards"]:
-        problems.append(f"dataset.json says {commit['shards']:,} shards, index.json lists {len(index['shards']):,}")
+        yield f"dataset.json says {commit['shards']:,} shards, index.json lists {len(index['shards']):,}"
     for number, entry in enumerate(index["shards"]):
         name = entry["raw_data"]["basename"]
         encodings = dict(zip(entry["column_names"], entry["column_encodings"], strict=False))
         if _leaves(name) or "/" in name:
-            problems.append(f"shard {number}: its name {name!r} leads out of the folder")
+            yield f"shard {number}: its name {name!r} leads out of the folder"
         elif f"shards/{name}" not in commit["files"]:
-            problems.append(f"shard {number}: {name} is not listed in dataset.json")
+            yield f"shard {number}: {name} is not listed in dataset.json"
         elif encodings != COLUMNS:
-            problems.append(f"{name}: has columns {encodings}, expected {COLUMNS} (others may run code when read)")
+            yield f"{name}: has columns {encodings}, expected {COLUMNS} (others may run code when read)"
         elif entry["compression"] is not None or entry["zip_data"] is not None or entry["format"] != "mds":
-            problems.append(f"{name}: is not a plain uncompressed MDS shard")
+            yield f"{name}: is not a plain uncompressed MDS shard"
         else:
-            content = dataset.read(f"shards/{name}")
+            content = store.read(f"shards/{name}")
             if entry["raw_data"]["bytes"] != len(content):
-                problems.append(f"{name}: index.json says {entry['raw_data']['bytes']:,} bytes, found {len(content):,}")
+                yield f"{name}: index.json says {entry['raw_data']['bytes']:,} bytes, found {len(content):,}"
             if entry["raw_data"]["hashes"].get("xxh64") != xxhash.xxh64(content).hexdigest():
-                problems.append(f"{name}: its xxh64 is not that of index.json")
-            mine = lengths[first : first + entry["samples"]]
+                yield f"{name}: its xxh64 is not that of index.json"
             try:
-                ids.append(_parse_shard(content, mine, commit["tokenizer"]))
+                ids.append(_parse_shard(content, lengths[first : first + entry["samples"]], commit["tokenizer"]))
             except ValueError as error:
-                problems.append(f"{name}: {error}")
+                yield f"{name}: {error}"
         first += entry["samples"]
     if first != len(lengths):
-        problems.append(f"the shards hold {first:,} samples, lengths.npy {len(lengths):,}")
-    return np.concatenate([np.empty((0, 16), np.uint8), *ids]), problems
+        yield f"the shards hold {first:,} samples, lengths.npy {len(lengths):,}"
 
 
 def _parse_shard(content: bytes, lengths: NDArray[np.uint16], tokenizer: dict[str, Any]) -> NDArray[np.uint8]:
@@ -313,14 +301,14 @@ def _parse_shard(content: bytes, lengths: NDArray[np.uint16], tokenizer: dict[st
 
 
 def _curated_problems(
-    dataset: Dataset, commit: dict[str, Any], ids: NDArray[np.uint8], strata: list[dict[str, Any]]
+    store: Store, commit: dict[str, Any], ids: NDArray[np.uint8], strata: list[dict[str, Any]]
 ) -> Iterator[str]:
     import pyarrow.parquet as pq
 
     first = 0
     ends = np.array([stratum["end"] for stratum in strata])
     for path in sorted(path for path in commit["files"] if path.startswith("curated/")):
-        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
+        with store.open(path) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(columns=["row_id", "source", "task"]):
                 found = bytes.fromhex("".join(batch.column("row_id").to_pylist()))
                 if found != ids[first : first + batch.num_rows].tobytes():
@@ -338,13 +326,13 @@ def _curated_problems(
         yield f"curated/ holds {first:,} records, the shards {len(ids):,} samples"
 
 
-def _eval_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
+def _eval_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
     rows = 0
     for path in commit["eval"]["files"]:
         if path not in commit["files"]:
             yield f"{path}: is not listed in dataset.json"
             continue
-        with dataset.open(path) as file:
+        with store.open(path) as file:
             for line in file:
                 record = json.loads(line)
                 rows += 1
@@ -354,7 +342,7 @@ def _eval_problems(dataset: Dataset, commit: dict[str, Any]) -> Iterator[str]:
         yield f"dataset.json says {commit['eval']['rows']:,} rows, found {rows:,}"
 
 
-def _ledger_problems(dataset: Dataset, commit: dict[str, Any], ids: NDArray[np.uint8]) -> Iterator[str]:
+def _ledger_problems(store: Store, commit: dict[str, Any], ids: NDArray[np.uint8]) -> Iterator[str]:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -364,7 +352,7 @@ def _ledger_problems(dataset: Dataset, commit: dict[str, Any], ids: NDArray[np.u
     tally: Counter[tuple[str, str, str, bool]] = Counter()  # source, outcome, stage, whether it is a row's first part
     sampled = 0
     for path in sorted(path for path in commit["files"] if path.startswith("ledger/rows-")):
-        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
+        with store.open(path) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches():
                 lines = pa.Table.from_batches([batch])
                 lines = lines.append_column("first", pc.equal(lines.column("part"), 0))
@@ -391,7 +379,7 @@ def _ledger_problems(dataset: Dataset, commit: dict[str, Any], ids: NDArray[np.u
         yield f"{repeated:,} row ids stand in it more than once"
     if sampled != len(ids):
         yield f"it names {sampled:,} samples, the shards hold {len(ids):,}"
-    yield from _conservation_problems(commit, tally, _entered(dataset))
+    yield from _conservation_problems(commit, tally, _entered(store))
 
 
 def _halves(lines: Any) -> NDArray[np.uint64]:
@@ -433,12 +421,12 @@ def _conservation_problems(
             yield f"source {name}: kept and dropped in the ledger are not those of dataset.json"
 
 
-def _entered(dataset: Dataset) -> dict[str, tuple[int, int]]:
+def _entered(store: Store) -> dict[str, tuple[int, int]]:
     """Rows and pairs of each source by ledger/files.parquet."""
     import pyarrow.parquet as pq
 
     totals: dict[str, tuple[int, int]] = {}
-    with dataset.open("ledger/files.parquet") as file:
+    with store.open("ledger/files.parquet") as file:
         for line in pq.read_table(file, columns=["source", "rows", "pairs"]).to_pylist():
             rows, pairs = totals.get(line["source"], (0, 0))
             totals[line["source"]] = (rows + line["rows"], pairs + line["pairs"])
@@ -475,6 +463,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checks = verify(options.out)
     except FileNotFoundError:
         print(f"error: {options.out}: has no {COMMIT}, so it is no finished dataset; build it first", file=sys.stderr)
+        return 2
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
         print(f"error: {options.out}: {error}", file=sys.stderr)

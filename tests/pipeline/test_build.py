@@ -207,6 +207,13 @@ def test_overlong_samples_can_be_dropped_instead(mix: Path, tmp_path: Path) -> N
     assert problems(tmp_path / "out") == []
 
 
+def test_duplicates_stay_where_the_manifest_wants_them(mix: Path, tmp_path: Path) -> None:
+    facts = run_build(mix, tmp_path / "out", overrides=("exact_dedup.enabled=false",))
+    assert facts["counts"]["second"]["dropped"] == {}
+    assert facts["counts"]["held"]["kept"] == 40
+    assert problems(tmp_path / "out") == []
+
+
 def test_given_tokenizer_is_used_as_it_is(mix: Path, dataset: Path, tmp_path: Path) -> None:
     shutil.copy(dataset / "tokenizer/tokenizer.json", mix.parent / "given.json")
     run_build(mix, tmp_path / "out", overrides=("tokenizer.file=given.json",))
@@ -268,6 +275,18 @@ def test_interrupted_build_says_how_to_go_on(mix: Path, dataset: Path, tmp_path:
     assert contents(tmp_path / "out") == contents(dataset)
 
 
+def test_unreachable_store_is_a_clear_error(
+    mix: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for out, says in (("s3://nowhere/mix", "cannot be reached"), ("nope://nowhere/mix", "Protocol not known: nope")):
+        assert main([str(mix), "--out", out]) == 1
+        assert says in capsys.readouterr().err
+
+
 def test_two_builds_of_one_dataset_are_refused(mix: Path, tmp_path: Path) -> None:
     process = start(mix, tmp_path / "out")
     while not (tmp_path / "out/.work/.lock").exists():
@@ -282,7 +301,7 @@ def test_two_builds_of_one_dataset_are_refused(mix: Path, tmp_path: Path) -> Non
 
 def test_folder_of_something_else_is_refused(mix: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not mix with this")
-    with pytest.raises(BuildError, match="is no dataset"):
+    with pytest.raises(BuildError, match="not empty"):
         run_build(mix, tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_results_come_in_order_and_finished_steps_are_not_run_again(tmp_path: Pa
 
 def test_failure_names_stage_partition_and_cause(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"stage square, number 13: ValueError: thirteen \(at test_executor.py:\d+\)"):
-        run(tmp_path, [1, 13])
+        run(tmp_path, [13])
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
