@@ -24,7 +24,7 @@ from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
 from corpus.template import order_conditions
 from pipeline import clean
-from pipeline.inputs import stamp
+from pipeline.inputs import changed
 from pipeline.ledger import READ_STAGE, LedgerPart
 from pipeline.manifest import CleanSpec
 from pipeline.progress import report
@@ -99,8 +99,8 @@ class Ingest(Step):
         end = batch.end
         if end is None:
             raise BuildError("the reader ended without a FileEnd")
-        if stamp(self.file.url) != self.stamp:
-            raise BuildError(f"{self.file.url}: changed while the build was reading it; run the build again")
+        if changed(self.file.url, self.stamp):
+            raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
         counts["file"] = {
             "outcome": end.outcome.value,
             "rows": end.rows,

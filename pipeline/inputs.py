@@ -2,7 +2,8 @@
 
 `discover_inputs` lists the files of all sources; `hash_inputs` adds the sha256 of
 each (a finished hash is recognised by the file's size and time). A later step
-depends on a file's content, never on where it lies.
+depends on a file's content, never on where it lies. A remote file is therefore
+read twice: to be hashed, and to be ingested.
 """
 
 import hashlib
@@ -18,11 +19,13 @@ import fsspec
 import yaml
 
 from corpus.discover import SourceFile, discover
+from corpus.formats.stream import open_binary, public_url
 from corpus.source import SourceSpec
 from pipeline.executor import Executor
 from pipeline.manifest import Mix
 from pipeline.progress import report
 from pipeline.step import UNHASHED, Step, digest_of
+from pipeline.store import reaching
 
 GENERATOR = "generator://"
 _CHUNK = 2**20
@@ -78,7 +81,10 @@ def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: E
 
 
 def stamp(url: str) -> str:
-    """What changes when the file at `url` does: its size and time, or the store's own version of it."""
+    """What changes when the file at `url` does: its size and time, or the store's own marks of its version.
+
+    Where a store gives no mark, no two stamps are equal, so that nothing is ever taken for unchanged.
+    """
     if url.startswith(GENERATOR):
         return url
     if "://" not in url:
@@ -87,12 +93,21 @@ def stamp(url: str) -> str:
         except OSError as error:
             return type(error).__name__
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"
-    filesystem, path = fsspec.core.url_to_fs(url)
-    info = filesystem.info(path)
-    marks = [
-        str(info[name]) for name in ("ETag", "etag", "md5", "LastModified", "mtime", "generation") if info.get(name)
-    ]
-    return "/".join([str(info.get("size")), *marks]) if marks else uuid.uuid4().hex
+    with reaching(public_url(url)):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()
+        info = filesystem.info(path)
+    marks = [str(info[name]) for name in _MARKS if info.get(name)]
+    return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
+
+
+def changed(url: str, mark: str) -> bool:
+    """Whether the file is known to be another than when it had the stamp `mark`."""
+    return _UNMARKED not in mark and stamp(url) != mark
+
+
+_MARKS = ("ETag", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
+_UNMARKED = "unmarked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +131,7 @@ class HashFile(Step):
             return {"sha256": None}  # a pipe or device would block; reading it says what it is
         digest = hashlib.sha256()
         try:
-            with open(self.url, "rb") if local else fsspec.open(self.url, "rb") as file:
+            with open_binary(self.url) as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
                     report(bytes=len(chunk))

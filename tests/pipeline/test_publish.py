@@ -9,7 +9,7 @@ from pipeline.publish import publish, read_commit
 from tests.pipeline.conftest import contents, run_build
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Stands for the end of the process."""
 
 
@@ -28,9 +28,9 @@ def test_publishing_that_breaks_off_anywhere_leaves_no_commit_record(mix: Path, 
             nonlocal placed
             placed += 1
             if placed > last:
-                raise Crash
+                raise CrashError
 
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             publish(work, "assemble", assembled.name, str(out), crash)
         assert (out / COMMIT).exists() == (last == len(new) - 1)
         assert (read_commit(str(out)) is not None) == (last == len(new) - 1)
