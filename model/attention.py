@@ -19,10 +19,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class DenseMask:
-    """Which keys each query sees, as a bias on the attention scores."""
+    """Which keys each query sees, as a bias on the attention scores.
+
+    A row of -inf alone is not a number to some kernels, forward or backward. So the row of a query that sees nothing
+    is 0 in `bias`, and `sighted` takes what the kernel makes of it away.
+    """
 
     bias: Tensor
     """[R, 1, queries, keys] in the dtype of the queries: 0 where a key is seen, -inf elsewhere."""
+    sighted: Tensor
+    """[R, queries, 1, 1] in the dtype of the queries: 1 for a query that sees any key, 0 for one that sees none."""
 
     @property
     def keys(self) -> int:
@@ -74,9 +80,11 @@ def dense_mask(begin: Tensor, end: Tensor, keys: int, dtype: torch.dtype) -> Den
         Of the queries.
     """
     key = torch.arange(keys, device=begin.device)
-    seen = (key >= begin[..., None]) & (key < end[..., None])
-    bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-    return DenseMask(bias[:, None])
+    begin, end = begin[..., None], end[..., None]
+    sighted = begin < end
+    hidden = ((key < begin) | (key >= end)) & sighted
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+    return DenseMask(bias[:, None], sighted[..., None].to(dtype))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: DenseMask) -> Tensor:
@@ -97,4 +105,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: DenseMask) -> Tensor
         [R, queries, h, head_dim]; 0 for a query that sees no key.
     """
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.bias).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.bias).transpose(1, 2) * mask.sighted

@@ -42,8 +42,11 @@ def seen_by_rule(rows: list[list[Sample]]) -> Tensor:
 def test_positions_see_exactly_what_prefix_lm_says_in_every_packing(rows):
     begin, end = key_intervals(pack(rows, LENGTH).segments, len(rows), LENGTH)
     mask = dense_mask(begin, end, LENGTH, torch.float32)
-    assert torch.equal(mask.bias[:, 0] == 0, seen_by_rule(rows))
-    assert torch.equal(mask.bias[:, 0] == float("-inf"), ~seen_by_rule(rows))
+    seen = seen_by_rule(rows)
+    sighted = seen.any(-1, keepdim=True)
+    assert torch.equal(mask.sighted[..., 0] == 1, sighted)
+    assert torch.equal(mask.bias[:, 0] == 0, seen | ~sighted)
+    assert torch.equal(mask.bias[:, 0] == float("-inf"), ~seen & sighted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
