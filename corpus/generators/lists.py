@@ -54,7 +54,7 @@ def phrase_counting(problem: Count, rng: Random) -> Text:
 
 
 def draw_edit(rng: Random) -> Edit:
-    letters = "".join(rng.choices(LETTERS, k=rng.randint(4, 7)))
+    letters = "".join(rng.choices(LETTERS, k=rng.randint(3, 6)))
     what = rng.choice(("replace", "delete", "double", "append"))
     if what == "append":
         return what, rng.choice(LETTERS), "", letters
@@ -104,7 +104,7 @@ COUNTING = Family(
 
 EDITS = Family(
     name="edits",
-    about="Replace, delete, double or append a letter in a list of four to seven.",
+    about="Replace, delete, double or append a letter in a list of three to six.",
     problems=8_000_000_000,
     draw=draw_edit,
     phrase=phrase_edit,

@@ -22,7 +22,7 @@ ENDS = {
 
 
 def draw_formula(rng: Random) -> Formula:
-    terms = rng.randint(3, 6)
+    terms = rng.randint(4, 6)
     connectives = tuple(rng.choice(("and", "or")) for _ in range(terms - 1))
     values, negated = (tuple(rng.random() < 0.5 for _ in range(terms)) for _ in range(2))
     return connectives, values, negated
@@ -41,7 +41,7 @@ def phrase_formula(problem: Formula, rng: Random) -> Text:
 
 
 def draw_ranking(rng: Random) -> Ranking:
-    people = tuple(rng.sample(NAMES, rng.randint(3, 4)))
+    people = tuple(rng.sample(NAMES, 3))
     return rng.choice(list(ENDS)), people
 
 
@@ -55,7 +55,7 @@ def phrase_ranking(problem: Ranking, rng: Random) -> Text:
 
 LOGIC = Family(
     name="logic",
-    about="Evaluate a formula of three to six truth values from left to right.",
+    about="Evaluate a formula of four to six truth values from left to right.",
     problems=149_000,
     draw=draw_formula,
     phrase=phrase_formula,
@@ -64,8 +64,8 @@ LOGIC = Family(
 
 RANKING = Family(
     name="ranking",
-    about="Three or four people are compared in pairs: who is at one end?",
-    problems=50_000,
+    about="Three people are compared in pairs: who is at one end?",
+    problems=27_000,
     draw=draw_ranking,
     phrase=phrase_ranking,
     schema="conversations",

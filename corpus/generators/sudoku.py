@@ -52,7 +52,7 @@ def draw(rng: Random) -> Problem:
     while True:
         number = rng.randrange(len(grids()))
         grid = grids()[number]
-        given = set(rng.sample(range(16), rng.randint(8, 12)))
+        given = set(rng.sample(range(16), rng.randint(10, 12)))
         candidates = reduce(and_, (_grids_with()[cell, grid[cell]] for cell in given))
         if candidates == 1 << number:
             return grid, tuple(cell for cell in range(16) if cell not in given)
@@ -71,7 +71,7 @@ def _lines(cells: str) -> str:
 
 SUDOKU = Family(
     name="sudoku",
-    about="Solve a 4 × 4 Sudoku with four to eight open cells (0) and one solution.",
+    about="Solve a 4 × 4 Sudoku with four to six open cells (0) and one solution.",
     problems=1_000_000,
     draw=draw,
     phrase=phrase,

@@ -55,7 +55,7 @@ def phrase_steps(problem: Problem, rng: Random) -> Text:
     return Text(question, "\n".join((*steps, f"Answer: {answer}")), "cot")
 
 
-_SIZE = 150_000
+_SIZE = 140_000
 
 WORD_PROBLEMS = Family(
     name="word_problems",
