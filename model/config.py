@@ -16,6 +16,11 @@ def intermediate_size_for(hidden_size: int) -> int:
     return -(-round(4 * hidden_size * 2 / 3) // 256) * 256
 
 
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """All that determines an HRM's weights and computation.
@@ -50,8 +55,8 @@ class ModelConfig:
             if field.type is float:
                 if not isinstance(value, (int, float)) or not value > 0:
                     raise ValueError(f"{name} is {value!r}; expected a number above 0")
-            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+            else:
+                _check_count(name, value)
         if self.num_layers % 2:
             raise ValueError(
                 f"num_layers is {self.num_layers}; it counts the H and the L stack together, so it must be even: "
@@ -132,5 +137,6 @@ def config_for(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
         hint = f"did you mean {closest[0]!r}?" if closest else f"known fields: {', '.join(known)}"
         raise ValueError(f"unknown model field {unknown[0]!r}; {hint}")
     chosen = {"vocab_size": vocab_size, **SIZES[size], **overrides}
+    _check_count("hidden_size", chosen["hidden_size"])
     chosen.setdefault("intermediate_size", intermediate_size_for(chosen["hidden_size"]))
     return ModelConfig(**chosen)

@@ -1,5 +1,6 @@
 """Claims about the shapes a model can have."""
 
+import math
 import re
 
 import pytest
@@ -48,6 +49,8 @@ def test_another_hidden_size_changes_the_inner_width_unless_that_is_given():
         ({"num_layers": 3}, "num_layers is 3; it counts the H and the L stack together, so it must be even: try 4"),
         ({"head_dim": 7}, "head_dim is 7; .* try 8"),
         ({"hidden_size": 0}, "hidden_size is 0; expected a whole number of at least 1"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide'; expected a whole number"),
+        ({"hidden_size": math.inf}, "hidden_size is inf; expected a whole number"),
         ({"H_cycles": 1.5}, "H_cycles is 1.5; expected a whole number"),
         ({"L_cycles": True}, "L_cycles is True; expected a whole number"),
         ({"rope_theta": 0.0}, "rope_theta is 0.0; expected a number above 0"),
