@@ -118,7 +118,8 @@ def evaluate(
     nll = 0.0
     right: Counter[str] = Counter()
     for rows in _batches(sorted(questions, key=lambda question: question.length), row_tokens):
-        logits, labels = model.labelled_logits(pack_questions(rows, row_tokens).to(model.z_L_init.device))
+        batch = pack_questions(rows, row_tokens).to(model.z_L_init.device)
+        logits, labels = model.labelled_logits(batch, k=model.config.applications)
         nll += F.cross_entropy(logits.float(), labels, reduction="sum").item()
         asked = [question for row in rows for question in row]
         hits = (logits.argmax(-1) == labels).cpu().split([len(question.response) for question in asked])

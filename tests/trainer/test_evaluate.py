@@ -44,8 +44,9 @@ def question(number: int, words: int, *, source: str = "heldout", task: str = "a
     }
 
 
-def small_model(dataset: Dataset) -> HRM:
-    return HRM(config_for("tiny", dataset.vocab_size, num_layers=2, hidden_size=32, num_heads=2, head_dim=16))
+def small_model(dataset: Dataset, **cycles: int) -> HRM:
+    shape = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "head_dim": 16}
+    return HRM(config_for("tiny", dataset.vocab_size, **shape, **cycles))
 
 
 @pytest.fixture
@@ -101,6 +102,14 @@ def test_loss_is_the_mean_over_response_tokens_however_questions_are_packed(
         monkeypatch.setattr(evaluation, "BATCH_TOKENS", batch_tokens)
         values = evaluate(model, dataset, tokenizer, rows_per_family=24, row_tokens=row_tokens)
         assert math.isclose(values["loss"], expected, rel_tol=1e-5)
+
+
+def test_a_model_of_any_number_of_applications_is_evaluated(dataset: Dataset) -> None:
+    for cycles in ({"H_cycles": 1, "L_cycles": 1}, {"H_cycles": 3, "L_cycles": 1}):
+        values = evaluate(
+            small_model(dataset, **cycles), dataset, dataset.tokenizer(), rows_per_family=2, row_tokens=32
+        )
+        assert math.isfinite(values["loss"])
 
 
 def test_a_family_is_a_source_or_a_task_of_a_source_with_several(data: Path, tmp_path: Path) -> None:
