@@ -22,10 +22,12 @@ import json
 import pickle
 import re
 import shutil
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +144,15 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a commit record, oldest first."""
+        return [step for step in self._folders() if self._fs.exists(f"{self._url(step)}/COMMIT.json")]
+
+    def _folders(self) -> list[int]:
+        """Steps that have a folder, oldest first."""
         self._fs.invalidate_cache()
         if not self._fs.isdir(self._root):
             return []
         names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self._root, detail=False))
-        found = [int(match[1]) for name in names if (match := STEP.fullmatch(name))]
-        return sorted(step for step in found if self._fs.exists(f"{self._url(step)}/COMMIT.json"))
+        return sorted(int(match[1]) for name in names if (match := STEP.fullmatch(name)))
 
     def newest(self) -> Checkpoint | None:
         """The newest valid checkpoint, on this machine; damaged ones are reported and passed over."""
@@ -159,9 +164,9 @@ class Checkpoints:
         return None
 
     def clean(self) -> None:
-        """Remove what killed runs left half written."""
-        for partial in self._staging.glob("partial-step-*"):
-            shutil.rmtree(partial)
+        """Remove what killed runs left half written, and what earlier ones have downloaded."""
+        for left in self._staging.glob("*step-*" if self._remote else "partial-step-*"):
+            shutil.rmtree(left)
 
     def _local_copy(self, step: int) -> Path:
         if not self._remote:
@@ -231,7 +236,7 @@ class Checkpoints:
             folder = self._staging / f"partial-{_name(step)}"
             if self._leads:
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
+                folder.mkdir(parents=True, exist_ok=True)  # torch may have made it on another rank
             dcp.save(
                 {key: dict(group) for key, group in tensors.items()},
                 storage_writer=FileSystemWriter(folder),
@@ -243,7 +248,7 @@ class Checkpoints:
                     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
                 _commit(folder, step)
                 self._publish(folder, step)
-                self._retain()
+                self._retain(step)
         except BaseException as error:  # raised by the next `check`
             self._error = error
 
@@ -258,9 +263,16 @@ class Checkpoints:
             self._fs.put_file(str(file), f"{target}/{file.name}")
         shutil.rmtree(folder)
 
-    def _retain(self) -> None:
-        for step in self.steps()[: -self._keep]:
-            self._delete(step)
+    def _retain(self, newest: int) -> None:
+        """Delete what is older than the checkpoints to keep, and what a deletion that was cut short has left.
+
+        Later steps than the one just written are checkpoints that were passed over as damaged. They do not count, so
+        that no valid one is deleted in their favour.
+        """
+        kept = [step for step in self.steps() if step <= newest][-self._keep :]
+        for step in self._folders():
+            if step < newest and step not in kept:
+                self._delete(step)
 
     def _delete(self, step: int) -> None:
         # The commit record first: a deletion that is cut short must not leave a valid-looking rest.
@@ -334,7 +346,8 @@ def load_model(
         checkpoint: Checkpoint | None = open_checkpoint(path)
     else:
         inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        checkpoint = Checkpoints(str(inside), staging=inside, keep=1).newest()
+        report = partial(print, file=sys.stderr)
+        checkpoint = Checkpoints(str(inside), staging=inside, keep=1, report=report).newest()
     if checkpoint is None:
         raise CheckpointError(f"{path}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
     about = checkpoint.sidecar("config.json")

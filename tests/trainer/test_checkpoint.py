@@ -149,6 +149,28 @@ def test_retention_never_deletes_the_only_valid_checkpoint(dataset: Dataset, tmp
     assert checkpoint.step == 1
 
 
+def test_damaged_checkpoints_of_later_steps_do_not_push_out_the_valid_ones(dataset: Dataset, tmp_path: Path) -> None:
+    written = Written(str(tmp_path / "checkpoints"), dataset)
+    written.save(2, 9)
+    flip_last_bit(tmp_path / "checkpoints" / "step-00000009" / "__0_0.distcp")
+    resumed = Written(str(tmp_path / "checkpoints"), dataset, keep=1)
+    resumed.save(4)
+    checkpoint = resumed.checkpoints.newest()
+    assert checkpoint is not None
+    assert checkpoint.step == 4
+    assert resumed.checkpoints.steps() == [4, 9]
+    resumed.save(9)
+    assert resumed.checkpoints.steps() == [9]
+    assert resumed.checkpoints.newest() is not None
+
+
+def test_rest_of_a_deletion_that_was_cut_short_is_removed_by_the_next_one(written: Written, tmp_path: Path) -> None:
+    written.save(1, 2)
+    (tmp_path / "checkpoints" / "step-00000001" / "COMMIT.json").unlink()
+    written.save(3)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
+
+
 def test_commit_record_that_lists_too_little_makes_no_checkpoint(written: Written, tmp_path: Path) -> None:
     written.save(1)
     commit = tmp_path / "checkpoints" / "step-00000001" / "COMMIT.json"
@@ -216,3 +238,5 @@ def test_checkpoints_on_s3_are_found_retained_and_passed_over_like_local_ones(
     previous = written.checkpoints.newest()
     assert previous is not None
     assert previous.step == 2
+    written.checkpoints.clean()
+    assert list(written.staging.iterdir()) == []
