@@ -4,12 +4,14 @@
     {"kind": "eval", "step": 500, "loss": …, "exact_match": …, "exact_match/FAMILY": …, …}
 
 A resumed run first drops the lines after its checkpoint, so the file reads like
-that of a run which was never interrupted (timings apart).
+that of a run which was never interrupted (timings apart). One without a
+checkpoint begins the file anew.
 """
 
 import json
 import math
 import os
+import shutil
 import sys
 import textwrap
 import time
@@ -30,13 +32,13 @@ class Metrics:
     folder
         The run's folder; gets metrics.jsonl, and tensorboard/ where TensorBoard is installed.
     step
-        Where the run resumes: lines of later steps are dropped.
+        Where the run resumes: lines of later steps are dropped. 0 for a run from the start, which drops all.
     """
 
     def __init__(self, folder: Path, step: int):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
-        kept = _lines_until(path, step)
+        kept = _lines_until(path, step) if step else []
         self.evaluated = {line["step"] for line in map(json.loads, kept) if line["kind"] == "eval"}
         new = path.with_suffix(".new")
         new.write_text("".join(kept))
@@ -113,6 +115,7 @@ class StatusLine:
             f"data wait {values['data_wait_seconds']:.3f} s  left {_duration(left)}"
         )
         if self._terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a longer one would begin a new line each time
             print(f"\r{text:<{self._width}}", end="", flush=True)
             self._width = len(text)
         else:

@@ -1,6 +1,7 @@
 """Claims about what a run reports."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,30 @@ def test_resumed_run_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> Non
     write(tmp_path / "whole", 0, range(1, 13))
     assert (tmp_path / "broken" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
     assert Metrics(tmp_path / "broken", 10).evaluated == {4, 8}
+
+
+def test_run_from_the_start_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0)
+    metrics.evaluation(0, {"loss": 9.0})
+    metrics.close()
+    metrics = Metrics(tmp_path, 0)
+    metrics.close()
+    assert metrics.evaluated == set()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_live_line_stays_one_line_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    metrics = Metrics(tmp_path, 0)
+    metrics.step(1, 100, VALUES)
+    metrics.close()
+    shown = capsys.readouterr().out.split("\r")
+    assert shown[1].startswith("step       1/100  loss 1.5000")
+    assert max(map(len, shown)) < 60
+    assert "\n" not in "".join(shown)
 
 
 def test_values_that_json_lacks_are_written_as_null(tmp_path: Path) -> None:
