@@ -116,6 +116,15 @@ class TrainConfig(Config):
     max_skipped: int = Field(default=10, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
 
+    @field_validator("out", "cache", mode="before")
+    @classmethod
+    def _on_this_machine(cls, folder: Any) -> Any:
+        if isinstance(folder, str) and "://" in folder:
+            raise ValueError(
+                f"{folder} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
+            )
+        return folder
+
     @field_validator("model")
     @classmethod
     def _known_model(cls, model: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +144,12 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _possible_depths(self) -> "TrainConfig":
-        for k in (self.schedule.k_start, self.schedule.k_end):
-            carries_gradient(self.model_config_for(vocab_size=1), k)
+        model = self.model_config_for(vocab_size=1)
+        for name in ("k_start", "k_end"):
+            try:
+                carries_gradient(model, getattr(self.schedule, name))
+            except ValueError as error:
+                raise ValueError(f"schedule.{name}: {error}") from None
         return self
 
     def model_config_for(self, vocab_size: int) -> ModelConfig:

@@ -231,6 +231,8 @@ class Run:
                 return 0
             if stop:
                 self.checkpoints.wait()
+                # torchrun ends the other ranks when one leaves with this code; the leader may still be writing.
+                self.world.barrier()
                 if metrics is not None:
                     metrics.say(f"stopped after step {self.progress.step:,}; the same command continues")
                 return RESUME_ME
@@ -295,7 +297,8 @@ class Run:
 
     def _evaluation_is_due(self) -> bool:
         at = self.progress.step
-        return self.config.eval.rows_per_family > 0 and (at % self.config.eval.every == 0 or self.finished)
+        possible = self.config.eval.rows_per_family > 0 and len(self.dataset.eval_files) > 0
+        return possible and (at % self.config.eval.every == 0 or self.finished)
 
     def _evaluate(self, metrics: Metrics | None) -> None:
         """Evaluate the averaged weights on the leading rank, unless the metrics have this step's evaluation."""

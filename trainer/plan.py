@@ -203,7 +203,7 @@ class EpochPlan:
             expected = json.loads((path / "plan.json").read_text())["hash"]
             names = ("samples", "row_begins", "targets")
             arrays = [np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names]
-        except (OSError, ValueError, KeyError):
+        except (OSError, EOFError, ValueError, KeyError):
             return None
         if _hash(*arrays) != expected:
             return None

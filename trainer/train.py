@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("manifest", help="YAML manifest of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the manifest")
     parser.add_argument("--dry-run", action="store_true", help="check manifest and dataset, print the plan, and exit")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         config = load_manifest(options.manifest, TrainConfig, options.overrides)
         if options.dry_run:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except (DatasetError, PlanError, CheckpointError, TrainingError) as error:
+    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 

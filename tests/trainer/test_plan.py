@@ -160,6 +160,8 @@ def test_damaged_or_missing_plan_is_built_again(tmp_path: Path) -> None:
     assert np.array_equal(open_plan().samples, samples)
     (stored / "targets.npy").unlink()
     assert np.array_equal(open_plan().samples, samples)
+    (stored / "row_begins.npy").write_bytes(b"")
+    assert np.array_equal(open_plan().samples, samples)
     (stored / "plan.json").write_text("{")
     assert open_plan().hash == first.hash
 

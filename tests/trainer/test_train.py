@@ -1,13 +1,17 @@
 """Claims about whole runs, made with real processes that are really killed."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.trainer.fixtures import write_manifest
@@ -22,6 +26,13 @@ DETERMINED = ("step", "loss", "lr", "k", "gradient_norm", "epoch", "batch", "tok
 def determined(folder: Path) -> list[dict[str, Any]]:
     """What must be equal, bit for bit, in the metrics of equal runs."""
     return [{key: line[key] for key in DETERMINED} for line in steps(folder)]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "waited two minutes in vain"
+        time.sleep(0.05)
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -108,6 +119,16 @@ def test_evaluation_comes_at_start_and_end_and_leaves_training_as_it_is_without(
     assert determined(tmp_path / "evaluated") == determined(tmp_path / "run")
 
 
+def test_dataset_without_held_out_questions_is_trained_without_evaluation(data: Path, tmp_path: Path) -> None:
+    about = json.loads((data / "dataset.json").read_text())
+    about["eval"]["files"] = []
+    (data / "dataset.json").write_text(json.dumps(about))
+    manifest = write_manifest(tmp_path, data, epochs=1, eval={"rows_per_family": 2})
+    assert run(manifest) == 0
+    assert lines(tmp_path / "run", "eval") == []
+    assert "held out" not in log_of(manifest).read_text()
+
+
 def test_run_with_data_and_checkpoints_on_s3_continues_on_another_machine(
     data: Path, tmp_path: Path, bucket: str
 ) -> None:
@@ -156,6 +177,44 @@ def test_two_ranks_train_like_one(data: Path, tmp_path: Path) -> None:
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-4)
 
 
+@pytest.mark.slow  # torchrun starts two processes that import everything
+def test_signal_to_one_rank_stops_all_of_them_with_a_committed_checkpoint(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1000, checkpoint={"every": 100_000})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with (tmp_path / "log").open("w") as log:
+        launcher = subprocess.Popen(
+            [*command, "-m", "trainer.train", str(manifest)], env=environment(), stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: launcher.poll() is not None or len(steps(tmp_path / "run")) >= 3)
+        ranks = {p.environ()["RANK"]: p for p in psutil.Process(launcher.pid).children() if "RANK" in p.environ()}
+        ranks["1"].terminate()
+        assert launcher.wait(60) != 0
+    finally:
+        launcher.kill()
+        launcher.wait()
+    output = (tmp_path / "log").read_text()
+    last = steps(tmp_path / "run")[-1]["step"]
+    assert f"stopped after step {last:,}" in output
+    assert Checkpoints(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
+
+
+@pytest.mark.slow  # fresh interpreters import torch
+@pytest.mark.parametrize(("setting", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_wait_without_spinning_unless_the_user_says_so(setting: dict[str, str], found: str) -> None:
+    inherited = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.train", "--help"],
+        env={**inherited, "OMP_DISPLAY_ENV": "true", **setting},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("torch's OpenMP does not show its settings here")
+    assert f"OMP_WAIT_POLICY = '{found}'" in done.stderr
+
+
 @pytest.mark.slow  # a fresh interpreter imports torch and streaming
 def test_trainer_imports_where_polars_pyarrow_and_boto3_are_not_installed() -> None:
     code = (
@@ -190,7 +249,10 @@ def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(
         ("steps=3", 2, "set exactly one of epochs and steps"),
         ("device=tpu", 2, "expected auto, cpu or cuda"),
         ("model.size=huge", 2, "unknown model size 'huge'; known sizes: tiny"),
-        ("schedule.k_end=9", 2, "k is 9; expected a whole number from 2 to 8"),
+        ("model.hidden_size=wide", 2, "hidden_size is 'wide'; expected a whole number"),
+        ("schedule.k_end=9", 2, "schedule.k_end: k is 9; expected a whole number from 2 to 8"),
+        ("out=s3://bucket/run", 2, "out: s3://bucket/run is a URL; expected a folder of this machine"),
+        ("out=/dev/null/run", 1, "Not a directory: '/dev/null/run'"),
         ("data=nowhere", 1, "nowhere: there is no such folder"),
         ("batch={tokens: 80, row_tokens: 20}", 1, "longer than a row of 20 tokens"),
     ],
@@ -234,7 +296,7 @@ def test_run_by_steps_ends_there_and_a_longer_one_goes_on(data: Path, tmp_path: 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data)
-    assert run(manifest, "--dry-run") == 0
+    assert run(manifest, "seed=3", "--dry-run", "epochs=3") == 0
     output = log_of(manifest).read_text()
     assert "120 samples in 2 strata" in output
     assert "68,096 parameters" in output
