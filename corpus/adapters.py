@@ -32,6 +32,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from corpus.formats.base import LIST_KEY, Row, RowError, shorten
@@ -77,6 +78,9 @@ INPUT_NAMES = ("input", "inputs", "context")
 
 PASSAGE_NAMES = ("context", "passage", "body")
 """Columns joined before a question by a blank line (`question`, `query`, `problem`, `squestion`)."""
+
+MAX_ROW_CHARS = 64 << 20
+"""Characters of the instructions that one row may yield together."""
 
 _INSTRUCTIONS = frozenset({"instruction", "instructions", "definition"})
 _QUESTIONS = frozenset({"question", "query", "problem", "squestion"})
@@ -254,6 +258,7 @@ def _nested_instances(row: Row, context: Mapping[str, Any]) -> Adapted:
     instances = _field(row, "instances")
     if not isinstance(instances, list):
         raise RowError(Outcome.WRONG_TYPE, f"instances is {shorten(instances)}; expected a list of input and output")
+    _check_size(len(head) * len(instances))
     drafts = []
     for index, instance in enumerate(instances):
         where = f"instances.{index}"
@@ -270,6 +275,14 @@ def _nested_instances(row: Row, context: Mapping[str, Any]) -> Adapted:
 
 def _is_nested_instances(row: Row, context: Mapping[str, Any]) -> bool:
     return "instruction" in row and isinstance(row.get("instances"), list)
+
+
+def _check_size(chars: int) -> None:
+    """Raise `RowError` for a row that says its context again in so many pairs that they would fill the memory."""
+    if chars > MAX_ROW_CHARS:
+        raise RowError(
+            Outcome.TOO_LARGE, f"a row whose pairs have {chars:,} characters together; the limit is {MAX_ROW_CHARS:,}"
+        )
 
 
 # Multiple choice
@@ -306,14 +319,20 @@ def _choices(row: Row, context: Mapping[str, Any]) -> Adapted:
             Outcome.MISSING_FIELD, f"no columns that are a question, options and answer; found {_names(row)}"
         )
     first = row[columns.options[0]]
+    labels: list[str] = []
     if isinstance(first, dict) and isinstance(first.get("text"), list):
+        if isinstance(first.get("label"), list):
+            labels = [str(label) for label in first["label"]]
         first = first["text"]
     if len(columns.options) == 1 and isinstance(first, list):
         options = [as_text(option, f"{columns.options[0]}.{index}") for index, option in enumerate(first)]
     else:
         options = [as_text(row[name], name) for name in columns.options]
     gold = as_text(row[columns.gold], columns.gold).strip()
-    index = int(gold) if gold.isdecimal() and len(gold) < 3 else ord(gold) - ord("A") if len(gold) == 1 else -1
+    if gold in labels:  # the options' own labels, which may be numbers from 1
+        index = labels.index(gold)
+    else:
+        index = int(gold) if gold.isdecimal() and len(gold) < 3 else ord(gold) - ord("A") if len(gold) == 1 else -1
     if not 0 <= index < len(options):
         detail = f"{columns.gold} is {shorten(gold)}; expected the number or letter of one of {len(options)} options"
         raise RowError(Outcome.WRONG_TYPE, detail)
@@ -433,7 +452,10 @@ def _answers(turns: Sequence[Turn]) -> list[int]:
 
 def _chat(row: Row, context: Mapping[str, Any]) -> Adapted:
     turns, used = _conversation(row)
-    drafts = [Draft(_instruction(turns[:index]), turns[index].text) for index in _answers(turns)]
+    answers = _answers(turns)
+    before = list(accumulate((len(turn.text) for turn in turns), initial=0))
+    _check_size(sum(before[index] for index in answers))
+    drafts = [Draft(_instruction(turns[:index]), turns[index].text) for index in answers]
     if not drafts:
         raise RowError(Outcome.NO_PAIR, f"a conversation of {len(turns)} turns without a user turn and its answer")
     return Adapted(drafts, used)

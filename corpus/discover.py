@@ -152,11 +152,22 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
 
 
 def _folder(folder: str, root: str) -> Iterator[_Place]:
-    """All files below `folder`, but not those in hidden folders such as .git or behind links to folders."""
-    for parent, folders, names in os.walk(folder):
+    """All files below `folder` but those in hidden folders such as .git, and what cannot be looked into."""
+    errors: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):
+                problem = "a link to a folder, which is not followed; name it in the source's `path`"
+                yield _closed(os.path.join(parent, name), root, problem)
         for name in sorted(names):
             yield _local(os.path.join(parent, name), root)
+    for error in errors:
+        yield _closed(str(error.filename), root, f"the folder cannot be read: {error.strerror}")
+
+
+def _closed(folder: str, root: str, problem: str) -> _Place:
+    return _Place(folder, root, os.path.relpath(folder, root).replace(os.sep, "/"), 0, problem)
 
 
 def _local(path: str, root: str) -> _Place:

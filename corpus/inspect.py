@@ -7,7 +7,6 @@ whole, random samples, and search by text.
 import argparse
 import io
 import random
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from corpus.formats.base import printable
 from corpus.formats.stream import public_url
 from corpus.look import NoDatasetError, Scan, read_bytes, read_json, scan
 from corpus.outcome import FileOutcome, Outcome
@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         show(console, options.out, options.source, options.search, options.sample, options.seed)
     except NoDatasetError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        what = public_url(f"{options.out}: cannot be read: {error}")
+        print(f"error: {what}; `python -m pipeline.verify` checks a dataset", file=sys.stderr)
         return 1
     return 0
 
@@ -179,13 +183,8 @@ def _show_records(console: Console, records: pl.LazyFrame, search: str | None, s
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""
         console.rule(Text(f"{record['row_id']}  {record['source']} / {record['task']}{condition}"), align="left")
-        console.print(Text(_printable(record["instruction"])))
-        console.print(Text("→ " + _printable(record["response"])))
-
-
-def _printable(text: str) -> str:
-    """`text` without the control characters by which data could steer a terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
+        console.print(Text(printable(record["instruction"])))
+        console.print(Text("→ " + printable(record["response"])))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from corpus.discover import SourceFile
+from corpus.formats.base import printable
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
@@ -93,4 +94,4 @@ def _show_examples(spec: SourceSpec, files: Sequence[SourceFile], screen: Consol
 
 def _short(text: str) -> str:
     text = text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
-    return text.replace("\n", "\\n")
+    return printable(text).replace("\n", "\\n")

@@ -5,6 +5,7 @@ that stops making sense at some position raises `BrokenFileError` after the rows
 it; a file of which nothing makes sense raises `BrokenFileError` at once.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -63,6 +64,11 @@ class Rows(NamedTuple):
     """Fields that stand beside the list of rows (JSON objects only)."""
     note: str = ""
     """What a reader of the ledger should know about what was read."""
+
+
+def printable(text: str) -> str:
+    """`text` without the control characters by which data could steer a terminal; tabs and line ends stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 def shorten(value: object, length: int = 60) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
 from corpus.formats.strict_json import check_depth
@@ -29,17 +30,49 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
     average = batch.nbytes // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
     for begin in range(0, batch.num_rows, step):
-        piece = batch.slice(begin, step)
+        try:
+            piece = _plain(batch.slice(begin, step))
+        except pa.ArrowException as error:
+            raise BrokenFileError(f"rows of the batch from {begin + 1:,} on", error_text(error)) from None
         if piece.nbytes <= limits.max_row_bytes:
             try:
                 rows = piece.to_pylist()
-            except (ValueError, pa.ArrowException):
+            except _UNREADABLE:
                 pass  # some row is bad: find out which
             else:
                 yield from (_checked(row, limits) for row in rows)
                 continue
         for index in range(piece.num_rows):
             yield _single(piece.slice(index, 1), limits)
+
+
+_UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
+"""What Arrow raises for values that Python has no object for, such as a date beyond the year 9999."""
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Dictionaries as their values; dates and times as text, for Python's types hold fewer than Arrow's do."""
+    for index, field in enumerate(batch.schema):
+        column = batch.column(index)
+        if pa.types.is_dictionary(field.type):
+            column = column.dictionary_decode()
+        elif pa.types.is_duration(field.type):
+            column = column.cast(pa.int64())
+        elif pa.types.is_temporal(field.type) and not pa.types.is_interval(field.type):
+            column = _time_text(column)
+        else:
+            continue
+        batch = batch.set_column(index, field.name, column)
+    return batch
+
+
+def _time_text(column: pa.Array) -> pa.Array:
+    """Text such as 2024-05-06 07:08:09, with a fraction where there is one; times in a zone as UTC, marked by a Z."""
+    zone = pa.types.is_timestamp(column.type) and column.type.tz is not None
+    if zone:
+        column = column.cast(pa.timestamp(column.type.unit))
+    text = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+$", "")
+    return pc.binary_join_element_wise(text, "Z", "") if zone else text
 
 
 def _single(row: pa.RecordBatch, limits: Limits) -> Row | RowError:
@@ -51,7 +84,7 @@ def _single(row: pa.RecordBatch, limits: Limits) -> Row | RowError:
         return RowError(
             Outcome.INVALID_UNICODE, f"byte {error.start} of a text, {error.object[error.start]:#04x}, is not UTF-8"
         )
-    except (ValueError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         return RowError(Outcome.INVALID_SYNTAX, f"a value that cannot be read: {error}")
 
 

@@ -67,7 +67,7 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The header cannot be read, names a column twice, or leaves one without a name.
+        The header cannot be read or names a column twice.
     """
     raw = read_lines(source.chunks(), limits.max_row_bytes)
     first = next(raw, b"")

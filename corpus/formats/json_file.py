@@ -23,6 +23,9 @@ from corpus.outcome import Outcome
 LIST_NAMES = ("Instances", "data", "rows", "examples", "instances", "items", "records", "samples", "train", "questions")
 """Fields that hold the rows, most likely first; else it is the first field that is a list of objects."""
 
+_LISTS_OF_A_ROW = frozenset({"messages", "conversation", "chosen", "rejected", "tools"})
+"""Fields whose list of objects is part of one row: turns of a conversation, or its tools."""
+
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BRACKET = re.compile(r'["\[\]{}]')
 _BRACKET_OR_COMMA = re.compile(r'["\[\]{},]')
@@ -93,7 +96,7 @@ def _is_utf8(text: str) -> bool:
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a JSON array, or of the list in a JSON object; positions are the elements' numbers from 1.
 
-    An object without a list of objects is one row.
+    An object without a list of objects, the turns of one conversation aside, is one row.
 
     Raises
     ------
@@ -295,7 +298,7 @@ def _outline(text: _Text, limits: Limits) -> _Outline:
         for key in _members(text, limits):
             if key in lists or key in fields:
                 raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(key)} stands twice")
-            if _at_list_of_objects(text):
+            if key not in _LISTS_OF_A_ROW and _at_list_of_objects(text):
                 lists[key] = 0
                 for number, _ in _items(text, limits):
                     lists[key] = number

@@ -17,7 +17,7 @@ _LONG_LINE_BYTES = 1 << 20
 _NO_DATA_NAMES = re.compile(
     r"""
     (licen[cs]e|copying|notice|readme|changelog|citation|authors|contributing|codeowners|makefile|dockerfile)
-        (-[\w.]+?)?(\.(txt|md|rst|html|pdf))?
+        (-\w+(\.\d+)*)*(\.(txt|md|rst|html|pdf))?
     | .*\.(md|rst|html?|pdf|py|ipynb|sh|cff|bib|css|js|toml|cfg|ini|lock|log|sha256|md5|sig|png|jpe?g|gif|svg)
     | dataset_infos?\.json | state\.json
     | \..* | _(success|metadata|common_metadata|committed.*|started.*)

@@ -75,13 +75,19 @@ class Input:
         for chunk in self.chunks():
             if spool.tell() + len(chunk) > limits.max_spool_bytes:
                 raise BrokenFileError("the start", f"decompresses to more than {limits.max_spool_bytes:,} bytes")
-            spool.write(chunk)
+            try:
+                spool.write(chunk)
+                spool.flush()
+            except OSError as error:  # says nothing about the file, and may be over by the next build
+                where = f"{tempfile.gettempdir()} (TMPDIR names another)"
+                detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
+                raise StoreError(f"{public_url(self.url)} {detail}") from None
         spool.seek(0)
         return spool
 
 
 class StoreError(OSError):
-    """A remote store could not be reached or failed while it was read: nothing is said about the file's content."""
+    """A store could not be reached or failed while it was used: nothing is said about the file's content."""
 
 
 def open_binary(url: str) -> BinaryIO:

@@ -216,3 +216,18 @@ def test_mapped_list_gives_a_pair_for_each_distinct_text() -> None:
     adapted = mapped("{q}?", "{a}")({"q": "x", "a": ["1", "2", "1"], "z": 0}, {})
     assert [tuple(draft) for draft in adapted.drafts] == [("x?", "1"), ("x?", "2")]
     assert adapted.used == {"q", "a"}
+
+
+def test_gold_label_is_looked_up_among_the_options_own_labels() -> None:
+    options = {"text": ["red", "green", "blue"], "label": ["1", "2", "3"]}
+    name, pairs = adapt({"question": "Grass?", "choices": options, "answerKey": "2"})
+    assert name == "choices"
+    assert pairs == [("Grass?\n\nA. red\nB. green\nC. blue", "green")]
+
+
+def test_conversation_whose_pairs_would_fill_the_memory_is_too_large() -> None:
+    turns = [{"role": role, "content": "x" * 20_000} for _ in range(200) for role in ("user", "assistant")]
+    assert rejection({"messages": turns}).reason == Outcome.TOO_LARGE
+    instances = [{"input": str(number), "output": "y"} for number in range(2000)]
+    assert rejection({"instruction": "x" * 100_000, "instances": instances}).reason == Outcome.TOO_LARGE
+    assert len(adapt({"messages": turns[:20]})[1]) == 10

@@ -35,6 +35,11 @@ def load(folder: Path, text: str, *overrides: str) -> Manifest:
     return load_manifest(path, Manifest, overrides)
 
 
+def test_items_may_share_keys_by_yaml_merge(tmp_path: Path) -> None:
+    manifest = load(tmp_path, "out: here\nsources:\n- &base {name: a, rows: 2}\n- {<<: *base, name: b}\n")
+    assert manifest.sources == [Source(name="a", rows=2), Source(name="b", rows=2)]
+
+
 def error(folder: Path, text: str, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(folder, text, *overrides)

@@ -265,3 +265,38 @@ def test_folder_glob_and_file_on_s3_are_read(bucket: Any, tmp_path: Path) -> Non
     for path in ("s3://data/none", "s3://data/set/*.csv", "s3://nothing/x.jsonl"):
         with pytest.raises(ConfigError):
             found(tmp_path, path)
+
+
+def test_folders_that_are_not_looked_into_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "linked").symlink_to(folder / "a")
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    source = SourceSpec(name="s", path=".")
+    problems = {file.path: file.problem for file in discover(source, folder) if file.problem}
+    assert problems["a/deep"] == "the folder cannot be read: Permission denied"
+    assert "link to a folder" in str(problems["linked"])
+    ends = [list(read_pairs(source, file)) for file in discover(source, folder) if file.problem]
+    assert [[end.outcome for end in items if isinstance(end, FileEnd)] for items in ends] == [
+        [FileOutcome.UNREADABLE],
+        [FileOutcome.UNREADABLE],
+    ]
+
+
+@pytest.mark.parametrize("name", ["authors-qa.jsonl", "notice-board.v2.jsonl", "license-questions.jsonl"])
+def test_data_whose_name_begins_like_a_licence_is_read(tmp_path: Path, name: str) -> None:
+    w.write(tmp_path / name, LINES)
+    (file,) = discover(SourceSpec(name="s", path=name), tmp_path)
+    assert (file.format, file.skipped) == ("jsonl", None)
+
+
+@pytest.mark.parametrize("name", ["LICENSE-APACHE-2.0", "LICENSE-CC-BY-4.0.txt", "README.md", "NOTICE"])
+def test_licences_are_skipped_by_name(tmp_path: Path, name: str) -> None:
+    w.write(tmp_path / name, b"a, b\n1, 2\n")
+    (file,) = discover(SourceSpec(name="s", path=name), tmp_path)
+    assert file.skipped is not None

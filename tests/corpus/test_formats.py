@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +19,7 @@ from corpus.discover import SourceFile, discover
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, RowError
 from corpus.formats.json_file import _items, _Text
-from corpus.formats.stream import ForwardFile, Input, read_lines
+from corpus.formats.stream import ForwardFile, Input, StoreError, read_lines
 from corpus.outcome import FileOutcome, Outcome
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
@@ -307,3 +309,74 @@ def test_single_read_above_the_limit_of_a_stream_is_refused() -> None:
     assert file.read(2) == b"ab"
     with pytest.raises(io.UnsupportedOperation):
         file.seek(0)
+
+
+TIMES = {
+    "date": pa.array([0, 10**8], pa.date32()),
+    "nanoseconds": pa.array([1, 2**62], pa.timestamp("ns")),
+    "second": pa.array([3, 2**50], pa.timestamp("s")),
+    "zone": pa.array([1_500_000, 0], pa.timestamp("us", tz="Europe/Berlin")),
+    "unknown zone": pa.array([0, 1], pa.timestamp("us", tz="Mars/Phobos")),
+    "time": pa.array([1, 2], pa.time64("ns")),
+    "duration": pa.array([5, 2**62], pa.duration("s")),
+    "pieces": pa.array(["x", "y"]).dictionary_encode(),
+    "month": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+}
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_columns_beside_the_text_cost_no_row_whatever_their_type(tmp_path: Path, form: str) -> None:
+    columns = {"instruction": pa.array(["a", "b"]), "response": pa.array(["c", "d"]), **TIMES}
+    if form == "parquet":
+        del columns["month"]  # Parquet has no such type
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    else:
+        with (
+            pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, pa.table(columns).schema) as file,
+        ):
+            file.write_table(pa.table(columns))
+    _, rows, end = read_back(tmp_path / f"rows.{form}")
+    assert end.outcome == FileOutcome.READ
+    assert texts(rows) == [{"instruction": "a", "response": "c"}, {"instruction": "b", "response": "d"}]
+    assert isinstance(rows[0], Pair)
+    meta = json.loads(rows[0].meta or "")
+    assert meta["date"] == "1970-01-01"
+    assert meta["nanoseconds"] == "1970-01-01 00:00:00.000000001"
+    assert meta["second"] == "1970-01-01 00:00:03"
+    assert meta["zone"] == "1970-01-01 00:00:01.500000Z"
+    assert meta["unknown zone"] == "1970-01-01 00:00:00Z"
+    assert meta["pieces"] == "x"
+
+
+def test_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path) -> None:
+    when = pa.array([{"at": 0}, {"at": 10**8}], pa.struct([("at", pa.date32())]))
+    pq.write_table(pa.table({"question": ["a", "b"], "answer": ["c", "d"], "when": when}), tmp_path / "rows.parquet")
+    _, rows, _ = read_back(tmp_path / "rows.parquet")
+    assert isinstance(rows[0], Pair)
+    assert isinstance(rows[1], Rejected)
+    assert rows[1].reason == Outcome.INVALID_SYNTAX
+
+
+def test_large_dictionary_does_not_make_its_rows_large(tmp_path: Path) -> None:
+    column = pa.array([f"{n} " * 400 for n in range(50)]).dictionary_encode()
+    pq.write_table(pa.table({"instruction": column, "response": column}), tmp_path / "rows.parquet")
+    rows = open_rows(Input(str(tmp_path / "rows.parquet"), None), "parquet", Limits(max_row_bytes=20_000)).rows
+    assert all(isinstance(row, dict) for _, row in rows)
+
+
+def test_file_that_is_one_conversation_is_one_row(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    w.write(tmp_path / "one.json", json.dumps({"tools": [{"name": "t"}], "messages": turns}, indent=1).encode())
+    file, rows, end = read_back(tmp_path / "one.json")
+    assert (file.adapter, end.rows, len(rows)) == ("chat", 1, 1)
+
+
+def test_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.parquet.gz"
+    w.write(path, w.COMPRESSIONS[".gz"](w.parquet(w.pairs(3))))
+    source = SourceSpec(name="s", path=str(path))
+    (file,) = discover(source, tmp_path)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
+    with pytest.raises(StoreError, match="No space left on device"):
+        list(read_pairs(source, file))

@@ -54,6 +54,16 @@ def story(number: int, source: str, outcome: str, detail: str | None = None) -> 
     return line | {"source": source, "row": number, "outcome": outcome, "detail": detail}
 
 
+def test_inspect_of_a_damaged_dataset_is_a_message(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dataset / "curated/part-00001.parquet").unlink()
+    assert main([str(dataset)]) == 1
+    (dataset / "dataset.json").write_text("{")
+    assert main([str(dataset)]) == 1
+    assert main(["nope://nowhere/mix"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.startswith("error: ")]) == 3
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A dataset of two sources with 10 and 5 records; 3 rows were dropped."""
