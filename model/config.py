@@ -99,7 +99,7 @@ def _size(num_layers: int, hidden_size: int, num_heads: int, head_dim: int = 128
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "tiny": _size(4, 128, 4, head_dim=32),
+        "tiny": _size(2, 96, 3, head_dim=32),
         "B": _size(12, 1024, 8),
         "L": _size(24, 1280, 10),
         "XL": _size(32, 1536, 12),
