@@ -6,6 +6,7 @@
 The pipeline writes samples by this template; the trainer asks the model by it.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 START = "<|im_start|>"
@@ -54,3 +55,11 @@ def prefix_ids(special: Mapping[str, int], conditions: Iterable[str], instructio
     """
     tags = [special[CONDITION_TAGS[name]] for name in order_conditions(conditions)]
     return [special[START], *tags, *instruction, special[END_OF_PREFIX]]
+
+
+def without_special_tokens(tokenizer_json: str) -> str:
+    """A `tokenizer.json` for text alone: it takes nothing in a text for a tag, adds none and cuts nothing."""
+    content = json.loads(tokenizer_json)
+    content["added_tokens"] = []
+    content["post_processor"] = content["truncation"] = content["padding"] = None
+    return json.dumps(content, ensure_ascii=False)

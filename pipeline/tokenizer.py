@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from corpus.config import ConfigError
-from corpus.template import SPECIAL_TOKENS
+from corpus.template import SPECIAL_TOKENS, without_special_tokens
 from pipeline.manifest import MAX_VOCABULARY
 from pipeline.progress import report
 from pipeline.shuffle import Scatter
@@ -155,15 +155,6 @@ def load_given(path: Path) -> str:
     if plain.decode(plain.encode(every_byte, add_special_tokens=False).ids, skip_special_tokens=False) != every_byte:
         raise ConfigError(f"tokenizer.file: {path}: does not give back every text it encodes; expected byte-level BPE")
     return text
-
-
-def without_special_tokens(tokenizer_json: str) -> str:
-    """The same tokenizer for plain text: nothing in a text is taken for an added token."""
-    content = json.loads(tokenizer_json)
-    content["added_tokens"] = []
-    content["post_processor"] = None
-    content["truncation"] = content["padding"] = None
-    return json.dumps(content, ensure_ascii=False)
 
 
 def vocabulary_size(tokenizer_json: str) -> int:
