@@ -79,7 +79,7 @@ def open_dataset(location: str, cache: Path) -> Dataset:
 def _read(files: Files, about: dict[str, Any]) -> Dataset:
     where = files.url("dataset.json")
     try:
-        hashes: dict[str, dict[str, Any]] = about["files"]
+        hashes = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in about["files"].items()}
         samples, special = int(about["samples"]), {str(k): int(v) for k, v in about["tokenizer"]["special"].items()}
         vocab_size, tokenizer_name = int(about["tokenizer"]["vocab_size"]), str(about["tokenizer"]["file"])
         eval_names = [str(name) for name in about["eval"]["files"]]
@@ -92,8 +92,7 @@ def _read(files: Files, about: dict[str, Any]) -> Dataset:
     def get(name: str) -> Path:
         if name not in hashes:
             raise DatasetError(f"{where}: lists no hash for {name}; build the dataset again")
-        expected = hashes[name]
-        return files.get(name, lambda path: _fault(path, int(expected["bytes"]), str(expected["sha256"])))
+        return files.get(name, lambda path: _fault(path, *hashes[name]))
 
     missing = [tag for tag in SPECIAL_TOKENS if tag not in special]
     if missing:

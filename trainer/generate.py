@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no CUDA device here")
     try:
+        options.instruction.encode()
+    except UnicodeEncodeError:
+        parser.error("the instruction is not UTF-8 text")
+    try:
         model, tokenizer, special = load_model(options.checkpoint, ema=not options.last_weights, device=options.device)
     except CheckpointError as error:
         print(error, file=sys.stderr)

@@ -180,6 +180,8 @@ class Run:
                 print(f"already finished: {self.progress.step:,} steps are done, see {self.config.out}")
             return 0
         metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
+        if metrics is not None and self.progress.step:
+            metrics.say(f"continuing after step {self.progress.step:,}")
         try:
             with self._loader() as loader:
                 return self._train(loader, request, metrics)

@@ -80,9 +80,12 @@ def test_folder_without_a_dataset_is_told_apart_from_a_missing_folder(tmp_path: 
 
 
 def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path) -> None:
-    edit(data / "dataset.json", samples="many")
-    with pytest.raises(DatasetError, match="lacks a field or has one of another type"):
-        open_dataset(str(data), tmp_path)
+    whole = (data / "dataset.json").read_bytes()
+    for damage in ({"samples": "many"}, {"files": None}, {"files": {"lengths.npy": {}}}, {"eval": None}):
+        (data / "dataset.json").write_bytes(whole)
+        edit(data / "dataset.json", **damage)
+        with pytest.raises(DatasetError, match="lacks a field or has one of another type"):
+            open_dataset(str(data), tmp_path)
     edit(data / "dataset.json", format="millrace-dataset/9")
     with pytest.raises(DatasetError, match="has format 'millrace-dataset/9'; expected 'millrace-dataset/1'"):
         open_dataset(str(data), tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,3 +199,10 @@ class TestCommand:
         with pytest.raises(SystemExit) as stopped:
             ask.main([str(trained), "hello", *arguments])
         assert stopped.value.code == 2
+
+    def test_an_instruction_that_is_no_text_is_a_usage_error(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            ask.main([str(tmp_path), os.fsdecode(b"caf\xe9")])
+        assert "the instruction is not UTF-8 text" in capsys.readouterr().err

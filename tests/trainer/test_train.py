@@ -97,7 +97,9 @@ def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path)
     os.kill(process.pid or 0, signal.SIGTERM)
     process.join(60)
     assert process.exitcode == 75
+    stopped = steps(tmp_path / "run")[-1]["step"]
     assert run(manifest) == 0
+    assert f"continuing after step {stopped}\n" in log_of(manifest).read_text()
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
 
 
