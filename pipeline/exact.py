@@ -51,7 +51,12 @@ class ExactDuplicates(Step):
         losers["twin_high"], losers["twin_low"] = keys["id_high"][survivor], keys["id_low"][survivor]
         np.save(out / "losers.npy", losers)
         report(rows=len(keys))
-        return {"rows": len(keys), "lost": len(lost), "lost_bytes": int(keys["bytes"][lost].sum(dtype=np.int64))}
+        lost_bytes = np.bincount(partitions[lost], weights=keys["bytes"][lost])
+        return {
+            "rows": len(keys),
+            "lost": len(lost),
+            "lost_bytes": {str(number): int(lost_bytes[number]) for number in np.flatnonzero(lost_bytes)},
+        }
 
     def _load(self, work: Path) -> tuple[NDArray[Any], NDArray[np.uint32], NDArray[np.uint32]]:
         begin, end = (2**64 * edge // self.buckets for edge in (self.bucket, self.bucket + 1))

@@ -72,7 +72,7 @@ def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[Stratu
             bucket, filled = bucket + span, 0
         else:
             filled += size
-    return strata, bucket + (1 if filled else 0) or 1
+    return strata, max((stratum.first + stratum.span for stratum in strata), default=1)
 
 
 def bucket_of(order: U64, first: NDArray[np.int64], span: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -209,7 +209,7 @@ def survivors(
             first += batch.num_rows
             kept.append(batch.filter(pa.array(keep)))
             lines.append(lost_lines(batch.take(pa.array(np.flatnonzero(~keep))), mine))
-            size += kept[-1].nbytes
+            size += kept[-1].nbytes + lines[-1].nbytes
             if size >= RUN_BYTES:
                 yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
                 kept, lines, size = [], [LOST.empty_table()], 0

@@ -7,8 +7,10 @@ Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pipeline.assemble import Assemble
@@ -127,10 +129,12 @@ def _of(partitions: Sequence[Partition], source: str) -> list[Partition]:
     return [partition for partition in partitions if partition.item.spec.name == source]
 
 
-def _exact(mix: Mix, scopes: Sequence[Sequence[Partition]], executor: Executor) -> list[tuple[tuple[str, ...], int]]:
-    """For each scope: keys of the `ExactDuplicates` over its partitions, and the bytes of text that lose."""
+def _exact(
+    mix: Mix, scopes: Sequence[Sequence[Partition]], executor: Executor
+) -> list[tuple[tuple[str, ...], dict[int, int]]]:
+    """For each scope: keys of the `ExactDuplicates` over its partitions, and the bytes of text each partition loses."""
     if not mix.exact_dedup.enabled:
-        return [((), 0) for _ in scopes]
+        return [((), {}) for _ in scopes]
     steps = [
         exact_steps(
             [(partition.item.order, partition.key) for partition in scope],
@@ -139,31 +143,37 @@ def _exact(mix: Mix, scopes: Sequence[Sequence[Partition]], executor: Executor) 
         for scope in scopes
     ]
     results = iter(executor.map([step for scope in steps for step in scope]))
-    return [(tuple(step.key for step in scope), sum(next(results)["lost_bytes"] for _ in scope)) for scope in steps]
+    found = []
+    for scope in steps:
+        lost: Counter[int] = Counter()
+        for result in islice(results, len(scope)):
+            lost.update({int(number): size for number, size in result["lost_bytes"].items()})
+        found.append((tuple(step.key for step in scope), dict(lost)))
+    return found
 
 
-def _plan(mix: Mix, train: Sequence[Partition], lost_bytes: int) -> tuple[list[Stratum], int, int]:
+def _plan(mix: Mix, train: Sequence[Partition], lost_bytes: Mapping[int, int]) -> tuple[list[Stratum], int, int]:
     """Strata with their buckets, the number of buckets, and the bytes of all survivors.
 
-    Buckets are cut by sizes before deduplication, scaled by the share that survives it.
+    Buckets are cut by sizes before deduplication, scaled by the share of each file that survives it.
     """
     sizes: dict[tuple[int, str], int] = {}
-    for partition in train:
+    survivors = 0
+    for number, partition in enumerate(train):
+        before = sum(total["bytes"] for total in partition.result["tasks"].values())
+        after = before - lost_bytes.get(number, 0)
+        survivors += after
         for task, total in partition.result["tasks"].items():
             place = (partition.item.order, task)
-            sizes[place] = sizes.get(place, 0) + total["bytes"]
+            sizes[place] = sizes.get(place, 0) + total["bytes"] * after // max(before, 1)
     if len(sizes) > MAX_STRATA:
         raise BuildError(
             f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "
             "A `task: column:NAME` with too many values is the usual cause: use `task: file` or `task: source`"
         )
-    before = sum(sizes.values())
-    after = before - lost_bytes
-    ordered = [
-        (mix.sources[order].name, task, size * after // max(before, 1)) for (order, task), size in sorted(sizes.items())
-    ]
-    strata, buckets = plan(ordered, after)
-    return strata, buckets, after
+    ordered = [(mix.sources[order].name, task, size) for (order, task), size in sorted(sizes.items())]
+    strata, buckets = plan(ordered, survivors)
+    return strata, buckets, survivors
 
 
 def _scatters(

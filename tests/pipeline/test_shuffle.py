@@ -51,3 +51,9 @@ def test_seeds_and_purposes_give_independent_orders() -> None:
         assert len(np.unique(hashes[a])) == 2000
         for b in range(a):
             assert abs(np.corrcoef(ranks[a], ranks[b])[0, 1]) < 0.1
+
+
+@given(sizes=st.lists(st.integers(0, 2 * SMALLEST_BUCKET), max_size=20))
+def test_every_stratum_has_a_bucket_even_one_whose_expected_size_is_nothing(sizes: list[int]) -> None:
+    strata, buckets = plan([("s", str(n), size) for n, size in enumerate(sizes)], sum(sizes))
+    assert all(0 <= stratum.first < stratum.first + stratum.span <= buckets for stratum in strata)
