@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from corpus.outcome import FileOutcome, Outcome
 from pipeline import mds, report
-from pipeline.contract import FORMAT, fingerprint
+from pipeline.contract import COMMIT, FORMAT, fingerprint
 from pipeline.encode import Encode
 from pipeline.evals import FILE as EVAL_FILE
 from pipeline.evals import WriteEval
@@ -121,8 +121,8 @@ class Assemble(Step):
             strata=(out / "strata.json").read_bytes(),
             tokenizer=tokenizer.encode(),
         )
-        (out / "dataset.json").write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        places.add("dataset.json", self.stage, None, "dataset.json", {})
+        (out / COMMIT).write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        places.add(COMMIT, self.stage, None, COMMIT, _facts(out / COMMIT))
         (out / PLACES).write_text(json.dumps(places.rows))
         return {"faults": [line for line in files if line["outcome"] != FileOutcome.READ]}
 

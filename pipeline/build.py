@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
+from corpus.discover import SourceFile
+from corpus.formats.stream import public_url
 from pipeline.contract import COMMIT
 from pipeline.executor import LocalExecutor
 from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load
 from pipeline.progress import Display
 from pipeline.publish import publish, read_commit
-from pipeline.step import BuildError, code_version, digest_of, finished, prune
+from pipeline.step import BuildError, code_version, digest_of, finished, prune, sweep
 from pipeline.store import is_url
 
 LOCK = ".lock"
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         mix = load(options.manifest, options.overrides)
         base = Path(options.manifest).resolve().parent
-        out = options.out or mix.out
+        out = mix.out if options.out is None else options.out
+        if not out:
+            raise ConfigError("--out is empty; expected a folder or URL")
         if options.dry_run:
             from pipeline.preview import preview
 
@@ -52,12 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from pipeline.summary import show
 
             show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (BuildError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (ConfigError, BuildError, OSError) as error:
+        print(f"error: {public_url(str(error))}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished work is kept, and the same command continues", file=sys.stderr)
         return 130
@@ -101,8 +102,10 @@ def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: 
     """
     display = display or Display()
     found = discover_inputs(mix, base)
+    _refuse_own_files([file for _, _, file in found], out, work)
     tokenizer = _given_tokenizer(mix, base)
     with _Locked(out, work), LocalExecutor(work, workers, display) as executor:
+        sweep(work)
         inputs = hash_inputs(found, executor)
         build_key = _build_key(mix, inputs, tokenizer)
         present = read_commit(out)
@@ -137,6 +140,18 @@ def default_work(out: str) -> Path:
     return cache / "millrace" / hashlib.sha256(out.encode()).hexdigest()[:16]
 
 
+def _refuse_own_files(files: Sequence[SourceFile], out: str, work: Path) -> None:
+    """A mix that read its own dataset would be another at each build."""
+    for place in [work] if is_url(out) else [Path(out), work]:
+        for folder in {Path(os.path.abspath(place)), place.resolve()}:
+            for file in files:
+                if file.url.startswith(f"{folder}/"):
+                    raise ConfigError(
+                        f"source {file.source!r} reads {file.path}, which lies in the folder of this build's own "
+                        f"results, {folder}; use an --out outside of the source's path, or `exclude` it"
+                    )
+
+
 def _build_key(mix: Mix, inputs: Sequence[Input], tokenizer: str | None) -> str:
     content = [item.identity for item in inputs]
     return digest_of([code_version(), mix.model_dump(mode="json", exclude={"out"}), content, tokenizer])
@@ -155,6 +170,8 @@ class _Locked:
 
     def __init__(self, out: str, work: Path) -> None:
         self._folders = [work] if is_url(out) else [Path(out), work]
+        if not is_url(out) and Path(out).resolve() == work.resolve():
+            raise ConfigError(f"--work {work}: is the dataset's own folder; choose another, or leave it out")
         self._files: list[Any] = []
         for place in self._folders:
             _refuse_foreign(place)

@@ -68,12 +68,14 @@ def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: E
     """Add each file's content hash."""
     with ThreadPoolExecutor(16) as threads:
         stamps = list(threads.map(lambda item: stamp(item[2].url), found))
-    steps = [
-        HashFile(url=file.url, stamp=mark, shown=file.shown_url)
+    # By URL: a file that several sources name is hashed once.
+    steps = {
+        file.url: HashFile(url=file.url, stamp=mark, shown=file.shown_url)
         for (_, _, file), mark in zip(found, stamps, strict=True)
         if not file.url.startswith(GENERATOR)
-    ]
-    hashes = {step.url: result["sha256"] for step, result in zip(steps, executor.map(steps), strict=True)}
+    }
+    results = executor.map(list(steps.values()))
+    hashes = {url: result["sha256"] for url, result in zip(steps, results, strict=True)}
     return [
         Input(order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url))
         for (order, spec, file), mark in zip(found, stamps, strict=True)
@@ -143,8 +145,11 @@ class HashFile(Step):
 
 
 def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
-    """The lock file: the manifest with every default, and every input file's size and hash."""
+    """The lock file: the manifest with every default, and every input file's size and hash; no credentials of URLs."""
     resolved = mix.model_dump(mode="json", exclude={"out"})
+    for source in resolved["sources"]:
+        path = source["path"]
+        source["path"] = [public_url(entry) for entry in path] if isinstance(path, list) else path and public_url(path)
     files = [
         {
             "source": item.spec.name,

@@ -94,7 +94,7 @@ class Mix(Config):
     """A whole mix manifest."""
 
     name: str = Field(min_length=1)
-    out: str = "out/mix"
+    out: str = Field(default="out/mix", min_length=1)
     """Folder or fsspec URL of the dataset, relative to the current directory."""
     seed: int = Field(default=0, ge=0)
     """Seed of the shuffle and of the tokenizer's sample."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import COMMIT, FOLDERS
-from pipeline.step import BuildError, folder, sync
+from pipeline.step import BuildError, discard, folder, sync
 from pipeline.store import Store, is_url
 
 TEMPORARY = ".publishing"
@@ -47,9 +47,21 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
         Local folder or URL.
     progress
         Told the bytes of each file as it is placed.
+
+    Raises
+    ------
+    BuildError
+        A file is no longer as its step made it; that step is discarded, to be run anew.
     """
-    assembled = folder(work, stage, key)
-    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in _places(assembled)]
+    rows = _places(folder(work, stage, key))
+    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in rows]
+    for row, (path, source) in zip(rows, places, strict=True):
+        if not source.exists() or source.stat().st_size != row["bytes"]:
+            discard(work, row["stage"], row["key"] or key)
+            raise BuildError(
+                f"{path}: was changed since it was built (a dataset's files and those in {work} are the same ones); "
+                "run the build again, which makes it anew"
+            )
     if is_url(out):
         _upload(places, Store(out), progress)
     else:

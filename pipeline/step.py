@@ -137,16 +137,28 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sweep(work: Path) -> None:
+    """Delete what killed builds left half done; no build may be at work."""
+    shutil.rmtree(work / "tmp", ignore_errors=True)
+
+
 def prune(work: Path, used: set[tuple[str, str]]) -> None:
-    """Delete all finished steps but those in `used`, pairs of (stage, key), and what killed builds left half done.
+    """Delete all finished steps but those in `used`, pairs of (stage, key).
 
     Stages of which none is used are left alone.
     """
-    shutil.rmtree(work / "tmp", ignore_errors=True)
     for stage in {stage for stage, _ in used}:
         for path in (work / stage).iterdir():
             if (stage, path.name) not in used:
-                shutil.rmtree(path, ignore_errors=True)
+                discard(work, stage, path.name)
+
+
+def discard(work: Path, stage: str, key: str) -> None:
+    """Delete a finished step: it is gone at once, so that a kill leaves no half of it to be taken for the whole."""
+    (work / "tmp").mkdir(exist_ok=True)
+    private = tempfile.mkdtemp(dir=work / "tmp", prefix=f"{stage}-")
+    os.rename(folder(work, stage, key), private)
+    shutil.rmtree(private, ignore_errors=True)
 
 
 def _files(top: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import fsspec
 
+from corpus.formats.stream import public_url
 from pipeline.contract import COMMIT, FILES, FOLDERS
 
 
@@ -29,7 +30,8 @@ def reaching(out: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(_CLIENTS):
             raise
-        raise StoreError(f"{out}: cannot be reached: {type(error).__name__}: {error}") from None
+        why = public_url(f"{type(error).__name__}: {error}")
+        raise StoreError(f"{public_url(out)}: cannot be reached: {why}") from None
 
 
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs", "requests")

@@ -64,7 +64,7 @@ def write_mix(folder: Path, megabytes: float) -> int:
 
 
 class PeakMemory:
-    """Samples the resident memory of this process's descendants, together, until it is left."""
+    """Samples the resident memory of this process and its descendants, together, until it is left."""
 
     def __enter__(self) -> "PeakMemory":
         self.bytes = 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ import pytest
 from streaming import StreamingDataset
 from tokenizers import Tokenizer
 
+from corpus.config import ConfigError
 from corpus.template import CONDITION_TAGS, SPECIAL_TOKENS
-from pipeline.build import main
-from pipeline.step import BuildError
+from pipeline.build import build, main
+from pipeline.inputs import discover_inputs, hash_inputs, lock_text
+from pipeline.manifest import load
+from pipeline.step import BuildError, Step
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
 from tests.pipeline.conftest import contents, run_build, write_mix
@@ -120,6 +124,71 @@ def test_deleted_file_of_a_dataset_is_restored(mix: Path, dataset: Path, tmp_pat
     (tmp_path / "out/report/stray.txt").write_text("of an earlier dataset")
     run_build(mix, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(dataset)
+
+
+def test_file_of_a_dataset_that_was_edited_in_place_is_made_anew(mix: Path, dataset: Path, tmp_path: Path) -> None:
+    run_build(mix, tmp_path / "out")
+    with (tmp_path / "out/README.md").open("a") as file:
+        file.write("One line more.\n")
+    with pytest.raises(BuildError, match=r"README.md: was changed since it was built .*run the build again"):
+        run_build(mix, tmp_path / "out")
+    run_build(mix, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(dataset)
+
+
+def test_leftovers_of_killed_builds_are_deleted(mix: Path, tmp_path: Path) -> None:
+    run_build(mix, tmp_path / "out")
+    left = tmp_path / "out/.work/tmp/ingest-of-a-killed-build/records.arrow"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of it")
+    run_build(mix, tmp_path / "out")
+    assert not left.exists()
+
+
+def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
+    sources = [
+        {"name": "one", "path": "first/b.jsonl"},
+        {
+            "name": "two",
+            "path": "first/b.jsonl",
+            "map": {"instruction": "Again: {instruction}", "response": "{response}"},
+        },
+        {"name": "three", "path": "first", "role": "eval"},
+    ]
+    manifest = write_mix(tmp_path / "mix", sources=sources)
+    counts = run_build(manifest, tmp_path / "out", workers=2)["counts"]
+    assert counts["one"]["kept"] == counts["two"]["kept"] == 100
+    mix = load(manifest)
+    steps: list[Step] = []
+
+    class Recorder:
+        def map(self, asked: Sequence[Step]) -> list[dict[str, Any]]:
+            steps.extend(asked)
+            return [{"sha256": step.partition} for step in asked]
+
+    inputs = hash_inputs(discover_inputs(mix, manifest.parent), Recorder())
+    assert len({step.key for step in steps}) == len(steps) == 2
+    assert [Path(str(item.sha256)).name for item in inputs] == ["b.jsonl", "b.jsonl", "a.jsonl", "b.jsonl"]
+
+
+def test_mix_that_reads_its_own_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = write_mix(tmp_path, sources=[{"name": "all", "path": ".", "exclude": ["mix.yaml", "held.jsonl"]}])
+    out = str(tmp_path / "out")
+    assert main([str(manifest), "--out", out, "--workers", "1"]) == 0
+    assert main([str(manifest), "--out", out, "--workers", "1"]) == 2
+    assert "this build's own results" in capsys.readouterr().err
+    assert (
+        main([str(manifest), "--out", out, "--workers", "1", "sources.all.exclude=['out/*', mix.yaml, held.jsonl]"])
+        == 0
+    )
+
+
+def test_lock_file_holds_no_credentials(mix: Path) -> None:
+    urls = "['https://me:secret@host.org/a.jsonl?token=secret', 's3://bucket/b.jsonl']"
+    text = lock_text(load(mix, [f"sources.chat.path={urls}", "sources.held.path=ftp://me:secret@host.org/c.jsonl"]), [])
+    assert "secret" not in text
+    assert "https://host.org/a.jsonl" in text
+    assert "s3://bucket/b.jsonl" in text
 
 
 def test_plain_streaming_dataset_sees_exactly_the_samples(dataset: Path, tmp_path: Path) -> None:
@@ -305,6 +374,11 @@ def test_folder_of_something_else_is_refused(mix: Path, tmp_path: Path) -> None:
         run_build(mix, tmp_path)
 
 
+def test_work_folder_is_another_than_the_datasets(mix: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dataset's own folder"):
+        build(load(mix), mix.parent, out=str(tmp_path / "out"), workers=1, work=tmp_path / "here/../out")
+
+
 def test_dry_run_shows_sources_and_writes_nothing(
     mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +415,12 @@ def test_manifest_errors_name_the_place(
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+def test_empty_out_is_not_taken_for_the_manifests(mix: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(mix), "--out", ""]) == 2
+    assert main([str(mix), "out=''"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
 
 
 def test_nothing_left_to_train_on_is_a_clear_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.executor import LocalExecutor
 from pipeline.progress import Display
-from pipeline.step import BuildError, Step, folder, prune
+from pipeline.step import BuildError, Step, finished, folder, prune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +68,22 @@ def test_prune_leaves_only_what_is_used(tmp_path: Path) -> None:
     prune(tmp_path, {("square", steps[0].key)})
     assert folder(tmp_path, "square", steps[0].key).exists()
     assert not folder(tmp_path, "square", steps[1].key).exists()
+
+
+def test_pruning_that_is_killed_leaves_no_half_of_a_step_to_be_taken_for_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, [1, 2])
+    steps = [Square(number=number, log=str(tmp_path / "log")) for number in (1, 2)]
+
+    def delete_half(path: str, **_: object) -> None:
+        (Path(path) / "square.txt").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", delete_half)
+    with pytest.raises(KeyboardInterrupt):
+        prune(tmp_path, {("square", steps[0].key)})
+    monkeypatch.undo()
+    assert finished(steps[1], tmp_path, steps[1].key) is None
+    assert run(tmp_path, [2]) == [{"square": 4}]
+    assert (folder(tmp_path, "square", steps[1].key) / "square.txt").exists()
