@@ -77,7 +77,7 @@ class HRM(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Draw all weights anew; the values depend on `seed` only, not on the device.
+        """Draw all weights anew; the values depend on `seed` and torch's version only, not on the device.
 
         Normal cut at three standard deviations and rescaled, so that the standard deviation is 1/√fan_in for the
         projections, 1/√d for embedding and head, 1 for the initial z_L.
