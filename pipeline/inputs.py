@@ -1,7 +1,7 @@
 """Inputs: which files a mix reads, what exactly is in them, and the lock file that records it.
 
 `discover_inputs` lists the files of all sources; `hash_inputs` adds the sha256 of
-each (a finished hash is recognised by the file's size and time). A later step
+each (a finished hash is recognised by the file's size, time and mode). A later step
 depends on a file's content, never on where it lies. A remote file is therefore
 read twice: to be hashed, and to be ingested.
 """
@@ -83,7 +83,7 @@ def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: E
 
 
 def stamp(url: str) -> str:
-    """What changes when the file at `url` does: its size and time, or the store's own marks of its version.
+    """What changes when the file at `url` does: its size, time and mode, or the store's own marks of its version.
 
     Where a store gives no mark, no two stamps are equal, so that nothing is ever taken for unchanged.
     """
@@ -94,7 +94,8 @@ def stamp(url: str) -> str:
             status = os.stat(url)
         except OSError as error:
             return type(error).__name__
-        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}"
+        # With the mode: whether a file can be read may be all that changes.
+        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
     with reaching(public_url(url)):
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from corpus.config import ConfigError
 from corpus.template import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
-from pipeline.inputs import discover_inputs, hash_inputs, lock_text
+from pipeline.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp
 from pipeline.manifest import load
 from pipeline.step import BuildError, Step
 from pipeline.verify import verify
@@ -169,6 +169,14 @@ def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
     inputs = hash_inputs(discover_inputs(mix, manifest.parent), Recorder())
     assert len({step.key for step in steps}) == len(steps) == 2
     assert [Path(str(item.sha256)).name for item in inputs] == ["b.jsonl", "b.jsonl", "a.jsonl", "b.jsonl"]
+
+
+def test_file_that_may_be_read_only_now_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+    before = stamp(str(path))
+    path.chmod(0)
+    assert changed(str(path), before)
 
 
 def test_mix_that_reads_its_own_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,18 @@
 """The global order is cut into buckets that keep strata together and in order."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.exact import LOSERS, ExactDuplicates
+from pipeline.ingest import RECORDS, Ingest
 from pipeline.seeds import keyed_hash
-from pipeline.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan
+from pipeline.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan, survivors
+from pipeline.step import folder
 
 sizes = st.lists(st.integers(1, 40 * SMALLEST_BUCKET), max_size=40)
 
@@ -57,3 +64,21 @@ def test_seeds_and_purposes_give_independent_orders() -> None:
 def test_every_stratum_has_a_bucket_even_one_whose_expected_size_is_nothing(sizes: list[int]) -> None:
     strata, buckets = plan([("s", str(n), size) for n, size in enumerate(sizes)], sum(sizes))
     assert all(0 <= stratum.first < stratum.first + stratum.span <= buckets for stratum in strata)
+
+
+def test_duplicates_are_passed_on_in_bounded_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.shuffle.RUN_BYTES", 10_000)
+    place = folder(tmp_path, Ingest.stage, "a")
+    place.mkdir(parents=True)
+    with pa.ipc.new_file(str(place / "records.arrow"), RECORDS) as file:
+        for first in range(0, 1000, 50):
+            rows = [dict.fromkeys(RECORDS.names) | {"row_id": f"{n:032x}", "row": n} for n in range(first, first + 50)]
+            file.write_table(pa.Table.from_pylist(rows, schema=RECORDS))
+    folder(tmp_path, ExactDuplicates.stage, "b").mkdir(parents=True)
+    losers = np.zeros(1000, LOSERS)
+    losers["index"] = np.arange(1000)
+    np.save(folder(tmp_path, ExactDuplicates.stage, "b") / "losers.npy", losers)
+    runs = list(survivors(tmp_path, [(0, "a")], ["b"]))
+    assert sum(kept.num_rows for kept, _ in runs) == 0
+    assert sum(lines.num_rows for _, lines in runs) == 1000
+    assert max(lines.num_rows for _, lines in runs) <= 200
