@@ -5,10 +5,12 @@ import re
 from collections import Counter
 from datetime import date, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -318,6 +320,14 @@ def test_rows_come_in_every_schema() -> None:
         *("instruction", "response", "prompt", "completion", "question", "answer"),
         *("messages", "conversations", "input", "output", "condition"),
     }
+
+
+def test_embedded_mix_trains_on_every_family_and_evaluates_each_on_heldout_rows() -> None:
+    sources = yaml.safe_load((Path(__file__).parents[2] / "manifests" / "mix.yaml").read_text())["sources"]
+    trained = {source["generator"] for source in sources if source.get("split", "train") == "train"}
+    evaluated = {source["generator"] for source in sources if source.get("role") == "eval"}
+    assert trained == evaluated == set(FAMILIES)
+    assert all((source.get("role") == "eval") == (source.get("split") == "heldout") for source in sources)
 
 
 def test_an_unknown_family_names_the_closest_one() -> None:
