@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from corpus.outcome import Outcome
 from pipeline.exact import ExactDuplicates, losers_of
 from pipeline.ingest import IPC, RECORDS, Ingest, id_halves
+from pipeline.ledger import ROWS as LEDGER_ROWS
 from pipeline.ledger import LedgerPart
 from pipeline.progress import report
 from pipeline.seeds import U64, keyed_hash
@@ -156,16 +157,7 @@ SAMPLE = pa.schema([("instruction", pa.large_string()), ("response", pa.large_st
 """Schema of the tokenizer's sample; it is read in the order of `draw`."""
 
 LOST = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("source", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("part", pa.int32()),
-        ("outcome", pa.string()),
-        ("stage", pa.string()),
-        ("twin", pa.string()),
-    ]
+    [LEDGER_ROWS.field(name) for name in ("row_id", "source", "file", "row", "part", "outcome", "stage", "twin")]
 )
 """Ledger columns of a duplicate."""
 
