@@ -8,12 +8,19 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
+
+from model.architectures import ARCHITECTURES, Application, Architecture, Name, architecture_of
+
+Mask = Literal["prefix_lm", "causal"]
 
 
 def intermediate_size_for(hidden_size: int) -> int:
     """Inner width of SwiGLU: round(4·d·2/3), rounded up to a multiple of 256."""
     return -(-round(4 * hidden_size * 2 / 3) // 256) * 256
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"architecture": ARCHITECTURES, "mask": get_args(Mask)})
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -23,7 +30,7 @@ def _check_count(name: str, value: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """All that determines an HRM's weights and computation.
+    """All that determines the weights and the computation of an HRM, or of one of its rivals.
 
     Raises
     ------
@@ -34,7 +41,8 @@ class ModelConfig:
     vocab_size: int
     """Rows of the embedding and of the head."""
     num_layers: int
-    """Blocks of the H and the L stack together; each has half."""
+    """The size's blocks: those of the H and the L stack together, each having half; `model.architectures` says how many
+    of them a stack of another architecture has."""
     hidden_size: int
     """Width d of the states z_H and z_L."""
     num_heads: int
@@ -48,19 +56,31 @@ class ModelConfig:
     """Applications of the L stack before each one of H."""
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
+    architecture: Name = "hrm"
+    """A key of `model.architectures`."""
+    mask: Mask = "prefix_lm"
+    """What a position of the prefix sees: the whole prefix, or (causal) the positions up to itself."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if field.type is float:
+            if name in _CHOICES:
+                if value not in _CHOICES[name]:
+                    raise ValueError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}")
+            elif field.type is float:
                 if not isinstance(value, (int, float)) or not value > 0:
                     raise ValueError(f"{name} is {value!r}; expected a number above 0")
             else:
                 _check_count(name, value)
-        if self.num_layers % 2:
+        if self.num_layers % self._built.layer_share:
             raise ValueError(
                 f"num_layers is {self.num_layers}; it counts the H and the L stack together, so it must be even: "
                 f"try {self.num_layers + 1}"
+            )
+        if self.architecture != "hrm" and (self.H_cycles, self.L_cycles) != (2, 3):
+            raise ValueError(
+                f"H_cycles is {self.H_cycles} and L_cycles {self.L_cycles}; {self.architecture} has its own schedule, "
+                f"which they do not change: remove them, or set architecture to hrm"
             )
         if self.head_dim % 2:
             raise ValueError(
@@ -69,21 +89,40 @@ class ModelConfig:
             )
 
     @property
+    def _built(self) -> Architecture:
+        return architecture_of(self.architecture, H_cycles=self.H_cycles, L_cycles=self.L_cycles)
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """Names of the stacks."""
+        return self._built.stacks
+
+    @property
     def layers_per_stack(self) -> int:
         """Blocks of one stack."""
-        return self.num_layers // 2
+        return self.num_layers // self._built.layer_share
+
+    @property
+    def schedule(self) -> tuple[Application, ...]:
+        """Stack applications of one forward pass, in the order they run."""
+        return self._built.schedule
 
     @property
     def applications(self) -> int:
-        """Stack applications in one forward pass: H_cycles · (L_cycles + 1)."""
-        return self.H_cycles * (self.L_cycles + 1)
+        """Stack applications in one forward pass; H_cycles · (L_cycles + 1) for HRM."""
+        return len(self.schedule)
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """K, the number of applications that carry gradients, at the start of training and after its ramp."""
+        return self._built.depths
 
     @property
     def core_parameters(self) -> int:
         """Trained parameters without embedding and head."""
         attention = 5 * self.hidden_size * self.num_heads * self.head_dim
         swiglu = 3 * self.hidden_size * self.intermediate_size
-        return self.num_layers * (attention + swiglu)
+        return len(self.stacks) * self.layers_per_stack * (attention + swiglu)
 
     @property
     def parameters(self) -> int:

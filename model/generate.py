@@ -54,7 +54,8 @@ class Decoder:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = torch.tensor(prompt)
         positions = torch.arange(self.longest, device=self.device).expand(len(prompts), -1)
-        end = self.length[:, None] * (positions < self.length[:, None])
+        seen = torch.maximum(self.model.mutual_prefix(self.length)[:, None], positions + 1)
+        end = seen * (positions < self.length[:, None])
         mask = dense_mask(torch.zeros_like(end), end, self.longest, self.model.state_dtype)
         z_H = self.model.run(tokens.to(self.device), positions, mask, caches=self.caches)
         return self.model.lm_head(z_H[torch.arange(len(prompts), device=self.device), self.length - 1])

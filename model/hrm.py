@@ -5,15 +5,19 @@
     z_H ─ head ─▶ logits
 
 Only the last applications carry gradients (truncated backpropagation); the earlier ones run without a graph.
+The order of applications is data (`model.architectures`), so the models that HRM is compared with are this module with
+another schedule.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.architectures import carries_gradient
 from model.attention import DenseMask, dense_mask, key_intervals
 from model.batch import IGNORE, PackedBatch
 from model.blocks import Stack
@@ -25,31 +29,8 @@ _TRUNCATED_STD = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / mat
 """Standard deviation of a standard normal cut at ±3."""
 
 
-def carries_gradient(config: ModelConfig, k: int) -> tuple[bool, ...]:
-    """Which applications carry gradients, in the order they run (L … L H, H_cycles times).
-
-    Of k applications min(H_cycles, k - 1) are the last ones of H, the rest the last ones of L.
-
-    Raises
-    ------
-    ValueError
-        k is below 2 (the last H would have nothing to learn from) or asks for more applications than there are.
-    """
-    from_h = min(config.H_cycles, k - 1)
-    from_l = k - from_h
-    all_l = config.H_cycles * config.L_cycles
-    if k < 2 or from_l > all_l:
-        raise ValueError(f"k is {k}; expected a whole number from 2 to {config.applications}, the model's applications")
-    carries = []
-    for cycle in range(config.H_cycles):
-        for step in range(config.L_cycles):
-            carries.append(cycle * config.L_cycles + step >= all_l - from_l)
-        carries.append(cycle >= config.H_cycles - from_h)
-    return tuple(carries)
-
-
 class HRM(nn.Module):
-    """The hierarchical recurrent model.
+    """The hierarchical recurrent model, or the rival that `config.architecture` names.
 
     Weights are float32 masters. Under `torch.autocast` the states and the matrix products are in its dtype; norms,
     rotary embedding and loss are in float32 always.
@@ -68,8 +49,8 @@ class HRM(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.L_module = Stack(config)
-        self.H_module = Stack(config)
+        for name in config.stacks:
+            self.add_module(name, Stack(config))
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.register_buffer("z_L_init", torch.empty(config.hidden_size))
         if not self.z_L_init.is_meta:
@@ -89,7 +70,7 @@ class HRM(nn.Module):
             nn.init.trunc_normal_(drawn, std=1.0, a=-3.0, b=3.0, generator=generator)
             tensor.copy_(drawn.mul_(std / _TRUNCATED_STD))
 
-    def forward(self, batch: PackedBatch, *, k: int = 5) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
         """Loss of a packed batch.
 
         Parameters
@@ -97,7 +78,8 @@ class HRM(nn.Module):
         batch
             Packed samples, on the model's device.
         k
-            How many of the last applications carry gradients; see `carries_gradient`.
+            How many of the last applications carry gradients, see `model.architectures.carries_gradient`; None: as many
+            as after the ramp of training.
 
         Returns
         -------
@@ -109,14 +91,17 @@ class HRM(nn.Module):
         logits, labels = self.labelled_logits(batch, k=k)
         return F.cross_entropy(logits.float(), labels, reduction="sum"), torch.tensor(len(labels), device=labels.device)
 
-    def labelled_logits(self, batch: PackedBatch, *, k: int = 5) -> tuple[Tensor, Tensor]:
+    def labelled_logits(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
         """Logits [N, V] of the N labelled positions, and their labels [N], in the order of rows and positions."""
         rows, length = batch.tokens.shape
-        begin, end = key_intervals(batch.segments, rows, length)
+        row, begin, prefix, total = batch.segments.unbind(1)
+        segments = torch.stack((row, begin, self.mutual_prefix(prefix), total), 1)
+        begin, end = key_intervals(segments, rows, length)
         mask = dense_mask(begin, end, length, self.state_dtype)
-        z_H = self.run(batch.tokens, batch.position_ids, mask, carries=carries_gradient(self.config, k))
+        carries = carries_gradient(self.config.schedule, self.config.depths[1] if k is None else k)
+        state = self.run(batch.tokens, batch.position_ids, mask, carries=carries)
         labelled = batch.labels != IGNORE
-        return self.lm_head(z_H[labelled]), batch.labels[labelled]
+        return self.lm_head(state[labelled]), batch.labels[labelled]
 
     def logits(self, tokens: Tensor, prefix_len: Tensor) -> Tensor:
         """Logits of every position of unpacked rows, without gradient truncation.
@@ -135,9 +120,13 @@ class HRM(nn.Module):
         """
         rows, length = tokens.shape
         position = torch.arange(length, device=tokens.device).expand(rows, length)
-        end = torch.maximum(prefix_len[:, None].to(tokens.device), position + 1)
+        end = torch.maximum(self.mutual_prefix(prefix_len)[:, None].to(tokens.device), position + 1)
         mask = dense_mask(torch.zeros_like(end), end, length, self.state_dtype)
         return self.lm_head(self.run(tokens, position, mask))
+
+    def mutual_prefix(self, prefix_len: Tensor) -> Tensor:
+        """How many first positions of a sample see each other: its prefix, or under the causal mask the first alone."""
+        return prefix_len if self.config.mask == "prefix_lm" else torch.ones_like(prefix_len)
 
     @property
     def state_dtype(self) -> torch.dtype:
@@ -156,7 +145,21 @@ class HRM(nn.Module):
         carries: Sequence[bool] | None = None,
         caches: Sequence[list[KeyValueCache]] | None = None,
     ) -> Tensor:
-        """All applications: the last z_H.
+        """All applications: the state [R, T, d] that the last one writes; parameters as for `states`."""
+        for state in self.states(tokens, positions, mask, carries=carries, caches=caches):
+            last = state
+        return last
+
+    def states(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        mask: DenseMask,
+        *,
+        carries: Sequence[bool] | None = None,
+        caches: Sequence[list[KeyValueCache]] | None = None,
+    ) -> Iterator[Tensor]:
+        """What each application writes, in the order they run.
 
         Parameters
         ----------
@@ -165,30 +168,25 @@ class HRM(nn.Module):
         mask
             What each position sees.
         carries
-            Whether each application carries gradients, in the order they run; None: all.
+            Whether each application carries gradients; None: all.
         caches
             For decoding: one list per application, with one cache per block.
 
-        Returns
-        -------
+        Yields
+        ------
         Tensor
             [R, T, d].
         """
         rope = Rope.at(positions, self.config.head_dim, self.config.rope_theta)
-        z_H = (self.embed_tokens(tokens) * math.sqrt(self.config.hidden_size)).to(self.state_dtype)
-        z_L = self.z_L_init.to(self.state_dtype)
+        state = {
+            "z_H": (self.embed_tokens(tokens) * math.sqrt(self.config.hidden_size)).to(self.state_dtype),
+            "z_L": self.z_L_init.to(self.state_dtype),
+        }
         grad = torch.is_grad_enabled()
-        step = 0
-
-        def apply(stack: Stack, state: Tensor, other: Tensor) -> Tensor:
-            nonlocal step
+        for step, application in enumerate(self.config.schedule):
+            stack = self.get_submodule(application.stack)
             with torch.set_grad_enabled(grad and (carries is None or carries[step])):
-                state = stack(state + other, rope, mask, None if caches is None else caches[step])
-            step += 1
-            return state
-
-        for _ in range(self.config.H_cycles):
-            for _ in range(self.config.L_cycles):
-                z_L = apply(self.L_module, z_L, z_H)
-            z_H = apply(self.H_module, z_H, z_L)
-        return z_H
+                read = reduce(torch.add, (state[name] for name in application.reads))
+                written = stack(read, rope, mask, None if caches is None else caches[step])
+            state[application.writes] = written
+            yield written

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from corpus.config import Config
+from model.architectures import carries_gradient
 from model.config import SIZES, ModelConfig, config_for
-from model.hrm import carries_gradient
 
 
 class BatchConfig(Config):
@@ -57,10 +57,10 @@ class ScheduleConfig(Config):
     decay: Literal["constant", "cosine"] = "constant"
     floor: float = Field(default=0.1, ge=0, le=1)
     """Where the cosine ends, as a share of the peak."""
-    k_start: int = Field(default=2, ge=2)
-    """Applications that carry gradients at the start …"""
-    k_end: int = Field(default=5, ge=2)
-    """… and after `k_ramp` of all steps."""
+    k_start: int | None = Field(default=None, ge=1)
+    """Applications that carry gradients at the start; None: what the architecture is trained with (2 for HRM) …"""
+    k_end: int | None = Field(default=None, ge=1)
+    """… and after `k_ramp` of all steps (5 for HRM)."""
     k_ramp: float = Field(default=0.2, ge=0, le=1)
 
 
@@ -145,9 +145,9 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _possible_depths(self) -> "TrainConfig":
         model = self.model_config_for(vocab_size=1)
-        for name in ("k_start", "k_end"):
+        for name, k in zip(("k_start", "k_end"), self.depths(model), strict=True):
             try:
-                carries_gradient(model, getattr(self.schedule, name))
+                carries_gradient(model.schedule, k)
             except ValueError as error:
                 raise ValueError(f"schedule.{name}: {error}") from None
         return self
@@ -155,6 +155,11 @@ class TrainConfig(Config):
     def model_config_for(self, vocab_size: int) -> ModelConfig:
         """The model's configuration for a dataset with this vocabulary."""
         return config_for(vocab_size=vocab_size, **self.model)
+
+    def depths(self, model: ModelConfig) -> tuple[int, int]:
+        """K at the start of training and after its ramp."""
+        start, end = model.depths
+        return self.schedule.k_start or start, self.schedule.k_end or end
 
     @property
     def checkpoint_url(self) -> str:

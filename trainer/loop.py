@@ -247,7 +247,8 @@ class Run:
         """One optimizer step; returns what to report, and whether some rank was asked to stop."""
         at, config = self.progress, self.config
         lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
-        k = gradient_depth(at.step, self.total, config.schedule)
+        depths = config.depths(self.model_config)
+        k = gradient_depth(at.step, self.total, depths=depths, ramp=config.schedule.k_ramp)
         self.gradients.zero_()
         with self._precision():
             nll, _ = self.model(step.batch.to(self.world.device), k=k)

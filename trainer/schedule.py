@@ -25,8 +25,18 @@ def learning_rate(step: int, total: int, *, peak: float, schedule: ScheduleConfi
     return peak * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def gradient_depth(step: int, total: int, schedule: ScheduleConfig) -> int:
-    """K of a step: k_start + ⌊(k_end - k_start)·min(1, step / (k_ramp·total))⌋ (HRM-Text, credit assignment)."""
-    ramp = schedule.k_ramp * total
-    share = 1.0 if ramp <= 0 else min(1.0, step / ramp)
-    return schedule.k_start + math.floor((schedule.k_end - schedule.k_start) * share)
+def gradient_depth(step: int, total: int, *, depths: tuple[int, int], ramp: float) -> int:
+    """K of a step: start + ⌊(end - start)·min(1, step / (ramp·total))⌋ (HRM-Text, credit assignment).
+
+    Parameters
+    ----------
+    step, total
+        As for `learning_rate`.
+    depths
+        K at the start and at the end of the ramp.
+    ramp
+        Share of the steps over which K grows.
+    """
+    start, end = depths
+    share = 1.0 if ramp <= 0 else min(1.0, step / (ramp * total))
+    return start + math.floor((end - start) * share)

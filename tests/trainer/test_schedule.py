@@ -22,6 +22,6 @@ def test_cosine_falls_from_the_peak_to_the_floor() -> None:
 
 
 def test_depth_grows_from_2_to_5_over_the_first_fifth_of_the_run() -> None:
-    depths = [gradient_depth(step, 300, ScheduleConfig()) for step in range(300)]
+    depths = [gradient_depth(step, 300, depths=(2, 5), ramp=0.2) for step in range(300)]
     assert [depths.index(k) for k in (2, 3, 4, 5)] == [0, 20, 40, 60]
     assert depths == sorted(depths)
