@@ -10,24 +10,16 @@
 
 A folder without a COMMIT.json that fits it is no checkpoint. CHECKPOINTS is a
 folder or an fsspec URL; for a URL, files are written to a local staging folder
-first, so their hashes are those of what was meant to be stored.
-
-Nothing is unpickled freely: tensors are loaded with `weights_only`, and the
-pickle that torch.distributed.checkpoint keeps its table of contents in may name
-the classes of that table only.
+first, so their hashes are those of what was meant to be stored. The reading
+side, which needs no trainer, is `model.checkpoint`.
 """
 
 import base64
 import json
-import pickle
-import re
 import shutil
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +27,13 @@ import fsspec
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.distributed.checkpoint.metadata as dcp_metadata
-import xxhash
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import FileSystemWriter
 
-from model.config import ModelConfig
+from model.checkpoint import FORMAT, STEP, CheckpointError, Tensors, file_hash, find, load, read_tensors, verify
 from model.hrm import HRM
 from trainer.fetch import is_url
-
-FORMAT = "millrace-checkpoint/1"
-STEP = re.compile(r"step-(\d{8})")
-NEEDED = frozenset({".metadata", "config.json", "manifest.json", "tokenizer.json", "trainer.json"})
-"""Files without which a folder is no checkpoint, besides those that hold the tensors."""
-
-Tensors = Mapping[str, Mapping[str, Tensor]]
-
-warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be written or used; the message names it, the fault, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +67,7 @@ class Checkpoint:
 
     def load_into(self, tensors: Tensors, *, group: dist.ProcessGroup | None = None) -> None:
         """Read the tensors of these names, in place."""
-        _read_tensors(self.folder, tensors, group)
+        read_tensors(self.folder, tensors, group)
 
     def restore_random_state(self) -> None:
         """Give torch's generators the state they had."""
@@ -290,26 +267,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     CheckpointError
         There is none, or a file is missing, has another size or another hash.
     """
-    try:
-        commit = json.loads((folder / "COMMIT.json").read_text())
-        files = {str(name): (int(entry["bytes"]), str(entry["xxh3_128"])) for name, entry in commit["files"].items()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no COMMIT.json: it was never finished") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder}/COMMIT.json is damaged") from None
-    if not files.keys() >= NEEDED:
-        raise CheckpointError(f"{folder}/COMMIT.json does not list {min(NEEDED - files.keys())}")
-    for name, (size, digest) in files.items():
-        path = folder / Path(name).name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing")
-        if path.stat().st_size != size:
-            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; COMMIT.json says {size:,}")
-        if _hash(path) != digest:
-            raise CheckpointError(f"{path} does not have the hash that COMMIT.json says")
+    verify(folder)
     state = json.loads((folder / "trainer.json").read_text())
-    if state["format"] != FORMAT:
-        raise CheckpointError(f"{folder} has format {state['format']!r}; expected {FORMAT!r}")
     return Checkpoint(
         step=state["progress"]["step"],
         folder=folder,
@@ -341,26 +300,8 @@ def load_model(
     CheckpointError
         There is no valid checkpoint at `path`.
     """
-    path = Path(path)
-    if STEP.fullmatch(path.name):
-        checkpoint: Checkpoint | None = open_checkpoint(path)
-    else:
-        inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        report = partial(print, file=sys.stderr)
-        checkpoint = Checkpoints(str(inside), staging=inside, keep=1, report=report).newest()
-    if checkpoint is None:
-        raise CheckpointError(f"{path}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
-    about = checkpoint.sidecar("config.json")
-    model = HRM(ModelConfig(**about["model"]))
-    weights = dict(model.state_dict())
-    if ema:
-        averaged = {name: weights[name] for name, _ in model.named_parameters()}
-        rest = {name: tensor for name, tensor in weights.items() if name not in averaged}
-        checkpoint.load_into({"ema": averaged, "model": rest})
-    else:
-        checkpoint.load_into({"model": weights})
-    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
-    return model.to(device).eval(), tokenizer, {str(k): int(v) for k, v in about["special"].items()}
+    trained = load(find(Path(path)), ema=ema)
+    return trained.model.to(device), Tokenizer.from_str(trained.tokenizer), dict(trained.special)
 
 
 def _name(step: int) -> str:
@@ -368,16 +309,10 @@ def _name(step: int) -> str:
 
 
 def _commit(folder: Path, step: int) -> None:
-    files = {file.name: {"bytes": file.stat().st_size, "xxh3_128": _hash(file)} for file in sorted(folder.iterdir())}
+    files = {
+        file.name: {"bytes": file.stat().st_size, "xxh3_128": file_hash(file)} for file in sorted(folder.iterdir())
+    }
     (folder / "COMMIT.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-
-
-def _hash(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _to_text(state: Tensor) -> str:
@@ -386,49 +321,3 @@ def _to_text(state: Tensor) -> str:
 
 def _from_text(text: str) -> Tensor:
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
-
-
-# --- torch.distributed.checkpoint without free unpickling --------------------------------------------------------
-
-
-class _TableUnpickler(pickle.Unpickler):
-    """Unpickles the table of contents of a checkpoint, and refuses whatever such a table does not consist of."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = (
-            (module == dcp_metadata.__name__ and name in (*dcp_metadata.__all__, "_MEM_FORMAT_ENCODING"))
-            or (module, name) == ("torch.distributed.checkpoint.filesystem", "_StorageInfo")
-            or (module, name) in (("torch", "Size"), ("torch.serialization", "_get_layout"))
-            or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
-            or (module.split(".")[0] == "pathlib" and name in ("PosixPath", "WindowsPath"))
-        )
-        if not known:
-            raise CheckpointError(f".metadata names {module}.{name}, which no checkpoint needs; do not use it")
-        return super().find_class(module, name)
-
-
-class _Reader(FileSystemReader):
-    """torch's reader, with a table of contents that was unpickled by `_TableUnpickler` and lists tensors only."""
-
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        with (folder / ".metadata").open("rb") as file:
-            self._table: dcp_metadata.Metadata = _TableUnpickler(file).load()
-        for name, entry in self._table.state_dict_metadata.items():
-            if not isinstance(entry, dcp_metadata.TensorStorageMetadata):
-                raise CheckpointError(f"{folder}: {name} is no tensor; do not use this checkpoint")
-        for info in self._table.storage_data.values():
-            if Path(info.relative_path).name != info.relative_path:
-                raise CheckpointError(f"{folder}: .metadata names a file outside of it; do not use this checkpoint")
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> dcp_metadata.Metadata:
-        return self._table
-
-
-def _read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
-    dcp.load(
-        {key: dict(part) for key, part in tensors.items()},
-        storage_reader=_Reader(folder),
-        process_group=group,
-        no_dist=group is None,
-    )
