@@ -1,0 +1,100 @@
+"""Claims about counted operations, against what torch's own counter sees a model do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.architectures import ARCHITECTURES, carries_gradient
+from model.config import ModelConfig, config_for
+from model.flops import causal_pairs, main, same_cost_layers, training_flops
+from model.hrm import HRM
+from tests.model.packing import VOCABULARY, Sample, pack
+
+CONFIG = ModelConfig(
+    vocab_size=VOCABULARY, num_layers=4, hidden_size=24, num_heads=3, head_dim=10, intermediate_size=40
+)
+LENGTH, PREFIX = 16, 5
+TOKENS, TARGETS = 2 * LENGTH, 2 * (LENGTH - PREFIX)
+
+
+def counted(config: ModelConfig, k: int) -> dict[str, int]:
+    """Operations that torch sees in a forward and backward pass over two rows, by kind of product."""
+    model = HRM(config)
+    batch = pack([[Sample(tuple(range(LENGTH)), PREFIX)]] * 2, LENGTH)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch, k=k)[0].backward()
+    return {str(op).split(".")[1]: flops for op, flops in counter.get_flop_counts()["Global"].items()}
+
+
+def possible_depths(config: ModelConfig) -> list[int]:
+    depths = []
+    for k in range(1, config.applications + 1):
+        try:
+            carries_gradient(config.schedule, k)
+        except ValueError:
+            continue
+        depths.append(k)
+    return depths
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_count_equals_what_torch_sees_for_every_architecture_and_depth(architecture):
+    config = replace(CONFIG, architecture=architecture)
+    for k in possible_depths(config):
+        seen = counted(config, k)
+        flops = training_flops(config, k=k, tokens=TOKENS, targets=TARGETS, pairs=TOKENS * LENGTH)
+        # With the least K of two kinds of applications, the first one that carries reads states without a graph, and
+        # so has no need of the gradient of its first projection's input.
+        first = 2 * 4 * 30 * 24 * TOKENS if k == 2 and architecture in ("hrm", "trm_h2l1", "trm_h2l3") else 0
+        assert seen["mm"] == flops.core + flops.head - first, k
+        assert seen["bmm"] == flops.attention, k
+
+
+def test_published_formula_per_token():
+    config = config_for("L", 65_536)
+    for k in (2, 5, 8):
+        flops = training_flops(config, k=k)
+        assert flops.core == (8 + 2 * k) * config.core_parameters
+        assert flops.head == 6 * 65_536 * 1280
+        assert flops.attention == 0
+
+
+def test_transformer_costs_six_operations_a_parameter():
+    config = config_for("B", 1024, architecture="transformer")
+    assert training_flops(config, k=1).core == 6 * config.core_parameters
+
+
+def test_causal_pairs_are_those_on_and_below_the_diagonal():
+    assert [causal_pairs(length) for length in (0, 1, 7)] == [0, 1, int(torch.ones(7, 7).tril().sum())]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_other_number_of_layers_comes_closer_to_the_reference(architecture):
+    reference = config_for("L", 1024)
+    wanted = training_flops(reference, k=5).core
+    config = replace(reference, architecture=architecture)
+    k = config.depths[1]
+    found = same_cost_layers(config, reference, k=k, reference_k=5)
+    off = abs(training_flops(found, k=k).core - wanted)
+    for layers in (found.num_layers - 2, found.num_layers + 2):
+        assert off <= abs(training_flops(replace(config, num_layers=layers), k=k).core - wanted)
+
+
+def test_command_prints_a_line_for_each_architecture(capsys):
+    assert main(["--size", "B", "--length", "128"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[3 : 3 + len(ARCHITECTURES)]] == list(ARCHITECTURES)
+    ratio = {line.split()[0]: float(line.split()[-2].rstrip("×")) for line in printed[3 : 3 + len(ARCHITECTURES)]}
+    assert ratio["hrm"] == 1.0
+    assert ratio["rins"] == ratio["trm_h2l3"] == 1.0
+    assert ratio["transformer"] > ratio["looped"] > 1.0
+
+
+def test_command_refuses_a_depth_that_hrm_does_not_have(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--k", "9"])
+    assert exit_.value.code == 2
+    assert "k is 9; expected a whole number from 2 to 8" in capsys.readouterr().err
