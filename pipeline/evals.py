@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from corpus.outcome import Outcome
+from pipeline.drops import DropKey
 from pipeline.encode import file_facts
 from pipeline.ledger import LedgerPart
 from pipeline.progress import report
@@ -27,8 +28,8 @@ class WriteEval(Step):
     source: str
     inputs: tuple[tuple[int, str], ...]
     """Number of each partition of this source and the key of its `Ingest`."""
-    exact: tuple[str, ...]
-    """Keys of the `ExactDuplicates` over this source alone."""
+    drops: tuple[DropKey, ...]
+    """Steps that dropped records of this source."""
 
     @property
     def partition(self) -> str:
@@ -38,7 +39,7 @@ class WriteEval(Step):
         ledger = LedgerPart(out)
         rows = 0
         with (out / FILE).open("w", encoding="utf-8", newline="\n") as file:
-            for kept, lost in survivors(work, self.inputs, self.exact):
+            for kept, lost in survivors(work, self.inputs, self.drops):
                 for record in kept.select(list(FIELDS)).to_pylist():
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 lines = kept.select(["row_id", "source", "file", "row", "part"])

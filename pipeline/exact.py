@@ -10,20 +10,21 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.outcome import Outcome
+from pipeline.drops import Scope, empty_drops, write_drops
+from pipeline.executor import Executor
 from pipeline.ingest import KEYS, Ingest
 from pipeline.progress import report
 from pipeline.step import Step, folder
 
 BUCKET_ROWS = 2**20
-
-LOSERS = np.dtype([("partition", np.uint32), ("index", np.uint32), ("twin_high", np.uint64), ("twin_low", np.uint64)])
-"""A record that is dropped, and the row id of its survivor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +45,11 @@ class ExactDuplicates(Step):
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         keys, partitions, priority = self._load(work)
         lost, survivor = find_losers(keys, priority)
-        order = np.lexsort((keys["index"][lost], partitions[lost]))
-        lost, survivor = lost[order], survivor[order]
-        losers = np.empty(len(lost), LOSERS)
-        losers["partition"], losers["index"] = partitions[lost], keys["index"][lost]
-        losers["twin_high"], losers["twin_low"] = keys["id_high"][survivor], keys["id_low"][survivor]
-        np.save(out / "losers.npy", losers)
+        drops = empty_drops(len(lost))
+        drops["partition"], drops["index"] = partitions[lost], keys["index"][lost]
+        drops["twin_high"], drops["twin_low"] = keys["id_high"][survivor], keys["id_low"][survivor]
         report(rows=len(keys))
-        lost_bytes = np.bincount(partitions[lost], weights=keys["bytes"][lost])
-        return {
-            "rows": len(keys),
-            "lost": len(lost),
-            "lost_bytes": {str(number): int(lost_bytes[number]) for number in np.flatnonzero(lost_bytes)},
-        }
+        return {"rows": len(keys), **write_drops(out, drops, keys["bytes"][lost])}
 
     def _load(self, work: Path) -> tuple[NDArray[Any], NDArray[np.uint32], NDArray[np.uint32]]:
         begin, end = (2**64 * edge // self.buckets for edge in (self.bucket, self.bucket + 1))
@@ -64,12 +57,16 @@ class ExactDuplicates(Step):
         for partition, (order, key) in enumerate(self.inputs):
             for path in sorted(folder(work, Ingest.stage, key).glob("keys-*.npy")):
                 run = np.load(path, mmap_mode="r")
-                first, last = _find(run, "key_high", begin), _find(run, "key_high", end)
+                first, last = (bisect.bisect_left(run, edge, key=_high) for edge in (begin, end))
                 parts.append(np.array(run[first:last]))
                 partitions.append(np.full(len(parts[-1]), partition, np.uint32))
                 priorities.append(np.full(len(parts[-1]), order, np.uint32))
         empty = [np.empty(0, np.uint32)]
         return np.concatenate(parts), np.concatenate(empty + partitions), np.concatenate(empty + priorities)
+
+
+def _high(entry: Any) -> int:
+    return int(entry["key_high"])
 
 
 def find_losers(keys: NDArray[Any], priority: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -116,18 +113,16 @@ def _find(table: NDArray[Any], column: str, value: int) -> int:
     return bisect.bisect_left(table, value, key=lambda entry: int(entry[column]))
 
 
-def exact_steps(inputs: Sequence[tuple[int, str]], rows: int) -> list[ExactDuplicates]:
-    """The steps that cover all keys of `rows` records, each with about `BUCKET_ROWS` of them."""
-    buckets = max(1, math.ceil(rows / BUCKET_ROWS))
-    return [ExactDuplicates(inputs=tuple(inputs), bucket=bucket, buckets=buckets) for bucket in range(buckets)]
-
-
-def losers_of(work: Path, exact_keys: Sequence[str], partition: int) -> NDArray[Any]:
-    """`LOSERS` (m,) of one partition, ordered by index."""
-    parts = [np.empty(0, LOSERS)]
-    for key in exact_keys:
-        losers = np.load(folder(work, ExactDuplicates.stage, key) / "losers.npy", mmap_mode="r")
-        first, last = _find(losers, "partition", partition), _find(losers, "partition", partition + 1)
-        parts.append(np.array(losers[first:last]))
-    found = np.concatenate(parts)
-    return found[np.argsort(found["index"], kind="stable")]
+def drop_exact_duplicates(scopes: Sequence[Scope], executor: Executor) -> list[Scope]:
+    """Each scope less the duplicates in it; steps have about `BUCKET_ROWS` keys each."""
+    steps = []
+    for scope in scopes:
+        buckets = max(1, math.ceil(scope.live_rows / BUCKET_ROWS))
+        inputs = tuple((part.order, part.key) for part in scope.parts)
+        steps.append([ExactDuplicates(inputs=inputs, bucket=bucket, buckets=buckets) for bucket in range(buckets)])
+    results = iter(executor.map([step for mine in steps for step in mine]))
+    after = []
+    for scope, mine in zip(scopes, steps, strict=True):
+        drops = [(step.stage, step.key, Outcome.EXACT_DUPLICATE.value) for step in mine]
+        after.append(scope.without(drops, list(islice(results, len(mine)))))
+    return after

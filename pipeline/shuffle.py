@@ -18,10 +18,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from corpus.outcome import Outcome
-from pipeline.exact import ExactDuplicates, losers_of
-from pipeline.ingest import IPC, RECORDS, Ingest, id_halves
-from pipeline.ledger import ROWS as LEDGER_ROWS
+from pipeline.drops import LOST, DropKey, batches
+from pipeline.ingest import IPC, RECORDS, id_halves
 from pipeline.ledger import LedgerPart
 from pipeline.progress import report
 from pipeline.seeds import U64, keyed_hash
@@ -84,14 +82,14 @@ def bucket_of(order: U64, first: NDArray[np.int64], span: NDArray[np.int64]) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scatter(Step):
-    """Write the survivors of some partitions by bucket; lines for the duplicates go to the ledger."""
+    """Write the survivors of some partitions by bucket; lines for the dropped go to the ledger."""
 
     stage: ClassVar[str] = "scatter"
 
     inputs: tuple[tuple[int, str], ...]
     """Number of each partition and the key of its `Ingest`."""
-    exact: tuple[str, ...]
-    """Keys of all `ExactDuplicates`."""
+    drops: tuple[DropKey, ...]
+    """Steps that dropped records."""
     strata: tuple[tuple[int, str, str, int, int], ...]
     """Of the strata that occur here: number, source, task, first bucket, span."""
     seed: int
@@ -105,7 +103,7 @@ class Scatter(Step):
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         ledger = LedgerPart(out)
         buckets: list[int] = []
-        kept = duplicates = 0
+        kept = 0
         lookup = pl.DataFrame(
             self.strata,
             schema={"stratum": pl.Int32, "source": pl.String, "task": pl.String, "first": pl.Int64, "span": pl.Int64},
@@ -117,9 +115,8 @@ class Scatter(Step):
             pa.OSFile(str(out / "sample.arrow"), "wb") as sample_sink,
             pa.ipc.new_file(sample_sink, SAMPLE, options=IPC) as sample,
         ):
-            for run, dropped in survivors(work, self.inputs, self.exact):
+            for run, dropped in survivors(work, self.inputs, self.drops):
                 ledger.write(dropped)
-                duplicates += dropped.num_rows
                 kept += run.num_rows
                 if run.num_rows == 0:
                     continue
@@ -132,7 +129,7 @@ class Scatter(Step):
                 report(rows=run.num_rows, bytes=run.nbytes)
         np.save(out / "buckets.npy", np.array(buckets, np.int64))
         ledger.close()
-        return {"survivors": kept, "duplicates": duplicates}
+        return {"survivors": kept}
 
     def _place(self, run: pa.Table, lookup: pl.DataFrame) -> tuple[pa.Table, NDArray[np.int64]]:
         names = pl.from_arrow(run.select(["source", "task"]))
@@ -156,27 +153,11 @@ class Scatter(Step):
 SAMPLE = pa.schema([("instruction", pa.large_string()), ("response", pa.large_string()), ("draw", pa.uint64())])
 """Schema of the tokenizer's sample; it is read in the order of `draw`."""
 
-LOST = pa.schema(
-    [LEDGER_ROWS.field(name) for name in ("row_id", "source", "file", "row", "part", "outcome", "stage", "twin")]
-)
-"""Ledger columns of a duplicate."""
-
-
-def lost_lines(records: pa.RecordBatch, losers: NDArray[Any]) -> pa.Table:
-    """Ledger lines of records that lost to a twin; `losers` has one entry for each, in order."""
-    twins = np.stack([losers["twin_high"], losers["twin_low"]], axis=1).astype(">u8").tobytes().hex()
-    columns = {name: records.column(name) for name in ("row_id", "source", "file", "row", "part")}
-    count = len(losers)
-    columns["outcome"] = pa.array([Outcome.EXACT_DUPLICATE.value] * count, pa.string())
-    columns["stage"] = pa.array([ExactDuplicates.stage] * count, pa.string())
-    columns["twin"] = pa.array([twins[32 * i : 32 * i + 32] for i in range(count)], pa.string())
-    return pa.table(columns, schema=LOST)
-
 
 def survivors(
-    work: Path, inputs: Sequence[tuple[int, str]], exact: Sequence[str]
+    work: Path, inputs: Sequence[tuple[int, str]], drops: Sequence[DropKey]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Records of some partitions that no other beats, each table with the ledger lines of the duplicates among them.
+    """Records of some partitions that no step has dropped, in tables of bounded size with the lines of the others.
 
     Parameters
     ----------
@@ -184,36 +165,20 @@ def survivors(
         Folder of finished steps.
     inputs
         Number of each partition and the key of its `Ingest`.
-    exact
-        Keys of the `ExactDuplicates` over all partitions.
+    drops
+        Steps that have dropped records.
     """
     kept: list[pa.RecordBatch] = []
     lines = [LOST.empty_table()]
     size = 0
-    for partition, key in inputs:
-        losers = losers_of(work, exact, partition)
-        first = 0
-        for batch in record_batches(work, key):
-            begin, end = np.searchsorted(losers["index"], [first, first + batch.num_rows])
-            mine = losers[begin:end]
-            keep = np.ones(batch.num_rows, bool)
-            keep[mine["index"] - first] = False
-            first += batch.num_rows
-            kept.append(batch.filter(pa.array(keep)))
-            lines.append(lost_lines(batch.take(pa.array(np.flatnonzero(~keep))), mine))
-            size += kept[-1].nbytes + lines[-1].nbytes
-            if size >= RUN_BYTES:
-                yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
-                kept, lines, size = [], [LOST.empty_table()], 0
+    for _, _, batch, live, lost in batches(work, inputs, drops):
+        kept.append(batch.filter(pa.array(live)))
+        lines.append(lost)
+        size += kept[-1].nbytes + lost.nbytes
+        if size >= RUN_BYTES:
+            yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
+            kept, lines, size = [], [LOST.empty_table()], 0
     yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
-
-
-def record_batches(work: Path, key: str) -> Iterator[pa.RecordBatch]:
-    """Batches of the records that an `Ingest` wrote."""
-    with pa.memory_map(str(folder(work, Ingest.stage, key) / "records.arrow")) as file:
-        reader = pa.ipc.open_file(file)
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
 
 
 def bucket_rows(work: Path, scatter_keys: Sequence[str], bucket: int) -> pa.Table:

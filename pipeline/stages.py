@@ -7,16 +7,15 @@ Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from pipeline.assemble import Assemble
+from pipeline.drops import Part, Scope
 from pipeline.encode import Encode
 from pipeline.evals import WriteEval
-from pipeline.exact import exact_steps
+from pipeline.exact import drop_exact_duplicates
 from pipeline.executor import Executor
 from pipeline.ingest import Ingest
 from pipeline.inputs import Input
@@ -81,14 +80,21 @@ def build(
         Partition(item=item, key=step.key, result=result)
         for item, step, result in zip(inputs, ingests, results, strict=True)
     ]
-    train = [partition for partition in partitions if partition.item.spec.role == "train"]
-
+    evals = [spec.name for spec in mix.sources if spec.role == "eval"]
     # Train sources are deduplicated together, each eval source by itself alone.
-    evals = {spec.name: _of(partitions, spec.name) for spec in mix.sources if spec.role == "eval"}
-    (exact, lost_bytes), *eval_exact = _exact(mix, [train, *evals.values()], executor)
-    strata, buckets, survivor_bytes = _plan(mix, train, lost_bytes)
-    threshold = 0 if tokenizer is not None else min(2**64, (mix.tokenizer.sample_bytes << 64) // max(survivor_bytes, 1))
-    scatters = _scatters(mix, train, exact, strata, threshold)
+    groups = [[partition for partition in partitions if partition.item.spec.role == "train"]]
+    groups += [[partition for partition in partitions if partition.item.spec.name == name] for name in evals]
+    scopes = [_scope(group) for group in groups]
+    if mix.exact_dedup.enabled:
+        scopes = drop_exact_duplicates(scopes, executor)
+    scope, *eval_scopes = scopes
+
+    tasks = {partition.key: partition.result["tasks"] for partition in partitions}
+    strata, buckets = _plan(mix, scope, tasks)
+    threshold = (
+        0 if tokenizer is not None else min(2**64, (mix.tokenizer.sample_bytes << 64) // max(scope.live_bytes, 1))
+    )
+    scatters = _scatters(mix, scope, tasks, strata, threshold)
     scattered = executor.map(scatters)
     scatter_keys = tuple(step.key for step in scatters)
     if sum(result["survivors"] for result in scattered) == 0:
@@ -102,8 +108,8 @@ def build(
     executor.map([tokenizer_step])
     encodes = _encode(mix, scatter_keys, tokenizer_step.key, buckets, executor, warn)
     eval_steps = [
-        WriteEval(source=name, inputs=tuple((n, p.key) for n, p in enumerate(mine)), exact=keys)
-        for (name, mine), (keys, _) in zip(evals.items(), eval_exact, strict=True)
+        WriteEval(source=name, inputs=mine.inputs, drops=mine.drops)
+        for name, mine in zip(evals, eval_scopes, strict=True)
     ]
     executor.map(eval_steps)
 
@@ -125,79 +131,64 @@ def build(
     return assemble
 
 
-def _of(partitions: Sequence[Partition], source: str) -> list[Partition]:
-    return [partition for partition in partitions if partition.item.spec.name == source]
+Tasks = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""For the key of each `Ingest`: rows and bytes of each of its tasks."""
 
 
-def _exact(
-    mix: Mix, scopes: Sequence[Sequence[Partition]], executor: Executor
-) -> list[tuple[tuple[str, ...], dict[int, int]]]:
-    """For each scope: keys of the `ExactDuplicates` over its partitions, and the bytes of text each partition loses."""
-    if not mix.exact_dedup.enabled:
-        return [((), {}) for _ in scopes]
-    steps = [
-        exact_steps(
-            [(partition.item.order, partition.key) for partition in scope],
-            sum(partition.result["records"] for partition in scope),
+def _scope(partitions: Sequence[Partition]) -> Scope:
+    return Scope(
+        parts=tuple(
+            Part(
+                source=partition.item.spec.name,
+                order=partition.item.order,
+                key=partition.key,
+                records=partition.result["records"],
+                bytes=sum(total["bytes"] for total in partition.result["tasks"].values()),
+            )
+            for partition in partitions
         )
-        for scope in scopes
-    ]
-    results = iter(executor.map([step for scope in steps for step in scope]))
-    found = []
-    for scope in steps:
-        lost: Counter[int] = Counter()
-        for result in islice(results, len(scope)):
-            lost.update({int(number): size for number, size in result["lost_bytes"].items()})
-        found.append((tuple(step.key for step in scope), dict(lost)))
-    return found
+    )
 
 
-def _plan(mix: Mix, train: Sequence[Partition], lost_bytes: Mapping[int, int]) -> tuple[list[Stratum], int, int]:
-    """Strata with their buckets, the number of buckets, and the bytes of all survivors.
+def _plan(mix: Mix, scope: Scope, tasks: Tasks) -> tuple[list[Stratum], int]:
+    """Strata with their buckets, and the number of buckets.
 
-    Buckets are cut by sizes before deduplication, scaled by the share of each file that survives it.
+    Buckets are cut by the sizes that `Ingest` counted, scaled by the share of each file that is left.
     """
     sizes: dict[tuple[int, str], int] = {}
-    survivors = 0
-    for number, partition in enumerate(train):
-        before = sum(total["bytes"] for total in partition.result["tasks"].values())
-        after = before - lost_bytes.get(number, 0)
-        survivors += after
-        for task, total in partition.result["tasks"].items():
-            place = (partition.item.order, task)
-            sizes[place] = sizes.get(place, 0) + total["bytes"] * after // max(before, 1)
+    for number, part in enumerate(scope.parts):
+        left = part.bytes - scope.lost_bytes.get(number, 0)
+        for task, total in tasks[part.key].items():
+            place = (part.order, task)
+            sizes[place] = sizes.get(place, 0) + total["bytes"] * left // max(part.bytes, 1)
     if len(sizes) > MAX_STRATA:
         raise BuildError(
             f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "
             "A `task: column:NAME` with too many values is the usual cause: use `task: file` or `task: source`"
         )
     ordered = [(mix.sources[order].name, task, size) for (order, task), size in sorted(sizes.items())]
-    strata, buckets = plan(ordered, survivors)
-    return strata, buckets, survivors
+    return plan(ordered, scope.live_bytes)
 
 
-def _scatters(
-    mix: Mix, train: Sequence[Partition], exact: tuple[str, ...], strata: Sequence[Stratum], threshold: int
-) -> list[Scatter]:
+def _scatters(mix: Mix, scope: Scope, tasks: Tasks, strata: Sequence[Stratum], threshold: int) -> list[Scatter]:
     """One step for each large partition, one for several small neighbours."""
     numbers = {(stratum.source, stratum.task): number for number, stratum in enumerate(strata)}
     groups: list[list[int]] = []
     room = 0
-    for number, partition in enumerate(train):
-        size = sum(total["bytes"] for total in partition.result["tasks"].values())
-        if not groups or size > room:
+    for number, part in enumerate(scope.parts):
+        if not groups or part.bytes > room:
             groups.append([])
             room = RUN_BYTES
         groups[-1].append(number)
-        room -= size
+        room -= part.bytes
     steps = []
     for group in groups:
-        names = sorted({numbers[train[n].item.spec.name, task] for n in group for task in train[n].result["tasks"]})
+        names = sorted({numbers[scope.parts[n].source, task] for n in group for task in tasks[scope.parts[n].key]})
         chosen = tuple((n, strata[n].source, strata[n].task, strata[n].first, strata[n].span) for n in names)
         steps.append(
             Scatter(
-                inputs=tuple((number, train[number].key) for number in group),
-                exact=exact,
+                inputs=tuple(scope.inputs[number] for number in group),
+                drops=scope.drops,
                 strata=chosen,
                 seed=mix.seed,
                 sample_threshold=threshold,

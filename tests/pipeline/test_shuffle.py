@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.exact import LOSERS, ExactDuplicates
+from corpus.outcome import Outcome
+from pipeline.drops import empty_drops, write_drops
+from pipeline.exact import ExactDuplicates
 from pipeline.ingest import RECORDS, Ingest
 from pipeline.seeds import keyed_hash
 from pipeline.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan, survivors
@@ -75,10 +77,10 @@ def test_duplicates_are_passed_on_in_bounded_runs_too(tmp_path: Path, monkeypatc
             rows = [dict.fromkeys(RECORDS.names) | {"row_id": f"{n:032x}", "row": n} for n in range(first, first + 50)]
             file.write_table(pa.Table.from_pylist(rows, schema=RECORDS))
     folder(tmp_path, ExactDuplicates.stage, "b").mkdir(parents=True)
-    losers = np.zeros(1000, LOSERS)
-    losers["index"] = np.arange(1000)
-    np.save(folder(tmp_path, ExactDuplicates.stage, "b") / "losers.npy", losers)
-    runs = list(survivors(tmp_path, [(0, "a")], ["b"]))
+    drops = empty_drops(1000)
+    drops["index"] = np.arange(1000)
+    write_drops(folder(tmp_path, ExactDuplicates.stage, "b"), drops, np.ones(1000, int))
+    runs = list(survivors(tmp_path, [(0, "a")], [(ExactDuplicates.stage, "b", Outcome.EXACT_DUPLICATE)]))
     assert sum(kept.num_rows for kept, _ in runs) == 0
     assert sum(lines.num_rows for _, lines in runs) == 1000
     assert max(lines.num_rows for _, lines in runs) <= 200
