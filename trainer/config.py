@@ -9,6 +9,8 @@ from corpus.config import Config
 from model.architectures import carries_gradient
 from model.config import SIZES, ModelConfig, config_for
 
+Objective = Literal["response", "all"]
+
 
 class BatchConfig(Config):
     """How samples become batches."""
@@ -95,6 +97,8 @@ class TrainConfig(Config):
     """Where a remote dataset is cached; None: OUT/cache."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that replace the size's."""
+    objective: Objective = "response"
+    """Which tokens are targets: those of the response, or all of a sample but its first (needs model.mask: causal)."""
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
@@ -140,6 +144,15 @@ class TrainConfig(Config):
     def _one_end(self) -> "TrainConfig":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("set exactly one of epochs and steps")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_copy(self) -> "TrainConfig":
+        if self.objective == "all" and self.model_config_for(vocab_size=1).mask != "causal":
+            raise ValueError(
+                "objective is all, but under the mask prefix_lm a position of the prefix sees the token it is to "
+                "predict: set model.mask=causal, or objective=response"
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch import IGNORE, PackedBatch
+from trainer.config import Objective
 from trainer.plan import EpochPlan
 from trainer.store import ShardStore
 
@@ -37,7 +38,13 @@ class Step:
 
 
 def pack_batch(
-    plan: EpochPlan, index: int, rows: list[int], store: ShardStore, lengths: NDArray[np.uint16], row_tokens: int
+    plan: EpochPlan,
+    index: int,
+    rows: list[int],
+    store: ShardStore,
+    lengths: NDArray[np.uint16],
+    row_tokens: int,
+    objective: Objective = "response",
 ) -> PackedBatch:
     """Tensors of some rows of a batch.
 
@@ -49,6 +56,8 @@ def pack_batch(
         Where samples come from, and their lengths as `trainer.plan.fit_lengths` returns them.
     row_tokens
         T.
+    objective
+        Which positions have a label.
     """
     shape = (len(rows), row_tokens)
     tokens = np.zeros(shape, np.int64)
@@ -62,7 +71,8 @@ def pack_batch(
             length = stored.prefix_len + int(lengths[sample, 1])
             end = begin + length
             tokens[r, begin:end] = stored.tokens[:length]
-            labels[r, begin + stored.prefix_len - 1 : end - 1] = stored.tokens[stored.prefix_len : length]
+            first = stored.prefix_len if objective == "response" else 1
+            labels[r, begin + first - 1 : end - 1] = stored.tokens[first:length]
             positions[r, begin:end] = np.arange(length)
             segments.append((r, begin, stored.prefix_len, length))
             begin = end
@@ -91,6 +101,8 @@ class Loader:
         Batches that are kept ready.
     device
         Where batches will go; for CUDA they are put into page-locked memory, from which it copies without waiting.
+    objective
+        Which tokens are targets.
     """
 
     def __init__(
@@ -107,6 +119,7 @@ class Loader:
         world_size: int,
         ahead: int,
         device: torch.device,
+        objective: Objective = "response",
     ):
         self._plans = plans
         self._store = store
@@ -116,6 +129,7 @@ class Loader:
         self._start = (epoch, next_batch)
         self._rank = rank
         self._world_size = world_size
+        self._objective = objective
         self._device = device
         self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
@@ -165,15 +179,17 @@ class Loader:
             plan = self._plans(epoch)
             for number in range(index, plan.batches):
                 rows = plan.rows_of_rank(number, self._lengths, rank=self._rank, world_size=self._world_size)
-                batch = pack_batch(plan, number, rows, self._store, self._lengths, self._row_tokens)
+                batch = pack_batch(plan, number, rows, self._store, self._lengths, self._row_tokens, self._objective)
                 if self._device.type == "cuda":
                     batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
+                samples = plan.batch(number)
+                tokens = int(self._lengths[samples].sum(dtype=np.int64))
                 yield Step(
                     epoch=epoch,
                     index=number,
                     batch=batch,
-                    targets=int(plan.targets[number]),
-                    tokens=int(self._lengths[plan.batch(number)].sum(dtype=np.int64)),
+                    targets=int(plan.targets[number]) if self._objective == "response" else tokens - len(samples),
+                    tokens=tokens,
                     plan_hash=plan.hash,
                 )
             epoch, index = epoch + 1, 0

@@ -127,9 +127,13 @@ class Run:
         return self.checkpoints.newest()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        made_with = checkpoint.sidecar("manifest.json")["plan"]
-        here = {**asdict(self.inputs), "model": asdict(self.model_config)}
-        there = {**made_with, "model": checkpoint.sidecar("config.json")["model"]}
+        made_with = checkpoint.sidecar("manifest.json")
+        here = {**asdict(self.inputs), "objective": self.config.objective, "model": asdict(self.model_config)}
+        there = {
+            **made_with["plan"],
+            "objective": made_with["manifest"]["objective"],
+            "model": checkpoint.sidecar("config.json")["model"],
+        }
         differing = [key for key in here if here[key] != there.get(key)]
         if differing or checkpoint.progress.plan_key != self.inputs.key:
             what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
@@ -202,6 +206,7 @@ class Run:
             rank=self.world.rank,
             world_size=self.world.size,
             ahead=self.config.ahead,
+            objective=self.config.objective,
             device=self.world.device,
         )
 

@@ -105,9 +105,10 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     plan = EpochPlan.build(inputs, 0, dataset.strata, lengths)
     model = config.model_config_for(dataset.vocab_size)
     tokens = int(lengths[plan.samples].sum())
+    targets = int(plan.targets.sum()) if config.objective == "response" else tokens - len(plan.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
     print(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
-    print(f"epoch       {len(plan.samples):,} draws, {tokens:,} tokens, {int(plan.targets.sum()):,} of them targets")
+    print(f"epoch       {len(plan.samples):,} draws, {tokens:,} tokens, {targets:,} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
         f"{tokens / (plan.batches * inputs.batch_tokens):.2%} filled"
