@@ -20,10 +20,11 @@ from typing import Any
 from corpus.config import ConfigError
 from corpus.discover import SourceFile
 from corpus.formats.stream import public_url
+from pipeline.budget import affordable_workers, default_memory
 from pipeline.contract import COMMIT
 from pipeline.executor import LocalExecutor
 from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
-from pipeline.manifest import Mix, load
+from pipeline.manifest import Mix, load, parse_bytes
 from pipeline.progress import Display
 from pipeline.publish import publish, read_commit
 from pipeline.step import BuildError, code_version, digest_of, finished, prune, sweep
@@ -48,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             preview(mix, base)
             return 0
         work = options.work or default_work(out)
+        workers = affordable_workers(options.workers, options.memory)
+        if workers < options.workers:
+            enough = f"{options.memory / 1e9:.1f} GB of memory is enough for {workers} of {options.workers} workers"
+            print(enough, file=sys.stderr)
         begin = time.monotonic()
-        built = build(mix, base, out=out, workers=options.workers, work=work)
+        built = build(mix, base, out=out, workers=workers, work=work)
         if built.faults is None:
             print(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
         else:
@@ -214,6 +219,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=_worker_count, default=os.cpu_count() or 1, help="processes (default: one a core)"
     )
+    parser.add_argument(
+        "--memory",
+        type=_memory,
+        default=default_memory(),
+        help="most that all processes together may take, as in 8GB; fewer workers run where it is too little "
+        "(default: three quarters of the machine's)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show files, formats and example records; write nothing")
     parser.add_argument("--work", type=Path, help="folder for intermediate results (default: OUT/.work)")
     return parser
@@ -223,6 +235,13 @@ def _worker_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
     return int(text)
+
+
+def _memory(text: str) -> int:
+    try:
+        return int(parse_bytes(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

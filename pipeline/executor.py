@@ -102,8 +102,8 @@ class LocalExecutor:
                     raise BuildError(
                         f"stage {stage}: a worker process was killed while these were being worked on: "
                         f"{', '.join(steps[index].partition for index in running.values())}. If the machine ran out "
-                        f"of memory, use fewer --workers (now {self.workers}). Finished work is kept: the same command "
-                        "continues."
+                        f"of memory, give less --memory or fewer --workers (now {self.workers}). Finished work is kept: the "
+                        "same command continues."
                     ) from None
                 self._drain(progress)
                 progress.refresh()

@@ -24,7 +24,8 @@ MAX_SAMPLE_TOKENS = 65_535
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def _parse_bytes(value: Any) -> Any:
+def parse_bytes(value: Any) -> Any:
+    """Bytes that a text such as 64MiB or 1.5GB stands for; what is no text is returned as it is."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([a-z]*)\s*", value.lower())
@@ -33,7 +34,7 @@ def _parse_bytes(value: Any) -> Any:
     return int(float(match[1].replace("_", "")) * _UNITS[match[2]])
 
 
-Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 
 
 class CleanSpec(Config):
