@@ -30,3 +30,20 @@ class PackedBatch:
         """The same batch with every tensor on `device`."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return PackedBatch(**moved)
+
+    def split(self, rows: int) -> "list[PackedBatch]":
+        """The same rows as batches of `rows` rows each; the last one may have fewer."""
+        parts = []
+        for first in range(0, len(self.tokens), rows):
+            row = self.segments[:, 0]
+            inside = self.segments[(row >= first) & (row < first + rows)].clone()
+            inside[:, 0] -= first
+            parts.append(
+                PackedBatch(
+                    tokens=self.tokens[first : first + rows],
+                    labels=self.labels[first : first + rows],
+                    position_ids=self.position_ids[first : first + rows],
+                    segments=inside,
+                )
+            )
+        return parts

@@ -21,6 +21,8 @@ class BatchConfig(Config):
     """T: tokens of a row; no sample may be longer."""
     truncate: bool = False
     """Cut the response's end of samples longer than a row, instead of refusing them."""
+    micro_rows: int | None = Field(default=None, gt=0)
+    """Rows that a rank computes on at a time; their gradients are added up. None: all of its rows of a batch."""
 
     @model_validator(mode="after")
     def _whole_rows(self) -> "BatchConfig":
@@ -73,6 +75,8 @@ class CheckpointConfig(Config):
     """Steps between two checkpoints; one is always written at the end, and when the run is asked to stop."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest to keep."""
+    keep_every: int | None = Field(default=None, gt=0)
+    """Checkpoints whose step is a multiple of this are kept for good, besides."""
     path: str | None = None
     """Folder or fsspec URL; None: OUT/checkpoints."""
 
@@ -111,6 +115,9 @@ class TrainConfig(Config):
     """Of the initial weights and of the order of the data."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`."""
+    distribution: Literal["ddp", "fsdp2"] = "ddp"
+    """How weights and optimizer state lie over the ranks: whole on each, or a shard on each. May be changed between
+    two starts of a run, as the number of ranks may."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
     threads: int | None = Field(default=None, gt=0)

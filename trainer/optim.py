@@ -6,17 +6,24 @@ For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c�
     v ← β₂ v + (1 - β₂) g²       p ← p - (lr / c₁) · atan2(m, √v / √c₂)
     ema ← d · ema + (1 - d) · p
 
-The update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε.
+The update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε. It is element by element, so a
+parameter that is sharded over ranks is updated where its shards lie.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 StateDict = dict[str, dict[str, Tensor]]
+
+
+def local(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's shards of sharded tensors; other tensors as they are. Nothing is copied."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
 class AdamAtan2:
@@ -47,30 +54,32 @@ class AdamAtan2:
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor], lr: float) -> None:
-        """One update; `gradients` in the order of `model.parameters()`."""
+        """One update; `gradients` in the order of `model.parameters()`, of sharded ones this rank's shards."""
         beta1, beta2 = self.betas
+        parameters, ms, vs, emas = local(self.parameters), local(self.m), local(self.v), local(self.ema)
         self.updates += 1
         c1, c2 = 1 - beta1**self.updates, 1 - beta2**self.updates
-        torch._foreach_lerp_(self.m, gradients, 1 - beta1)
-        torch._foreach_mul_(self.v, beta2)
-        torch._foreach_addcmul_(self.v, gradients, gradients, 1 - beta2)
-        update = torch._foreach_sqrt(self.v)
+        torch._foreach_lerp_(ms, gradients, 1 - beta1)
+        torch._foreach_mul_(vs, beta2)
+        torch._foreach_addcmul_(vs, gradients, gradients, 1 - beta2)
+        update = torch._foreach_sqrt(vs)
         torch._foreach_mul_(update, 1 / math.sqrt(c2))
-        for m, u in zip(self.m, update, strict=True):
+        for m, u in zip(ms, update, strict=True):
             torch.atan2(m, u, out=u)
-        torch._foreach_mul_(self.parameters, 1 - lr * self.weight_decay)
-        torch._foreach_add_(self.parameters, update, alpha=-lr / c1)
-        torch._foreach_lerp_(self.ema, self.parameters, 1 - self.ema_decay)
+        torch._foreach_mul_(parameters, 1 - lr * self.weight_decay)
+        torch._foreach_add_(parameters, update, alpha=-lr / c1)
+        torch._foreach_lerp_(emas, parameters, 1 - self.ema_decay)
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Inside the block the model has the averaged weights; afterwards its own again, bit for bit."""
-        own = [p.clone() for p in self.parameters]
-        torch._foreach_copy_(self.parameters, self.ema)
+        parameters = local(self.parameters)
+        own = [p.clone() for p in parameters]
+        torch._foreach_copy_(parameters, local(self.ema))
         try:
             yield
         finally:
-            torch._foreach_copy_(self.parameters, own)
+            torch._foreach_copy_(parameters, own)
 
     def state_dict(self) -> StateDict:
         """Moments and averages by parameter name (the tensors themselves, not copies); `updates` is not in it."""

@@ -9,13 +9,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from corpus.config import ConfigError
+
+T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for another one that evaluates or writes."""
@@ -32,6 +34,10 @@ class World:
     """For agreements; None in a run of one process."""
     saving: dist.ProcessGroup | None
     """For checkpoints; None in a run of one process."""
+    node: int = 0
+    """Number of this process's machine among those of the run."""
+    leads_node: bool = True
+    """Whether this process does what one process of each machine has to do."""
 
     @property
     def leads(self) -> bool:
@@ -47,6 +53,30 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier(group=self.control)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on some rank."""
+        if self.size == 1:
+            return flag
+        box = torch.tensor([flag], dtype=torch.uint8)
+        dist.all_reduce(box, dist.ReduceOp.MAX, group=self.control)
+        return bool(box.item())
+
+    def gather(self, value: float) -> list[float]:
+        """The value of each rank, by rank."""
+        if self.size == 1:
+            return [value]
+        boxes = [torch.zeros(1, dtype=torch.float64) for _ in range(self.size)]
+        dist.all_gather(boxes, torch.tensor([value], dtype=torch.float64), group=self.control)
+        return [box.item() for box in boxes]
+
+    def exchange(self, value: T) -> list[T]:
+        """What each rank has of the same thing, by rank; for the thread that writes checkpoints."""
+        if self.size == 1:
+            return [value]
+        boxes: list[Any] = [None] * self.size
+        dist.all_gather_object(boxes, value, group=self.saving)
+        return boxes
 
     def from_leader(self, make: Callable[[], Any]) -> Any:
         """What `make` returns, called by the leader only; an exception of it is raised on every rank."""
@@ -64,13 +94,15 @@ class World:
         return box[0]
 
     @classmethod
-    def join(cls, device: str) -> "World":
+    def join(cls, device: str, *, sharded: bool = False) -> "World":
         """Find out from torchrun's environment who this process is, and meet the others.
 
         Parameters
         ----------
         device
             `auto` (CUDA if there is one), `cpu` or `cuda`.
+        sharded
+            Whether weights are sharded, which needs a process group in a run of one process too.
 
         Raises
         ------
@@ -86,15 +118,30 @@ class World:
         place = torch.device(chosen, int(os.environ.get("LOCAL_RANK", 0))) if chosen == "cuda" else torch.device("cpu")
         if chosen == "cuda":
             torch.cuda.set_device(place)
+        backend = "nccl" if chosen == "cuda" else "gloo"
         if size == 1:
+            if sharded:
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
             return cls(rank=0, size=1, device=place, control=None, saving=None)
-        dist.init_process_group("nccl" if chosen == "cuda" else "gloo")
-        return cls(rank=rank, size=size, device=place, control=_gloo_group(), saving=_gloo_group())
+        dist.init_process_group(backend)
+        return cls(
+            rank=rank,
+            size=size,
+            device=place,
+            control=_gloo_group(),
+            saving=_gloo_group(),
+            node=int(os.environ.get("GROUP_RANK", 0)),
+            leads_node=int(os.environ.get("LOCAL_RANK", 0)) == 0,
+        )
 
     def leave(self) -> None:
         """Part from the other ranks."""
-        if self.size > 1:
+        if dist.is_initialized():
             dist.destroy_process_group()
+
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
+"""A process that is not part of a run."""
 
 
 def _gloo_group() -> dist.ProcessGroup:
