@@ -108,22 +108,64 @@ def write_drops(out: Path, drops: NDArray[Any], sizes: NDArray[Any], details: Se
     Returns
     -------
     dict
-        `lost`: n; `lost_rows`, `lost_bytes`: for each partition that lost any, as JSON keys.
+        As from `DropsWriter.close`.
     """
+    writer = DropsWriter(out)
     order = np.lexsort((drops["index"], drops["partition"]))
-    np.save(out / "drops.npy", drops[order])
+    writer.add(drops[order], sizes[order])
     if details:
         table = pa.table({"detail": pa.array(details, pa.string())})
-        with pa.OSFile(str(out / "details.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-    rows = np.bincount(drops["partition"])
-    size = np.bincount(drops["partition"], weights=sizes)
-    losers = np.flatnonzero(rows).tolist()
-    return {
-        "lost": len(drops),
-        "lost_rows": {str(number): int(rows[number]) for number in losers},
-        "lost_bytes": {str(number): int(size[number]) for number in losers},
-    }
+        with pa.OSFile(str(out / "details.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table)
+    return writer.close()
+
+
+class DropsWriter:
+    """Writes a step's drops part by part, for steps that may drop more than fits in memory.
+
+    Parameters
+    ----------
+    out
+        The step's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._file = (out / "drops.npy").open("wb")
+        self._header(0)
+        self._count = 0
+        self._rows: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+
+    def add(self, drops: NDArray[Any], sizes: NDArray[Any]) -> None:
+        """Append `DROPS` (n,) that come after all before them by (partition, index); `sizes` are bytes of texts."""
+        self._file.write(drops.tobytes())
+        self._count += len(drops)
+        losers, first = np.unique(drops["partition"], return_index=True)
+        for number, mine in zip(losers.tolist(), np.split(sizes, first[1:]), strict=False):
+            self._rows[number] += len(mine)
+            self._bytes[number] += int(mine.sum())
+
+    def close(self) -> dict[str, Any]:
+        """Finish the file.
+
+        Returns
+        -------
+        dict
+            `lost`: all records dropped; `lost_rows`, `lost_bytes`: for each partition that lost any, as JSON keys.
+        """
+        self._file.seek(0)
+        self._header(self._count)
+        self._file.close()
+        return {
+            "lost": self._count,
+            "lost_rows": {str(number): rows for number, rows in self._rows.items()},
+            "lost_bytes": {str(number): size for number, size in self._bytes.items()},
+        }
+
+    def _header(self, count: int) -> None:
+        # numpy leaves room in it for a count of any size.
+        header = {"descr": np.lib.format.dtype_to_descr(DROPS), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def empty_drops(count: int) -> NDArray[Any]:
@@ -135,7 +177,7 @@ def empty_drops(count: int) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mine:
-    """One step's drops in one partition."""
+    """One step's drops in one partition, mapped from its file."""
 
     key: DropKey
     place: Path
@@ -149,7 +191,7 @@ def _drops_of(work: Path, keys: Sequence[DropKey], partition: int) -> list[_Mine
         drops = np.load(place / "drops.npy", mmap_mode="r")
         first, last = _find(drops, "partition", partition), _find(drops, "partition", partition + 1)
         if first < last:
-            found.append(_Mine(key=key, place=place, drops=np.array(drops[first:last])))
+            found.append(_Mine(key=key, place=place, drops=drops[first:last]))
     return found
 
 
@@ -185,11 +227,12 @@ def batches(
             live = np.ones(batch.num_rows, bool)
             lines = [LOST.empty_table()]
             for part in mine:
-                begin, end = np.searchsorted(part.drops["index"], [first, first + batch.num_rows])
+                begin, end = (_find(part.drops, "index", edge) for edge in (first, first + batch.num_rows))
                 if begin < end:
-                    places = part.drops["index"][begin:end].astype(np.int64) - first
+                    drops = np.array(part.drops[begin:end])
+                    places = drops["index"].astype(np.int64) - first
                     live[places] = False
-                    lines.append(_lines(batch.take(pa.array(places)), part, part.drops[begin:end]))
+                    lines.append(_lines(batch.take(pa.array(places)), part, drops))
             yield partition, first, batch, live, pa.concat_tables(lines)
             first += batch.num_rows
 
@@ -206,7 +249,8 @@ def live_batches(
 
 def record_batches(work: Path, key: str) -> Iterator[pa.RecordBatch]:
     """Batches of the records that an `Ingest` wrote."""
-    with pa.memory_map(str(folder(work, Ingest.stage, key) / "records.arrow")) as file:
+    # Not mapped: the pages of a large file would stay with the process that went through it.
+    with pa.OSFile(str(folder(work, Ingest.stage, key) / "records.arrow")) as file:
         reader = pa.ipc.open_file(file)
         for index in range(reader.num_record_batches):
             yield reader.get_batch(index)
