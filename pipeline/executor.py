@@ -1,7 +1,9 @@
 """Executors map steps; where they run changes no byte of a result.
 
-`LocalExecutor` is a pool of processes on this machine. It gives results in the
-order of the steps, starts processes only when there is work, and never leaves
+    steps ─▶ those not finished ─▶ complete, wherever that is ─▶ results, in the order of the steps
+
+`LocalExecutor` is a pool of processes on this machine (`pipeline.ray_executor` has
+the other kind). It starts processes only when there is work, and never leaves
 one behind: workers die with the build, however that ends.
 """
 
@@ -13,63 +15,56 @@ import sys
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
 from pipeline.progress import Display, StageProgress, connect, flush
 from pipeline.step import BuildError, Step, complete, finished
 
 
-class Executor(Protocol):
-    """Completes steps and returns their results in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A step to complete."""
 
-    def map(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        """Complete all steps; raises `BuildError` naming the stage and partition of one that failed."""
+    number: int
+    """Its place among the steps of its stage."""
+    step: Step
+    key: str
+    """The step's key, so that no worker computes it again."""
 
 
-class LocalExecutor:
-    """A pool of `workers` processes on this machine.
+class Executor(ABC):
+    """Completes steps; a context manager, which ends its processes.
 
     Parameters
     ----------
     work
         Folder of finished steps.
-    workers
-        Number of processes.
     display
         Where progress is shown.
     """
 
-    def __init__(self, work: Path, workers: int, display: Display) -> None:
-        self.work, self.workers, self.display = work, workers, display
+    def __init__(self, work: Path, display: Display) -> None:
+        self.work, self.display = work, display
         self.used: set[tuple[str, str]] = set()
         """(stage, key) of every step that was asked for."""
-        self._pool: ProcessPoolExecutor | None = None
-        self._reports: SimpleQueue[dict[str, int]] | None = None
-        self._others: set[BaseProcess] = set()
-        """Child processes that are not ours."""
 
-    def __enter__(self) -> "LocalExecutor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is None or self._reports is None:
-            return
-        if error is not None:
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.kill()
-        self._pool.shutdown(wait=error is None, cancel_futures=True)
-        self._reports.close()
-        self._pool = None
+        self.close(failed=error is not None)
 
     def map(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
         """Complete all steps of one stage and return their results in order.
@@ -82,33 +77,71 @@ class LocalExecutor:
         if not steps:
             return []
         stage = steps[0].stage
-        keys = [step.key for step in steps]
-        self.used.update((stage, key) for key in keys)
-        results = [finished(step, self.work, key) for step, key in zip(steps, keys, strict=True)]
-        todo = deque(index for index, result in enumerate(results) if result is None)
+        tasks = [Task(number=number, step=step, key=step.key) for number, step in enumerate(steps)]
+        self.used.update((stage, task.key) for task in tasks)
+        results = [finished(task.step, self.work, task.key) for task in tasks]
+        todo = [task for task, result in zip(tasks, results, strict=True) if result is None]
         with self.display.stage(stage, len(steps), len(steps) - len(todo)) as progress:
-            pool = self._start() if todo else None
-            running: dict[Future[dict[str, Any]], int] = {}
-            while pool is not None and (todo or running):
-                try:
-                    while todo and len(running) < 2 * self.workers:
-                        future = pool.submit(_complete, steps[todo[0]], self.work, keys[todo[0]])
-                        running[future] = todo.popleft()
-                    for future in wait(running, timeout=0.1, return_when=FIRST_COMPLETED).done:
-                        results[running[future]] = future.result()
-                        del running[future]
-                        progress.task_done()
-                except BrokenProcessPool:
-                    raise BuildError(
-                        f"stage {stage}: a worker process was killed while these were being worked on: "
-                        f"{', '.join(steps[index].partition for index in running.values())}. If the machine ran out "
-                        f"of memory, give less --memory or fewer --workers (now {self.workers}). Finished work is kept: the "
-                        "same command continues."
-                    ) from None
-                self._drain(progress)
-                progress.refresh()
-            self._drain(progress)
+            if todo:
+                for task, result in self.complete(todo, progress):
+                    results[task.number] = result
+                    progress.task_done()
         return [result for result in results if result is not None]
+
+    @abstractmethod
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """Complete steps of one stage, at least one; yields each with its result as it ends."""
+
+    @abstractmethod
+    def close(self, *, failed: bool) -> None:
+        """End all processes; at once, whatever they do, when the build has failed."""
+
+
+class LocalExecutor(Executor):
+    """A pool of `workers` processes on this machine."""
+
+    def __init__(self, work: Path, workers: int, display: Display) -> None:
+        super().__init__(work, display)
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._reports: SimpleQueue[dict[str, int]] | None = None
+        self._others: set[BaseProcess] = set()
+        """Child processes that are not ours."""
+
+    def close(self, *, failed: bool) -> None:
+        """See `Executor.close`."""
+        if self._pool is None or self._reports is None:
+            return
+        if failed:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+        self._pool.shutdown(wait=not failed, cancel_futures=True)
+        self._reports.close()
+        self._pool = None
+
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """See `Executor.complete`."""
+        pool = self._start()
+        todo = deque(tasks)
+        running: dict[Future[dict[str, Any]], Task] = {}
+        while todo or running:
+            try:
+                while todo and len(running) < 2 * self.workers:
+                    task = todo.popleft()
+                    running[pool.submit(run, task, self.work)] = task
+                for future in wait(running, timeout=0.1, return_when=FIRST_COMPLETED).done:
+                    yield running[future], future.result()
+                    del running[future]
+            except BrokenProcessPool:
+                raise BuildError(
+                    f"stage {tasks[0].step.stage}: a worker process was killed while these were being worked on: "
+                    f"{', '.join(task.step.partition for task in running.values())}. If the machine ran out "
+                    f"of memory, give less --memory or fewer --workers (now {self.workers}). Finished work is kept: "
+                    "the same command continues."
+                ) from None
+            self._drain(progress)
+            progress.refresh()
+        self._drain(progress)
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -155,9 +188,11 @@ def _die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _complete(step: Step, work: Path, key: str) -> dict[str, Any]:
+def run(task: Task, work: Path) -> dict[str, Any]:
+    """Complete a step in a worker; every error is a `BuildError` that names the stage and partition."""
+    step = task.step
     try:
-        return complete(step, work, key)
+        return complete(step, work, task.key)
     except Exception as error:
         if isinstance(error, BuildError):
             problem = str(error)
