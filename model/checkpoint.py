@@ -35,7 +35,7 @@ from torch.distributed.checkpoint import FileSystemReader
 from model.config import ModelConfig
 from model.hrm import HRM
 
-FORMAT = "millrace-checkpoint/1"
+FORMAT = "millrace-checkpoint/2"
 STEP = re.compile(r"step-(\d{8})")
 NEEDED = frozenset({".metadata", "config.json", "manifest.json", "tokenizer.json", "trainer.json"})
 """Files without which a folder is no checkpoint, besides those that hold the tensors."""

@@ -1,0 +1,222 @@
+"""Compares our model with transformers'; runs in an environment that has transformers 5.9 or later.
+
+    python -m tests.model.parity FOLDER
+
+FOLDER has a folder `exported` that `model.export` wrote, and beside it `questions.json`. Prints what it measured as one
+JSON object; what the numbers must be is said by test_parity.py.
+"""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor
+
+from model import hf
+from model.batch import IGNORE, PackedBatch
+from model.config import ModelConfig
+from model.generate import generate
+from model.hrm import HRM
+
+SHAPES = {
+    "even": {"num_layers": 4, "hidden_size": 64, "num_heads": 4, "head_dim": 16, "intermediate_size": 128},
+    "odd": {"num_layers": 2, "hidden_size": 45, "num_heads": 3, "head_dim": 14, "intermediate_size": 77},
+    "deep": {"num_layers": 10, "hidden_size": 96, "num_heads": 2, "head_dim": 32, "intermediate_size": 256},
+}
+VOCABULARY = 211
+LENGTH = 33
+NEW_TOKENS = 64
+
+
+class Heard(logging.Handler):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """All warnings of Python and of transformers' log."""
+    heard = Heard()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(heard)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield heard.said
+    heard.said += [str(warning.message) for warning in caught]
+    logger.removeHandler(heard)
+
+
+def load_theirs(folder: Path) -> tuple[Any, list[str]]:
+    """Their model, and everything that loading it had to say."""
+    with listening() as said:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    return model.eval(), said + [f"{kind}: {found}" for kind, found in report.items() if found]
+
+
+def tokens_and_prefixes() -> tuple[Tensor, Tensor]:
+    """One row for each prefix length from 1 to all."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, VOCABULARY, (LENGTH, LENGTH), generator=generator)
+    return tokens, torch.arange(1, LENGTH + 1)
+
+
+def their_logits(theirs: Any, tokens: Tensor, prefix: Tensor) -> Tensor:
+    marks = (torch.arange(LENGTH) < prefix[:, None]).long()
+    return theirs(input_ids=tokens, token_type_ids=marks, use_cache=False).logits
+
+
+@torch.no_grad()
+def logit_difference(ours: HRM, theirs: Any) -> float:
+    tokens, prefix = tokens_and_prefixes()
+    return (ours.logits(tokens, prefix) - their_logits(theirs, tokens, prefix)).abs().max().item()
+
+
+@torch.no_grad()
+def continuations_differ(ours: HRM, theirs: Any) -> int:
+    """Greedy answers that are not the same, of one for each of some prompt lengths."""
+    tokens, _ = tokens_and_prefixes()
+    prompts = [tokens[row, : 1 + row].tolist() for row in (0, 1, 6, 17, LENGTH - 1)]
+    ours_said = generate(ours, prompts, max_new_tokens=NEW_TOKENS, end_id=VOCABULARY)
+    differing = 0
+    for prompt, said in zip(prompts, ours_said, strict=True):
+        ids = torch.tensor([prompt])
+        out = theirs.generate(
+            ids,
+            token_type_ids=torch.ones_like(ids),
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+        )
+        differing += out[0, len(prompt) :].tolist() != said
+    return differing
+
+
+def gradient_difference(ours: HRM, theirs: Any) -> float:
+    """Largest |g - g'| / |g'| of a weight, of the responses' loss at K = 5; norms are of a whole tensor."""
+    tokens, prefix = tokens_and_prefixes()
+    tokens, prefix = tokens[:-1], prefix[:-1]  # the last row has no response
+    labels = tokens.roll(-1, 1).masked_fill(torch.arange(LENGTH) < prefix[:, None] - 1, IGNORE)
+    labels[:, -1] = IGNORE
+    rows = torch.arange(len(tokens))
+    segments = torch.stack((rows, 0 * rows, prefix, 0 * rows + LENGTH), 1).int()
+    positions = torch.arange(LENGTH).expand(len(tokens), -1)
+    batch = PackedBatch(tokens=tokens, labels=labels, position_ids=positions, segments=segments)
+    ours.zero_grad()
+    ours.train()
+    ours(batch, k=5)[0].backward()
+    theirs.zero_grad()
+    theirs.train()
+    logits = their_logits(theirs, tokens, prefix)
+    F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum").backward()
+    found = dict(theirs.named_parameters())
+    worst = 0.0
+    for name, p in ours.named_parameters():
+        expected = torch.cat([found[part].grad for part in their_parts(name)])
+        worst = max(worst, ((p.grad - expected).norm() / expected.norm()).item())
+    ours.eval()
+    theirs.eval()
+    return worst
+
+
+def their_parts(name: str) -> list[str]:
+    """The parameters into which a loaded model of theirs has split one of ours."""
+    if name.startswith("lm_head."):
+        return [name]
+    if "gqkv" in name:
+        stem = f"model.{name}".removesuffix("attn.gqkv_proj.weight")
+        return [f"{stem}self_attn.{part}_proj.weight" for part in ("gate", "q", "k", "v")]
+    if "gate_up" in name:
+        stem = f"model.{name}".removesuffix("gate_up_proj.weight")
+        return [f"{stem}{part}_proj.weight" for part in ("gate", "up")]
+    return [f"model.{name}".replace(".attn.", ".self_attn.")]
+
+
+def compare(ours: HRM, theirs: Any) -> dict[str, float]:
+    return {
+        "logits": logit_difference(ours, theirs),
+        "continuations": continuations_differ(ours, theirs),
+        "gradients": gradient_difference(ours, theirs),
+    }
+
+
+def from_ours(shape: dict[str, int], folder: Path) -> dict[str, Any]:
+    ours = HRM(ModelConfig(vocab_size=VOCABULARY, **shape), seed=1).eval()
+    folder.mkdir()
+    hf.save(ours, folder, max_positions=LENGTH + NEW_TOKENS)
+    theirs, said = load_theirs(folder)
+    return {**compare(ours, theirs), "said": said}
+
+
+def from_theirs(shape: dict[str, int], folder: Path, **written: Any) -> dict[str, Any]:
+    torch.manual_seed(2)
+    config = transformers.AutoConfig.for_model(
+        "hrm_text",
+        vocab_size=VOCABULARY,
+        num_hidden_layers=shape["num_layers"] // 2,
+        hidden_size=shape["hidden_size"],
+        num_attention_heads=shape["num_heads"],
+        head_dim=shape["head_dim"],
+        intermediate_size=shape["intermediate_size"],
+        L_bp_cycles=[0, 3],
+        initializer_range=shape["hidden_size"] ** -0.5,
+        embedding_scale=shape["hidden_size"] ** 0.5,
+    )
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(folder, **written)
+    return {**compare(hf.load(folder), theirs), "said": []}
+
+
+def answers(folder: Path) -> dict[str, Any]:
+    """What the exported model says to the questions, asked the way a user of transformers would."""
+    questions = json.loads((folder / "questions.json").read_text())
+    model, said = load_theirs(folder / "exported")
+    with listening() as more:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "exported")
+        prompts, answers = [], []
+        for question in questions:
+            asked = tokenizer.apply_chat_template(
+                [{"role": "user", "content": question["instruction"]}],
+                condition=question["condition"],
+                return_dict=True,
+                return_tensors="pt",
+            )
+            out = model.generate(**asked, max_new_tokens=8)
+            prompts.append(asked["input_ids"][0].tolist())
+            answers.append(out[0, len(prompts[-1]) :].tolist())
+    return {"said": said + more, "prompts": prompts, "answers": answers}
+
+
+def main() -> None:
+    """Entry point."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    found: dict[str, Any] = {
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "ours to theirs": {name: from_ours(shape, folder / f"ours-{name}") for name, shape in SHAPES.items()},
+        "theirs to ours": {
+            "even": from_theirs(SHAPES["even"], folder / "theirs-even"),
+            "odd": from_theirs(SHAPES["odd"], folder / "theirs-odd"),
+            "deep": from_theirs(SHAPES["deep"], folder / "theirs-deep", max_shard_size="200KB"),
+        },
+        "exported": answers(folder),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

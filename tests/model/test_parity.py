@@ -1,0 +1,119 @@
+"""Claim: ours is the model that transformers has as `hrm_text`.
+
+transformers 5 cannot be installed beside what the rest of this project needs. So the comparison (parity.py) runs in an
+environment of its own, which is made once and kept in pytest's cache folder.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from corpus.template import prefix_ids
+from model.checkpoint import find, load
+from model.generate import generate
+from tests.trainer.fixtures import write_dataset, write_manifest
+
+REPOSITORY = Path(__file__).parents[2]
+REQUIREMENTS = ("torch==2.13.0", "transformers>=5.9", "safetensors", "numpy", "tokenizers", "jinja2")
+QUESTIONS = (
+    {"instruction": "w16 w17 w18", "condition": ["direct"]},
+    {"instruction": "w19", "condition": ["cot", "synth"]},
+    {"instruction": "w16 w16 w30 w31 w40", "condition": []},
+)
+
+pytestmark = pytest.mark.slow  # makes an environment with pip: 40 s the first time; the comparison takes 25 s
+
+
+@pytest.fixture(scope="session")
+def python(request: pytest.FixtureRequest) -> Path:
+    """Python of an environment that has transformers 5."""
+    key = hashlib.sha256(repr((REQUIREMENTS, sys.version_info[:2])).encode()).hexdigest()[:12]
+    assert request.config.cache is not None
+    folder = request.config.cache.mkdir(f"transformers-{key}")
+    python = folder / "bin" / "python"
+    whole = folder / "whole"
+    if not whole.exists():
+        shutil.rmtree(folder)
+        venv.create(folder, with_pip=True)
+        pip = subprocess.run([python, "-m", "pip", "install", "-q", *REQUIREMENTS], capture_output=True, text=True)
+        if pip.returncode != 0:
+            last = (pip.stderr.strip().splitlines() or ["no message"])[-1]
+            pytest.skip(f"pip cannot install {', '.join(REQUIREMENTS)} here: {last}")
+        whole.touch()
+    return python
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a short run."""
+    folder = tmp_path_factory.mktemp("run")
+    manifest = write_manifest(folder, write_dataset(folder / "data"))
+    run(sys.executable, "-m", "trainer.train", manifest, "epochs=null", "steps=6", "optimizer.lr=3e-3")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def found(python: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What parity.py measured."""
+    folder = tmp_path_factory.mktemp("parity")
+    run(sys.executable, "-m", "model.export", trained, folder / "exported")
+    (folder / "questions.json").write_text(json.dumps(QUESTIONS))
+    found: dict[str, Any] = json.loads(run(python, "-m", "tests.model.parity", folder).splitlines()[-1])
+    return found
+
+
+def run(*command: str | Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("direction", ["ours to theirs", "theirs to ours"])
+def test_logits_gradients_and_continuations_are_those_of_transformers(
+    found: dict[str, Any], direction: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(title=f"{direction}, {found['versions']}", title_justify="left")
+    for name in ("shape", "max |difference of logits|", "gradients at K = 5, relative", "greedy answers that differ"):
+        table.add_column(name, justify="left" if name == "shape" else "right")
+    for shape, measured in found[direction].items():
+        differences = (f"{measured['logits']:.1e}", f"{measured['gradients']:.1e}", str(measured["continuations"]))
+        table.add_row(shape, *differences)
+    with capsys.disabled():
+        Console(width=120).print("", table)
+    assert len(found[direction]) == 3
+    for measured in found[direction].values():
+        assert measured["logits"] <= 1e-4
+        assert measured["gradients"] <= 1e-5
+        assert measured["continuations"] == 0
+        assert measured["said"] == []
+
+
+def test_an_exported_checkpoint_loads_without_a_warning_and_answers_as_ours_does(
+    found: dict[str, Any], trained: Path
+) -> None:
+    ours = load(find(trained))
+    tokenizer, end = Tokenizer.from_str(ours.tokenizer), ours.special["<|box_end|>"]
+    prompts = [prefix_ids(ours.special, q["condition"], encode(tokenizer, q["instruction"])) for q in QUESTIONS]
+    exported = found["exported"]
+    assert exported["said"] == []
+    assert exported["prompts"] == prompts
+    answers = generate(ours.model, prompts, max_new_tokens=8, end_id=end)
+    theirs = [[token for token in answer if token != end] for answer in exported["answers"]]
+    assert theirs == answers
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
