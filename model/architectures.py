@@ -71,6 +71,11 @@ def architecture_of(name: Name, *, H_cycles: int, L_cycles: int) -> Architecture
             return Architecture(stacks=one, layer_share=2, schedule=schedule, depths=(2, 5))
 
 
+def possible_depths(schedule: tuple[Application, ...]) -> range:
+    """The K that a schedule can have: from one application of each state it writes to all of them."""
+    return range(len({application.writes for application in schedule}), len(schedule) + 1)
+
+
 def carries_gradient(schedule: tuple[Application, ...], k: int) -> tuple[bool, ...]:
     """Which applications carry gradients, in the order they run.
 
@@ -91,14 +96,12 @@ def carries_gradient(schedule: tuple[Application, ...], k: int) -> tuple[bool, .
         k leaves a kind without any, or asks for more applications than there are.
     """
     outer = [application.writes == schedule[-1].writes for application in schedule]
-    has_inner = not all(outer)
-    k_outer = min(sum(outer), k - 1) if has_inner else k
-    k_inner = k - k_outer
-    least = 1 + has_inner
-    if k < least or k_outer > sum(outer) or k_inner > len(outer) - sum(outer):
-        span = f"from {least} to {len(schedule)}" if len(schedule) > least else f"{least}"
+    depths = possible_depths(schedule)
+    if k not in depths:
+        span = f"from {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"{depths[0]}"
         raise ValueError(f"k is {k}; expected a whole number {span}, the model's applications")
-    left = {True: k_outer, False: k_inner}
+    k_outer = k if all(outer) else min(sum(outer), k - 1)
+    left = {True: k_outer, False: k - k_outer}
     carries = []
     for kind in reversed(outer):
         carries.append(left[kind] > 0)

@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.architectures import ARCHITECTURES, carries_gradient
+from model.architectures import ARCHITECTURES, possible_depths
 from model.config import ModelConfig, config_for
 from model.flops import causal_pairs, main, same_cost_layers, training_flops
 from model.hrm import HRM
@@ -29,21 +29,10 @@ def counted(config: ModelConfig, k: int) -> dict[str, int]:
     return {str(op).split(".")[1]: flops for op, flops in counter.get_flop_counts()["Global"].items()}
 
 
-def possible_depths(config: ModelConfig) -> list[int]:
-    depths = []
-    for k in range(1, config.applications + 1):
-        try:
-            carries_gradient(config.schedule, k)
-        except ValueError:
-            continue
-        depths.append(k)
-    return depths
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_count_equals_what_torch_sees_for_every_architecture_and_depth(architecture):
     config = replace(CONFIG, architecture=architecture)
-    for k in possible_depths(config):
+    for k in possible_depths(config.schedule):
         seen = counted(config, k)
         flops = training_flops(config, k=k, tokens=TOKENS, targets=TARGETS, pairs=TOKENS * LENGTH)
         # With the least K of two kinds of applications, the first one that carries reads states without a graph, and
