@@ -8,8 +8,10 @@ asserted here.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +23,7 @@ import pyarrow.parquet as pq
 
 from corpus.outcome import FileOutcome, Outcome
 from pipeline import mds, report
-from pipeline.contract import COMMIT, FORMAT, fingerprint
+from pipeline.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
 from pipeline.encode import Encode
 from pipeline.evals import FILE as EVAL_FILE
 from pipeline.evals import WriteEval
@@ -115,12 +117,9 @@ class Assemble(Step):
         places.add_own()
         dataset["files"] = places.facts()
         dataset["lock_sha256"] = dataset["files"]["mix.lock.yaml"]["sha256"]
-        dataset["fingerprint"] = fingerprint(
-            index=(out / "shards/index.json").read_bytes(),
-            lengths=(out / "lengths.npy").read_bytes(),
-            strata=(out / "strata.json").read_bytes(),
-            tokenizer=tokenizer.encode(),
-        )
+        with ExitStack() as stack:
+            own = [stack.enter_context((out / name).open("rb")) for name in FINGERPRINTED[:-1]]
+            dataset["fingerprint"] = fingerprint([*own, io.BytesIO(tokenizer.encode())])
         (out / COMMIT).write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         places.add(COMMIT, self.stage, None, COMMIT, _facts(out / COMMIT))
         (out / PLACES).write_text(json.dumps(places.rows))

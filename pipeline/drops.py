@@ -229,10 +229,10 @@ def batches(
             for part in mine:
                 begin, end = (_find(part.drops, "index", edge) for edge in (first, first + batch.num_rows))
                 if begin < end:
-                    drops = np.array(part.drops[begin:end])
-                    places = drops["index"].astype(np.int64) - first
+                    found = np.array(part.drops[begin:end])
+                    places = found["index"].astype(np.int64) - first
                     live[places] = False
-                    lines.append(_lines(batch.take(pa.array(places)), part, drops))
+                    lines.append(_lines(batch.take(pa.array(places)), part, found))
             yield partition, first, batch, live, pa.concat_tables(lines)
             first += batch.num_rows
 

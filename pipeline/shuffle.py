@@ -29,7 +29,10 @@ SMALLEST_BUCKET = 8 * 2**20
 LARGEST_BUCKET = 128 * 2**20
 """Bounds on a bucket's text in bytes; between them a build has 64 buckets."""
 RUN_BYTES = 128 * 2**20
-"""Text that a `Scatter` sorts in memory at once, and that one takes from small partitions together."""
+"""Text that a `Scatter` sorts by bucket at once."""
+
+LARGEST_GROUP = 2**30
+"""Most text that a `Scatter` takes from small partitions together."""
 
 ROWS = pa.schema([*RECORDS, ("stratum", pa.int32())])
 """Schema of scattered records: `stratum` is the place in the plan's strata."""
@@ -182,16 +185,39 @@ def survivors(
 
 
 def bucket_rows(work: Path, scatter_keys: Sequence[str], bucket: int) -> pa.Table:
-    """All scattered records of one bucket, in no particular order."""
+    """All scattered records of one bucket, in no particular order.
+
+    Each `Scatter` has one batch of it for each of its runs: with S bytes of text, S^2 / (`RUN_BYTES` x
+    `LARGEST_BUCKET`) reads over all buckets, of `RUN_BYTES` / buckets each. For 200 GB those are two million reads of
+    90 kB.
+    """
     batches = []
     for key in scatter_keys:
         place = folder(work, Scatter.stage, key)
         wanted = np.flatnonzero(np.load(place / "buckets.npy") == bucket)
         if len(wanted):
-            with pa.memory_map(str(place / "rows.arrow")) as file:
+            with pa.OSFile(str(place / "rows.arrow")) as file:
                 reader = pa.ipc.open_file(file)
                 batches += [reader.get_batch(int(index)) for index in wanted]
     return pa.Table.from_batches(batches, ROWS)
+
+
+def scatter_groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Which partitions, of `sizes` bytes of text, one `Scatter` takes together.
+
+    Small neighbours share one, so that a bucket has few files to look into: not above a 64th of all text, so that there
+    is work for many workers, but at least a run's worth, and not above `LARGEST_GROUP`.
+    """
+    most = min(max(sum(sizes) // 64, RUN_BYTES), LARGEST_GROUP)
+    groups: list[list[int]] = []
+    room = 0
+    for number, size in enumerate(sizes):
+        if not groups or size > room:
+            groups.append([])
+            room = most
+        groups[-1].append(number)
+        room -= size
+    return groups
 
 
 def _by_bucket(table: pa.Table, where: NDArray[np.int64]) -> Iterator[tuple[int, pa.RecordBatch]]:

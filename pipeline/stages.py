@@ -20,7 +20,7 @@ from pipeline.executor import Executor
 from pipeline.ingest import Ingest
 from pipeline.inputs import Input
 from pipeline.manifest import Mix
-from pipeline.shuffle import RUN_BYTES, Scatter, Stratum, plan
+from pipeline.shuffle import Scatter, Stratum, plan, scatter_groups
 from pipeline.step import BuildError
 from pipeline.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
 
@@ -173,14 +173,7 @@ def _plan(mix: Mix, scope: Scope, tasks: Tasks) -> tuple[list[Stratum], int]:
 def _scatters(mix: Mix, scope: Scope, tasks: Tasks, strata: Sequence[Stratum], threshold: int) -> list[Scatter]:
     """One step for each large partition, one for several small neighbours."""
     numbers = {(stratum.source, stratum.task): number for number, stratum in enumerate(strata)}
-    groups: list[list[int]] = []
-    room = 0
-    for number, part in enumerate(scope.parts):
-        if not groups or part.bytes > room:
-            groups.append([])
-            room = RUN_BYTES
-        groups[-1].append(number)
-        room -= part.bytes
+    groups = scatter_groups([part.bytes for part in scope.parts])
     steps = []
     for group in groups:
         names = sorted({numbers[scope.parts[n].source, task] for n in group for task in tasks[scope.parts[n].key]})

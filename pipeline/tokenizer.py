@@ -64,7 +64,7 @@ class TrainTokenizer(Step):
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         texts, draws = [], []
         for key in self.inputs:
-            with pa.memory_map(str(folder(work, Scatter.stage, key) / "sample.arrow")) as file:
+            with pa.OSFile(str(folder(work, Scatter.stage, key) / "sample.arrow")) as file:
                 sample = pa.ipc.open_file(file).read_all()
             texts.append(sample.select(["instruction", "response"]))
             draws.append(sample.column("draw").to_numpy())

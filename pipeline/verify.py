@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from corpus.outcome import Outcome
 from corpus.template import SPECIAL_TOKENS
-from pipeline.contract import COMMIT, FORMAT, fingerprint
+from pipeline.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
 from pipeline.ledger import READ_STAGE
 from pipeline.mds import COLUMNS
 from pipeline.store import Store, StoreError
@@ -170,12 +171,8 @@ def _sidecar_problems(store: Store, sidecars: dict[str, Any]) -> Iterator[str]:
 
 
 def _fingerprint_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
-    found = fingerprint(
-        index=store.read("shards/index.json"),
-        lengths=store.read("lengths.npy"),
-        strata=store.read("strata.json"),
-        tokenizer=store.read("tokenizer/tokenizer.json"),
-    )
+    with ExitStack() as stack:
+        found = fingerprint(stack.enter_context(store.open(name)) for name in FINGERPRINTED)
     if found != commit["fingerprint"]:
         yield f"is {found}, dataset.json says {commit['fingerprint']}"
     if commit["files"]["mix.lock.yaml"]["sha256"] != commit["lock_sha256"]:

@@ -1,6 +1,7 @@
 """Verify finds what is planted, and nothing in a sound dataset."""
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.contract import fingerprint
+from pipeline.contract import FINGERPRINTED, fingerprint
 from pipeline.verify import main, verify
 
 
@@ -26,10 +27,8 @@ def reseal(out: Path) -> None:
     for path, facts in commit["files"].items():
         content = (out / path).read_bytes()
         facts.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    names = ("shards/index.json", "lengths.npy", "strata.json", "tokenizer/tokenizer.json")
-    index, lengths, strata, tokenizer = ((out / name).read_bytes() for name in names)
-    commit["fingerprint"] = fingerprint(index=index, lengths=lengths, strata=strata, tokenizer=tokenizer)
-    commit["tokenizer"]["sha256"] = hashlib.sha256(tokenizer).hexdigest()
+    commit["fingerprint"] = fingerprint(io.BytesIO((out / name).read_bytes()) for name in FINGERPRINTED)
+    commit["tokenizer"]["sha256"] = commit["files"]["tokenizer/tokenizer.json"]["sha256"]
     commit["lock_sha256"] = commit["files"]["mix.lock.yaml"]["sha256"]
     (out / "dataset.json").write_text(json.dumps(commit))
 
