@@ -22,7 +22,7 @@ from corpus.discover import SourceFile
 from corpus.formats.stream import public_url
 from pipeline.budget import affordable_workers, default_memory
 from pipeline.contract import COMMIT
-from pipeline.executor import LocalExecutor
+from pipeline.executor import Executor, LocalExecutor
 from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load, parse_bytes
 from pipeline.progress import Display
@@ -36,7 +36,10 @@ WORK = ".work"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 the build failed, 2 the manifest or command line is wrong."""
-    options = _parser().parse_intermixed_args(arguments)
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)
+    if options.address is not None and options.executor != "ray":
+        parser.error("--address is of a Ray cluster; it needs --executor ray")
     try:
         mix = load(options.manifest, options.overrides)
         base = Path(options.manifest).resolve().parent
@@ -49,12 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             preview(mix, base)
             return 0
         work = options.work or default_work(out)
-        workers = affordable_workers(options.workers, options.memory)
-        if workers < options.workers:
-            enough = f"{options.memory / 1e9:.1f} GB of memory is enough for {workers} of {options.workers} workers"
-            print(enough, file=sys.stderr)
         begin = time.monotonic()
-        built = build(mix, base, out=out, workers=workers, work=work)
+        built = build(
+            mix,
+            base,
+            out=out,
+            workers=_workers(options),
+            work=work,
+            ray=options.executor == "ray",
+            address=options.address,
+        )
         if built.faults is None:
             print(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
         else:
@@ -70,6 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _workers(options: argparse.Namespace) -> int | None:
+    """As many as asked for, or one a core, as far as this machine's memory allows; None for all of a cluster's."""
+    if options.address is not None:
+        return options.workers  # type: ignore[no-any-return]
+    wanted = options.workers or os.cpu_count() or 1
+    workers = affordable_workers(wanted, options.memory)
+    if workers < wanted:
+        enough = f"{options.memory / 1e9:.1f} GB of memory is enough for {workers} of {wanted} workers"
+        print(enough, file=sys.stderr)
+    return workers
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """What a build has come to."""
@@ -80,7 +99,17 @@ class Built:
     """Lines of ledger/files.parquet about files that were not read to their end; None if there was nothing to do."""
 
 
-def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: Display | None = None) -> Built:
+def build(
+    mix: Mix,
+    base: Path,
+    *,
+    out: str,
+    workers: int | None,
+    work: Path,
+    display: Display | None = None,
+    ray: bool = False,
+    address: str | None = None,
+) -> Built:
     """Build a dataset, or find that it is there already.
 
     Parameters
@@ -92,11 +121,13 @@ def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: 
     out
         Folder or fsspec URL of the dataset.
     workers
-        Number of processes.
+        Number of processes, or of steps at once on a Ray cluster; None for one a core.
     work
         Folder for intermediate results, of this `out` alone; see `default_work`.
     display
         Where progress is shown; standard error by default.
+    ray, address
+        Whether Ray completes the steps, and the address of its cluster; see `pipeline.ray_executor`.
 
     Raises
     ------
@@ -109,7 +140,7 @@ def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: 
     found = discover_inputs(mix, base)
     _refuse_own_files([file for _, _, file in found], out, work)
     tokenizer = _given_tokenizer(mix, base)
-    with _Locked(out, work), LocalExecutor(work, workers, display) as executor:
+    with _Locked(out, work), _executor(work, workers, display, ray=ray, address=address) as executor:
         sweep(work)
         inputs = hash_inputs(found, executor)
         build_key = _build_key(mix, inputs, tokenizer)
@@ -135,6 +166,14 @@ def build(mix: Mix, base: Path, *, out: str, workers: int, work: Path, display: 
     if dataset is None or result is None:
         raise BuildError(f"{out}: files changed while they were being published; run the build again")
     return Built(dataset=dataset, faults=result["faults"])
+
+
+def _executor(work: Path, workers: int | None, display: Display, *, ray: bool, address: str | None) -> Executor:
+    if not ray:
+        return LocalExecutor(work, workers or os.cpu_count() or 1, display)
+    from pipeline.ray_executor import RayExecutor
+
+    return RayExecutor(work, workers, display, address=address)
 
 
 def default_work(out: str) -> Path:
@@ -216,15 +255,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("manifest", help="YAML file that names the sources and rules")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a manifest's key, as in seed=1")
     parser.add_argument("--out", help="folder or fsspec URL of the dataset (default: the manifest's `out`)")
-    parser.add_argument(
-        "--workers", type=_worker_count, default=os.cpu_count() or 1, help="processes (default: one a core)"
-    )
+    parser.add_argument("--workers", type=_worker_count, help="processes (default: one a core)")
     parser.add_argument(
         "--memory",
         type=_memory,
         default=default_memory(),
         help="most that all processes together may take, as in 8GB; fewer workers run where it is too little "
         "(default: three quarters of the machine's)",
+    )
+    parser.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="what runs the steps (default: processes here)"
+    )
+    parser.add_argument(
+        "--address",
+        help="with --executor ray: an existing cluster, as in auto, HOST:6379 or ray://HOST:10001; --work must then be "
+        "a folder that all its nodes share (default: Ray starts in-process)",
     )
     parser.add_argument("--dry-run", action="store_true", help="show files, formats and example records; write nothing")
     parser.add_argument("--work", type=Path, help="folder for intermediate results (default: OUT/.work)")

@@ -24,7 +24,7 @@ from corpus.source import SourceSpec
 from pipeline.executor import Executor
 from pipeline.manifest import Mix
 from pipeline.progress import report
-from pipeline.step import UNHASHED, Step, digest_of
+from pipeline.step import UNHASHED, BuildError, Step, digest_of
 from pipeline.store import reaching
 
 GENERATOR = "generator://"
@@ -130,6 +130,10 @@ class HashFile(Step):
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         local = "://" not in self.url
+        if local and changed(self.url, self.stamp):
+            raise BuildError(
+                "this worker finds another file than the build; inputs must lie where all workers see them"
+            )
         if local and not os.path.isfile(self.url):
             return {"sha256": None}  # a pipe or device would block; reading it says what it is
         digest = hashlib.sha256()
@@ -142,6 +146,8 @@ class HashFile(Step):
             if local:
                 return {"sha256": None}  # reading it says why, in the files table
             raise
+        if changed(self.url, self.stamp):
+            raise BuildError("changed while it was hashed; run the build again")
         return {"sha256": digest.hexdigest()}
 
 
