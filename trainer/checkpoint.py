@@ -47,10 +47,12 @@ class Progress:
     plan_key: str
     """Hash of what the batches follow from; another key would make `next_batch` mean something else."""
     plan_hash: str
-    """Hash of the epoch's plan itself."""
+    """Hash of the plan of the epoch's chunk itself."""
     epoch: int
+    chunk: int
+    """Epochs are planned, and their batches counted, in chunks (trainer.plan)."""
     next_batch: int
-    """First batch of the epoch that no step has used."""
+    """First batch of the chunk that no step has used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

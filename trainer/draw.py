@@ -4,8 +4,11 @@ A stratum is an endless sequence of passes over its samples, each pass in a new
 seeded order; an epoch takes the next `per_epoch` of it. So draws are without
 replacement until the stratum is used up, and caps and repeats hold exactly.
 The order inside a pass is shuffled in blocks, so that an epoch's draw stays a
-contiguous range of shards. Strata are interleaved so that each is spread
-evenly over the epoch.
+contiguous range of shards.
+
+Draw j of a stratum's m stands at (j + u)/m of the epoch, u random in [0, 1): so
+each stratum is spread evenly over the epoch, and the draws of any chunk [c/C,
+(c + 1)/C) of the epoch follow from c alone, without those before it.
 """
 
 from collections.abc import Sequence
@@ -16,9 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 BLOCK = 8192
-"""Samples of a stratum that are shuffled among each other; bounds how many shards an epoch's draw touches."""
-WINDOW = 1 << 18
-"""Samples that are interleaved at a time; bounds memory."""
+"""Samples of a stratum that are shuffled among each other; bounds how many shards are read at a time."""
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -51,7 +52,38 @@ class Stratum:
         return wanted if self.max_per_epoch is None else min(wanted, self.max_per_epoch)
 
 
-@njit(cache=True)
+def draw_order(
+    strata: Sequence[Stratum], seed: int, epoch: int, *, chunk: int = 0, chunks: int = 1
+) -> NDArray[np.uint32]:
+    """The samples of one of the equal chunks of an epoch, in the order they are packed in.
+
+    Parameters
+    ----------
+    strata
+        All strata of the dataset.
+    seed, epoch
+        What the order follows from.
+    chunk, chunks
+        Which chunk, of how many.
+
+    Returns
+    -------
+    ndarray
+        uint32 [m]; the m of all chunks add up to Σ `per_epoch`.
+    """
+    drawn = [s for s in strata if s.per_epoch]
+    begin = np.array([s.begin for s in drawn], np.int64)
+    size = np.array([s.samples for s in drawn], np.int64)
+    draws = np.array([s.per_epoch for s in drawn], np.int64)
+    first = chunk * draws // chunks
+    last = ((chunk + 1) * draws - 1) // chunks
+    most = int((last - first + 1).sum())
+    places, samples = np.empty(most, np.uint32), np.empty(most, np.uint32)
+    count = _draw(begin, size, draws, first, last, seed, epoch, chunk, chunks, places, samples)
+    return _by_place(places[:count], samples[:count])
+
+
+@njit(cache=True, nogil=True)
 def _mix(x: np.uint64) -> np.uint64:
     """One step of splitmix64: a well mixed 64-bit function of `x`."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
@@ -60,23 +92,26 @@ def _mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
-def _permuted(index: int, size: int, key: np.uint64) -> np.int64:
-    """Where a keyed permutation of [0, size) sends `index`, without making the permutation.
-
-    Invertible steps on the next power of two (at least 256, below which they mix too little), walked until the image
-    is below `size`.
-    """
+@njit(cache=True, nogil=True)
+def _bits(size: int) -> int:
+    """Bits of the numbers that `_permuted` permutes to permute [0, size): at least 8, as fewer mix too little."""
     bits = 8
     while (1 << bits) < size:
         bits += 1
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _permuted(index: int, size: int, bits: int, keys: U64) -> np.int64:
+    """Where a permutation of [0, size) with four `keys` sends `index`, without making the permutation.
+
+    Invertible steps on numbers of `bits` bits, walked until the image is below `size`.
+    """
     mask = np.uint64((1 << bits) - 1)
     shift = np.uint64(bits // 2 + 1)
     x = np.uint64(index)
     while True:
-        k = key
-        for _ in range(4):
-            k = _mix(k)
+        for k in keys:
             x = (x + k) & mask
             x = (x * (k | np.uint64(1))) & mask
             x = x ^ (x >> shift)
@@ -84,59 +119,75 @@ def _permuted(index: int, size: int, key: np.uint64) -> np.int64:
             return np.int64(x)
 
 
-@njit(cache=True)
-def _draw_window(
-    begin: I64, size: I64, draws: I64, phase: NDArray[np.float64], seed: int, epoch: int, window: int, windows: int,
-    keys: U64, samples: NDArray[np.uint32],
+@njit(cache=True, nogil=True)
+def _draw(
+    begin: I64, size: I64, draws: I64, firsts: I64, lasts: I64, seed: int, epoch: int, chunk: int, chunks: int,
+    places: NDArray[np.uint32], samples: NDArray[np.uint32],
 ) -> int:  # fmt: skip
-    """Draws of every stratum that belong to one window of the epoch, as sort keys and samples; returns how many.
+    """Draws of every stratum that stand in one chunk, with their places in it in 32 bits; returns how many.
 
-    Stratum s gives its draws j in [⌊w·m/W + φ⌋, ⌊(w+1)·m/W + φ⌋); draw j stands at (j + u_j)/m of the epoch, u_j in
-    [0, 1). A key is that place in 44 bits, and the number in the window in 20 bits so that keys differ.
+    Draws firsts[s] to lasts[s] of stratum s can stand in the chunk; all of them do but, perhaps, the outer two.
     """
     count = 0
+    keys = np.empty(4, np.uint64)
     for s in range(len(begin)):
         m = draws[s]
-        first = np.int64(np.floor(window * m / windows + phase[s]))
-        last = np.int64(np.floor((window + 1) * m / windows + phase[s]))
-        if window == windows - 1:
-            last = m
+        first, last = firsts[s], lasts[s]
+        scale = chunks / m
         stratum_seed = _mix(np.uint64(seed) ^ _mix(np.uint64(s)))
         epoch_seed = _mix(stratum_seed ^ np.uint64(epoch + 1))
-        for j in range(first, last):
+        j = first
+        while j <= last:
+            # The draws from here to the end of the shuffled block.
             position = epoch * m + j
             turn = position // size[s]
             inside = position - turn * size[s]
             block = inside // BLOCK
-            block_size = min(np.int64(BLOCK), size[s] - block * BLOCK)
-            block_seed = _mix(_mix(stratum_seed + np.uint64(turn)) + np.uint64(block))
-            samples[count] = begin[s] + block * BLOCK + _permuted(inside - block * BLOCK, block_size, block_seed)
-            jitter = np.float64(_mix(epoch_seed + np.uint64(j)) >> np.uint64(11)) * 2.0**-53
-            place = np.uint64((j + jitter) / m * 2.0**43)
-            keys[count] = (place << np.uint64(20)) | np.uint64(count)
-            count += 1
+            block_begin = block * BLOCK
+            block_size = min(np.int64(BLOCK), size[s] - block_begin)
+            until = min(last + 1, j + block_begin + block_size - inside)
+            bits = _bits(block_size)
+            key = _mix(_mix(stratum_seed + np.uint64(turn)) + np.uint64(block))
+            for k in range(4):
+                key = _mix(key)
+                keys[k] = key
+            offset = inside - block_begin - j
+            while j < until:
+                u = np.float64(_mix(epoch_seed + np.uint64(j)) >> np.uint64(11)) * 2.0**-53
+                place = (j + u) * scale - chunk
+                # Exact bounds of where draw j can stand, so that no rounding gives it to two chunks or to none.
+                before = place < 0 and j * chunks // m < chunk
+                after = place >= 1 and ((j + 1) * chunks - 1) // m > chunk
+                if not before and not after:
+                    places[count] = np.uint32(min(max(place * 2.0**32, 0.0), 2.0**32 - 1))
+                    samples[count] = begin[s] + block_begin + _permuted(j + offset, block_size, bits, keys)
+                    count += 1
+                j += 1
     return count
 
 
-def draw_order(strata: Sequence[Stratum], seed: int, epoch: int) -> NDArray[np.uint32]:
-    """The samples of an epoch in the order they are packed in: uint32 [M], M = Σ `per_epoch`."""
-    drawn = [s for s in strata if s.per_epoch]
-    begin = np.array([s.begin for s in drawn], np.int64)
-    size = np.array([s.samples for s in drawn], np.int64)
-    draws = np.array([s.per_epoch for s in drawn], np.int64)
-    total = int(draws.sum())
-    windows = max(1, -(-total // WINDOW))
-    phase = np.random.default_rng([seed, epoch, 0x9A5E]).random(len(drawn))
-    # A stratum adds at most one draw to a window beyond its share.
-    keys = np.empty(min(total, WINDOW + len(drawn) + 1), np.uint64)
-    samples = np.empty(len(keys), np.uint32)
-    if len(keys) > 1 << 20:
-        raise PlanError(f"the dataset has {len(drawn):,} strata; a plan is made for at most {(1 << 20) - WINDOW:,}")
-    order = np.empty(total, np.uint32)
-    at = 0
-    for window in range(windows):
-        count = _draw_window(begin, size, draws, phase, seed, epoch, window, windows, keys, samples)
-        ranked = np.sort(keys[:count]) & np.uint64((1 << 20) - 1)
-        order[at : at + count] = samples[:count][ranked.astype(np.int64)]
-        at += count
+@njit(cache=True, nogil=True)
+def _by_place(places: NDArray[np.uint32], samples: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Samples in increasing order of place, equal ones as they stand: as many buckets as samples, then insertion."""
+    n = np.uint64(len(places))
+    ends = np.zeros(len(places) + 1, np.int64)
+    for place in places:
+        ends[((place * n) >> np.uint64(32)) + 1] += 1
+    for b in range(len(places)):
+        ends[b + 1] += ends[b]
+    ranked = np.empty(len(places), np.uint32)
+    order = np.empty(len(places), np.uint32)
+    for i in range(len(places)):
+        place = places[i]
+        bucket = (place * n) >> np.uint64(32)
+        order[ends[bucket]] = samples[i]
+        ranked[ends[bucket]] = place
+        ends[bucket] += 1
+    for i in range(1, len(places)):
+        place, sample = ranked[i], order[i]
+        j = i - 1
+        while j >= 0 and ranked[j] > place:
+            ranked[j + 1], order[j + 1] = ranked[j], order[j]
+            j -= 1
+        ranked[j + 1], order[j + 1] = place, sample
     return order

@@ -8,7 +8,7 @@ by the loop, at the optimizer step.
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.batch import IGNORE, PackedBatch
 from trainer.config import Objective
-from trainer.plan import EpochPlan
+from trainer.plan import Chunk, Plan
 from trainer.store import ShardStore
 
 
@@ -26,8 +26,9 @@ class Step:
     """What one optimizer step of one rank computes on."""
 
     epoch: int
+    chunk: int
     index: int
-    """Number of the batch in the epoch."""
+    """Number of the batch in the chunk of the epoch."""
     batch: PackedBatch
     """This rank's rows."""
     targets: int
@@ -35,10 +36,11 @@ class Step:
     tokens: int
     """Tokens of the global batch, without padding."""
     plan_hash: str
+    """Of the chunk."""
 
 
 def pack_batch(
-    plan: EpochPlan,
+    chunk: Chunk,
     index: int,
     rows: list[int],
     store: ShardStore,
@@ -50,8 +52,8 @@ def pack_batch(
 
     Parameters
     ----------
-    plan, index, rows
-        Which rows of which batch.
+    chunk, index, rows
+        Which rows of which batch of the plan.
     store, lengths
         Where samples come from, and their lengths as `trainer.plan.fit_lengths` returns them.
     row_tokens
@@ -66,7 +68,7 @@ def pack_batch(
     segments = []
     for r, row in enumerate(rows):
         begin = 0
-        for sample in plan.row(index, row):
+        for sample in chunk.row(index, row):
             stored = store.read(int(sample))
             length = stored.prefix_len + int(lengths[sample, 1])
             end = begin + length
@@ -85,17 +87,17 @@ def pack_batch(
 
 
 class Loader:
-    """The steps of a run from (epoch, next_batch) on, in order, for one rank.
+    """The steps of a run from (epoch, chunk, next_batch) on, in order, for one rank.
 
     Iterating raises what the thread raised. `close` ends the thread; a loader is a context manager that does so.
 
     Parameters
     ----------
-    plans
-        Epoch to its plan; called in the thread, once an epoch.
+    plan
+        Its chunks are asked for in the thread.
     epochs
         Epochs of the run; None: without end.
-    epoch, next_batch
+    epoch, chunk, next_batch
         Where to begin.
     ahead
         Batches that are kept ready.
@@ -107,13 +109,14 @@ class Loader:
 
     def __init__(
         self,
-        plans: Callable[[int], EpochPlan],
+        plan: Plan,
         store: ShardStore,
         lengths: NDArray[np.uint16],
         *,
         row_tokens: int,
         epochs: int | None,
         epoch: int,
+        chunk: int,
         next_batch: int,
         rank: int,
         world_size: int,
@@ -121,12 +124,12 @@ class Loader:
         device: torch.device,
         objective: Objective = "response",
     ):
-        self._plans = plans
+        self._plan = plan
         self._store = store
         self._lengths = lengths
         self._row_tokens = row_tokens
         self._epochs = epochs
-        self._start = (epoch, next_batch)
+        self._start = (epoch, chunk, next_batch)
         self._rank = rank
         self._world_size = world_size
         self._objective = objective
@@ -174,22 +177,28 @@ class Loader:
         return False
 
     def _steps(self) -> Iterator[Step]:
-        epoch, index = self._start
+        epoch, first, index = self._start
         while self._epochs is None or epoch < self._epochs:
-            plan = self._plans(epoch)
-            for number in range(index, plan.batches):
-                rows = plan.rows_of_rank(number, self._lengths, rank=self._rank, world_size=self._world_size)
-                batch = pack_batch(plan, number, rows, self._store, self._lengths, self._row_tokens, self._objective)
-                if self._device.type == "cuda":
-                    batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
-                samples = plan.batch(number)
-                tokens = int(self._lengths[samples].sum(dtype=np.int64))
-                yield Step(
-                    epoch=epoch,
-                    index=number,
-                    batch=batch,
-                    targets=int(plan.targets[number]) if self._objective == "response" else tokens - len(samples),
-                    tokens=tokens,
-                    plan_hash=plan.hash,
-                )
-            epoch, index = epoch + 1, 0
+            for number in range(first, self._plan.chunks):
+                chunk = self._plan.chunk(epoch, number)
+                for batch in range(index, chunk.batches):
+                    yield self._step(epoch, number, chunk, batch)
+                index = 0
+            epoch, first = epoch + 1, 0
+
+    def _step(self, epoch: int, number: int, chunk: Chunk, index: int) -> Step:
+        rows = chunk.rows_of_rank(index, self._lengths, rank=self._rank, world_size=self._world_size)
+        batch = pack_batch(chunk, index, rows, self._store, self._lengths, self._row_tokens, self._objective)
+        if self._device.type == "cuda":
+            batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
+        samples = chunk.batch(index)
+        tokens = int(self._lengths[samples].sum(dtype=np.int64))
+        return Step(
+            epoch=epoch,
+            chunk=number,
+            index=index,
+            batch=batch,
+            targets=int(chunk.targets[index]) if self._objective == "response" else tokens - len(samples),
+            tokens=tokens,
+            plan_hash=chunk.hash,
+        )

@@ -4,7 +4,8 @@
                                                       every N steps: evaluation, checkpoint
 
 A step boundary is the only place where the state is whole: checkpoints,
-evaluations and requests to stop are served there. What a step computes depends
+evaluations and requests to stop are served there. All ranks stop at the same
+one: whether one of them has been asked travels with the loss. What a step computes depends
 on the manifest, the dataset and the checkpoint only; on a CPU with the same
 number of threads it is the same bit for bit, however often the run was killed.
 """
@@ -20,14 +21,17 @@ import torch
 from corpus.config import ConfigError
 from model.config import ModelConfig
 from model.hrm import HRM
-from trainer.checkpoint import Checkpoint, Checkpoints, Progress
+from trainer.checkpoint import Checkpoint, Progress
+from trainer.checkpoints import Checkpoints
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset
-from trainer.evaluate import evaluate
+from trainer.distribute import Replicated, Sharded
+from trainer.evaluate import InterruptedEvaluationError, evaluate
+from trainer.lag import Lag, warning
 from trainer.loader import Loader, Step
-from trainer.metrics import Metrics
+from trainer.metrics import FILE, Metrics, evaluated_steps
 from trainer.optim import AdamAtan2
-from trainer.plan import EpochPlan, PlanInputs, fit_lengths
+from trainer.plan import Plan, PlanInputs, fit_lengths
 from trainer.schedule import gradient_depth, learning_rate
 from trainer.stop import RESUME_ME, StopRequest
 from trainer.store import ShardStore
@@ -74,41 +78,38 @@ class Run:
         self.tokenizer = dataset.tokenizer()
         self.inputs = plan_inputs(config, dataset)
         self.lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
-        self._plans: dict[int, EpochPlan] = {}
-        first = self.plan(0)
+        self.plan = Plan(self.inputs, dataset.strata, self.lengths, config.out / "plans")
+        first = self.plan.chunk(0, 0)
         first.rows_of_rank(0, self.lengths, rank=world.rank, world_size=world.size)
-        # What schedules take for the number of steps; later epochs may have a batch more or less than the first.
-        self.total = config.steps or (config.epochs or 0) * first.batches
+        # What schedules take for the number of steps; epochs may have a few batches more or less.
+        self.total = config.steps or (config.epochs or 0) * self.plan.batches
         self.model_config = config.model_config_for(dataset.vocab_size)
         self.model = HRM(self.model_config, seed=config.seed).to(world.device)
+        self.layout = self._lay_out()
         self.optimizer = AdamAtan2(
             self.model,
             betas=config.optimizer.betas,
             weight_decay=config.optimizer.weight_decay,
             ema=config.optimizer.ema,
         )
-        self.gradients = _flat_gradients(self.model)
+        self.lag = Lag(world)
+        self.loss: float | None = None
         self.progress = Progress(
-            step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, next_batch=0
+            step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, chunk=0, next_batch=0
         )
         self.checkpoints = Checkpoints(
             config.checkpoint_url,
-            staging=config.out / "staging",
+            staging=config.out / "staging" / f"node-{world.node}",
             keep=config.checkpoint.keep,
-            leads=world.leads,
-            group=world.saving,
+            keep_every=config.checkpoint.keep_every,
+            world=world,
+            history=config.out / FILE,
         )
-        checkpoint: Checkpoint | None = world.from_leader(self._find_checkpoint)
+        if world.leads_node:
+            self.checkpoints.clean()
+        checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
             self._resume(checkpoint)
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """The batches of an epoch."""
-        if epoch not in self._plans:
-            self._plans[epoch] = EpochPlan.open_or_build(
-                self.config.out / "plans", self.inputs, epoch, self.dataset.strata, self.lengths
-            )
-        return self._plans[epoch]
 
     @property
     def finished(self) -> bool:
@@ -118,13 +119,9 @@ class Run:
         assert self.config.epochs is not None
         last = self.config.epochs - 1
         at = self.progress
-        return at.epoch > last or (at.epoch == last and at.next_batch >= self.plan(last).batches)
+        return at.epoch > last or (at.epoch == last and self.plan.ends(at.epoch, at.chunk, at.next_batch))
 
     # --- Resume ------------------------------------------------------------------------------------------------
-
-    def _find_checkpoint(self) -> Checkpoint | None:
-        self.checkpoints.clean()
-        return self.checkpoints.newest()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         made_with = checkpoint.sidecar("manifest.json")
@@ -141,21 +138,19 @@ class Run:
                 f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
                 f"Restore these values to continue it, or set another out= to begin a new run"
             )
-        plan = self.plan(checkpoint.progress.epoch) if not self._past_end(checkpoint.progress) else None
-        if plan is not None and plan.hash != checkpoint.progress.plan_hash:
+        at = checkpoint.progress
+        planned = self.plan.chunk(at.epoch, at.chunk).hash
+        if planned != at.plan_hash:
             raise ConfigError(
-                f"{checkpoint.folder} counts batches of another plan of epoch {checkpoint.progress.epoch} "
-                f"({checkpoint.progress.plan_hash}) than this version makes ({plan.hash}): continue it with the "
-                f"version that began it, or set another out= to begin a new run"
+                f"{checkpoint.folder} counts batches of another plan of epoch {at.epoch}, chunk {at.chunk} "
+                f"({at.plan_hash}) than this version makes ({planned}): continue it with the version that began it, "
+                f"or set another out= to begin a new run"
             )
         tensors = {"model": self.model.state_dict(), **self.optimizer.state_dict()}
         checkpoint.load_into(tensors, group=self.world.saving)
         self.optimizer.updates = checkpoint.progress.updates
         checkpoint.restore_random_state()
         self.progress = checkpoint.progress
-
-    def _past_end(self, progress: Progress) -> bool:
-        return self.config.epochs is not None and progress.epoch >= self.config.epochs
 
     # --- Train -------------------------------------------------------------------------------------------------
 
@@ -179,14 +174,21 @@ class Run:
         trainer.fetch.DatasetError, trainer.checkpoint.CheckpointError
             A shard cannot be read, a checkpoint not be written.
         """
-        if self.finished:
+        known = self.world.from_leader(lambda: evaluated_steps(self.config.out, self.progress.step))
+        due = self._evaluation_is_due() and self.progress.step not in known
+        if self.finished and not due:
             if self.world.leads:
                 print(f"already finished: {self.progress.step:,} steps are done, see {self.config.out}")
             return 0
+        request.work_at_stake = lambda: self.progress.step > self.checkpoints.newest_step
         metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
         if metrics is not None and self.progress.step:
             metrics.say(f"continuing after step {self.progress.step:,}")
         try:
+            if due and not self._evaluate(metrics, request):
+                return self._leave(metrics, RESUME_ME)
+            if self.finished:
+                return self._leave(metrics, 0)
             with self._loader() as loader:
                 return self._train(loader, request, metrics)
         finally:
@@ -202,6 +204,7 @@ class Run:
             row_tokens=self.config.batch.row_tokens,
             epochs=self.config.epochs,
             epoch=self.progress.epoch,
+            chunk=self.progress.chunk,
             next_batch=self.progress.next_batch,
             rank=self.world.rank,
             world_size=self.world.size,
@@ -211,13 +214,12 @@ class Run:
         )
 
     def _train(self, loader: Loader, request: StopRequest, metrics: Metrics | None) -> int:
-        if self._evaluation_is_due():
-            self._evaluate(metrics)
         began = time.perf_counter()
         for step in loader:
             waited = time.perf_counter() - began
             values, stop = self._step(step, request)
-            self.checkpoints.check()
+            compared = self.lag.compare(self.progress.step, waited)
+            saved = self.checkpoints.collect()
             if metrics is not None:
                 seconds = time.perf_counter() - began
                 values |= {
@@ -225,28 +227,33 @@ class Run:
                     "data_wait_seconds": waited,
                     "tokens_per_second": step.tokens / seconds,
                 }
-                metrics.step(self.progress.step, self.total, values)
+                metrics.step(self.progress.step, self.total, values | compared)
+                metrics.checkpoints(saved)
+                if lags := warning(compared):
+                    metrics.say(lags)
+            if self._evaluation_is_due() and not stop:
+                stop = not self._evaluate(metrics, request)
             finished = self.finished
-            if self._evaluation_is_due() and (finished or not stop):
-                self._evaluate(metrics)
             if finished or stop or self.progress.step % self.config.checkpoint.every == 0:
                 self._save()
-            if finished:
-                self.checkpoints.wait()
-                if metrics is not None:
-                    metrics.say(f"finished after step {self.progress.step:,}")
-                return 0
-            if stop:
-                self.checkpoints.wait()
-                # torchrun ends the other ranks when one leaves with this code; the leader may still be writing.
-                self.world.barrier()
-                if metrics is not None:
-                    metrics.say(f"stopped after step {self.progress.step:,}; the same command continues")
-                return RESUME_ME
+            if finished or stop:
+                return self._leave(metrics, RESUME_ME if stop else 0)
             began = time.perf_counter()
         raise TrainingError(
             f"the data ended at step {self.progress.step:,}, before the run did; this is an error in the plan"
         )
+
+    def _leave(self, metrics: Metrics | None, code: int) -> int:
+        """Part, with everything written; returns the exit code."""
+        self.checkpoints.wait()
+        # torchrun ends the other ranks when one leaves with a code; the leader may still be writing.
+        self.world.barrier()
+        if metrics is not None:
+            metrics.checkpoints(self.checkpoints.collect())
+            how = "finished" if code == 0 else "stopped"
+            what = "" if code == 0 else "; the same command continues"
+            metrics.say(f"{how} after step {self.progress.step:,}{what}")
+        return code
 
     def _step(self, step: Step, request: StopRequest) -> tuple[dict[str, float | int], bool]:
         """One optimizer step; returns what to report, and whether some rank was asked to stop."""
@@ -254,26 +261,26 @@ class Run:
         lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
         depths = config.depths(self.model_config)
         k = gradient_depth(at.step, self.total, depths=depths, ramp=config.schedule.k_ramp)
-        self.gradients.zero_()
-        with self._precision():
-            nll, _ = self.model(step.batch.to(self.world.device), k=k)
-        share = nll / step.targets
-        share.backward()
-        self.world.sum(self.gradients)
+        self.lag.begin()
+        share = self._pass(step, k)
+        self.lag.end()
+        self.layout.end()
         status = torch.tensor([0.0, float(request.received is not None)], dtype=torch.float64, device=self.world.device)
-        status[0] = share.detach()
+        status[0] = share
         self.world.sum(status)
-        norm = torch.linalg.vector_norm(self.gradients).item()
+        norm = self.layout.norm()
         loss, stops = status.tolist()
         if math.isfinite(loss) and math.isfinite(norm):
             if config.optimizer.clip_norm is not None and norm > config.optimizer.clip_norm:
-                self.gradients.mul_(config.optimizer.clip_norm / norm)
-            self.optimizer.step([p.grad for p in self.model.parameters() if p.grad is not None], lr)
+                self.layout.scale(config.optimizer.clip_norm / norm)
+            self.optimizer.step(self.layout.gradients, lr)
+        self.loss = loss
         self.progress = replace(
             at,
             step=at.step + 1,
             updates=self.optimizer.updates,
             epoch=step.epoch,
+            chunk=step.chunk,
             next_batch=step.index + 1,
             plan_hash=step.plan_hash,
         )
@@ -289,12 +296,32 @@ class Run:
             "k": k,
             "gradient_norm": norm,
             "epoch": step.epoch,
+            "chunk": step.chunk,
             "batch": step.index,
             "tokens": step.tokens,
             "target_tokens": step.targets,
             "skipped": skipped,
         }
         return values, stops > 0
+
+    def _pass(self, step: Step, k: int) -> torch.Tensor:
+        """Gradients of this rank's rows; returns its share of the batch's loss. Without a target both are zero."""
+        parts = [step.batch] if self.config.batch.micro_rows is None else step.batch.split(self.config.batch.micro_rows)
+        share = torch.zeros((), device=self.world.device)
+        self.layout.begin()
+        for part in parts:
+            with self._precision():
+                nll, _ = self.model(part.to(self.world.device), k=k)
+            loss = nll / max(1, step.targets)
+            loss.backward()
+            share += loss.detach()
+        return share
+
+    def _lay_out(self) -> Replicated | Sharded:
+        if self.config.distribution == "ddp":
+            return Replicated(self.model, self.world)
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else None
+        return Sharded(self.model, self.world, dtype=dtype)
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.config.precision == "bf16":
@@ -308,21 +335,28 @@ class Run:
         possible = self.config.eval.rows_per_family > 0 and len(self.dataset.eval_files) > 0
         return possible and (at % self.config.eval.every == 0 or self.finished)
 
-    def _evaluate(self, metrics: Metrics | None) -> None:
-        """Evaluate the averaged weights on the leading rank, unless the metrics have this step's evaluation."""
-        if metrics is not None and self.progress.step not in metrics.evaluated:
-            with _random_state_kept(self.world.device), self.optimizer.averaged_weights(), self._precision():
-                self.model.eval()
+    def _evaluate(self, metrics: Metrics | None, request: StopRequest) -> bool:
+        """Evaluate the averaged weights; False where that was given up because some rank was asked to stop."""
+        with _random_state_kept(self.world.device), self.optimizer.averaged_weights(), self._precision():
+            self.model.eval()
+            try:
                 values = evaluate(
                     self.model,
                     self.dataset,
                     self.tokenizer,
                     rows_per_family=self.config.eval.rows_per_family,
                     row_tokens=self.config.batch.row_tokens,
+                    world=self.world,
+                    stop=lambda: request.received is not None,
                 )
+            except InterruptedEvaluationError:
+                return False
+            finally:
                 self.model.train()
+                self.layout.weights_changed()
+        if metrics is not None:
             metrics.evaluation(self.progress.step, values)
-        self.world.barrier()
+        return True
 
     def _save(self) -> None:
         about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}
@@ -330,6 +364,7 @@ class Run:
         self.checkpoints.save(
             self.progress,
             {"model": self.model.state_dict(), **self.optimizer.state_dict()},
+            loss=self.loss if self.loss is not None and math.isfinite(self.loss) else None,
             sidecars={
                 "config.json": json.dumps(about, indent=1),
                 "manifest.json": json.dumps(manifest, indent=1),
@@ -341,17 +376,6 @@ class Run:
 def model_memory(config: ModelConfig) -> int:
     """Bytes of weights, gradients, both moments, averaged weights and the update in the making, all float32."""
     return 6 * 4 * config.parameters
-
-
-def _flat_gradients(model: HRM) -> torch.Tensor:
-    """One tensor that holds the gradients of all parameters, so that ranks sum them in one go."""
-    parameters = list(model.parameters())
-    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-    at = 0
-    for p in parameters:
-        p.grad = flat[at : at + p.numel()].view_as(p)
-        at += p.numel()
-    return flat
 
 
 def _random_state_kept(device: torch.device) -> AbstractContextManager[None]:

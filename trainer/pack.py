@@ -2,7 +2,8 @@
 
 Best-fit-decreasing over the next ~G = K·T tokens of the order; a sample that
 does not fit opens the next batch; remaining holes are filled with the longest
-fitting samples a little ahead in the order.
+fitting samples a little ahead in the order. Rows are then shared out to ranks
+with equal numbers and nearly equal work.
 """
 
 import numpy as np
@@ -16,50 +17,43 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
 
-@njit(cache=True)
+def _low_bit_table() -> NDArray[np.uint8]:
+    """Number of a single bit, by the upper six bits of its product with a de Bruijn constant."""
+    table = np.empty(64, np.uint8)
+    for bit in range(64):
+        table[(_DE_BRUIJN << bit & (1 << 64) - 1) >> 58] = bit
+    return table
+
+
+_DE_BRUIJN = 0x03F79D71B4CB0A89
+_LOW_BIT = _low_bit_table()
+
+
+@njit(cache=True, nogil=True)
 def _next_set(words: U64, start: int) -> int:
     """The lowest set bit at or above `start`, or -1."""
     word = start >> 6
     bits = words[word] & (~np.uint64(0) << np.uint64(start & 63))
-    while True:
-        if bits:
-            low = bits & (~bits + np.uint64(1))
-            place = 0
-            while low > np.uint64(0xFF):
-                low >>= np.uint64(8)
-                place += 8
-            while low > np.uint64(1):
-                low >>= np.uint64(1)
-                place += 1
-            return word * 64 + place
+    while not bits:
         word += 1
         if word == len(words):
             return -1
         bits = words[word]
+    low = bits & (~bits + np.uint64(1))
+    return word * 64 + _LOW_BIT[(low * np.uint64(_DE_BRUIJN)) >> np.uint64(58)]
 
 
-@njit(cache=True)
-def _previous_set(words: U64, start: int) -> int:
-    """The highest set bit at or below `start`, or -1."""
-    word = start >> 6
-    bits = words[word] & (~np.uint64(0) >> np.uint64(63 - (start & 63)))
-    while True:
-        if bits:
-            place = 0
-            while bits > np.uint64(0xFF):
-                bits >>= np.uint64(8)
-                place += 8
-            while bits > np.uint64(1):
-                bits >>= np.uint64(1)
-                place += 1
-            return word * 64 + place
-        word -= 1
-        if word < 0:
-            return -1
-        bits = words[word]
+@njit(cache=True, nogil=True)
+def _set(words: U64, bit: int) -> None:
+    words[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def _clear(words: U64, bit: int) -> None:
+    words[bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))
+
+
+@njit(cache=True, nogil=True)
 def total_lengths(samples: NDArray[np.uint32], lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
     """Prefix plus response length of each of `samples`."""
     out = np.empty(len(samples), np.int32)
@@ -68,7 +62,7 @@ def total_lengths(samples: NDArray[np.uint32], lengths: NDArray[np.uint16]) -> N
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def target_tokens(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begins: I64) -> I64:
     """Σ response length of samples[begins[b]:begins[b + 1]], for every b."""
     out = np.zeros(len(begins) - 1, np.int64)
@@ -78,11 +72,22 @@ def target_tokens(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begi
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def square_sums(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begins: I64) -> I64:
+    """Σ length² of samples[begins[r]:begins[r + 1]], for every r: what attention costs."""
+    out = np.zeros(len(begins) - 1, np.int64)
+    for r in range(len(out)):
+        for i in range(begins[r], begins[r + 1]):
+            total = np.int64(lengths[samples[i], 0]) + np.int64(lengths[samples[i], 1])
+            out[r] += total * total
+    return out
+
+
+@njit(cache=True, nogil=True)
 def pack_rows(
     order: NDArray[np.uint32], length: NDArray[np.int32], rows: int, row_tokens: int
 ) -> tuple[NDArray[np.uint32], I64]:
-    """Pack the order of an epoch into rows.
+    """Pack samples into rows.
 
     Parameters
     ----------
@@ -109,20 +114,21 @@ def pack_rows(
 
     words = (row_tokens >> 6) + 1
     row_free = np.empty(rows, np.int64)
-    row_next = np.empty(rows, np.int64)  # rows with equal free space, as linked lists …
-    free_head = np.empty(row_tokens + 1, np.int64)  # … one list per free space …
+    row_next = np.empty(rows, np.int32)  # rows with equal free space, as linked lists …
+    free_head = np.empty(row_tokens + 1, np.int32)  # … one list per free space …
     free_bits = np.empty(words, np.uint64)  # … and which of the lists hold a row
-    ahead_head = np.empty(row_tokens + 1, np.int64)
-    ahead_tail = np.empty(row_tokens + 1, np.int64)
-    ahead_next = np.empty(LOOKAHEAD, np.int64)
-    ahead_bits = np.empty(words, np.uint64)
-    counts = np.empty(row_tokens + 2, np.int64)
+    counts = np.empty(row_tokens + 2, np.int32)
+    # Unused places in [at, at + LOOKAHEAD), first in first out for each length. Slot T - length: longer ones first.
+    ahead_head = np.full(row_tokens + 1, -1, np.int64)
+    ahead_tail = np.full(row_tokens + 1, -1, np.int64)
+    ahead_next = np.empty(total, np.int64)
+    ahead_bits = np.zeros(words, np.uint64)
+    entered = 0  # places below are, or were, among them
 
+    budget = rows * row_tokens
     while at < total or len(left):
         # Take up: what earlier batches left, then the order, up to G tokens.
-        budget = rows * row_tokens
-        room = len(left) + min(total - at, budget)
-        taken = np.empty(room, np.int64)
+        taken = np.empty(len(left) + min(total - at, budget), np.int64)
         n = 0
         tokens = 0
         kept = 0
@@ -142,7 +148,23 @@ def pack_rows(
                     taken[n] = at
                     tokens += length[at]
                     n += 1
+                    if at < entered:  # it is the first of its length
+                        slot = row_tokens - length[at]
+                        ahead_head[slot] = ahead_next[at]
+                        if ahead_head[slot] < 0:
+                            _clear(ahead_bits, slot)
                 at += 1
+            entered = max(entered, at)
+        while entered < min(total, at + LOOKAHEAD):
+            slot = row_tokens - length[entered]
+            ahead_next[entered] = -1
+            if ahead_head[slot] < 0:
+                ahead_head[slot] = entered
+                _set(ahead_bits, slot)
+            else:
+                ahead_next[ahead_tail[slot]] = entered
+            ahead_tail[slot] = entered
+            entered += 1
 
         # Longest first (stable counting sort), but the oldest before all, so that nothing waits for ever.
         counts[:] = 0
@@ -164,9 +186,9 @@ def pack_rows(
             row_free[r] = row_tokens
             row_next[r] = r - 1
         free_head[row_tokens] = rows - 1
-        free_bits[row_tokens >> 6] |= np.uint64(1) << np.uint64(row_tokens & 63)
+        _set(free_bits, row_tokens)
         placed = np.empty(n + LOOKAHEAD, np.int64)
-        placed_row = np.empty(n + LOOKAHEAD, np.int64)
+        placed_row = np.empty(n + LOOKAHEAD, np.int32)
         p = 0
         misfits = 0
         for i in range(n):
@@ -179,45 +201,32 @@ def pack_rows(
             r = free_head[free]
             free_head[free] = row_next[r]
             if free_head[free] < 0:
-                free_bits[free >> 6] &= ~(np.uint64(1) << np.uint64(free & 63))
+                _clear(free_bits, free)
             now = free - length[item]
             row_free[r] = now
             row_next[r] = free_head[now]
             free_head[now] = r
-            free_bits[now >> 6] |= np.uint64(1) << np.uint64(now & 63)
+            _set(free_bits, now)
             placed[p] = item
             placed_row[p] = r
             p += 1
         left = np.concatenate((np.sort(taken[:misfits]), rest))
 
         # Fill the holes with the longest samples ahead that fit.
-        ahead_head[:] = -1
-        ahead_bits[:] = 0
-        for i in range(min(LOOKAHEAD, total - at)):
-            if used[at + i]:
-                continue
-            size = length[at + i]
-            ahead_next[i] = -1
-            if ahead_head[size] < 0:
-                ahead_head[size] = i
-                ahead_bits[size >> 6] |= np.uint64(1) << np.uint64(size & 63)
-            else:
-                ahead_next[ahead_tail[size]] = i
-            ahead_tail[size] = i
         for r in range(rows):
             while row_free[r] > 0:
-                size = _previous_set(ahead_bits, row_free[r])
-                if size < 0:
+                slot = _next_set(ahead_bits, row_tokens - row_free[r])
+                if slot < 0:
                     break
-                i = ahead_head[size]
-                ahead_head[size] = ahead_next[i]
-                if ahead_head[size] < 0:
-                    ahead_bits[size >> 6] &= ~(np.uint64(1) << np.uint64(size & 63))
-                used[at + i] = True
-                placed[p] = at + i
+                item = ahead_head[slot]
+                ahead_head[slot] = ahead_next[item]
+                if ahead_head[slot] < 0:
+                    _clear(ahead_bits, slot)
+                used[item] = True
+                placed[p] = item
                 placed_row[p] = r
                 p += 1
-                row_free[r] -= size
+                row_free[r] -= length[item]
 
         # Write the batch row by row.
         if (batches + 1) * rows > len(row_ends):
@@ -234,3 +243,56 @@ def pack_rows(
         out += p
         batches += 1
     return samples, row_ends[: batches * rows]
+
+
+@njit(cache=True, nogil=True)
+def share_rows(work: I64, ranks: int) -> NDArray[np.int32]:
+    """Which rank computes each row: as many rows for each rank, with nearly equal sums of work.
+
+    The heaviest row goes to the lightest rank that has room; then rows of the heaviest rank are exchanged for rows of
+    others as long as that makes the heavier of the two lighter.
+
+    Parameters
+    ----------
+    work
+        [K] work of each row.
+    ranks
+        How many ranks; K must be a multiple of it.
+
+    Returns
+    -------
+    ndarray
+        int32 [K] rank of each row.
+    """
+    each = len(work) // ranks
+    owner = np.empty(len(work), np.int32)
+    load = np.zeros(ranks, np.int64)
+    given = np.zeros(ranks, np.int64)
+    for r in np.argsort(-work, kind="mergesort"):
+        best = -1
+        for q in range(ranks):
+            if given[q] < each and (best < 0 or load[q] < load[best]):
+                best = q
+        owner[r] = best
+        load[best] += work[r]
+        given[best] += 1
+    while True:
+        heaviest = np.argmax(load)
+        gain, mine, other = np.int64(0), -1, -1
+        for a in range(len(work)):
+            if owner[a] != heaviest:
+                continue
+            for b in range(len(work)):
+                moved = work[a] - work[b]
+                if owner[b] == heaviest or moved <= 0:
+                    continue
+                # What the heavier of the two loses.
+                less = min(moved, load[heaviest] - load[owner[b]] - moved)
+                if less > gain:
+                    gain, mine, other = less, a, b
+        if gain <= 0:
+            return owner
+        moved = work[mine] - work[other]
+        load[heaviest] -= moved
+        load[owner[other]] += moved
+        owner[mine], owner[other] = owner[other], owner[mine]

@@ -20,7 +20,8 @@ from trainer.dataset import Dataset, open_dataset
 from trainer.draw import PlanError
 from trainer.fetch import DatasetError
 from trainer.loop import Run, TrainingError, model_memory, plan_inputs
-from trainer.plan import EpochPlan, fit_lengths
+from trainer.objects import StorageError
+from trainer.plan import Plan, fit_lengths
 from trainer.stop import StopRequest
 from trainer.world import World
 
@@ -52,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
+    except (DatasetError, PlanError, CheckpointError, StorageError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def _train(config: TrainConfig) -> int:
     with StopRequest() as request:
-        world = World.join(config.device)
+        world = World.join(config.device, sharded=config.distribution == "fsdp2")
         _set_up_torch(config, world)
         with _alone(config, world):
             run = Run(config, open_dataset(config.data, config.cache_folder), world)
@@ -102,16 +103,17 @@ def _set_up_torch(config: TrainConfig, world: World) -> None:
 def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     inputs = plan_inputs(config, dataset)
     lengths = fit_lengths(dataset.lengths, row_tokens=inputs.row_tokens, truncate=inputs.truncate)
-    plan = EpochPlan.build(inputs, 0, dataset.strata, lengths)
+    plan = Plan(inputs, dataset.strata, lengths)
     model = config.model_config_for(dataset.vocab_size)
-    tokens = int(lengths[plan.samples].sum())
-    targets = int(plan.targets.sum()) if config.objective == "response" else tokens - len(plan.samples)
+    first = plan.chunk(0, 0)
+    packed = int(lengths[first.samples].sum(dtype=np.int64))
+    targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
     print(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
-    print(f"epoch       {len(plan.samples):,} draws, {tokens:,} tokens, {targets:,} of them targets")
+    print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
-        f"{tokens / (plan.batches * inputs.batch_tokens):.2%} filled"
+        f"{packed / (first.batches * inputs.batch_tokens):.2%} filled"
     )
     print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
     print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")

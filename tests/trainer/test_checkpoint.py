@@ -14,7 +14,8 @@ from torch import Tensor
 from model.config import config_for
 from model.hrm import HRM
 from tests.trainer.test_data import flip_last_bit
-from trainer.checkpoint import CheckpointError, Checkpoints, Progress, load_model, open_checkpoint
+from trainer.checkpoint import CheckpointError, Progress, open_checkpoint
+from trainer.checkpoints import Checkpoints, load_model
 from trainer.dataset import Dataset, open_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -28,7 +29,7 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
 
 
 def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, next_batch=step)
+    return Progress(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
 
 
 class Written:
@@ -131,6 +132,7 @@ def test_only_the_newest_are_kept(written: Written, tmp_path: Path) -> None:
 def test_step_that_was_damaged_can_be_written_again(written: Written, tmp_path: Path) -> None:
     written.save(1, 2)
     flip_last_bit(tmp_path / "checkpoints" / "step-00000002" / "__0_0.distcp")
+    assert written.checkpoints.newest() is not None
     written.save(2)
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
@@ -177,7 +179,8 @@ def test_commit_record_that_lists_too_little_makes_no_checkpoint(written: Writte
     content = json.loads(commit.read_text())
     del content["files"]["trainer.json"]
     commit.write_text(json.dumps(content))
-    assert written.checkpoints.newest() is None
+    with pytest.raises(CheckpointError, match="none of the checkpoints here is valid"):
+        written.checkpoints.newest()
     assert "does not list trainer.json" in written.messages[0]
 
 

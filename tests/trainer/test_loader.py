@@ -12,7 +12,7 @@ from tests.trainer.fixtures import FIRST
 from trainer.dataset import Dataset, open_dataset
 from trainer.fetch import DatasetError
 from trainer.loader import Loader
-from trainer.plan import EpochPlan, PlanInputs, fit_lengths
+from trainer.plan import Plan, PlanInputs, fit_lengths
 from trainer.store import ShardStore
 
 ROW, ROWS = 32, 4
@@ -27,9 +27,9 @@ def loader_for(dataset: Dataset, *, row_tokens: int = ROW, truncate: bool = Fals
         truncate=truncate,
     )
     lengths = fit_lengths(dataset.lengths, row_tokens=row_tokens, truncate=truncate)
-    settings = {"epochs": 1, "epoch": 0, "next_batch": 0, "rank": 0, "world_size": 1, "ahead": 2, **where}
+    settings = {"epochs": 1, "epoch": 0, "chunk": 0, "next_batch": 0, "rank": 0, "world_size": 1, "ahead": 2, **where}
     return Loader(
-        lambda epoch: EpochPlan.build(inputs, epoch, dataset.strata, lengths),
+        Plan(inputs, dataset.strata, lengths),
         ShardStore(dataset),
         lengths,
         row_tokens=row_tokens,
