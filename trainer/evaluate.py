@@ -4,11 +4,14 @@
 
 Greedy generation gives exactly the reference when each token of the reference is the most likely one after those
 before it. So one forward pass over the references gives both numbers, and no token has to be generated.
+
+Batches are dealt over the ranks in rounds. Every rank takes part in every round, since sharded weights are gathered by
+all ranks together; a rank for which a round has no batch repeats the last one and does not count it.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from model.hrm import HRM
 from trainer.dataset import Dataset
 from trainer.fetch import DatasetError
 from trainer.text import plain_tokenizer
+from trainer.world import ALONE, World
 
 BATCH_TOKENS = 8192
 """Tokens of one forward pass; a single row may have more."""
@@ -82,11 +86,22 @@ def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
     return questions
 
 
+class InterruptedEvaluationError(Exception):
+    """The evaluation was given up because the run is to stop."""
+
+
 @torch.no_grad()
 def evaluate(
-    model: HRM, dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: int, row_tokens: int
+    model: HRM,
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    rows_per_family: int,
+    row_tokens: int,
+    world: World = ALONE,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Loss and exact match on a dataset's held-out questions.
+    """Loss and exact match on a dataset's held-out questions; the same on every rank.
 
     Parameters
     ----------
@@ -100,6 +115,10 @@ def evaluate(
         At most so many questions of each family.
     row_tokens
         Tokens of a packed row; a longer question has a row of its own length.
+    world
+        The ranks that evaluate together.
+    stop
+        Asked between batches whether to give up.
 
     Returns
     -------
@@ -111,24 +130,41 @@ def evaluate(
     ------
     trainer.fetch.DatasetError
         An eval file holds something else than questions.
+    InterruptedEvaluationError
+        `stop` said so on some rank; raised on all of them.
     """
     questions = read_questions(dataset, tokenizer, rows_per_family=rows_per_family)
     if not questions:
         return {}
-    nll = 0.0
+    counts = Counter(question.family for question in questions)
+    batches = list(_batches(sorted(questions, key=lambda question: question.length), row_tokens))
     right: Counter[str] = Counter()
-    for rows in _batches(sorted(questions, key=lambda question: question.length), row_tokens):
+    nll = 0.0
+    for first in range(0, len(batches), world.size):
+        if world.any(stop()):
+            raise InterruptedEvaluationError
+        number = first + world.rank
+        rows = batches[min(number, len(batches) - 1)]
         batch = pack_questions(rows, row_tokens).to(model.z_L_init.device)
         logits, labels = model.labelled_logits(batch, k=model.config.applications)
+        if number >= len(batches):
+            continue
         nll += F.cross_entropy(logits.float(), labels, reduction="sum").item()
         asked = [question for row in rows for question in row]
         hits = (logits.argmax(-1) == labels).cpu().split([len(question.response) for question in asked])
         right.update(question.family for question, hit in zip(asked, hits, strict=True) if hit.all())
-    counts = Counter(question.family for question in questions)
+    total = torch.tensor(
+        [nll, *(right[family] for family in counts)], dtype=torch.float64, device=model.z_L_init.device
+    )
+    world.sum(total)
+    nll, *hits_of_families = total.tolist()
     return {
         "loss": nll / sum(len(question.response) for question in questions),
-        "exact_match": right.total() / len(questions),
-        **{f"exact_match/{family}": right[family] / count for family, count in counts.items()},
+        "exact_match": sum(hits_of_families) / len(questions),
+        **{
+            f"exact_match/{family}": hits / count
+            for (family, count), hits in zip(counts.items(), hits_of_families, strict=True)
+        },
     }
 
 

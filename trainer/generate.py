@@ -11,7 +11,9 @@ import torch
 
 from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 from model.generate import generate
-from trainer.checkpoint import CheckpointError, load_model
+from trainer.checkpoint import CheckpointError
+from trainer.checkpoints import load_model
+from trainer.objects import StorageError
 from trainer.text import plain_tokenizer
 
 EXAMPLE = """example:
@@ -27,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", help="a checkpoint's folder, or a run's folder: its newest checkpoint")
+    parser.add_argument(
+        "checkpoint", help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one"
+    )
     parser.add_argument("instruction", help="what to ask")
     parser.add_argument(
         "--condition",
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("the instruction is not UTF-8 text")
     try:
         model, tokenizer, special = load_model(options.checkpoint, ema=not options.last_weights, device=options.device)
-    except CheckpointError as error:
+    except (CheckpointError, StorageError) as error:
         print(error, file=sys.stderr)
         return 1
     instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids

@@ -2,6 +2,7 @@
 
     {"kind": "step", "step": 12, "loss": …, "lr": …, "k": …, …}
     {"kind": "eval", "step": 500, "loss": …, "exact_match": …, "exact_match/FAMILY": …, …}
+    {"kind": "checkpoint", "step": 500, "stall_seconds": …, "write_seconds": …, "bytes": …}
 
 A resumed run first drops the lines after its checkpoint, so the file reads like
 that of a run which was never interrupted (timings apart). One without a
@@ -15,9 +16,15 @@ import shutil
 import sys
 import textwrap
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoints import Saved
+
+FILE = "metrics.jsonl"
+"""Name of the file in the run's folder."""
 QUIET_SECONDS = 10.0
 """Seconds between two status lines where the output is no terminal."""
 GOOD = 0.8
@@ -37,9 +44,8 @@ class Metrics:
 
     def __init__(self, folder: Path, step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / FILE
         kept = _lines_until(path, step) if step else []
-        self.evaluated = {line["step"] for line in map(json.loads, kept) if line["kind"] == "eval"}
         new = path.with_suffix(".new")
         new.write_text("".join(kept))
         os.replace(new, path)
@@ -54,7 +60,6 @@ class Metrics:
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
         """Record one evaluation."""
-        self.evaluated.add(step)
         self._write("eval", step, values)
         families = {key.partition("/")[2]: value for key, value in values.items() if "/" in key}
         whole = "  ".join(f"{key} {value:.4g}" for key, value in values.items() if "/" not in key)
@@ -67,6 +72,11 @@ class Metrics:
                     shown, 118, initial_indent=" " * 14, subsequent_indent=" " * 14, break_on_hyphens=False
                 ).replace("\u00a0", " ")
             )
+
+    def checkpoints(self, saved: Iterable[Saved]) -> None:
+        """Record checkpoints that are written."""
+        for values in map(asdict, saved):
+            self._write("checkpoint", values.pop("step"), values)
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
@@ -87,6 +97,12 @@ class Metrics:
         if self._board is not None:
             for key, value in values.items():
                 self._board.add_scalar(f"{kind}/{key}", value, step)
+
+
+def evaluated_steps(folder: Path, step: int) -> set[int]:
+    """Steps whose evaluation a resumed run's metrics have, up to the one it resumes at; none for one from the start."""
+    kept = _lines_until(folder / FILE, step) if step else []
+    return {line["step"] for line in map(json.loads, kept) if line["kind"] == "eval"}
 
 
 class StatusLine:

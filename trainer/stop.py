@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 RESUME_ME = 75
@@ -29,7 +30,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.work_at_stake = False
+        self.work_at_stake: Callable[[], bool] = lambda: False
         """Whether leaving at once would lose work; the loop sets it."""
         self._first = 0.0
 
@@ -45,7 +46,7 @@ class StopRequest:
         now, name = time.monotonic(), signal.Signals(number).name
         if self.received is None:
             self.received, self._first = signal.Signals(number), now
-            if not self.work_at_stake:
+            if not self.work_at_stake():
                 _say(f"{name}: nothing is lost by stopping here; the same command continues")
                 os._exit(RESUME_ME)
             _say(f"{name}: stopping at the next step boundary; again after {SAME_REQUEST:.0f} s to exit at once")

@@ -19,7 +19,7 @@ from tests.trainer.fixtures import write_manifest
 from trainer import evaluate as evaluation
 from trainer import generate as ask
 from trainer import train
-from trainer.checkpoint import load_model
+from trainer.checkpoints import load_model
 from trainer.dataset import Dataset, open_dataset
 from trainer.evaluate import evaluate, read_questions
 from trainer.fetch import DatasetError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.metrics import Metrics
+from trainer.metrics import Metrics, evaluated_steps
 
 VALUES = {"loss": 1.5, "lr": 1e-3, "k": 5, "tokens_per_second": 1e3, "step_seconds": 0.1, "data_wait_seconds": 0.0}
 
@@ -27,7 +27,7 @@ def test_resumed_run_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> Non
     write(tmp_path / "broken", 6, range(7, 13))
     write(tmp_path / "whole", 0, range(1, 13))
     assert (tmp_path / "broken" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
-    assert Metrics(tmp_path / "broken", 10).evaluated == {4, 8}
+    assert evaluated_steps(tmp_path / "broken", 10) == {4, 8}
 
 
 def test_run_from_the_start_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_run_from_the_start_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> N
     metrics.close()
     metrics = Metrics(tmp_path, 0)
     metrics.close()
-    assert metrics.evaluated == set()
+    assert evaluated_steps(tmp_path, 0) == set()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 

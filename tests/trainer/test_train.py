@@ -17,7 +17,7 @@ import pytest
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import lines, log_of, run, start, steps, wait_for_step
 from tests.trainer.test_data import upload
-from trainer.checkpoint import Checkpoints
+from trainer.checkpoints import Checkpoints
 from trainer.dataset import open_dataset
 
 DETERMINED = ("step", "loss", "lr", "k", "gradient_norm", "epoch", "batch", "tokens", "target_tokens", "skipped")
@@ -103,16 +103,6 @@ def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path)
     assert run(manifest) == 0
     assert f"continuing after step {stopped}\n" in log_of(manifest).read_text()
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
-
-
-def test_second_signal_ends_the_run_at_once(data: Path, tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path, data, epochs=20)
-    process = start(manifest)
-    wait_for_step(process, tmp_path / "run", 3)
-    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
-        os.kill(process.pid or 0, number)
-    process.join(60)
-    assert process.exitcode == 128 + signal.SIGTERM
 
 
 def test_evaluation_comes_at_start_and_end_and_leaves_training_as_it_is_without(data: Path, tmp_path: Path) -> None:
