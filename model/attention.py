@@ -1,20 +1,37 @@
-"""PrefixLM attention: what each position may see, and the kernel that computes it.
+"""PrefixLM attention: what each position may see, and the kernels that compute it.
 
 In every packing the keys that a position sees are one contiguous interval of its row: a prefix position sees its
 sample's whole prefix, a response position everything from its sample's begin up to itself, padding nothing. So all
-that a kernel needs to know about the packing is [begin, end) per query:
+that a kernel needs to know about the packing is [begin, end) per query, or where the samples lie:
 
-    segments ─ key_intervals ─▶ begin, end [R, T] ─ dense_mask ─▶ DenseMask ─ attend ─▶ [R, T, h, head_dim]
+    segments ─ key_intervals ─▶ begin, end [R, T] ─ dense_mask ───▶ DenseMask     any device; the reference
+                                                  ─ blocked_mask ─▶ BlockedMask   FlexAttention
+             ─ pieces_mask ───────────────────────────────────────▶ PiecesMask    packed variable-length attention
 
-A mask is made once per batch and used by every block of every application. A cached decoding step is the same with
-fewer queries than keys.
+    attend(query, key, value, mask) ─▶ [R, T, h, head_dim]
+
+A mask is made once per batch, on its device and without waiting for it, and used by every block of every application.
+A cached decoding step is dense attention with fewer queries than keys. `model.kernels` chooses between the kernels.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
+
+Kernel = Literal["dense", "flex", "flash", "varlen"]
+KERNELS: tuple[Kernel, ...] = get_args(Kernel)
+"""dense: scaled_dot_product_attention with a bias. flex: FlexAttention's Triton kernels. flash: FlexAttention by
+FlashAttention 4. varlen: torch's packed variable-length attention."""
+
+_BLOCK = 128
+"""Queries, and keys, of a block of FlexAttention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +51,89 @@ class DenseMask:
     def keys(self) -> int:
         """Number of keys in a row."""
         return self.bias.shape[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedMask:
+    """Which blocks of keys each block of queries sees, wholly or in part; padding sees itself, unread by anybody."""
+
+    blocks: BlockMask
+    sighted: Tensor
+    """As of `DenseMask`."""
+    by_flash: bool
+    """FlashAttention 4 instead of Triton."""
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesMask:
+    """The batch as one long row, cut into sequences for two calls of a kernel that takes such.
+
+    The first call lets the positions of a sequence see each other, the second only what is not after them. Of the first
+    one the prefixes are used, of the second one the responses.
+    """
+
+    prefixes: Tensor
+    """int32 [n + 1]: bounds of prefixes, responses and padding, ascending; repeated at the end to a stable length."""
+    samples: Tensor
+    """int32 [m + 1]: the same of whole samples and padding."""
+    longest: int
+    """No sequence is longer: T."""
+    looks_ahead: Tensor
+    """bool [R, T, 1, 1]: positions that see one after themselves."""
+    sighted: Tensor
+    """As of `DenseMask`."""
+
+
+Mask = DenseMask | BlockedMask | PiecesMask
+
+
+def mask_of(segments: Tensor, *, rows: int, length: int, dtype: torch.dtype, kernel: Kernel = "dense") -> Mask:
+    """The mask of a packed batch for a kernel.
+
+    Parameters
+    ----------
+    segments, rows, length
+        As for `key_intervals`.
+    dtype
+        Of the queries.
+    kernel
+        Which will use it.
+    """
+    begin, end = key_intervals(segments, rows, length)
+    match kernel:
+        case "dense":
+            return dense_mask(begin, end, length, dtype)
+        case "flex" | "flash":
+            return blocked_mask(begin, end, dtype, by_flash=kernel == "flash")
+        case "varlen":
+            return pieces_mask(segments, begin, end, dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+    """Scaled dot-product attention.
+
+    Parameters
+    ----------
+    query
+        [R, queries, h, head_dim].
+    key, value
+        [R, keys, h, head_dim].
+    mask
+        What each query sees; all but `DenseMask` are for as many queries as keys.
+
+    Returns
+    -------
+    Tensor
+        [R, queries, h, head_dim]; 0 for a query that sees no key.
+    """
+    kernel: Callable[..., Tensor]
+    if isinstance(mask, DenseMask):
+        kernel = _dense
+    elif isinstance(mask, BlockedMask):
+        kernel = _blocked
+    else:
+        kernel = _pieces
+    return kernel(query, key, value, mask) * mask.sighted
 
 
 def key_intervals(segments: Tensor, rows: int, length: int) -> tuple[Tensor, Tensor]:
@@ -67,6 +167,9 @@ def key_intervals(segments: Tensor, rows: int, length: int) -> tuple[Tensor, Ten
     return first.view(rows, length), last.view(rows, length)
 
 
+# --- Dense -------------------------------------------------------------------------------------------------------
+
+
 def dense_mask(begin: Tensor, end: Tensor, keys: int, dtype: torch.dtype) -> DenseMask:
     """Mask of intervals as a dense bias.
 
@@ -87,22 +190,122 @@ def dense_mask(begin: Tensor, end: Tensor, keys: int, dtype: torch.dtype) -> Den
     return DenseMask(bias[:, None], sighted[..., None].to(dtype))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: DenseMask) -> Tensor:
-    """Scaled dot-product attention.
+def _dense(query: Tensor, key: Tensor, value: Tensor, mask: DenseMask) -> Tensor:
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.bias).transpose(1, 2)
+
+
+# --- FlexAttention -----------------------------------------------------------------------------------------------
+
+
+def blocked_mask(begin: Tensor, end: Tensor, dtype: torch.dtype, *, by_flash: bool = False) -> BlockedMask:
+    """Mask of intervals for FlexAttention.
+
+    The intervals of successive positions touch, except at padding, which sees itself here. So the keys that a block of
+    queries sees are one range, and so are those that all of its queries see: both follow from the least and greatest
+    bounds in the block, and no score is looked at.
 
     Parameters
     ----------
-    query
-        [R, queries, h, head_dim].
-    key, value
-        [R, keys, h, head_dim].
-    mask
-        What each query sees.
-
-    Returns
-    -------
-    Tensor
-        [R, queries, h, head_dim]; 0 for a query that sees no key.
+    begin, end
+        int [R, T], as `key_intervals` returns them.
+    dtype
+        Of the queries.
+    by_flash
+        For FlashAttention 4.
     """
+    rows, length = begin.shape
+    padding = begin >= end
+    position = torch.arange(length, device=begin.device)
+    first, last = torch.where(padding, position, begin), torch.where(padding, position + 1, end)
+    blocks = -(-length // _BLOCK)
+    rest = blocks * _BLOCK - length
+    # Queries beyond the row do not exist: they see what the row's last one sees.
+    beyond = position[-1:].expand(rest)
+    first_of, last_of = (torch.cat((bound, bound[:, beyond]), 1).view(rows, blocks, _BLOCK) for bound in (first, last))
+    seen = first_of.amin(-1) // _BLOCK, -(-last_of.amax(-1) // _BLOCK)
+    # A block that ends beyond the row is never whole.
+    whole = -(-first_of.amax(-1) // _BLOCK), last_of.amin(-1) // _BLOCK
+    block = torch.arange(blocks, device=begin.device)
+    touched = (block >= seen[0][..., None]) & (block < seen[1][..., None])
+    full = (block >= whole[0][..., None]) & (block < whole[1][..., None])
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= first[row, query]) & (key < last[row, query])
+
+    mask = BlockMask.from_kv_blocks(
+        *_listed(touched & ~full),
+        *_listed(full),
+        BLOCK_SIZE=_BLOCK,
+        mask_mod=sees,
+        seq_lengths=(length, length),
+    )
+    return BlockedMask(mask, (~padding)[..., None, None].to(dtype), by_flash)
+
+
+def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers [R, 1, blocks] and indices [R, 1, blocks, blocks] of the chosen blocks [R, blocks, blocks]."""
+    order = chosen.to(torch.uint8).argsort(-1, descending=True, stable=True)
+    return chosen.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    # FlexAttention has a kernel only when it is compiled. Inside of a compiled block this call becomes part of it.
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _blocked(query: Tensor, key: Tensor, value: Tensor, mask: BlockedMask) -> Tensor:
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.bias).transpose(1, 2) * mask.sighted
+    options = {"BACKEND": "FLASH"} if mask.by_flash else None
+    return _compiled_flex()(query, key, value, block_mask=mask.blocks, kernel_options=options).transpose(1, 2)
+
+
+# --- Variable-length sequences -----------------------------------------------------------------------------------
+
+
+def pieces_mask(segments: Tensor, begin: Tensor, end: Tensor, dtype: torch.dtype) -> PiecesMask:
+    """Mask of a packed batch for attention over variable-length sequences.
+
+    Parameters
+    ----------
+    segments
+        As for `key_intervals`.
+    begin, end
+        What that returns.
+    dtype
+        Of the queries.
+    """
+    rows, length = begin.shape
+    row, offset, prefix, total = segments.long().unbind(1)
+    start = row * length + offset
+    # Padding at the end of one row and an empty row after it are two sequences, so that none is longer than a row.
+    edges = torch.arange(rows + 1, device=segments.device) * length
+    sees = end - torch.arange(1, length + 1, device=segments.device)
+    return PiecesMask(
+        prefixes=_bounds(start, start + prefix, start + total, edges),
+        samples=_bounds(start, start + total, edges),
+        longest=length,
+        looks_ahead=(sees > 0)[..., None, None],
+        sighted=(begin < end)[..., None, None].to(dtype),
+    )
+
+
+def _bounds(*positions: Tensor) -> Tensor:
+    """Positions int32, ascending, each once; the last is repeated up to a power of two, so that few lengths occur."""
+    bounds = torch.cat(positions).sort().values
+    again = F.pad(bounds[1:] == bounds[:-1], (1, 0))
+    bounds = torch.where(again, bounds[-1], bounds).sort().values
+    wanted = 1 << (len(bounds) - 1).bit_length()
+    return torch.cat((bounds, bounds[-1:].expand(wanted - len(bounds)))).int()
+
+
+def _pieces(query: Tensor, key: Tensor, value: Tensor, mask: PiecesMask) -> Tensor:
+    flat = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+
+    def call(bounds: Tensor, ahead: int) -> Tensor:
+        out = varlen_attn(*flat, bounds, bounds, mask.longest, mask.longest, window_size=(-1, ahead))
+        assert isinstance(out, Tensor)
+        return out.view_as(query)
+
+    return torch.where(mask.looks_ahead, call(mask.prefixes, -1), call(mask.samples, 0))

@@ -4,11 +4,14 @@ x ← x + Attn(norm x); x ← x + SwiGLU(norm x); after the last block one more 
 stack's output has unit mean square at every position, however often it is applied.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from model.attention import DenseMask, attend
+from model.attention import DenseMask, Mask, attend
 from model.cache import KeyValueCache
 from model.config import ModelConfig
 from model.rope import Rope
@@ -37,11 +40,12 @@ class Attention(nn.Module):
         self.gqkv_proj = nn.Linear(config.hidden_size, 4 * width, bias=False)  # rows: gate, query, key, value
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         rows, length, _ = x.shape
         gate, query, key, value = self.gqkv_proj(x).view(rows, length, 4, self.heads, self.head_dim).unbind(2)
         query, key = rope.turn(query), rope.turn(key)
         if cache is not None:
+            assert isinstance(mask, DenseMask)
             key, value = cache.extend(key, value, rope.positions, mask.keys)
         attended = attend(query, key, value, mask)
         return self.o_proj((gate.sigmoid() * attended).reshape(rows, length, -1))
@@ -68,8 +72,23 @@ class Block(nn.Module):
         self.norm = RMSNorm(config)
         self.attn = Attention(config)
         self.mlp = SwiGLU(config)
+        self.recompute = False
+        self._compiled: Callable[..., Tensor] | None = None
 
-    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, cache: KeyValueCache | None = None) -> Tensor:
+    def compile_training(self) -> None:
+        """Compile what is computed in training; evaluation and decoding, which have many shapes, stay as they are."""
+        self._compiled = torch.compile(self._compute, fullgraph=True, dynamic=False)
+
+    def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
+        if not self.training:
+            return self._compute(x, rope, mask, cache)
+        compute = self._compiled or self._compute
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(compute, x, rope, mask, use_reentrant=False, preserve_rng_state=False)
+            return again
+        return compute(x, rope, mask, cache)
+
+    def _compute(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.attn(self.norm(x), rope, mask, cache)
         return x + self.mlp(self.norm(x))
 
@@ -82,7 +101,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers_per_stack))
         self.norm = RMSNorm(config)
 
-    def forward(self, x: Tensor, rope: Rope, mask: DenseMask, caches: list[KeyValueCache] | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Mask, caches: list[KeyValueCache] | None = None) -> Tensor:
         for index, block in enumerate(self.layers):
             x = block(x, rope, mask, None if caches is None else caches[index])
         return self.norm(x)

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.architectures import carries_gradient
-from model.attention import DenseMask, dense_mask, key_intervals
+from model.attention import Kernel, Mask, dense_mask, mask_of
 from model.batch import IGNORE, PackedBatch
 from model.blocks import Stack
 from model.cache import KeyValueCache
 from model.config import ModelConfig
+from model.loss import label_nll
 from model.rope import Rope
 
 _TRUNCATED_STD = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2)))
@@ -48,6 +48,7 @@ class HRM(nn.Module):
     def __init__(self, config: ModelConfig, *, seed: int = 0):
         super().__init__()
         self.config = config
+        self.attention: Kernel = "dense"
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         for name in config.stacks:
             self.add_module(name, Stack(config))
@@ -88,20 +89,24 @@ class HRM(nn.Module):
         count : Tensor
             int64 scalar: number of labelled positions.
         """
-        logits, labels = self.labelled_logits(batch, k=k)
-        return F.cross_entropy(logits.float(), labels, reduction="sum"), torch.tensor(len(labels), device=labels.device)
+        states, labels = self.labelled_states(batch, k=k)
+        return label_nll(states, self.lm_head.weight, labels), torch.tensor(len(labels), device=labels.device)
 
     def labelled_logits(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
         """Logits [N, V] of the N labelled positions, and their labels [N], in the order of rows and positions."""
+        states, labels = self.labelled_states(batch, k=k)
+        return self.lm_head(states), labels
+
+    def labelled_states(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
+        """What the head reads at the N labelled positions [N, d], and their labels [N], in the order of the batch."""
         rows, length = batch.tokens.shape
         row, begin, prefix, total = batch.segments.unbind(1)
         segments = torch.stack((row, begin, self.mutual_prefix(prefix), total), 1)
-        begin, end = key_intervals(segments, rows, length)
-        mask = dense_mask(begin, end, length, self.state_dtype)
+        mask = mask_of(segments, rows=rows, length=length, dtype=self.state_dtype, kernel=self.attention)
         carries = carries_gradient(self.config.schedule, self.config.depths[1] if k is None else k)
         state = self.run(batch.tokens, batch.position_ids, mask, carries=carries)
         labelled = batch.labels != IGNORE
-        return self.lm_head(state[labelled]), batch.labels[labelled]
+        return state[labelled], batch.labels[labelled]
 
     def logits(self, tokens: Tensor, prefix_len: Tensor) -> Tensor:
         """Logits of every position of unpacked rows, without gradient truncation.
@@ -140,7 +145,7 @@ class HRM(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        mask: DenseMask,
+        mask: Mask,
         *,
         carries: Sequence[bool] | None = None,
         caches: Sequence[list[KeyValueCache]] | None = None,
@@ -154,7 +159,7 @@ class HRM(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        mask: DenseMask,
+        mask: Mask,
         *,
         carries: Sequence[bool] | None = None,
         caches: Sequence[list[KeyValueCache]] | None = None,
