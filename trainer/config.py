@@ -1,5 +1,6 @@
 """The manifest of a training run, as pydantic models: what may be set, its default, and what it means."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,21 @@ class EvalConfig(Config):
     """At most so many questions of each task family; 0 turns evaluation off."""
 
 
+class DiagnoseConfig(Config):
+    """Diagnostics of the weights as they are (`trainer.diagnostics`), to the metrics and OUT/diagnostics."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between two; 0: none."""
+    rows_per_family: int = Field(default=8, gt=0)
+    """Held-out questions of each task family to measure on."""
+
+    @model_validator(mode="after")
+    def _can_draw(self) -> "DiagnoseConfig":
+        if self.every and find_spec("matplotlib") is None:
+            raise ValueError("the page needs matplotlib: pip install 'millrace[diagnose]', or remove this")
+        return self
+
+
 class TrainConfig(Config):
     """The whole manifest."""
 
@@ -108,6 +124,7 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
+    diagnose: DiagnoseConfig = DiagnoseConfig()
     epochs: int | None = Field(default=None, gt=0)
     """Exactly one of `epochs` and `steps` says when the run ends."""
     steps: int | None = Field(default=None, gt=0)
@@ -151,6 +168,15 @@ class TrainConfig(Config):
     def _one_end(self) -> "TrainConfig":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("set exactly one of epochs and steps")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gradients(self) -> "TrainConfig":
+        if self.diagnose.every and self.distribution == "fsdp2":
+            raise ValueError(
+                "diagnose.every needs all weights on one rank, but distribution is fsdp2: remove it, and run "
+                "python -m trainer.diagnose on a checkpoint"
+            )
         return self
 
     @model_validator(mode="after")

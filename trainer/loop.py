@@ -25,6 +25,8 @@ from trainer.checkpoint import Checkpoint, Progress
 from trainer.checkpoints import Checkpoints
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset
+from trainer.diagnostics.page import write_page
+from trainer.diagnostics.report import diagnose, question_batch
 from trainer.distribute import Replicated, Sharded
 from trainer.evaluate import InterruptedEvaluationError, evaluate
 from trainer.lag import Lag, warning
@@ -233,6 +235,8 @@ class Run:
                     metrics.say(lags)
             if self._evaluation_is_due() and not stop:
                 stop = not self._evaluate(metrics, request)
+            if metrics is not None and self._diagnosis_is_due() and not stop:
+                self._diagnose(metrics)
             finished = self.finished
             if finished or stop or self.progress.step % self.config.checkpoint.every == 0:
                 self._save()
@@ -357,6 +361,18 @@ class Run:
         if metrics is not None:
             metrics.evaluation(self.progress.step, values)
         return True
+
+    def _diagnosis_is_due(self) -> bool:
+        every = self.config.diagnose.every
+        return every > 0 and self.progress.step % every == 0
+
+    def _diagnose(self, metrics: Metrics) -> None:
+        """Measure the weights as they are; in float32, and without a trace in weights and gradients."""
+        batch = question_batch(self.dataset, self.tokenizer, rows_per_family=self.config.diagnose.rows_per_family)
+        report = diagnose(self.model, batch)
+        step = self.progress.step
+        metrics.diagnosis(step, report.values())
+        write_page(report, self.config.out / f"diagnostics/step-{step:08d}.html", title=f"Step {step:,}")
 
     def _save(self) -> None:
         about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}

@@ -2,6 +2,7 @@
 
     {"kind": "step", "step": 12, "loss": …, "lr": …, "k": …, …}
     {"kind": "eval", "step": 500, "loss": …, "exact_match": …, "exact_match/FAMILY": …, …}
+    {"kind": "diagnosis", "step": 500, "depth/1/lens_kl": …, "gradient/5/median": …, …}
     {"kind": "checkpoint", "step": 500, "stall_seconds": …, "write_seconds": …, "bytes": …}
 
 A resumed run first drops the lines after its checkpoint, so the file reads like
@@ -72,6 +73,10 @@ class Metrics:
                     shown, 118, initial_indent=" " * 14, subsequent_indent=" " * 14, break_on_hyphens=False
                 ).replace("\u00a0", " ")
             )
+
+    def diagnosis(self, step: int, values: dict[str, float]) -> None:
+        """Record one diagnosis; see `trainer.diagnostics`."""
+        self._write("diagnosis", step, values)
 
     def checkpoints(self, saved: Iterable[Saved]) -> None:
         """Record checkpoints that are written."""
