@@ -27,6 +27,7 @@ from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load, parse_bytes
 from pipeline.progress import Display
 from pipeline.publish import publish, read_commit
+from pipeline.shortage import disk_warning, shortage
 from pipeline.step import BuildError, code_version, digest_of, finished, prune, sweep
 from pipeline.store import is_url
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
     except (ConfigError, BuildError, OSError) as error:
-        print(f"error: {public_url(str(error))}", file=sys.stderr)
+        print(f"error: {public_url(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished work is kept, and the same command continues", file=sys.stderr)
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _workers(options: argparse.Namespace) -> int | None:
     """As many as asked for, or one a core, as far as this machine's memory allows; None for all of a cluster's."""
     if options.address is not None:
-        return options.workers  # type: ignore[no-any-return]
+        return options.workers
     wanted = options.workers or os.cpu_count() or 1
     workers = affordable_workers(wanted, options.memory)
     if workers < wanted:
@@ -147,6 +148,8 @@ def build(
         present = read_commit(out)
         if present is not None and present.get("build_key") == build_key:
             return Built(dataset=present, faults=None)
+        if (warning := disk_warning([file for _, _, file in found], work)) is not None:
+            display.line(f"warning: {warning}")
         from pipeline.stages import build as build_stages
 
         assembled = build_stages(

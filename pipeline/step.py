@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pipeline.shortage import shortage
+
 RESULT = "result.json"
 
 LIBRARIES = ("gigatoken", "numpy", "polars", "pyarrow", "tokenizers", "xxhash")
@@ -106,11 +108,25 @@ def finished(step: Step, work: Path, key: str) -> dict[str, Any] | None:
 
 
 def complete(step: Step, work: Path, key: str) -> dict[str, Any]:
-    """Run a step unless its result is there already; either way return the result."""
+    """Run a step unless its result is there already; either way return the result.
+
+    Raises
+    ------
+    BuildError
+        From the step, or because disk or memory were not enough for it.
+    """
     result = finished(step, work, key)
     if result is not None:
         return result
-    target = folder(work, step.stage, key)
+    try:
+        return _run(step, work, folder(work, step.stage, key))
+    except (OSError, MemoryError) as error:
+        if (problem := shortage(error, work)) is None:
+            raise
+        raise BuildError(problem) from None
+
+
+def _run(step: Step, work: Path, target: Path) -> dict[str, Any]:
     target.parent.mkdir(parents=True, exist_ok=True)
     (work / "tmp").mkdir(exist_ok=True)
     private = Path(tempfile.mkdtemp(dir=work / "tmp", prefix=f"{step.stage}-"))

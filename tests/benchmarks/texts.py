@@ -73,7 +73,7 @@ def _write(
         state = _mix(number + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1))
         lengths = (20 + int(state % np.uint64(61)), 30 + int((state >> np.uint64(32)) % np.uint64(221)))
         for part in range(2):
-            for word in range(lengths[part]):
+            for _word in range(lengths[part]):
                 state = _mix(state + np.uint64(0x9E3779B97F4A7C15))
                 pick = state
                 if part == 1 and change != np.uint64(0):
