@@ -613,8 +613,9 @@ def fill(template: str, row: Row) -> str:
     return _PLACE.sub(text, template)
 
 
-def mapped(instruction: str, response: str) -> Adapter:
-    """The adapter that a manifest's `map:` declares by its two templates."""
+def mapped(instruction: str, response: str | None) -> Adapter:
+    """The adapter that a manifest's `map:` declares by its templates; without a response, every pair's is empty."""
+    response = response or ""
     used = frozenset(column.split(".")[0] for column in template_columns(instruction) + template_columns(response))
     alone = re.fullmatch(r"\{([^{}?]+)\}", response)
 

@@ -46,12 +46,36 @@ class Outcome(StrEnum):
     """A <think> block without its end: what of the response is thinking cannot be told."""
     TOO_LONG = "too_long"
     """More characters than the manifest allows."""
+
+    # Quality rules (pipeline/rules).
     REPETITIVE = "repetitive"
     """The response repeats itself beyond the manifest's rule."""
+    COMPRESSIBLE = "compressible"
+    """The response deflates to less than the manifest's rule allows."""
+    ECHO = "echo"
+    """The response is the instruction again."""
+    REFUSAL = "refusal"
+    """The response begins by declining."""
+    PLACEHOLDER = "placeholder"
+    """The response has text that someone meant to replace."""
+    MISSING_INPUT = "missing_input"
+    """The instruction is about an input, picture, attachment or link that is not there."""
+    MOJIBAKE = "mojibake"
+    """Text decoded by a wrong encoding that cannot be repaired."""
+    LANGUAGE = "language"
+    """In another language than those the manifest keeps."""
+    CODE = "code"
+    """More of the response is program code than the manifest's rule allows."""
+    LENGTH_RATIO = "length_ratio"
+    """The response is much longer or shorter than its instruction."""
 
     # Duplicates (pipeline/exact).
     EXACT_DUPLICATE = "exact_duplicate"
     """Equal to its twin up to white space and the instruction's letter case."""
+
+    # Decontamination (pipeline/decontaminate).
+    CONTAMINATED = "contaminated"
+    """Holds a question or a solution of an eval source; the detail names it, the score is the share that is covered."""
 
     # Tokenization (pipeline/tokenize).
     SHORT_RESPONSE = "short_response"

@@ -25,8 +25,9 @@ class FieldMap(Config):
     """
 
     instruction: str
-    response: str
-    """A template that is one column alone, and that column a list of texts, gives one pair for each distinct text."""
+    response: str | None = None
+    """A template that is one column alone, and that column a list of texts, gives one pair for each distinct text.
+    Only an eval source may go without: its rows are prompts."""
     condition: tuple[str, ...] | str = ()
     """Condition names, or a template that yields them separated by commas or spaces."""
     task: str | None = None
@@ -35,7 +36,7 @@ class FieldMap(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for key, template in (("instruction", self.instruction), ("response", self.response)):
-            if not template_columns(template):
+            if template is not None and not template_columns(template):
                 raise ValueError(f"{key}: the template {template!r} names no column; expected for example '{{{key}}}'")
         if self.task is not None:
             template_columns(self.task)
@@ -63,7 +64,7 @@ class SourceSpec(Config):
     exclude: tuple[str, ...] = ()
     """Globs on the path relative to the source; `*` also matches `/`."""
     role: Literal["train", "eval"] = "train"
-    """Rows of an eval source go to OUT/eval/, never to shards."""
+    """Rows of an eval source go to OUT/eval/, never to shards; train records that hold one of them are dropped."""
     format: Format | None = None
     """Guessed for each file when absent."""
     adapter: str | None = None
@@ -93,6 +94,8 @@ class SourceSpec(Config):
                     raise ValueError(f"{key} belongs to a generator; this source has a path")
         if self.adapter is not None and self.map is not None:
             raise ValueError("expected at most one of adapter and map, found both")
+        if self.map is not None and self.map.response is None and self.role == "train":
+            raise ValueError("map: response is missing; only a source with role: eval may have prompts alone")
         if self.adapter is not None and self.adapter not in ADAPTERS:
             raise ValueError(f"unknown adapter {self.adapter!r}{closest(self.adapter, list(ADAPTERS))}")
         order_conditions(self.condition)

@@ -2,8 +2,7 @@
 
 `clean(frame, spec)` takes a polars frame with `instruction` and `response` and
 returns it with the texts cleaned and three columns more: `outcome` (null for
-what stays), `detail` and `score`. All of it is columnar: polars expressions,
-and one numba kernel over Arrow buffers for repetition.
+what stays), `detail` and `score`. All of it is polars expressions.
 
 Texts, in this order: line terminators become a newline; other control
 characters and byte order marks go; in responses, thinking and other
@@ -13,11 +12,8 @@ text changes nothing.
 
 import re
 
-import numba
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
 from pipeline.manifest import CleanSpec
@@ -30,7 +26,7 @@ _THINK_BLOCK = r"(?is)<think>.*?</think>"
 _THINK_WITHOUT_BEGIN = r"(?is)\A.*</think>"
 
 
-def clean(frame: pl.DataFrame, spec: CleanSpec) -> pl.DataFrame:
+def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = False) -> pl.DataFrame:
     """Clean texts and mark what is dropped.
 
     Parameters
@@ -39,6 +35,8 @@ def clean(frame: pl.DataFrame, spec: CleanSpec) -> pl.DataFrame:
         With String columns `instruction` and `response`; others pass through.
     spec
         The manifest's rules.
+    without_response
+        Whether a pair may have none, as a prompt of an eval source.
 
     Returns
     -------
@@ -50,8 +48,8 @@ def clean(frame: pl.DataFrame, spec: CleanSpec) -> pl.DataFrame:
         pl.col("instruction").str.strip_chars(), _without_markup(pl.col("response"), spec).str.strip_chars()
     )
     frame = frame.with_columns(_nfc(frame["instruction"]), _nfc(frame["response"]))
-    frame = frame.with_columns(outcome=_outcome(spec), detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
-    return _drop_repetitive(frame, spec)
+    outcome = _outcome(spec, without_response)
+    return frame.with_columns(outcome=outcome, detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
 
 
 def _plain(text: pl.Expr) -> pl.Expr:
@@ -78,12 +76,11 @@ def _nfc(texts: pl.Series) -> pl.Series:
     return pl.concat([texts, texts.gather(rows).str.normalize("NFC")]).gather(choice)
 
 
-def _outcome(spec: CleanSpec) -> pl.Expr:
+def _outcome(spec: CleanSpec, without_response: bool) -> pl.Expr:
     instruction, response = pl.col("instruction"), pl.col("response")
-    rules = [
-        (instruction.str.len_bytes() == 0, Outcome.EMPTY_INSTRUCTION),
-        (response.str.len_bytes() == 0, Outcome.EMPTY_RESPONSE),
-    ]
+    rules = [(instruction.str.len_bytes() == 0, Outcome.EMPTY_INSTRUCTION)]
+    if not without_response:
+        rules.append((response.str.len_bytes() == 0, Outcome.EMPTY_RESPONSE))
     if spec.remove_think:
         rules.append((response.str.contains("(?i)<think>"), Outcome.UNCLOSED_THINK))
     rules.append((_too_long(spec), Outcome.TOO_LONG))
@@ -107,95 +104,3 @@ def _detail(spec: CleanSpec) -> pl.Expr:
         spec.max_response_chars,
     )
     return pl.when(_too_long(spec)).then(lengths).otherwise(pl.lit(None, dtype=pl.String))
-
-
-def _drop_repetitive(frame: pl.DataFrame, spec: CleanSpec) -> pl.DataFrame:
-    if spec.max_repeated >= 1.0:
-        return frame
-    suspects = frame.select(
-        (
-            pl.col("outcome").is_null() & (pl.col("response").str.len_bytes() >= max(spec.repetition_min_bytes, 1))
-        ).arg_true()
-    ).to_series()
-    if suspects.is_empty():
-        return frame
-    shares = repeated_share(frame["response"].gather(suspects), spec.repetition_window)
-    hits = shares > spec.max_repeated
-    rows = suspects.to_numpy()[hits]
-    if len(rows) == 0:
-        return frame
-    outcome, detail, score = (frame[name].to_list() for name in ("outcome", "detail", "score"))
-    for row, share in zip(rows.tolist(), shares[hits].tolist(), strict=True):
-        outcome[row], score[row] = Outcome.REPETITIVE.value, share
-        detail[row] = f"{share:.0%} of the response stands in it before (at most {spec.max_repeated:.0%})"
-    return frame.with_columns(
-        pl.Series("outcome", outcome, dtype=pl.String),
-        pl.Series("detail", detail, dtype=pl.String),
-        pl.Series("score", score, dtype=pl.Float64),
-    )
-
-
-def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
-    """Share of each text's windows of `window` bytes that stood in it before.
-
-    Parameters
-    ----------
-    texts
-        String (n,), no nulls.
-    window
-        Length of a window in bytes of UTF-8.
-
-    Returns
-    -------
-    float64 (n,)
-        0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
-    """
-    array = texts.to_arrow().cast(pa.large_string())
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return _repeated_share(content, bounds, window)
-
-
-@numba.njit(cache=True, nogil=True)
-def _repeated_share(content: NDArray[np.uint8], bounds: NDArray[np.int64], window: int) -> NDArray[np.float64]:
-    """Rolling polynomial hash over each text's bytes; a set of the hashes seen, by linear probing."""
-    multiplier = np.uint64(0x9E3779B97F4A7C15)
-    leaving = np.uint64(1)
-    for _ in range(window):
-        leaving *= multiplier
-    shares = np.zeros(len(bounds) - 1, np.float64)
-    seen = np.zeros(1024, np.uint64)
-    for text in range(len(bounds) - 1):
-        begin, end = bounds[text], bounds[text + 1]
-        windows = end - begin - window + 1
-        if windows < 1:
-            continue
-        slots = 1024
-        while slots < 2 * windows:
-            slots *= 2
-        if len(seen) < slots:
-            seen = np.zeros(slots, np.uint64)
-        else:
-            seen[:slots] = 0
-        mask = np.uint64(slots - 1)
-        rolling = np.uint64(0)
-        repeated = 0
-        for position in range(begin, end):
-            rolling = rolling * multiplier + np.uint64(content[position]) + np.uint64(1)
-            if position - begin >= window:
-                rolling -= leaving * (np.uint64(content[position - window]) + np.uint64(1))
-            if position - begin < window - 1:
-                continue
-            mark = (rolling ^ (rolling >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) | np.uint64(1)
-            slot = (mark >> np.uint64(32)) & mask
-            while seen[slot] != 0 and seen[slot] != mark:
-                slot = (slot + np.uint64(1)) & mask
-            if seen[slot] == mark:
-                repeated += 1
-            else:
-                seen[slot] = mark
-        shares[text] = repeated / windows
-    return shares

@@ -1,4 +1,7 @@
-"""Eval sources: cleaned and deduplicated like the rest, but written as JSON lines, never into shards."""
+"""Eval sources: cleaned and deduplicated like the rest, but written as JSON lines, never into shards.
+
+A prompt without a reference has the response null.
+"""
 
 import json
 from dataclasses import dataclass
@@ -41,6 +44,7 @@ class WriteEval(Step):
         with (out / FILE).open("w", encoding="utf-8", newline="\n") as file:
             for kept, lost in survivors(work, self.inputs, self.drops):
                 for record in kept.select(list(FIELDS)).to_pylist():
+                    record["response"] = record["response"] or None
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 lines = kept.select(["row_id", "source", "file", "row", "part"])
                 lines = lines.append_column("outcome", pa.array([Outcome.KEPT.value] * len(kept), pa.string()))

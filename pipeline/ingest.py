@@ -1,8 +1,8 @@
 """Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of what is dropped.
 
-read_pairs ─▶ batches of bounded size ─▶ clean ─┬▶ records.arrow   records that go on
-                                                ├▶ keys-*.npy      sorted runs of `KEYS`, one entry a record
-                                                └▶ ledger.parquet  rows without a pair, pairs that cleaning drops
+read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that go on
+                                                       ├▶ keys-*.npy      sorted runs of `KEYS`, one entry a record
+                                                       └▶ ledger.parquet  rows without a pair, pairs that are dropped
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ from pipeline.inputs import changed
 from pipeline.ledger import READ_STAGE, LedgerPart
 from pipeline.manifest import CleanSpec
 from pipeline.progress import report
+from pipeline.rules.apply import apply_rules
+from pipeline.rules.spec import RulesSpec
 from pipeline.step import UNHASHED, BuildError, Step
 
 BATCH_PAIRS = 8192
@@ -65,6 +67,8 @@ class Ingest(Step):
     """Hash of the file's content and of all that the source's spec says about reading it."""
     clean: dict[str, Any]
     """The manifest's `CleanSpec`."""
+    rules: dict[str, Any] | None
+    """The manifest's `RulesSpec`; None for an eval source, whose pairs may also have no response."""
     spec: SourceSpec = field(metadata=UNHASHED)
     file: SourceFile = field(metadata=UNHASHED)
     stamp: str = field(metadata=UNHASHED)
@@ -75,7 +79,6 @@ class Ingest(Step):
         return f"source {self.spec.name}, file {self.file.path}"
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
-        rules = CleanSpec.model_validate(self.clean)
         ledger = LedgerPart(out)
         keys = _KeyRuns(out)
         counts: dict[str, Any] = {"pairs": 0, "rejected": 0, "records": 0, "dropped": {}, "tasks": {}}
@@ -85,7 +88,7 @@ class Ingest(Step):
         ):
             for batch in _batches(self.spec, self.file):
                 pairs, rejected = batch.pairs, batch.rejected
-                kept, dropped = self._clean(pairs, rules)
+                kept, dropped = self._clean(pairs)
                 for columns in kept.to_batches():
                     records.write_batch(columns)
                 keys.add(kept, counts["records"])
@@ -109,7 +112,7 @@ class Ingest(Step):
         }
         return counts
 
-    def _clean(self, pairs: list[Pair], rules: CleanSpec) -> tuple[pa.Table, pa.Table]:
+    def _clean(self, pairs: list[Pair]) -> tuple[pa.Table, pa.Table]:
         frame = pl.DataFrame(
             {
                 "row_id": [row_id(self.spec.name, self.file.path, pair.row, pair.part) for pair in pairs],
@@ -132,13 +135,17 @@ class Ingest(Step):
                 "part": pl.Int32,
             },
         )
-        frame = clean.clean(frame, rules).with_columns(
+        frame = clean.clean(frame, CleanSpec.model_validate(self.clean), without_response=self.rules is None)
+        frame = frame.with_columns(stage=pl.lit(clean.STAGE))
+        if self.rules is not None:
+            frame = apply_rules(frame, RulesSpec.model_validate(self.rules))
+        frame = frame.with_columns(
             pl.col("condition").str.extract_all(r"\S+"),
             source=pl.lit(self.spec.name),
             file=pl.lit(self.file.path),
         )
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
-        dropped = frame.filter(pl.col("outcome").is_not_null()).with_columns(stage=pl.lit(clean.STAGE))
+        dropped = frame.filter(pl.col("outcome").is_not_null())
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
         return kept, dropped.select(names).to_arrow()
 

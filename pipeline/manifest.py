@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from corpus.config import Config, load_manifest
 from corpus.source import SourceSpec
+from pipeline.decontaminate.spec import DecontaminateSpec
+from pipeline.rules.spec import RulesSpec
 
 MAX_VOCABULARY = 65_536
 """Token ids are stored as uint16."""
@@ -48,13 +50,6 @@ class CleanSpec(Config):
     """Longer instructions drop the pair (`too_long`)."""
     max_response_chars: int = Field(default=100_000, ge=1)
     """Longer responses drop the pair (`too_long`)."""
-    max_repeated: float = Field(default=0.7, ge=0.0, le=1.0)
-    """Largest share of a response's `repetition_window`-byte windows that stood earlier in it; more drops the pair
-    (`repetitive`). 1 turns the rule off."""
-    repetition_window: int = Field(default=32, ge=4, le=1024)
-    """Bytes of UTF-8."""
-    repetition_min_bytes: int = Field(default=400, ge=0)
-    """Shorter responses are not examined for repetition."""
 
 
 class ExactDedupSpec(Config):
@@ -102,7 +97,9 @@ class Mix(Config):
     sources: list[SourceSpec] = Field(min_length=1)
     """In order of priority: among duplicates the pair of the earlier source survives."""
     clean: CleanSpec = CleanSpec()
+    rules: RulesSpec = RulesSpec()
     exact_dedup: ExactDedupSpec = ExactDedupSpec()
+    decontaminate: DecontaminateSpec = DecontaminateSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     samples: SampleSpec = SampleSpec()
     shards: ShardSpec = ShardSpec()

@@ -71,9 +71,17 @@ def build(
     BuildError
         A stage failed, or nothing is left to train on.
     """
-    clean = mix.clean.model_dump(mode="json")
+    clean, rules = mix.clean.model_dump(mode="json"), mix.rules.model_dump(mode="json")
     ingests = [
-        Ingest(identity=item.identity, clean=clean, spec=item.spec, file=item.file, stamp=item.stamp) for item in inputs
+        Ingest(
+            identity=item.identity,
+            clean=clean,
+            rules=rules if item.spec.role == "train" else None,
+            spec=item.spec,
+            file=item.file,
+            stamp=item.stamp,
+        )
+        for item in inputs
     ]
     results = executor.map(ingests)
     partitions = [

@@ -333,7 +333,7 @@ def _eval_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
             for line in file:
                 record = json.loads(line)
                 rows += 1
-                if not record["instruction"] or not record["response"]:
+                if not record["instruction"] or record["response"] == "":
                     yield f"{path}: row {record['row_id']} has an empty text"
     if rows != commit["eval"]["rows"]:
         yield f"dataset.json says {commit['eval']['rows']:,} rows, found {rows:,}"

@@ -50,7 +50,8 @@ class Question:
 def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: int) -> list[Question]:
     """The first questions of each family of a dataset's eval files.
 
-    A family is a task of an eval source; it is named by the source, or source/task where a source has several.
+    A family is a task of an eval source; it is named by the source, or source/task where a source has several. Prompts
+    without a reference are left out.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
         for number, row in enumerate(_lines(path), 1):
             try:
                 rows = families[str(row["source"]), str(row["task"])]
-                if len(rows) < rows_per_family:
+                if row["response"] is not None and len(rows) < rows_per_family:
                     rows.append((list(row["condition"]), str(row["instruction"]), str(row["response"])))
             except (KeyError, TypeError) as error:
                 raise DatasetError(

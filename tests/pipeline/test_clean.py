@@ -2,14 +2,13 @@
 
 import unicodedata
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.outcome import Outcome
-from pipeline.clean import clean, repeated_share
+from pipeline.clean import clean
 from pipeline.manifest import CleanSpec
 
 SPEC = CleanSpec()
@@ -59,11 +58,9 @@ def test_response_is_cleaned(response: str, left: str) -> None:
         ("Is it?", "Yes <think> but", Outcome.UNCLOSED_THINK),
         ("Is it?", "x" * (SPEC.max_response_chars + 1), Outcome.TOO_LONG),
         ("é" * (SPEC.max_instruction_chars + 1), "Yes", Outcome.TOO_LONG),
-        ("Is it?", "It is so. " * 50, Outcome.REPETITIVE),
-        ("Is it?", "数える" * 200, Outcome.REPETITIVE),
         ("é" * SPEC.max_instruction_chars, "Yes", None),
         ("<think> is a tag", "Yes", None),
-        ("Is it?", "It is so. " * 5, None),
+        ("Is it?", "It is so. " * 50, None),
     ],
 )
 def test_pair_is_dropped_for_the_reason(instruction: str, response: str, outcome: Outcome | None) -> None:
@@ -71,18 +68,11 @@ def test_pair_is_dropped_for_the_reason(instruction: str, response: str, outcome
 
 
 def test_rules_can_be_turned_off() -> None:
-    spec = CleanSpec(remove_think=False, end_markers=(), max_repeated=1.0)
+    spec = CleanSpec(remove_think=False, end_markers=())
     row = cleaned("Is it?", "<think>hm" + "It is so. " * 50 + "</s>", spec)
     assert row["outcome"] is None
     assert str(row["response"]).startswith("<think>")
     assert str(row["response"]).endswith("</s>")
-
-
-def test_ordinary_prose_code_and_tables_do_not_repeat_themselves() -> None:
-    code = "".join(f"def f{n}(x):\n    return x * {n * n} + {n}\n\n" for n in range(40))
-    table = "".join(f"| {n} | {n * 17} | {n * n} |\n" for n in range(60))
-    prose = " ".join(f"On day {n} they walked {n * 3} miles before supper at inn number {n * 7}." for n in range(30))
-    assert [cleaned("q", text)["outcome"] for text in (code, table, prose)] == [None] * 3
 
 
 @settings(deadline=None)
@@ -95,13 +85,3 @@ def test_cleaning_clean_text_changes_nothing(instruction: str, response: str) ->
         assert unicodedata.is_normalized("NFC", text)
         assert text == text.strip()
         assert not [char for char in text if unicodedata.category(char) == "Cc" and char not in "\n\t"]
-
-
-@settings(deadline=None)
-@given(texts=st.lists(st.text(alphabet="ab ", max_size=300), max_size=5), window=st.integers(4, 40))
-def test_repeated_share_equals_a_set_of_windows(texts: list[str], window: int) -> None:
-    expected = []
-    for text in texts:
-        windows = [text[i : i + window] for i in range(len(text) - window + 1)]
-        expected.append(1 - len(set(windows)) / len(windows) if windows else 0.0)
-    np.testing.assert_allclose(repeated_share(pl.Series(texts, dtype=pl.String), window), expected)

@@ -1,0 +1,20 @@
+"""What a manifest says about decontamination: `decontaminate:`."""
+
+from pydantic import Field
+
+from corpus.config import Config
+
+
+class DecontaminateSpec(Config):
+    """Removal of train records that hold a question or a solution of an eval source of the mix (`contaminated`)."""
+
+    enabled: bool = True
+    n: int = Field(default=13, ge=4, le=64)
+    """Words of an n-gram; a record becomes a candidate by sharing one with a question. Shorter questions are looked
+    for as a whole."""
+    coverage: float = Field(default=0.7, gt=0.0, le=1.0)
+    """Least share of a question's own words that shared n-grams must cover; words of its template do not count."""
+    min_words: int = Field(default=6, ge=3)
+    """Shorter questions are looked for only as a record's whole instruction, with their answer."""
+    min_solution_words: int = Field(default=20, ge=13)
+    """Reference answers and rationales of at least so many words are looked for without their question."""
