@@ -124,10 +124,10 @@ def test_every_architecture_is_measured_at_each_of_its_depths_and_left_as_it_was
     assert all(math.isfinite(getattr(at, name)) for at in report.gradients for name in STATISTICS)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
-    assert pages_of(report).count("table") == 3
+    assert tags_of(report).count("table") == 3
 
 
-def pages_of(report: Report) -> list[str]:
+def tags_of(report: Report) -> list[str]:
     """The tags that a report's page opens; a page that loads anything from elsewhere fails."""
     opened: list[str] = []
 
