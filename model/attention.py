@@ -126,14 +126,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
     Tensor
         [R, queries, h, head_dim]; 0 for a query that sees no key.
     """
-    kernel: Callable[..., Tensor]
     if isinstance(mask, DenseMask):
-        kernel = _dense
+        attended = _dense(query, key, value, mask)
     elif isinstance(mask, BlockedMask):
-        kernel = _blocked
+        attended = _blocked(query, key, value, mask)
     else:
-        kernel = _pieces
-    return kernel(query, key, value, mask) * mask.sighted
+        attended = _pieces(query, key, value, mask)
+    return attended * mask.sighted
 
 
 def key_intervals(segments: Tensor, rows: int, length: int) -> tuple[Tensor, Tensor]:
@@ -245,7 +244,7 @@ def blocked_mask(begin: Tensor, end: Tensor, dtype: torch.dtype, *, by_flash: bo
 
 def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers [R, 1, blocks] and indices [R, 1, blocks, blocks] of the chosen blocks [R, blocks, blocks]."""
-    order = chosen.to(torch.uint8).argsort(-1, descending=True, stable=True)
+    order = chosen.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
 
 

@@ -1,13 +1,18 @@
 """Claims about who sees whom, and about rotary embedding."""
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given, settings
+import torch.nn.functional as F
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.attention import attend, dense_mask, key_intervals
+from model.attention import BlockedMask, Kernel, attend, dense_mask, key_intervals, mask_of
 from model.config import config_for
+from model.kernels import describe, fastest, measure, unavailable
 from model.rope import Rope
 from tests.model.packing import Sample, pack, samples
 from tests.model.reference import sees
@@ -76,6 +81,181 @@ def test_attention_equals_a_softmax_over_the_seen_keys(device):
     weights = scores.masked_fill(~seen_by_rule(rows)[:, None], float("-inf")).softmax(-1).nan_to_num()
     expected = torch.einsum("rhqk,rkhd->rqhd", weights, v.double().cpu())
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+class TestKernels:
+    """Every kernel gives the values and gradients of a softmax in float64 over what the rule lets a position see."""
+
+    ROWS, LENGTH = 3, 300
+
+    @staticmethod
+    @st.composite
+    def layouts(draw: st.DrawFn) -> list[list[tuple[int, int]]]:
+        """Prefix and response length of the samples of each row."""
+        rows = []
+        for _ in range(TestKernels.ROWS):
+            left, row = draw(st.integers(0, TestKernels.LENGTH)), []
+            while left > 0 and len(row) < 12:
+                prefix = draw(st.one_of(st.just(1), st.integers(1, left)))
+                response = draw(st.one_of(st.just(0), st.just(left - prefix), st.integers(0, left - prefix)))
+                row.append((prefix, response))
+                left -= prefix + response
+            rows.append(row)
+        return rows
+
+    @staticmethod
+    def seen(rows: list[list[tuple[int, int]]]) -> tuple[Tensor, Tensor]:
+        """Segments, and who sees whom, by the rule's own words."""
+        segments, seen = [], torch.zeros(len(rows), TestKernels.LENGTH, TestKernels.LENGTH, dtype=torch.bool)
+        for r, row in enumerate(rows):
+            begin = 0
+            for prefix, response in row:
+                total = prefix + response
+                query, key = torch.arange(total)[:, None], torch.arange(total)
+                inside = slice(begin, begin + total)
+                seen[r, inside, inside] = torch.where(query < prefix, key < prefix, key <= query)
+                segments.append((r, begin, prefix, total))
+                begin += total
+        return torch.tensor(segments, dtype=torch.int32).reshape(-1, 4), seen
+
+    @staticmethod
+    def expected(qkv: Tensor, seen: Tensor) -> Tensor:
+        q, k, v = qkv.double()
+        scores = torch.einsum("rqhd,rkhd->rhqk", q, k) / qkv.shape[-1] ** 0.5
+        weights = scores.masked_fill(~seen[:, None], -1e300).softmax(-1) * seen.any(-1)[:, None, :, None]
+        return torch.einsum("rhqk,rkhd->rqhd", weights, v)
+
+    def check(self, rows: list[list[tuple[int, int]]], kernel: Kernel, device: str, *, backward: bool) -> None:
+        dtype = torch.float32 if kernel == "dense" or device == "cpu" else torch.bfloat16
+        tolerance = 2e-5 if dtype == torch.float32 else 2e-2
+        segments, seen = self.seen(rows)
+        shape = (3, self.ROWS, self.LENGTH, 2, 16)
+        generator = torch.Generator().manual_seed(len(segments))
+        qkv = torch.randn(shape, generator=generator).to(dtype)
+        upstream = torch.randn(shape[1:], generator=generator).to(dtype)
+        there = qkv.to(device).clone().requires_grad_(backward)
+        mask = mask_of(segments.to(device), rows=self.ROWS, length=self.LENGTH, dtype=dtype, kernel=kernel)
+        out = attend(*there.unbind(0), mask)
+        exact = qkv.detach().double().clone().requires_grad_()
+        expected = self.expected(exact, seen)
+        torch.testing.assert_close(out.detach().double().cpu(), expected.detach(), atol=tolerance, rtol=tolerance)
+        assert (out.detach().cpu()[~seen.any(-1)] == 0).all()
+        if backward:
+            out.backward(upstream.to(device))
+            expected.backward(upstream.double())
+            assert there.grad is not None
+            assert exact.grad is not None
+            error = (there.grad.double().cpu() - exact.grad).norm()
+            assert error <= tolerance * exact.grad.norm()
+
+    SPECIAL = (
+        [[(300, 0)], [(1, 299)], [(150, 150)]],  # a single sample fills each row
+        [[(7, 0), (1, 0), (20, 0)], [(1, 5), (1, 0), (1, 200)], []],  # empty responses, one-token prefixes, padding
+        [[], [], []],
+        [[(128, 0), (128, 44)], [(100, 28), (28, 100), (1, 43)], [(127, 2), (127, 44)]],  # at the borders of blocks
+    )
+
+    @settings(deadline=None, max_examples=200)
+    @given(rows=layouts())
+    @example(SPECIAL[0])
+    @example(SPECIAL[1])
+    @example(SPECIAL[2])
+    @example(SPECIAL[3])
+    def test_the_dense_kernel_equals_float64(self, device, rows):
+        self.check(rows, "dense", device, backward=True)
+
+    @pytest.mark.slow  # compiles a C++ kernel
+    @settings(deadline=None, max_examples=200)
+    @given(rows=layouts())
+    @example(SPECIAL[0])
+    @example(SPECIAL[1])
+    @example(SPECIAL[2])
+    @example(SPECIAL[3])
+    def test_flex_attention_compiled_for_a_cpu_equals_float64_going_forward(self, rows):
+        self.check(rows, "flex", "cpu", backward=False)
+
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("kernel", ["flex", "flash", "varlen"])
+    @settings(deadline=None, max_examples=200)
+    @given(rows=layouts())
+    @example(SPECIAL[0])
+    @example(SPECIAL[1])
+    @example(SPECIAL[2])
+    @example(SPECIAL[3])
+    def test_the_kernels_of_a_gpu_equal_float64(self, cuda, kernel, rows):
+        if refused := unavailable(kernel, device=torch.device(cuda), dtype=torch.bfloat16):
+            pytest.skip(f"{kernel} {refused}")
+        self.check(rows, kernel, cuda, backward=True)
+
+    @settings(deadline=None, max_examples=200)
+    @given(rows=layouts())
+    @example(SPECIAL[0])
+    @example(SPECIAL[1])
+    @example(SPECIAL[2])
+    @example(SPECIAL[3])
+    def test_the_two_calls_of_variable_length_attention_equal_float64_by_what_torch_says_they_do(self, rows):
+        """torch has that kernel for CUDA only, so a loop over the sequences stands in for it here."""
+
+        def by_the_word(q: Tensor, k: Tensor, v: Tensor, *bounds: Any, window_size: tuple[int, int]) -> Tensor:
+            queries, keys, longest, _ = bounds
+            assert queries is keys
+            assert int(queries[0]) == 0
+            assert int(queries[-1]) == len(q)
+            pieces = []
+            for begin, end in itertools.pairwise(queries.tolist()):
+                assert 0 <= end - begin <= longest
+                one = (tensor[begin:end].transpose(0, 1) for tensor in (q, k, v))
+                pieces.append(F.scaled_dot_product_attention(*one, is_causal=window_size == (-1, 0)).transpose(0, 1))
+            return torch.cat(pieces)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("model.attention.varlen_attn", by_the_word)
+            self.check(rows, "varlen", "cpu", backward=True)
+
+    @settings(deadline=None, max_examples=200)
+    @given(rows=layouts())
+    @example(SPECIAL[3])
+    def test_blocks_are_listed_exactly_as_their_scores_say(self, rows):
+        segments, seen = self.seen(rows)
+        mask = mask_of(segments, rows=self.ROWS, length=self.LENGTH, dtype=torch.float32, kernel="flex")
+        assert isinstance(mask, BlockedMask)
+        blocks = mask.blocks
+        seen = seen | (torch.eye(self.LENGTH, dtype=torch.bool) & ~seen.any(-1)[..., None])  # padding sees itself
+        by_block = F.pad(seen, (0, 84, 0, 84)).view(self.ROWS, 3, 128, 3, 128)
+        some = by_block.any(2).any(-1)
+        # Beyond the row's end there are no queries, so there a block can be whole; there are no keys, so it cannot.
+        exists = F.pad(torch.ones(self.ROWS, self.LENGTH, self.LENGTH, dtype=torch.bool), (0, 84, 0, 84))
+        real = exists.view(by_block.shape).any(-1, keepdim=True)
+        whole = (by_block | ~real).all(2).all(-1)
+        assert torch.equal(listed(blocks.full_kv_num_blocks, blocks.full_kv_indices), whole)
+        assert torch.equal(listed(blocks.kv_num_blocks, blocks.kv_indices), some & ~whole)
+        assert torch.equal(listed(blocks.full_q_num_blocks, blocks.full_q_indices), whole.mT)
+        assert torch.equal(listed(blocks.q_num_blocks, blocks.q_indices), (some & ~whole).mT)
+
+    def test_on_a_cpu_dense_is_chosen_and_the_others_say_why_they_are_not(self):
+        device = torch.device("cpu")
+        shape = {"rows": 2, "length": 64, "sample_tokens": 20}
+        timings = measure(config_for("tiny", 10), **shape, device=device, dtype=torch.float32)
+        assert fastest(timings) == "dense"
+        assert [timing.kernel for timing in timings if timing.milliseconds is None] == ["flex", "flash", "varlen"]
+        assert "flex has no backward pass without a CUDA device" in describe(timings)
+
+    @pytest.mark.gpu
+    def test_on_a_gpu_the_kernels_without_a_reason_against_them_run(self, cuda):
+        shape = {"rows": 2, "length": 1024, "sample_tokens": 237}
+        timings = measure(config_for("L", 10), **shape, device=torch.device(cuda), dtype=torch.bfloat16)
+        for timing in timings:
+            known = unavailable(timing.kernel, device=torch.device(cuda), dtype=torch.bfloat16)
+            assert (timing.milliseconds is None) == bool(known), timing
+
+
+def listed(numbers: Tensor, indices: Tensor) -> Tensor:
+    """Which blocks [R, blocks, blocks] a list of FlexAttention names."""
+    rows, _, blocks, _ = indices.shape
+    named = torch.zeros(rows, blocks, blocks, dtype=torch.bool)
+    for r, query in itertools.product(range(rows), range(blocks)):
+        named[r, query, indices[r, 0, query, : int(numbers[r, 0, query])].long()] = True
+    return named
 
 
 class TestRope:

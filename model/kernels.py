@@ -1,0 +1,122 @@
+"""Which attention kernel to use: measured on the device, on rows like those of the run.
+
+kernels that can run here ─ measure: forward and backward of one layer ─▶ Timing each ─ fastest ─▶ kernel
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.attention import KERNELS, Kernel, attend, mask_of
+from model.config import ModelConfig
+
+_WARM_UP, _REPEATS = 3, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What one kernel takes."""
+
+    kernel: Kernel
+    milliseconds: float | None
+    """Forward and backward pass of one layer, the median of some; None: it cannot run."""
+    refused: str = ""
+    """Why it cannot."""
+
+
+def unavailable(kernel: Kernel, *, device: torch.device, dtype: torch.dtype) -> str:
+    """Why a kernel cannot be used for training on a device with queries of a dtype; empty if nothing is known."""
+    low = dtype in (torch.bfloat16, torch.float16)
+    if kernel == "dense":
+        return ""
+    if device.type != "cuda":
+        return "needs a CUDA device" if kernel != "flex" else "has no backward pass without a CUDA device"
+    if kernel == "flex":
+        return "" if importlib.util.find_spec("triton") else "needs triton"
+    if not low:
+        return f"is for bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
+    if kernel == "flash" and not _has_flash():
+        return "needs FlashAttention 4 (flash_attn.cute)"
+    return ""
+
+
+def measure(
+    config: ModelConfig, *, rows: int, length: int, sample_tokens: int, device: torch.device, dtype: torch.dtype
+) -> list[Timing]:
+    """Time each kernel.
+
+    Parameters
+    ----------
+    config
+        Gives heads and head size.
+    rows, length
+        Shape of a rank's batch.
+    sample_tokens
+        Length of a sample, of which half are its prefix; rows are filled with such.
+    device, dtype
+        Of the queries.
+    """
+    per_row = max(1, length // sample_tokens)
+    whole = min(sample_tokens, length)
+    lines = [(row, number * whole, -(-whole // 2), whole) for row in range(rows) for number in range(per_row)]
+    segments = torch.tensor(lines, dtype=torch.int32, device=device)
+    shape = (3, rows, length, config.num_heads, config.head_dim)
+    qkv = torch.randn(shape, device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(0))
+    timings = []
+    for kernel in KERNELS:
+        refused = unavailable(kernel, device=device, dtype=dtype)
+        milliseconds = None
+        if not refused:
+            try:
+                milliseconds = _time(_step(kernel, qkv, segments), device)
+            except Exception as error:  # whatever a kernel cannot do here is a reason not to use it
+                refused = f"{type(error).__name__}: {error}".splitlines()[0]
+        timings.append(Timing(kernel=kernel, milliseconds=milliseconds, refused=refused))
+    return timings
+
+
+def fastest(timings: Sequence[Timing]) -> Kernel:
+    """The kernel that took least."""
+    return min(timings, key=lambda timing: timing.milliseconds or float("inf")).kernel
+
+
+def describe(timings: Sequence[Timing]) -> str:
+    """One line for a log."""
+    return ", ".join(
+        f"{timing.kernel} {timing.refused if timing.milliseconds is None else f'{timing.milliseconds:.2f} ms'}"
+        for timing in timings
+    )
+
+
+def _step(kernel: Kernel, qkv: Tensor, segments: Tensor) -> Callable[[], None]:
+    _, rows, length, _, _ = qkv.shape
+    mask = mask_of(segments, rows=rows, length=length, dtype=qkv.dtype, kernel=kernel)
+    leaf = qkv.detach().requires_grad_()
+
+    def step() -> None:
+        leaf.grad = None
+        query, key, value = leaf.unbind(0)
+        attend(query, key, value, mask).sum().backward()
+
+    return step
+
+
+def _time(step: Callable[[], None], device: torch.device) -> float:
+    taken = []
+    for _ in range(_WARM_UP + _REPEATS):
+        began = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append((time.perf_counter() - began) * 1e3)
+    return sorted(taken[_WARM_UP:])[_REPEATS // 2]
+
+
+def _has_flash() -> bool:
+    return (
+        importlib.util.find_spec("flash_attn") is not None and importlib.util.find_spec("flash_attn.cute") is not None
+    )
