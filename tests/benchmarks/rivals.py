@@ -237,7 +237,8 @@ def show(results: Sequence[dict[str, Any]], hrm_steps: int) -> None:
                 _spread([line["loss"] for line in lines], 4),
                 _spread([100 * line["macro_exact_match"] for line in lines], 1) + " %",
             )
-        console.print(table)
+        if table.row_count:
+            console.print(table)
     console.print("exact match: share of held-out questions answered exactly, mean over the task families")
 
 
