@@ -1,0 +1,80 @@
+"""Claims about the head and the loss in one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model import loss
+from model.loss import label_nll
+
+
+def made(n: int, vocabulary: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn((n, 12), generator=generator).to(dtype).requires_grad_()
+    head = torch.randn((vocabulary, 12), generator=generator).requires_grad_()
+    return states, head, torch.randint(0, vocabulary, (n,), generator=generator)
+
+
+def exact(states: Tensor, head: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and both gradients in float64."""
+    states, head = (tensor.detach().double().requires_grad_() for tensor in (states, head.to(states.dtype)))
+    nll = F.cross_entropy(states @ head.T, labels, reduction="sum")
+    nll.backward()
+    assert states.grad is not None
+    assert head.grad is not None
+    return nll.detach(), states.grad, head.grad
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(1, 30), st.integers(1, 400), st.floats(0.01, 10), st.integers(0, 99))
+def test_loss_and_gradients_equal_float64_however_large_a_chunk_is(n, vocabulary, chunk, factor, seed):
+    states, head, labels = made(n, vocabulary, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "CHUNK_LOGITS", chunk)
+        nll = label_nll(states, head, labels)
+    (nll * factor).backward()
+    expected, d_states, d_head = exact(states, head, labels)
+    torch.testing.assert_close(nll.double(), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(states.grad.double(), d_states * factor, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head.grad.double(), d_head * factor, rtol=1e-4, atol=1e-4)
+
+
+def test_states_in_bf16_give_a_loss_in_fp32_and_gradients_as_exact_as_unchunked_ones(device, monkeypatch):
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", 500 * 64)
+    states, head, labels = made(4000, 500, dtype=torch.bfloat16)
+    there = [tensor.detach().to(device).requires_grad_() for tensor in (states, head)]
+    nll = label_nll(*there, labels.to(device))
+    assert nll.dtype == torch.float32
+    nll.backward()
+    expected, d_states, d_head = exact(states, head, labels)
+    assert nll.item() == pytest.approx(expected.item(), rel=1e-3)
+    assert there[1].grad.dtype == torch.float32
+    for found, wanted in ((there[0].grad, d_states), (there[1].grad, d_head)):
+        assert (found.double().cpu() - wanted).norm() < 5e-3 * wanted.norm()
+
+
+def test_without_gradients_none_are_made():
+    states, head, labels = made(5, 7)
+    with torch.no_grad():
+        assert label_nll(states, head, labels).grad_fn is None
+
+
+def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch):
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", 1000)
+    states, head, labels = made(500, 100)
+    largest = 0
+
+    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    with Largest():
+        label_nll(states, head, labels).backward()
+    assert largest == max(states.numel(), head.numel())
