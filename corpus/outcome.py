@@ -69,9 +69,11 @@ class Outcome(StrEnum):
     LENGTH_RATIO = "length_ratio"
     """The response is much longer or shorter than its instruction."""
 
-    # Duplicates (pipeline/exact).
+    # Duplicates (pipeline/exact, pipeline/near).
     EXACT_DUPLICATE = "exact_duplicate"
     """Equal to its twin up to white space and the instruction's letter case."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """In almost the same words as its twin, with nothing informative lost; the score is their Jaccard similarity."""
 
     # Decontamination (pipeline/decontaminate).
     CONTAMINATED = "contaminated"

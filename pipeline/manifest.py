@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from corpus.config import Config, load_manifest
 from corpus.source import SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
+from pipeline.near.spec import NearDedupSpec
 from pipeline.rules.spec import RulesSpec
 
 MAX_VOCABULARY = 65_536
@@ -99,6 +100,7 @@ class Mix(Config):
     clean: CleanSpec = CleanSpec()
     rules: RulesSpec = RulesSpec()
     exact_dedup: ExactDedupSpec = ExactDedupSpec()
+    near_dedup: NearDedupSpec = NearDedupSpec()
     decontaminate: DecontaminateSpec = DecontaminateSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     samples: SampleSpec = SampleSpec()

@@ -16,6 +16,7 @@ from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from pipeline.inputs import discover_inputs
 from pipeline.manifest import Mix
+from pipeline.near.spec import describe
 from pipeline.summary import console
 
 EXAMPLES = 3
@@ -41,6 +42,8 @@ def preview(mix: Mix, base: Path) -> None:
         screen.print(f"\n[bold]{escape(spec.name)}[/] ({spec.role}): {len(files):,} files, {size:,} bytes")
         _show_files(files, screen)
         _show_examples(spec, files, screen)
+    if mix.near_dedup.enabled:
+        screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
     screen.print("\nnothing was written; leave out --dry-run to build")
 
 

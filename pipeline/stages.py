@@ -1,7 +1,7 @@
 """The stages of a build, in order, over the inputs of a mix.
 
-    ingest ─▶ exact ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
-                  └──────────────▶ eval ────────────────────┘
+    ingest ─▶ exact ─▶ near ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+                  └──────────────────▶ eval ────────────────────────┘
 
 Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
@@ -20,6 +20,7 @@ from pipeline.executor import Executor
 from pipeline.ingest import Ingest
 from pipeline.inputs import Input
 from pipeline.manifest import Mix
+from pipeline.near.steps import drop_near_duplicates
 from pipeline.shuffle import Scatter, Stratum, plan, scatter_groups
 from pipeline.step import BuildError
 from pipeline.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
@@ -96,6 +97,7 @@ def build(
     if mix.exact_dedup.enabled:
         scopes = drop_exact_duplicates(scopes, executor)
     scope, *eval_scopes = scopes
+    scope = drop_near_duplicates(scope, mix.near_dedup, executor)
 
     tasks = {partition.key: partition.result["tasks"] for partition in partitions}
     strata, buckets = _plan(mix, scope, tasks)

@@ -1,0 +1,1 @@
+"""Near duplicates: proposed by MinHash, dropped only where nothing informative is lost."""

@@ -1,0 +1,79 @@
+"""What each Unicode character is to the reader of words: tables by code point, for kernels.
+
+`tables()` gives a class and a folded form for every character below U+20000;
+those above are ideographs, each a word of its own.
+"""
+
+import functools
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPACE, PUNCTUATION, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, SYMBOL, OPERATOR = range(10)
+"""LONE: a letter of a script without spaces, a word of its own. JOINER: part of the word around it that does not count
+(apostrophes). SYMBOL: always informative. OPERATOR: informative beside a digit."""
+
+TABLE_SIZE = 0x20000
+
+_LONE_RANGES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x0F00, 0x0FFF),  # Tibetan
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x2FDF),  # CJK radicals
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),  # kana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # CJK ideographs
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+)
+_JOINERS = "'’‘ʼ`_\u00ad\u200b\u200c\u200d\u2060"
+_SYMBOLS = "=<>^~|&\\{}@≤≥≠≈∈∉√∑∏∫∞→←⇒∪∩⊂⊆∀∃¬∧∨"
+_OPERATORS = "+-*/%$#€£¥°−–×÷·±‰"
+_ENDS = ".!?。！？"
+_SAME = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}
+
+
+@functools.cache
+def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Class and folded code point of each character: uint8 and uint32, (TABLE_SIZE,).
+
+    Folding takes letters to lower case where that is one character, digits of any script to 0-9, and signs that are
+    written in several ways to one.
+    """
+    classes = np.full(TABLE_SIZE, PUNCTUATION, np.uint8)
+    folded = np.arange(TABLE_SIZE, dtype=np.uint32)
+    for point in range(TABLE_SIZE):
+        char = chr(point)
+        category = unicodedata.category(char)
+        if category[0] in "LM" or category == "Nl":
+            classes[point] = LETTER
+            if len(lower := char.lower()) == 1:
+                folded[point] = ord(lower)
+        elif category == "Nd":
+            classes[point] = DIGIT
+            folded[point] = ord("0") + unicodedata.digit(char)
+        elif category == "No" and unicodedata.digit(char, None) is not None:
+            classes[point] = DIGIT
+        elif category[0] == "Z" or char in "\t":
+            classes[point] = SPACE
+        elif category == "Sc":
+            classes[point] = OPERATOR
+    for first, last in _LONE_RANGES:
+        span = classes[first : last + 1]
+        span[span == LETTER] = LONE
+    for chars, kind in (
+        (_JOINERS, JOINER),
+        (_SYMBOLS, SYMBOL),
+        (_OPERATORS, OPERATOR),
+        (_ENDS, SENTENCE_END),
+        ("\n", NEWLINE),
+    ):
+        for char in chars:
+            classes[ord(char)] = kind
+    for char, other in _SAME.items():
+        folded[ord(char)] = ord(other)
+    return classes, folded
