@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.architectures import ARCHITECTURES, carries_gradient
+from model.architectures import ARCHITECTURES, carries_gradient, possible_depths
 from model.config import ModelConfig
 from model.generate import Decoder, generate
 from model.hrm import HRM
@@ -195,3 +195,17 @@ def test_a_configuration_that_no_architecture_has_is_refused(fields, message):
 @pytest.mark.parametrize("architecture", ["transformer", "looped", "trm_h2l1"])
 def test_one_stack_may_have_an_odd_number_of_layers(architecture):
     assert replace(CONFIG, architecture=architecture, num_layers=3).layers_per_stack == 3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_depth_is_that_many_applications_and_a_deeper_one_keeps_them_all(architecture):
+    config = replace(CONFIG, architecture=architecture)
+    fewer = (False,) * config.applications
+    for k in possible_depths(config.schedule):
+        carries = carries_gradient(config.schedule, k)
+        assert sum(carries) == k
+        assert carries[-1]
+        assert all(now for before, now in zip(fewer, carries, strict=True) if before)
+        fewer = carries
+    assert all(fewer)
+    assert all(k in possible_depths(config.schedule) for k in config.depths)
