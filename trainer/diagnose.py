@@ -16,6 +16,7 @@ from trainer.dataset import open_dataset
 from trainer.diagnostics.page import sections, write_page
 from trainer.diagnostics.report import diagnose, question_batch
 from trainer.fetch import DatasetError
+from trainer.objects import StorageError
 
 EXAMPLE = """example:
   python -m trainer.diagnose out/train out/mix --page out/diagnostics.html
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=options.rows_per_family))
         write_page(report, options.page, title=f"Diagnostics of {options.checkpoint}")
-    except (CheckpointError, DatasetError, OSError) as error:
+    except (CheckpointError, DatasetError, StorageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     console = Console(width=None if sys.stdout.isatty() else 140)
