@@ -119,18 +119,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(variant: Variant, seed: int, hrm_steps: int, folder: Path) -> dict[str, Any]:
     """One run of a variant with the cost of `hrm_steps` steps of HRM; what came out."""
-    from trainer.train import main as trainer_main
+    from trainer.train import main as trainer_main  # heavy, and needed in the processes that train only
 
     data = folder / "mix"
     about = json.loads((data / "dataset.json").read_text())
     vocab_size = about["tokenizer"]["vocab_size"]
-    share = about["response_tokens"] / about["tokens"]
+    targets = {"response": about["response_tokens"] / about["tokens"], "all": 1.0}
     hrm = load_manifest(MANIFEST, TrainConfig, [f"data={data}"])
     config = _configured(hrm, variant, vocab_size)
-    target_share = {name: (share if name == "response" else 1.0) for name in ("response", "all")}
-    budget = run_flops(hrm, hrm.model_config_for(vocab_size), hrm_steps, target_share["response"])
+    budget = run_flops(hrm, hrm.model_config_for(vocab_size), hrm_steps, targets["response"])
     model = config.model_config_for(vocab_size)
-    cost = run_flops(config, model, hrm_steps, target_share[variant.objective])
+    cost = run_flops(config, model, hrm_steps, targets[variant.objective])
     steps = round(hrm_steps * budget / cost)
     out = folder / f"{variant.name}-{seed}-{hrm_steps}"
     overrides = [f"model.{key}={value}" for key, value in config.model.items()]
@@ -152,7 +151,7 @@ def train(variant: Variant, seed: int, hrm_steps: int, folder: Path) -> dict[str
         "seed": seed,
         "hrm_steps": hrm_steps,
         "steps": steps,
-        "flops": run_flops(config, model, steps, target_share[variant.objective]),
+        "flops": run_flops(config, model, steps, targets[variant.objective]),
         "tokens": sum(line["tokens"] for line in lines if line["kind"] == "step"),
         "core_parameters": model.core_parameters,
         "layers": model.num_layers,
