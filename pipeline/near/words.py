@@ -189,7 +189,7 @@ def _hash_set(words: U64, slots: int) -> U64:
 
 
 @numba.njit(inline="always")
-def _decode(data: NDArray[np.uint8], place: int) -> tuple[int, int]:
+def _decode(data: NDArray[np.uint8], place: np.int64) -> tuple[np.int64, int]:
     """Code point at a place, and its length in bytes."""
     first = np.int64(data[place])
     if first < 0x80:
@@ -242,15 +242,15 @@ def tokenize(
     while place < end:
         char, width = _decode(data, place)
         kind = np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
-        if kind == LETTER or kind == DIGIT:
+        if kind in (LETTER, DIGIT):
             first = place
             before = previous
-            upper = char < TABLE_SIZE and folded[char] != char and kind == LETTER
+            upper = bool(kind == LETTER and char < TABLE_SIZE and folded[char] != char)
             word = _SEED
             length = 0
             digits = False
             while True:
-                if kind == LETTER or kind == DIGIT:
+                if kind in (LETTER, DIGIT):
                     word = (word ^ np.uint64(folded[char])) * _PRIME
                     length += 1
                     digits |= kind == DIGIT
@@ -282,7 +282,7 @@ def tokenize(
             if not response and place < end and (single or (digits and length <= 2)):
                 spaced = place + 1 >= end or data[place + 1] == 32 or data[place + 1] == 10
                 if char == 41:
-                    label = line_start or before == 32 or before == 40 or before == 10
+                    label = line_start or before in (10, 32, 40)
                 elif (char == 46 or char == 58) and spaced:
                     label = line_start or (single and upper)
             mark = np.uint8(0)
@@ -311,7 +311,7 @@ def tokenize(
             count += 1
             words += 1
             after_number = after_digit = sentence_start = line_start = False
-        elif kind == SYMBOL or kind == OPERATOR:
+        elif kind in (SYMBOL, OPERATOR):
             if line_start and (char == 45 or char == 42) and place + 1 < end and data[place + 1] == 32:
                 loud |= not response  # a list's item
             else:
