@@ -57,6 +57,8 @@ class FaultyProxy:
         Share of the requests that something happens to; may be changed at any time.
     kinds
         What may happen.
+    only
+        Part of the path of a request that something may happen to.
     seed
         Other seeds, other faults.
     port
@@ -64,7 +66,14 @@ class FaultyProxy:
     """
 
     def __init__(
-        self, upstream: str, *, share: float = 0.0, kinds: Sequence[str] = KINDS, seed: int = 0, port: int = 0
+        self,
+        upstream: str,
+        *,
+        share: float = 0.0,
+        kinds: Sequence[str] = KINDS,
+        only: str = "",
+        seed: int = 0,
+        port: int = 0,
     ):
         unknown = set(kinds) - set(KINDS)
         if unknown:
@@ -72,11 +81,13 @@ class FaultyProxy:
         self.upstream = urlsplit(upstream)
         self.share = share
         self.kinds = tuple(kinds)
+        self.only = only
         self.seed = seed
         self.counts: Counter[str] = Counter()
         """How many requests each kind has happened to; those that passed as they were count as `passed`."""
         self.closing = False
-        self._asked: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        """How often each request was made: method, path and range."""
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.proxy = self
@@ -94,9 +105,10 @@ class FaultyProxy:
     def draw(self, request: str) -> tuple[str, random.Random]:
         """What happens to a request, `passed` for nothing, and the generator that decides the rest."""
         with self._lock:
-            self._asked[request] += 1
-            draw = random.Random(f"{self.seed} {self._asked[request]} {request}")
-        return (draw.choice(self.kinds) if draw.random() < self.share else "passed"), draw
+            self.asked[request] += 1
+            draw = random.Random(f"{self.seed} {self.asked[request]} {request}")
+        faulty = self.only in request and draw.random() < self.share
+        return (draw.choice(self.kinds) if faulty else "passed"), draw
 
     def count(self, kind: str) -> None:
         """Note what has happened."""

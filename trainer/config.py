@@ -115,6 +115,12 @@ class TrainConfig(Config):
     """Folder of the run: metrics, plans, cached shards, checkpoints."""
     cache: Path | None = None
     """Where a remote dataset is cached; None: OUT/cache."""
+    cache_bytes: int | None = Field(default=None, gt=0)
+    """How much its shards may take there; what the plan needs last is deleted first. None: no limit."""
+    prefetch_bytes: int = Field(default=2**30, gt=0)
+    """How far ahead of training its shards are fetched: bytes of those that are needed next."""
+    deadline: float = Field(default=600, gt=0)
+    """Seconds after which a file of it that cannot be fetched stops the run."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that replace the size's."""
     objective: Objective = "response"

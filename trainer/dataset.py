@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from corpus.template import SPECIAL_TOKENS
 from trainer.draw import Stratum
-from trainer.fetch import DatasetError, Files
+from trainer.fetch import DEADLINE, DatasetError, Files
 
 FORMAT = "millrace-dataset/1"
 
@@ -50,7 +50,7 @@ class Dataset:
         return Tokenizer.from_file(str(self.tokenizer_file))
 
 
-def open_dataset(location: str, cache: Path) -> Dataset:
+def open_dataset(location: str, cache: Path, *, deadline: float = DEADLINE) -> Dataset:
     """Read and check a dataset's sidecars.
 
     Parameters
@@ -59,6 +59,8 @@ def open_dataset(location: str, cache: Path) -> Dataset:
         Folder or fsspec URL.
     cache
         Folder for the files of a remote dataset; each dataset gets a subfolder.
+    deadline
+        Seconds after which a file of a remote dataset that cannot be fetched is an error.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def open_dataset(location: str, cache: Path) -> Dataset:
         A file is missing, damaged or contradicts another, or the format is another one.
     """
     location = location.rstrip("/")
-    files = Files.at(location, cache / hashlib.sha256(location.encode()).hexdigest()[:16])
+    files = Files.at(location, cache / hashlib.sha256(location.encode()).hexdigest()[:16], deadline=deadline)
     if not files.remote and not files.folder.is_dir():
         raise DatasetError(f"{location}: there is no such folder; build a dataset first, or set data=PATH")
     where = files.url("dataset.json")

@@ -1,29 +1,53 @@
 """Files of a dataset on this machine: read where they lie, or fetched once into a cache.
 
 A dataset in a local folder is only ever read. One at an fsspec URL is copied
-file by file into the cache: under a lock that ends with the process, retried
-with a growing pause, checked before it gets its name. So the ranks of a node
-share the cache, and a killed download leaves nothing that is taken for whole.
+file by file into the cache: under a lock that ends with the process, checked
+before it gets its name. So the ranks of a node share the cache, and a killed
+download leaves nothing that is taken for whole.
+
+A try that fails is repeated with growing pauses until a deadline. One that
+brings no byte for a while has failed too, whatever the store's client thinks of
+it: it is left to itself, and what it still brings is thrown away.
 """
 
 import os
+import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import TypeVar
 
 import fsspec
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from fsspec.callbacks import Callback
 
-ATTEMPTS = 4
-"""Tries before a file is given up."""
+T = TypeVar("T")
+Check = Callable[[Path], str | None]
+MakeRoom = Callable[[Path], None]
+
+DEADLINE = 600.0
+"""Seconds after which a file that cannot be fetched stops the run."""
+STALL = 20.0
+"""Seconds without a byte after which a try has failed; at most a quarter of the deadline."""
 PAUSE = 0.5
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the second try; doubled before each further one, up to `LONGEST_PAUSE`."""
+LONGEST_PAUSE = 15.0
+SURE = 4
+"""Tries after which a store is believed that says a file is not there, or gives another one than it should."""
 
 
 class DatasetError(Exception):
     """A dataset that cannot be used; the message names the file, what is wrong with it, and what to do."""
+
+
+class _StallError(Exception):
+    """No byte came for too long."""
+
+
+class _WrongCopyError(Exception):
+    """What came is not the file."""
 
 
 def is_url(location: str) -> bool:
@@ -40,18 +64,20 @@ class Files:
     folder: Path
     """Where the files are read: the dataset's own folder, or the cache of a remote one."""
     remote: bool
+    deadline: float = DEADLINE
+    """Seconds after which a file that cannot be fetched is an error."""
 
     @classmethod
-    def at(cls, location: str, cache: Path) -> "Files":
+    def at(cls, location: str, cache: Path, *, deadline: float = DEADLINE) -> "Files":
         """The files of the dataset at a folder or an fsspec URL, cached under `cache` in the latter case."""
         if is_url(location):
-            return cls(origin=location, folder=cache, remote=True)
+            return cls(origin=location, folder=cache, remote=True, deadline=deadline)
         folder = Path(location.removeprefix("file://"))
         return cls(origin=str(folder), folder=folder, remote=False)
 
     def url(self, name: str) -> str:
-        """Where a file comes from, for messages."""
-        return f"{self.origin}/{name}"
+        """Where a file comes from, for messages: without user and password."""
+        return _shown(f"{self.origin}/{name}")
 
     def path(self, name: str) -> Path:
         """Where a file is read.
@@ -64,11 +90,11 @@ class Files:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
             raise DatasetError(
-                f"{self.origin}: names the file {name!r}, which lies outside of the dataset; do not use it"
+                f"{_shown(self.origin)}: names the file {name!r}, which lies outside of the dataset; do not use it"
             )
         return self.folder.joinpath(*parts)
 
-    def get(self, name: str, check: Callable[[Path], str | None]) -> Path:
+    def get(self, name: str, check: Check, make_room: MakeRoom | None = None) -> Path:
         """The local path of a file that passes `check`.
 
         Parameters
@@ -77,11 +103,13 @@ class Files:
             Path relative to the dataset.
         check
             What is wrong with a file, as a phrase, or None.
+        make_room
+            Called before each try to fetch it, with the file that will be written.
 
         Raises
         ------
         DatasetError
-            The file is missing or fails the check, after `ATTEMPTS` tries if it is remote.
+            The file is missing or fails the check; of a remote one, that it could not be fetched before the deadline.
         """
         path = self.path(name)
         if not self.remote:
@@ -90,52 +118,148 @@ class Files:
                 raise DatasetError(f"{path}: {fault}; build the dataset again or copy it anew")
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        lock = FileLock(f"{path}.lock")
+        try:
+            lock.acquire(timeout=self.deadline)
+        except Timeout:
+            raise DatasetError(
+                f"{self.url(name)}: another process of this machine has been fetching it for {self.deadline:.0f} s; "
+                "see what it reports"
+            ) from None
+        try:
             if not path.is_file() or check(path):
-                new = path.with_name(path.name + ".part")
-                self._retry(name, lambda source: check(_copy(source, new)))
-                os.replace(new, path)
+                path.unlink(missing_ok=True)
+                self._until_deadline(name, lambda: self._fetch(name, check, make_room))
+        finally:
+            lock.release()
         return path
+
+    def get_if_free(self, name: str, check: Check, make_room: MakeRoom | None = None) -> bool:
+        """Like `get`, in one try and only if nobody else is at it; whether the file is there."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(f"{path}.lock", timeout=0):
+                if not path.is_file() or check(path):
+                    path.unlink(missing_ok=True)
+                    self._fetch(name, check, make_room)
+            return True
+        except Exception:  # whoever needs the file will try again, and say what is wrong
+            return False
 
     def read(self, name: str) -> bytes:
         """The content of a small file as it is now, past any cache.
 
+        Nothing says what such a file should hold. A remote one is read until two readings agree.
+
         Raises
         ------
         DatasetError
-            The file is missing, or could not be read in `ATTEMPTS` tries if it is remote.
+            The file is missing, or could not be read before the deadline.
         """
         if not self.remote:
             return self.get(name, lambda path: None).read_bytes()
-        content = b""
 
-        def keep(source: IO[bytes]) -> None:
-            nonlocal content
-            content = source.read()
+        def content() -> bytes:
+            filesystem, path = fsspec.core.url_to_fs(f"{self.origin}/{name}")
+            found: bytes = filesystem.cat_file(path)
+            return found
 
-        self._retry(name, keep)
-        return content
+        def agreed() -> bytes:
+            first, second = (_watched(lambda _: content(), self._stall) for _ in range(2))
+            if first != second:
+                raise _WrongCopyError("two readings of it differ")
+            return first
 
-    def _retry(self, name: str, use: Callable[[IO[bytes]], str | None]) -> None:
-        """Open a remote file and use it, until `use` finds no fault in it."""
-        fault = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(PAUSE * 2 ** (attempt - 1))
+        return self._until_deadline(name, agreed)
+
+    @property
+    def _stall(self) -> float:
+        return min(STALL, self.deadline / 4)
+
+    def _fetch(self, name: str, check: Check, make_room: MakeRoom | None) -> None:
+        """One try to copy a remote file and give the copy its name; its lock is held."""
+        path = self.path(name)
+        for left in path.parent.glob(f"{path.name}.*.part"):  # of processes that were killed
+            left.unlink(missing_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.part")
+
+        def copy(callback: Callback) -> None:
+            filesystem, remote = fsspec.core.url_to_fs(f"{self.origin}/{name}")
             try:
-                with fsspec.open(self.url(name), "rb") as source:
-                    found = use(source)
+                filesystem.get_file(remote, str(new), callback=callback)
+            finally:
+                if isinstance(callback, _Progress) and callback.given_up:
+                    new.unlink(missing_ok=True)
+
+        try:
+            if make_room is not None:
+                make_room(new)
+            _watched(copy, self._stall)
+            fault = check(new)
+            if fault:
+                raise _WrongCopyError(f"the copy {fault}")
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _until_deadline(self, name: str, attempt: Callable[[], T]) -> T:
+        began = time.monotonic()
+        pause = PAUSE
+        tries = answers = 0
+        while True:
+            tries += 1
+            try:
+                return attempt()
             except Exception as error:  # fsspec's file systems raise errors of their own
-                fault = f"{type(error).__name__}: {error}"
-                continue
-            if found is None:
-                return
-            fault = f"the copy {found}"
-        raise DatasetError(f"{self.url(name)}: could not be fetched in {ATTEMPTS} tries ({fault})")
+                fault = f"{type(error).__name__.strip('_')}: {error}"
+                answers += isinstance(error, (FileNotFoundError, PermissionError, _WrongCopyError))
+            waited = time.monotonic() - began
+            if answers == SURE or waited + pause > self.deadline:
+                raise DatasetError(
+                    f"{self.url(name)}: could not be fetched in {tries} tries and {waited:.0f} s ({_shown(fault)}); "
+                    "see whether the file is there and whole, and whether its store can be reached"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _copy(source: IO[bytes], to: Path) -> Path:
-    with to.open("wb") as target:
-        while chunk := source.read(1 << 22):
-            target.write(chunk)
-    return to
+class _Progress(Callback):
+    """When the last byte came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = time.monotonic()
+        self.given_up = False
+
+    def relative_update(self, inc: int = 1) -> None:
+        self.last = time.monotonic()
+
+
+def _watched(action: Callable[[Callback], T], stall: float) -> T:
+    """What `action` returns or raises, unless it makes no progress for `stall` seconds."""
+    progress = _Progress()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(action(progress))
+        except BaseException as error:  # raised below
+            errors.append(error)
+        done.set()
+
+    threading.Thread(target=work, name="fetch", daemon=True).start()
+    while not done.wait(max(0.01, progress.last + stall - time.monotonic())):
+        if time.monotonic() - progress.last >= stall:
+            progress.given_up = True
+            raise _StallError(f"nothing came for {stall:.0f} s")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _shown(text: str) -> str:
+    """A text without the user and password of URLs in it."""
+    return re.sub(r"://[^/\s]*@", "://", text)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from model.batch import IGNORE, PackedBatch
 from trainer.config import Objective
 from trainer.plan import Chunk, Plan
+from trainer.prefetch import Prefetcher
 from trainer.store import ShardStore
 
 
@@ -101,6 +102,8 @@ class Loader:
         Where to begin.
     ahead
         Batches that are kept ready.
+    prefetch_bytes
+        How far ahead shards of a remote dataset are fetched.
     device
         Where batches will go; for CUDA they are put into page-locked memory, from which it copies without waiting.
     objective
@@ -121,6 +124,7 @@ class Loader:
         rank: int,
         world_size: int,
         ahead: int,
+        prefetch_bytes: int,
         device: torch.device,
         objective: Objective = "response",
     ):
@@ -136,6 +140,7 @@ class Loader:
         self._device = device
         self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
+        self._prefetcher = Prefetcher(store, plan, epochs=epochs, window=prefetch_bytes) if store.remote else None
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self._thread.start()
 
@@ -154,6 +159,8 @@ class Loader:
     def close(self) -> None:
         """End the thread; batches that are ready are dropped."""
         self._stop.set()
+        if self._prefetcher is not None:
+            self._prefetcher.close()
         self._thread.join()
 
     def _run(self) -> None:
@@ -187,6 +194,8 @@ class Loader:
             epoch, first = epoch + 1, 0
 
     def _step(self, epoch: int, number: int, chunk: Chunk, index: int) -> Step:
+        if self._prefetcher is not None:
+            self._prefetcher.at(epoch, number, index)
         rows = chunk.rows_of_rank(index, self._lengths, rank=self._rank, world_size=self._world_size)
         batch = pack_batch(chunk, index, rows, self._store, self._lengths, self._row_tokens, self._objective)
         if self._device.type == "cuda":

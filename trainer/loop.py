@@ -201,7 +201,7 @@ class Run:
     def _loader(self) -> Loader:
         return Loader(
             self.plan,
-            ShardStore(self.dataset),
+            ShardStore(self.dataset, cache_bytes=self.config.cache_bytes),
             self.lengths,
             row_tokens=self.config.batch.row_tokens,
             epochs=self.config.epochs,
@@ -211,6 +211,7 @@ class Run:
             rank=self.world.rank,
             world_size=self.world.size,
             ahead=self.config.ahead,
+            prefetch_bytes=self.config.prefetch_bytes,
             objective=self.config.objective,
             device=self.world.device,
         )

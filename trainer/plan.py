@@ -217,7 +217,7 @@ class Plan:
             1, round(self.tokens / (CHUNK_BATCHES * inputs.batch_tokens)), -(-self.draws // CHUNK_SAMPLES)
         )
         """Chunks of an epoch."""
-        self.chunk = lru_cache(maxsize=2)(self._chunk)  # the loader is at one, the loop may still be at the one before
+        self.chunk = lru_cache(maxsize=4)(self._chunk)  # of the loop, the loader and the prefetcher, and the first
 
     @property
     def batches(self) -> int:

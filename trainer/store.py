@@ -1,35 +1,43 @@
 """Samples by their index: the shards of a dataset, fetched and checked as they are needed.
 
-    sample index ─Spanner─▶ shard, place in it ─Files.get─▶ verified local file ─MDS reader─▶ tokens, prefix length
+    sample index ─▶ shard, place in it ─Files.get─▶ verified local file, mapped ─▶ tokens, prefix length
 
-The shards are MDS; index, readers and sample-to-shard map are those of
-mosaicml-streaming. `StreamingDataset` itself is not in between, because its
-bookkeeping lives in shared memory: a run that was killed leaves it behind and
-stops the next one ("Reused local directory"), a download that fails leaves its
-shard marked as being prepared so that every later reader waits for ever, a
-shard that was there before is never checked, and its cache limit deletes
-shards also of a dataset that is not a cache. Here the only shared state is a
-lock per file, which the system releases when its holder dies.
+Each process verifies size and hash of a shard before it first reads from it,
+whether the shard was just fetched or lay in the cache. The ranks of a node share
+the cache; what they share are files and locks, which the system releases when
+their holder dies.
+
+Shards are plain MDS, which any MDS reader opens. They are read here without
+mosaicml-streaming: for three known columns that is a view of a mapped file,
+where its reader opens the file anew for each sample; and importing it takes
+longer than importing torch. Its `StreamingDataset` is not the cache either: its
+bookkeeping lives in shared memory, which a killed run leaves behind, a download
+that fails leaves its shard marked as being prepared, so that other readers wait
+for ever, and what was in the folder before is never verified.
+(`tests.benchmarks.loader` compares the two.)
 """
 
 import json
+import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
+from filelock import FileLock
 from numpy.typing import NDArray
-from streaming import Stream
-from streaming.base.format import Reader
-from streaming.base.spanner import Spanner
-from streaming.base.world import World
 
 from trainer.dataset import Dataset
 from trainer.fetch import DatasetError
 
-COLUMNS = {"tokens": "ndarray:uint16", "prefix_len": "uint16", "row_id": "bytes"}
+COLUMNS = {"prefix_len": ("uint16", 2), "row_id": ("bytes", None), "tokens": ("ndarray:uint16", None)}
+"""Encoding of each column, and its size in bytes where that is fixed."""
+SUFFIX = ".mds"
+_BEFORE_TOKENS = 4 + 4 + 2 + 16
+"""Bytes of a sample before its tokens: sizes of row_id and tokens, prefix_len, row_id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +45,18 @@ class Sample:
     """One sample as it is stored."""
 
     tokens: NDArray[np.uint16]
-    """[n]: prefix, then response."""
+    """[n]: prefix, then response; a view of the mapped shard."""
     prefix_len: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    basename: str
+    begin: int
+    """Index of its first sample."""
+    samples: int
+    bytes: int
+    xxh64: str
 
 
 class ShardStore:
@@ -48,23 +66,36 @@ class ShardStore:
     ----------
     dataset
         Its index must describe `dataset.samples` samples in plain MDS shards with the contract's columns.
+    cache_bytes
+        How much the shards of a remote dataset may take on this machine; None: all that come. A local dataset is
+        read where it lies, and nothing of it is ever deleted.
 
     Raises
     ------
     DatasetError
         The index describes something else: other columns (pickled ones in particular), files outside of the
-        dataset's folder, shards without an xxh64 hash, another number of samples.
+        dataset's folder, shards without an xxh64 hash, another number of samples. Or the largest shard alone is over
+        `cache_bytes`.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset, *, cache_bytes: int | None = None):
+        self.remote = dataset.files.remote
         self._files = dataset.files
         self._lengths = dataset.lengths
-        folder = dataset.files.path("shards")
+        self._folder = dataset.files.path("shards")
         where = dataset.files.url("shards/index.json")
-        _check_index(json.loads((folder / "index.json").read_bytes()), dataset, where)
-        self._shards: list[Reader] = Stream(local=str(folder)).get_shards(World.detect(), allow_unsafe_types=False)
-        self._spanner = Spanner(np.array([shard.samples for shard in self._shards], np.int64))
-        self._verified: set[int] = set()
+        self._shards = _read_index(json.loads((self._folder / "index.json").read_bytes()), dataset, where)
+        self._ends = np.array([shard.begin + shard.samples for shard in self._shards], np.int64)
+        self._numbers = {shard.basename: number for number, shard in enumerate(self._shards)}
+        self._limit = cache_bytes if self.remote else None
+        largest = max((shard.bytes for shard in self._shards), default=0)
+        if self._limit is not None and self._limit < largest:
+            raise DatasetError(
+                f"{where}: the largest shard has {largest:,} bytes, and cache_bytes is {self._limit:,}; set it to "
+                "a few times the size of a shard at least"
+            )
+        self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint32]]] = {}
+        self._next_use: Mapping[int, int] = {}
         self._lock = threading.Lock()
 
     def read(self, index: int) -> Sample:
@@ -75,61 +106,163 @@ class ShardStore:
         DatasetError
             Its shard is missing or damaged, or the sample is not what lengths.npy says; the message names the shard.
         """
-        number, place = self._spanner[index]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        content, offsets = self._open.get(number) or self._map(number)
         shard = self._shards[number]
-        if number not in self._verified:
-            self._verify(int(number))
-        row = shard.get_item(place)
-        tokens, prefix_len = row["tokens"], int(row["prefix_len"])
-        if (prefix_len, len(tokens) - prefix_len) != tuple(self._lengths[index]):
+        begin, end = (int(offset) for offset in offsets[index - shard.begin : index - shard.begin + 2])
+        prefix_len, response_len = (int(length) for length in self._lengths[index])
+        size = 2 * (prefix_len + response_len)
+        stored = int.from_bytes(content[begin + 8 : begin + 10].tobytes(), "little")
+        shape = 2 if size < 2 * 256 else 3  # bytes that say how many tokens there are
+        if stored != prefix_len or end - begin != _BEFORE_TOKENS + shape + size:
             raise DatasetError(
-                f"{self._files.url('shards/' + _basename(shard))}: sample {index} has {prefix_len} + "
-                f"{len(tokens) - prefix_len} tokens; lengths.npy says {self._lengths[index].tolist()}; build again"
+                f"{self._files.url('shards/' + shard.basename)}: sample {index} has {stored} tokens of prefix and "
+                f"{end - begin:,} bytes; lengths.npy says {prefix_len} + {response_len} tokens; build again"
             )
-        return Sample(tokens=tokens, prefix_len=prefix_len)
+        return Sample(tokens=np.frombuffer(content, np.uint16, size // 2, end - size), prefix_len=prefix_len)
 
-    def _verify(self, number: int) -> None:
-        info = self._shards[number].file_pairs[0][0]
+    # --- Shards ------------------------------------------------------------------------------------------------
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return len(self._shards)
+
+    def shards_of(self, samples: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Which shard each sample is in."""
+        return np.searchsorted(self._ends, samples, side="right")
+
+    def size(self, number: int) -> int:
+        """Bytes of a shard."""
+        return self._shards[number].bytes
+
+    def is_here(self, number: int) -> bool:
+        """Whether a shard lies on this machine, verified or not."""
+        return (self._folder / self._shards[number].basename).exists()
+
+    def expect(self, order: Mapping[int, int]) -> None:
+        """State in which order shards will be needed: number of a shard to its place; absent: not for long."""
+        self._next_use = order
+
+    def prefetch(self, number: int) -> bool:
+        """Try once to fetch a shard nobody is fetching, if there is room without what is needed sooner."""
+        return self._files.get_if_free(
+            f"shards/{self._shards[number].basename}",
+            lambda path: self._fault(path, number),
+            lambda new: self._make_room(number, new, wanted_now=False),
+        )
+
+    def _map(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Content and sample offsets of a shard, verified."""
         with self._lock:
-            self._files.get(f"shards/{info.basename}", lambda path: _fault(path, info.bytes, info.hashes["xxh64"]))
-            self._verified.add(number)
+            if number in self._open:
+                return self._open[number]
+            while True:
+                path = self._files.get(
+                    f"shards/{self._shards[number].basename}",
+                    lambda path: self._fault(path, number),
+                    lambda new: self._make_room(number, new, wanted_now=True),
+                )
+                try:
+                    content = np.memmap(path, np.uint8, "r")
+                except FileNotFoundError:  # another rank has just made room
+                    continue
+                offsets = np.frombuffer(content, np.uint32, self._shards[number].samples + 1, 4)
+                if self._limit is not None:
+                    # What is deleted takes its place on the disk until nobody has it open.
+                    self._open = {n: opened for n, opened in self._open.items() if self.is_here(n)}
+                self._open[number] = content, offsets
+                return content, offsets
+
+    def _fault(self, path: Path, number: int) -> str | None:
+        shard = self._shards[number]
+        found = path.stat().st_size
+        if found != shard.bytes:
+            return f"has {found:,} bytes; index.json says {shard.bytes:,}"
+        digest = xxhash.xxh64()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+        if digest.hexdigest() != shard.xxh64:
+            return f"has the xxh64 hash {digest.hexdigest()}; index.json says {shard.xxh64}"
+        return None
+
+    def _make_room(self, number: int, new: Path, *, wanted_now: bool) -> None:
+        """Delete shards, those first that are needed last, until one more fits under the limit; then take its place.
+
+        Raises
+        ------
+        FullError
+            All that is here is needed sooner than the shard, which is not wanted now.
+        """
+        if self._limit is None:
+            return
+        never = len(self._next_use)
+        with FileLock(self._folder / "room.lock"):
+            here: dict[int, int] = {}
+            fetching = 0
+            for entry in os.scandir(self._folder):
+                basename = entry.name.partition(SUFFIX)[0] + SUFFIX
+                if basename not in self._numbers or entry.name.endswith(".lock"):
+                    continue
+                if entry.name == basename:
+                    here[self._numbers[basename]] = self.size(self._numbers[basename])
+                else:
+                    fetching += self.size(self._numbers[basename])
+            free = self._limit - sum(here.values()) - fetching
+            for other in sorted(here, key=lambda n: -self._next_use.get(n, never)):
+                if free >= self.size(number):
+                    break
+                if not wanted_now and self._next_use.get(other, never) <= self._next_use.get(number, never):
+                    raise FullError
+                (self._folder / self._shards[other].basename).unlink(missing_ok=True)
+                free += here[other]
+            new.touch()
 
 
-def _basename(shard: Reader) -> str:
-    return shard.file_pairs[0][0].basename
+class FullError(Exception):
+    """The cache is full of what is needed sooner."""
 
 
-def _check_index(index: dict[str, Any], dataset: Dataset, where: str) -> None:
-    shards = index.get("shards", [])
-    for number, shard in enumerate(shards):
-        columns = dict(zip(shard.get("column_names", []), shard.get("column_encodings", []), strict=False))
-        if shard.get("format") != "mds" or columns != COLUMNS:
+def _read_index(index: dict[str, Any], dataset: Dataset, where: str) -> list[_Shard]:
+    """The shards of an index, which are what the contract says."""
+    shards: list[_Shard] = []
+    begin = 0
+    for number, entry in enumerate(index.get("shards", [])):
+        columns = dict(
+            zip(
+                entry.get("column_names", []),
+                zip(entry.get("column_encodings", []), entry.get("column_sizes", []), strict=False),
+                strict=False,
+            )
+        )
+        if entry.get("format") != "mds" or list(columns.items()) != list(COLUMNS.items()):
+            found = {name: encoding for name, (encoding, _) in columns.items()}
+            expected = {name: encoding for name, (encoding, _) in COLUMNS.items()}
             raise DatasetError(
-                f"{where}: shard {number} is {shard.get('format')} with columns {columns}; expected mds with {COLUMNS} "
+                f"{where}: shard {number} is {entry.get('format')} with columns {found}; expected mds with {expected} "
                 "(other column types are not read, pickled ones least of all)"
             )
-        if shard.get("compression") or "xxh64" not in shard["raw_data"]["hashes"]:
+        if entry.get("compression") or "xxh64" not in entry["raw_data"]["hashes"]:
             raise DatasetError(
                 f"{where}: shard {number} is compressed or has no xxh64 hash; expected a plain, hashed one"
             )
-        name = shard["raw_data"]["basename"]
-        if Path(name).name != name:
+        data = entry["raw_data"]
+        if Path(data["basename"]).name != data["basename"] or not data["basename"].endswith(SUFFIX):
             raise DatasetError(
-                f"{where}: shard {number} is the file {name!r}, which lies outside of shards/; do not use it"
+                f"{where}: shard {number} is the file {data['basename']!r}, which lies outside of shards/ or is no "
+                f"{SUFFIX} file; do not use it"
             )
-    counted = sum(shard["samples"] for shard in shards)
-    if counted != dataset.samples:
-        raise DatasetError(f"{where}: the shards hold {counted:,} samples; dataset.json counts {dataset.samples:,}")
-
-
-def _fault(path: Path, size: int, xxh64: str) -> str | None:
-    found = path.stat().st_size
-    if found != size:
-        return f"has {found:,} bytes; index.json says {size:,}"
-    digest = xxhash.xxh64()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    if digest.hexdigest() != xxh64:
-        return f"has the xxh64 hash {digest.hexdigest()}; index.json says {xxh64}"
-    return None
+        shards.append(
+            _Shard(
+                basename=data["basename"],
+                begin=begin,
+                samples=entry["samples"],
+                bytes=data["bytes"],
+                xxh64=data["hashes"]["xxh64"],
+            )
+        )
+        begin += entry["samples"]
+    if begin != dataset.samples:
+        raise DatasetError(f"{where}: the shards hold {begin:,} samples; dataset.json counts {dataset.samples:,}")
+    return shards

@@ -170,12 +170,12 @@ def test_shard_that_s3_lacks_or_has_damaged_is_an_error_with_its_url(data: Path,
     flip_last_bit(data / "shards" / "shard.00001.mds")
     upload(data, f"{bucket}/mix")
     with pytest.raises(
-        DatasetError, match=r"s3://millrace/mix/shards/shard\.00001\.mds: could not be fetched in 4 tr.*xxh64"
+        DatasetError, match=r"s3://millrace/mix/shards/shard\.00001\.mds: could not be fetched in 4 tries .*xxh64"
     ):
         read_all(open_dataset(f"{bucket}/mix", tmp_path / "cache"))
     filesystem, root = fsspec.core.url_to_fs(bucket)
     filesystem.rm_file(f"{root}/mix/shards/shard.00000.mds")
-    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: could not be fetched in 4 tries \(FileNotFoundError"):
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: could not be fetched in 4 tries .*FileNotFoundError"):
         read_all(open_dataset(f"{bucket}/mix", tmp_path / "other"))
     assert not list((tmp_path / "other").rglob("shard.00000.mds"))
 

@@ -27,7 +27,17 @@ def loader_for(dataset: Dataset, *, row_tokens: int = ROW, truncate: bool = Fals
         truncate=truncate,
     )
     lengths = fit_lengths(dataset.lengths, row_tokens=row_tokens, truncate=truncate)
-    settings = {"epochs": 1, "epoch": 0, "chunk": 0, "next_batch": 0, "rank": 0, "world_size": 1, "ahead": 2, **where}
+    settings = {
+        "epochs": 1,
+        "epoch": 0,
+        "chunk": 0,
+        "next_batch": 0,
+        "rank": 0,
+        "world_size": 1,
+        "ahead": 2,
+        "prefetch_bytes": 1 << 20,
+        **where,
+    }
     return Loader(
         Plan(inputs, dataset.strata, lengths),
         ShardStore(dataset),
