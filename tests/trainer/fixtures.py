@@ -44,11 +44,13 @@ def write_dataset(
     longest: int = 24,
     seed: int = 0,
     shard_bytes: int = 2048,
+    responses: bool = True,
+    questions: int = 4,
 ) -> Path:
-    """Write a dataset and return its folder."""
+    """Write a dataset and return its folder; without `responses`, they are all empty."""
     rng = np.random.default_rng(seed)
     total = rng.integers(3, longest + 1, samples)
-    prefix = rng.integers(1, total - 1)
+    prefix = rng.integers(1, total - 1) if responses else total
     lengths = np.stack([prefix, total - prefix], axis=1).astype(np.uint16)
     columns = {"tokens": "ndarray:uint16", "prefix_len": "uint16", "row_id": "bytes"}
     with MDSWriter(
@@ -73,12 +75,12 @@ def write_dataset(
     (folder / "tokenizer").mkdir()
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
     (folder / "eval").mkdir()
-    questions = [
+    asked = [
         {"row_id": f"{i:032x}", "source": "heldout", "task": f"family{i % 2}", "condition": ["direct"]}
-        | {"instruction": f"w{20 + i}", "response": f"w{30 + i}"}
-        for i in range(4)
+        | {"instruction": f"w{20 + i % 60}", "response": f"w{30 + i % 60}"}
+        for i in range(questions)
     ]
-    (folder / "eval" / "heldout.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    (folder / "eval" / "heldout.jsonl").write_text("".join(json.dumps(question) + "\n" for question in asked))
     seal(folder, samples=samples, tokens=int(total.sum()), vocab_size=FIRST + samples)
     return folder
 

@@ -3,14 +3,15 @@
 import json
 import multiprocessing
 import os
-import signal
+import socket
 import sys
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["trainer.train"])
+CONTEXT.set_forkserver_preload(["trainer.train", "trainer.launch"])
 
 
 def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
@@ -23,25 +24,64 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     sys.exit(main(arguments))
 
 
-def start(manifest: Path, *overrides: str) -> BaseProcess:
+def start(manifest: Path, *overrides: str, **environment: str) -> BaseProcess:
     """Start `python -m trainer.train MANIFEST …` as a process; its output goes to the file `log_of(manifest)`."""
     # The server's environment is that of the moment it was started.
-    environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    environment |= {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     process = CONTEXT.Process(target=_run, args=([str(manifest), *overrides], str(log_of(manifest)), environment))
     process.start()
     return process
 
 
+def start_ranks(ranks: int, manifest: Path, *overrides: str, nodes: int = 1) -> list[BaseProcess]:
+    """Start a run of several ranks, on one machine or as if on several, with the environment that torchrun sets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = ranks // nodes
+    return [
+        start(
+            manifest,
+            *overrides,
+            RANK=str(rank),
+            WORLD_SIZE=str(ranks),
+            LOCAL_RANK=str(rank % here),
+            GROUP_RANK=str(rank // here),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+        for rank in range(ranks)
+    ]
+
+
+def finish(processes: Sequence[BaseProcess], manifest: Path) -> list[int]:
+    """Wait for the end of a run; the exit codes by rank, negative for a signal."""
+    for process in processes:
+        process.join(120)
+    if any(process.is_alive() for process in processes):
+        kill(processes)
+        raise AssertionError(f"the run did not end: {log_of(manifest).read_text()}")
+    return [process.exitcode for process in processes if process.exitcode is not None]
+
+
+def kill(processes: Sequence[BaseProcess]) -> None:
+    """SIGKILL to every rank."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
 def run(manifest: Path, *overrides: str) -> int:
     """Run it to its end; the exit code, negative for a signal."""
-    process = start(manifest, *overrides)
-    process.join(120)
-    if process.is_alive():
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-        raise AssertionError(f"the run did not end: {log_of(manifest).read_text()}")
-    assert process.exitcode is not None
-    return process.exitcode
+    (code,) = finish([start(manifest, *overrides)], manifest)
+    return code
+
+
+def run_ranks(ranks: int, manifest: Path, *overrides: str, nodes: int = 1) -> None:
+    """Run it to its end on several ranks, each of which must succeed."""
+    codes = finish(start_ranks(ranks, manifest, *overrides, nodes=nodes), manifest)
+    assert codes == [0] * ranks, log_of(manifest).read_text()
 
 
 def log_of(manifest: Path) -> Path:

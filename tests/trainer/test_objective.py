@@ -10,7 +10,7 @@ from model.batch import IGNORE
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import log_of, run, steps
 from tests.trainer.test_loader import loader_for
-from trainer.checkpoint import load_model
+from trainer.checkpoints import load_model
 from trainer.dataset import open_dataset
 
 

@@ -194,7 +194,7 @@ def test_signal_to_one_rank_stops_all_of_them_with_a_committed_checkpoint(data: 
 def test_threads_wait_without_spinning_unless_the_user_says_so(setting: dict[str, str], spins: bool) -> None:
     inherited = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
     done = subprocess.run(
-        [sys.executable, "-m", "trainer.train", "--help"],
+        [sys.executable, "-m", "trainer.train", "--dry-run", "no/such.yaml"],
         env={**inherited, "OMP_DISPLAY_ENV": "verbose", **setting},
         capture_output=True,
         text=True,
