@@ -7,14 +7,10 @@ whether the shard was just fetched or lay in the cache. The ranks of a node shar
 the cache; what they share are files and locks, which the system releases when
 their holder dies.
 
-Shards are plain MDS, which any MDS reader opens. They are read here without
-mosaicml-streaming: for three known columns that is a view of a mapped file,
-where its reader opens the file anew for each sample; and importing it takes
-longer than importing torch. Its `StreamingDataset` is not the cache either: its
-bookkeeping lives in shared memory, which a killed run leaves behind, a download
-that fails leaves its shard marked as being prepared, so that other readers wait
-for ever, and what was in the folder before is never verified.
-(`tests.benchmarks.loader` compares the two.)
+Shards are plain MDS. mosaicml-streaming's reader checks what their index says and decodes their samples. Its
+`StreamingDataset` is not the cache: its bookkeeping lives in shared memory, which a killed run leaves behind, a
+download that fails leaves its shard marked as being prepared, so that other readers wait for ever, and what was in
+the folder before is never verified. (`tests.benchmarks.loader` compares the two.)
 """
 
 import json
@@ -23,7 +19,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -33,11 +29,12 @@ from numpy.typing import NDArray
 from trainer.dataset import Dataset
 from trainer.fetch import DatasetError
 
-COLUMNS = {"prefix_len": ("uint16", 2), "row_id": ("bytes", None), "tokens": ("ndarray:uint16", None)}
-"""Encoding of each column, and its size in bytes where that is fixed."""
+if TYPE_CHECKING:
+    from streaming.base.format.mds import MDSReader
+
+COLUMNS = {"prefix_len": "uint16", "row_id": "bytes", "tokens": "ndarray:uint16"}
+"""Encoding of each column."""
 SUFFIX = ".mds"
-_BEFORE_TOKENS = 4 + 4 + 2 + 16
-"""Bytes of a sample before its tokens: sizes of row_id and tokens, prefix_len, row_id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +42,13 @@ class Sample:
     """One sample as it is stored."""
 
     tokens: NDArray[np.uint16]
-    """[n]: prefix, then response; a view of the mapped shard."""
+    """[n]: prefix, then response."""
     prefix_len: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shard:
+    reader: "MDSReader"
     basename: str
     begin: int
     """Index of its first sample."""
@@ -109,17 +107,19 @@ class ShardStore:
         number = int(np.searchsorted(self._ends, index, side="right"))
         content, offsets = self._open.get(number) or self._map(number)
         shard = self._shards[number]
-        begin, end = (int(offset) for offset in offsets[index - shard.begin : index - shard.begin + 2])
-        prefix_len, response_len = (int(length) for length in self._lengths[index])
-        size = 2 * (prefix_len + response_len)
-        stored = int.from_bytes(content[begin + 8 : begin + 10].tobytes(), "little")
-        shape = 2 if size < 2 * 256 else 3  # bytes that say how many tokens there are
-        if stored != prefix_len or end - begin != _BEFORE_TOKENS + shape + size:
+        begin, end = offsets[index - shard.begin : index - shard.begin + 2]
+        try:
+            stored = shard.reader.decode_sample(content[begin:end].tobytes())
+        except (ValueError, IndexError) as error:
+            raise DatasetError(f"{self._url(number)}: sample {index} is none ({error}); build again") from None
+        tokens, prefix_len = stored["tokens"], int(stored["prefix_len"])
+        found, expected = [prefix_len, len(tokens) - prefix_len], self._lengths[index].tolist()
+        if found != expected:
             raise DatasetError(
-                f"{self._files.url('shards/' + shard.basename)}: sample {index} has {stored} tokens of prefix and "
-                f"{end - begin:,} bytes; lengths.npy says {prefix_len} + {response_len} tokens; build again"
+                f"{self._url(number)}: sample {index} has {found[0]} tokens of prefix and {found[1]} of response; "
+                f"lengths.npy says {expected[0]} and {expected[1]}; build again"
             )
-        return Sample(tokens=np.frombuffer(content, np.uint16, size // 2, end - size), prefix_len=prefix_len)
+        return Sample(tokens=tokens, prefix_len=prefix_len)
 
     # --- Shards ------------------------------------------------------------------------------------------------
 
@@ -174,6 +174,9 @@ class ShardStore:
                 self._open[number] = content, offsets
                 return content, offsets
 
+    def _url(self, number: int) -> str:
+        return self._files.url(f"shards/{self._shards[number].basename}")
+
     def _fault(self, path: Path, number: int) -> str | None:
         shard = self._shards[number]
         found = path.stat().st_size
@@ -226,43 +229,43 @@ class FullError(Exception):
 
 def _read_index(index: dict[str, Any], dataset: Dataset, where: str) -> list[_Shard]:
     """The shards of an index, which are what the contract says."""
+    from streaming.base.format.mds import MDSReader  # which takes longer than importing torch
+
     shards: list[_Shard] = []
     begin = 0
     for number, entry in enumerate(index.get("shards", [])):
-        columns = dict(
-            zip(
-                entry.get("column_names", []),
-                zip(entry.get("column_encodings", []), entry.get("column_sizes", []), strict=False),
-                strict=False,
-            )
-        )
-        if entry.get("format") != "mds" or list(columns.items()) != list(COLUMNS.items()):
-            found = {name: encoding for name, (encoding, _) in columns.items()}
-            expected = {name: encoding for name, (encoding, _) in COLUMNS.items()}
+        try:
+            reader = MDSReader.from_json("", None, entry)
+            columns = dict(zip(reader.column_names, reader.column_encodings, strict=True))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"{where}: shard {number} is not described as MDS ({error!r}); build again") from None
+        if columns != COLUMNS:
             raise DatasetError(
-                f"{where}: shard {number} is {entry.get('format')} with columns {found}; expected mds with {expected} "
+                f"{where}: shard {number} has the columns {columns}; expected {COLUMNS} "
                 "(other column types are not read, pickled ones least of all)"
             )
-        if entry.get("compression") or "xxh64" not in entry["raw_data"]["hashes"]:
+        reader.validate(allow_unsafe_types=False)
+        data = reader.raw_data
+        if reader.compression or "xxh64" not in data.hashes:
             raise DatasetError(
                 f"{where}: shard {number} is compressed or has no xxh64 hash; expected a plain, hashed one"
             )
-        data = entry["raw_data"]
-        if Path(data["basename"]).name != data["basename"] or not data["basename"].endswith(SUFFIX):
+        if Path(data.basename).name != data.basename or not data.basename.endswith(SUFFIX):
             raise DatasetError(
-                f"{where}: shard {number} is the file {data['basename']!r}, which lies outside of shards/ or is no "
+                f"{where}: shard {number} is the file {data.basename!r}, which lies outside of shards/ or is no "
                 f"{SUFFIX} file; do not use it"
             )
         shards.append(
             _Shard(
-                basename=data["basename"],
+                reader=reader,
+                basename=data.basename,
                 begin=begin,
-                samples=entry["samples"],
-                bytes=data["bytes"],
-                xxh64=data["hashes"]["xxh64"],
+                samples=reader.samples,
+                bytes=data.bytes,
+                xxh64=data.hashes["xxh64"],
             )
         )
-        begin += entry["samples"]
+        begin += reader.samples
     if begin != dataset.samples:
         raise DatasetError(f"{where}: the shards hold {begin:,} samples; dataset.json counts {dataset.samples:,}")
     return shards

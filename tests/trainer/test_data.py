@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+import xxhash
 from streaming import MDSWriter
 
 import trainer.fetch
@@ -154,6 +155,28 @@ def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Pa
     reseal(data)
     with pytest.raises(DatasetError, match=r"sample 7 has .* lengths\.npy says"):
         read_all(open_dataset(str(data), tmp_path))
+
+
+def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path) -> None:
+    shard = data / "shards" / "shard.00000.mds"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    index = json.loads((data / "shards" / "index.json").read_text())
+    index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(shard.read_bytes()).hexdigest()
+    (data / "shards" / "index.json").write_text(json.dumps(index))
+    reseal(data)
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 is none"):
+        read_all(open_dataset(str(data), tmp_path))
+
+
+def test_index_that_no_mds_reader_reads_is_refused(data: Path, tmp_path: Path) -> None:
+    whole = json.loads((data / "shards" / "index.json").read_text())
+    for damage in ({"version": 1}, {"format": "csv"}, {"column_names": None}, {"color": "red"}):
+        entry = {**whole["shards"][1], **damage}
+        index = {**whole, "shards": [whole["shards"][0], entry, *whole["shards"][2:]]}
+        (data / "shards" / "index.json").write_text(json.dumps(index))
+        reseal(data)
+        with pytest.raises(DatasetError, match=r"index\.json: shard 1 is not described as MDS"):
+            ShardStore(open_dataset(str(data), tmp_path))
 
 
 def test_dataset_on_s3_is_read_through_the_cache(data: Path, tmp_path: Path, bucket: str) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streaming import Stream
+from streaming.base.world import World
 
 import trainer.fetch
 from tests.faults import FaultyProxy
@@ -24,7 +26,7 @@ from trainer.prefetch import Prefetcher
 from trainer.store import ShardStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["trainer.store", "s3fs"])
+CONTEXT.set_forkserver_preload([__name__, "s3fs"])
 
 
 @pytest.fixture(autouse=True)
@@ -55,15 +57,15 @@ def shards_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.rglob("*.mds"))
 
 
-def read_in_a_process(url: str, cache: Path, endpoint: str) -> None:
-    os.environ["AWS_ENDPOINT_URL"] = endpoint
+def read_in_a_process(url: str, cache: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     assert read_all(ShardStore(open_dataset(url, cache))) == list(range(120))
 
 
 def processes(count: int, url: str, cache: Path) -> list[multiprocessing.process.BaseProcess]:
     """Processes that each read all samples through one cache."""
-    endpoint = os.environ["AWS_ENDPOINT_URL"]
-    started = [CONTEXT.Process(target=read_in_a_process, args=(url, cache, endpoint)) for _ in range(count)]
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    started = [CONTEXT.Process(target=read_in_a_process, args=(url, cache, environment)) for _ in range(count)]
     for process in started:
         process.start()
     return started
@@ -82,10 +84,7 @@ def test_password_of_a_url_is_in_no_message(web: str, data: Path, tmp_path: Path
     assert "secret" not in str(error.value)
 
 
-def test_samples_are_what_the_mds_library_reads(tmp_path: Path) -> None:
-    from streaming import Stream
-    from streaming.base.world import World
-
+def test_samples_are_what_streaming_datasets_reader_gives(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "long", samples=60, longest=700, shard_bytes=8192)
     store = ShardStore(open_dataset(str(folder), tmp_path))
     shards = Stream(local=str(folder / "shards")).get_shards(World.detect(), allow_unsafe_types=False)
