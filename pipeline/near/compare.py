@@ -7,8 +7,11 @@ Two records are duplicates if
 - their essences are equal: the same numbers, names, rare words, negations,
   options and short answers, in the same order (`pipeline.near.words`);
 - the exact Jaccard similarity of their shingles reaches the threshold;
-- their instructions, and their responses, have at least `FIELD_SHARE` of their
-  words in common, so that a long text does not carry a short other one;
+- their instructions have at least `FIELD_SHARE` of their words in common and
+  their responses `threshold`, so that a long text does not carry a short other one;
+- what is left of the two without the boilerplate that they share (sentences that
+  many records have) still has `threshold` of its words in common, so that a long
+  template does not carry two short texts that were put into it;
 - no word by which they differ is capitalised inside a sentence.
 
 In a group, the best record survives and is compared with all others; those that
@@ -24,11 +27,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.near.signatures import RESPONSE_SALT, essence, shingles
-from pipeline.near.words import NAME, SIGN, U64, Texts, Vocabulary, mix, scratch, texts_of, tokenize
+from pipeline.near.words import (
+    NAME,
+    SIGN,
+    U64,
+    Texts,
+    Vocabulary,
+    is_in,
+    mix,
+    scratch,
+    sentence,
+    texts_of,
+    tokenize,
+)
 
 U32 = NDArray[np.uint32]
 
 FIELD_SHARE = 0.6
+"""For instructions alone it may be less than the threshold: a task can be put in other words."""
+_MOST_WORDS = 2**16 - 1
 MOST_SURVIVORS = 256
 """Survivors that the others of a group are compared with; who is left then stays. It bounds the work on a group of many
 records that are alike but no duplicates."""
@@ -48,6 +65,11 @@ class Readings(NamedTuple):
     The lowest bit tells names."""
     word_bounds: NDArray[np.int64]
     """(2 n + 1,)"""
+    boilerplate: U64
+    """Hashes of the first record's sentences that are boilerplate, sorted; then of the second's; …
+    The lowest 16 bits are a sentence's words."""
+    boilerplate_bounds: NDArray[np.int64]
+    """(n + 1,)"""
 
 
 def read(instructions: pa.Array, responses: pa.Array, vocabulary: Vocabulary, shingle: int) -> Readings:
@@ -104,10 +126,12 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
     room = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0] + 2 * n
     all_shingles, words = np.empty(room, np.uint64), np.empty(room, np.uint64)
     shingle_bounds, word_bounds = np.zeros(n + 1, np.int64), np.zeros(2 * n + 1, np.int64)
+    boilerplate, boilerplate_bounds = np.empty(room, np.uint64), np.zeros(n + 1, np.int64)
     essences = np.empty(n, np.uint64)
     for record in range(n):
         value = np.uint64(0)
         first = filled = shingle_bounds[record]
+        common = boilerplate_bounds[record]
         for field in range(2):
             response = field == 1
             texts = responses if response else instructions
@@ -122,12 +146,20 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
                     place += 1
             words[begin:place].sort()
             word_bounds[2 * record + field + 1] = place
+            place = 0
+            while place < count:
+                whole, size_of_it, place = sentence(hashes, flags, place, count)
+                if is_in(vocabulary.boilerplate, whole):
+                    boilerplate[common] = whole & ~np.uint64(_MOST_WORDS) | np.uint64(min(size_of_it, _MOST_WORDS))
+                    common += 1
             count = shingles(hashes, flags, count, size, RESPONSE_SALT if response else np.uint64(0))
             all_shingles[filled : filled + count] = hashes[:count]
             filled += count
         mine = np.unique(all_shingles[first:filled])
         all_shingles[first : first + len(mine)] = mine
         shingle_bounds[record + 1] = first + len(mine)
+        boilerplate[boilerplate_bounds[record] : common].sort()
+        boilerplate_bounds[record + 1] = common
         essences[record] = value
     return Readings(
         essences,
@@ -135,6 +167,8 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
         shingle_bounds,
         words[: word_bounds[2 * n]].copy(),
         word_bounds,
+        boilerplate[: boilerplate_bounds[n]].copy(),
+        boilerplate_bounds,
     )
 
 
@@ -153,8 +187,11 @@ def _jaccard(readings: Readings, a: int, b: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _words_agree(readings: Readings, a: int, b: int) -> bool:
-    """Enough words in common, as multisets, and no name among the others; a and b are places in `word_bounds`."""
+def _common_words(readings: Readings, a: int, b: int, least: float) -> tuple[int, int]:
+    """Words in common and words in all of two texts, as multisets; (-1, 0) if these do not agree.
+
+    a and b are places in `word_bounds`. They agree if that share of them is common, and no name is among the others.
+    """
     words = readings.words
     i, last_i = readings.word_bounds[a], readings.word_bounds[a + 1]
     j, last_j = readings.word_bounds[b], readings.word_bounds[b + 1]
@@ -176,10 +213,38 @@ def _words_agree(readings: Readings, a: int, b: int) -> bool:
             yours += 1
             j += 1
         if (mine > yours and my_name) or (yours > mine and your_name):
-            return False
+            return -1, 0
         shared += min(mine, yours)
         total += max(mine, yours)
-    return shared >= FIELD_SHARE * total
+    return (shared, total) if shared >= least * total else (-1, 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _common_boilerplate(readings: Readings, a: int, b: int) -> np.int64:
+    """Words in the boilerplate that two records share."""
+    i, last_i = readings.boilerplate_bounds[a], readings.boilerplate_bounds[a + 1]
+    j, last_j = readings.boilerplate_bounds[b], readings.boilerplate_bounds[b + 1]
+    words = np.int64(0)
+    while i < last_i and j < last_j:
+        x, y = readings.boilerplate[i], readings.boilerplate[j]
+        if x == y:
+            words += np.int64(x & np.uint64(_MOST_WORDS))
+        i += x <= y
+        j += y <= x
+    return words
+
+
+@numba.njit(cache=True, nogil=True)
+def _say_the_same(readings: Readings, a: int, b: int, threshold: float) -> bool:
+    """Whether the words of two records agree, with and without their boilerplate."""
+    shared, total = _common_words(readings, 2 * a, 2 * b, FIELD_SHARE)
+    if shared < 0:
+        return False
+    more_shared, more_total = _common_words(readings, 2 * a + 1, 2 * b + 1, threshold)
+    if more_shared < 0:
+        return False
+    boilerplate = _common_boilerplate(readings, a, b)
+    return bool(shared + more_shared - boilerplate >= threshold * (total + more_total - boilerplate))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -205,11 +270,7 @@ def _find_duplicates(
             for i in range(1, len(rest)):
                 other = rest[i]
                 similar = _jaccard(readings, best, other)
-                if (
-                    similar >= threshold
-                    and _words_agree(readings, 2 * best, 2 * other)
-                    and _words_agree(readings, 2 * best + 1, 2 * other + 1)
-                ):
+                if similar >= threshold and _say_the_same(readings, best, other, threshold):
                     lost[found], survivor[found], score[found] = other, best, similar
                     found += 1
                 else:

@@ -1,6 +1,6 @@
 """Near duplicates of a whole build, in steps of bounded memory.
 
-    records ─┬─ CountWords ─▶ FindOrdinary ─┐ the corpus's ordinary words
+    records ─┬─ CountWords ─▶ FindOrdinary ─┐ the corpus's ordinary words and its boilerplate
              ├──────────── WriteBands ◀─────┤ entries (key, order, row), sorted by key, on disk
              │                 ▼            │
              │             Propose          │ one range of keys each: pairs to be compared
@@ -38,7 +38,7 @@ from pipeline.near.candidates import ENTRIES, U32, Groups, proposals
 from pipeline.near.compare import find_duplicates, read
 from pipeline.near.signatures import band_keys
 from pipeline.near.spec import NearDedupSpec
-from pipeline.near.words import Vocabulary, frequent_words, lower_words, vocabulary
+from pipeline.near.words import U64, Vocabulary, count_sample, frequent_sentences, frequent_words, vocabulary
 from pipeline.progress import report
 from pipeline.seeds import keyed_hash
 from pipeline.shuffle import scatter_groups
@@ -65,7 +65,7 @@ def _files(inputs: Inputs) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountWords(Step):
-    """Count in how many records of a sample each word stands in lower case."""
+    """Count how many records of a sample have each word in lower case, and each sentence."""
 
     stage: ClassVar[str] = "near-words"
 
@@ -79,26 +79,32 @@ class CountWords(Step):
         return _files(self.inputs)
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
-        words, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+        nothing = np.empty(0, np.uint64), np.empty(0, np.int64)
+        words, sentences = nothing, nothing
         records = 0
         for _, _, batch in live_batches(work, self.inputs, self.drops):
             draw = keyed_hash(*id_halves(batch.column("row_id")), seed=0, purpose="words")
             sample = batch if self.threshold == 2**64 else batch.take(pa.array(np.flatnonzero(draw < self.threshold)))
-            found, times = np.unique(
-                lower_words(sample.column("instruction"), sample.column("response")), return_counts=True
-            )
-            words, where = np.unique(np.concatenate([words, found]), return_inverse=True)
-            counts = np.bincount(where, np.concatenate([counts, times]), len(words)).astype(np.int64)
+            more_words, more_sentences = count_sample(sample.column("instruction"), sample.column("response"))
+            words, sentences = _add(words, more_words), _add(sentences, more_sentences)
             records += sample.num_rows
             report(rows=batch.num_rows)
-        np.save(out / "words.npy", words)
-        np.save(out / "counts.npy", counts)
+        for name, (hashes, counts) in (("words", words), ("sentences", sentences)):
+            np.save(out / f"{name}.npy", hashes)
+            np.save(out / f"{name}-counts.npy", counts)
         return {"records": records}
+
+
+def _add(counted: tuple[U64, NDArray[np.int64]], more: U64) -> tuple[U64, NDArray[np.int64]]:
+    """Counts of hashes, sorted, with each hash of `more` counted once more."""
+    found, times = np.unique(more, return_counts=True)
+    hashes, where = np.unique(np.concatenate([counted[0], found]), return_inverse=True)
+    return hashes, np.bincount(where, np.concatenate([counted[1], times]), len(hashes)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindOrdinary(Step):
-    """The corpus's ordinary words, from all counts."""
+    """The corpus's ordinary words and its boilerplate, from all counts."""
 
     stage: ClassVar[str] = "near-ordinary"
 
@@ -112,16 +118,23 @@ class FindOrdinary(Step):
         return "the whole corpus"
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
+        words = frequent_words(*self._counts(work, "words"), self.records)
+        sentences = frequent_sentences(*self._counts(work, "sentences"), self.records)
+        np.save(out / "words.npy", words)
+        np.save(out / "sentences.npy", sentences)
+        return {"words": len(words), "sentences": len(sentences)}
+
+    def _counts(self, work: Path, name: str) -> tuple[U64, NDArray[np.int64]]:
         places = [folder(work, CountWords.stage, key) for key in self.inputs]
-        words = np.concatenate([np.load(place / "words.npy") for place in places])
-        counts = np.concatenate([np.load(place / "counts.npy") for place in places])
-        frequent = frequent_words(words, counts, self.records)
-        np.save(out / "frequent.npy", frequent)
-        return {"words": len(frequent)}
+        hashes, counts = (
+            np.concatenate([np.load(place / f"{file}.npy") for place in places]) for file in (name, f"{name}-counts")
+        )
+        return hashes, counts
 
 
 def _vocabulary(work: Path, ordinary: str) -> Vocabulary:
-    return vocabulary(np.load(folder(work, FindOrdinary.stage, ordinary) / "frequent.npy"))
+    place = folder(work, FindOrdinary.stage, ordinary)
+    return vocabulary(np.load(place / "words.npy"), np.load(place / "sentences.npy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,8 +46,9 @@ from pipeline.near.characters import (
 
 U64 = NDArray[np.uint64]
 
-INFORMATIVE, NAME, LOWER, SIGN = 1, 2, 4, 8
-"""Flags. NAME: capitalised inside a sentence. LOWER: written in lower case. SIGN: no word, and so in no shingle."""
+INFORMATIVE, NAME, LOWER, SIGN, FIRST = 1, 2, 4, 8, 16
+"""Flags. NAME: capitalised inside a sentence. LOWER: written in lower case. SIGN: no word, and so in no shingle. FIRST:
+first word of a sentence, a line or what follows a colon."""
 
 SHORT_ANSWER = 12
 """Responses of at most so many words must agree in every one."""
@@ -55,6 +56,10 @@ ORDINARY_SHARE = 1 / 2000
 """Share of the documents in which a word stands in lower case for it to be ordinary…"""
 ORDINARY_LEAST = 3
 """…and least number of them."""
+BOILERPLATE_SHARE = 1 / 20_000
+"""Share of the documents that have a sentence for it to be boilerplate…"""
+BOILERPLATE_LEAST = 20
+"""…and least number of them: more than there are wordings of a task about the same text."""
 
 FUNCTION_WORDS = """
 a about above after again all also am an and any are as at be because been being below between both but by can could did
@@ -108,38 +113,48 @@ class Vocabulary(NamedTuple):
     """`pipeline.near.characters.tables`."""
     ordinary: U64
     """Set of hashes: open addressing in a table of 2^k slots, 0 for an empty one."""
+    boilerplate: U64
+    """Set of hashes of sentences, likewise."""
     answer: np.uint64
     """Hash of the word "answer"."""
 
 
 @functools.cache
 def bare_vocabulary() -> Vocabulary:
-    """A vocabulary without any ordinary word: enough to tell words apart."""
-    bare = Vocabulary(*tables(), np.zeros(1, np.uint64), np.uint64(0))
+    """A vocabulary without any ordinary word or boilerplate: enough to tell words apart."""
+    nothing = np.zeros(1, np.uint64)
+    bare = Vocabulary(*tables(), nothing, nothing, np.uint64(0))
     return bare._replace(answer=_single_words(_texts(["answer"]), bare)[0])
 
 
-def vocabulary(frequent: U64) -> Vocabulary:
+def vocabulary(frequent: U64, boilerplate: U64) -> Vocabulary:
     """The vocabulary of a corpus.
 
     Parameters
     ----------
-    frequent
-        uint64 (n,): hashes of the corpus's frequent words; see `frequent_words`.
+    frequent, boilerplate
+        uint64 (n,): hashes of the corpus's frequent words and sentences; see `frequent_words`, `frequent_sentences`.
     """
     bare = bare_vocabulary()
     function, polar = (_single_words(_texts(words.split()), bare) for words in (FUNCTION_WORDS, POLAR))
     words = np.setdiff1d(np.union1d(frequent, function), polar)
-    return bare._replace(ordinary=_hash_set(words, 1 << math.ceil(math.log2(4 * len(words)))))
+    return bare._replace(ordinary=_hash_set(words), boilerplate=_hash_set(boilerplate))
 
 
 def _texts(words: Sequence[str]) -> Texts:
     return texts_of(pa.array(words, pa.large_string()))
 
 
-def lower_words(instructions: pa.Array, responses: pa.Array) -> U64:
-    """Hashes of the words that stand in lower case in each pair, each once a pair: uint64, all pairs together."""
-    return _lower_words(texts_of(instructions), texts_of(responses), bare_vocabulary())
+def count_sample(instructions: pa.Array, responses: pa.Array) -> tuple[U64, U64]:
+    """What is counted in some pairs to learn a corpus's vocabulary.
+
+    Returns
+    -------
+    words, sentences
+        Hashes, uint64: of the words that stand in lower case in each pair, and of its sentences, each once a pair; all
+        pairs together.
+    """
+    return _count_sample(texts_of(instructions), texts_of(responses), bare_vocabulary())
 
 
 def frequent_words(words: U64, counts: NDArray[np.int64], documents: int) -> U64:
@@ -152,9 +167,17 @@ def frequent_words(words: U64, counts: NDArray[np.int64], documents: int) -> U64
     documents
         Number of documents that were looked at.
     """
-    unique, where = np.unique(words, return_inverse=True)
-    total = np.bincount(where, weights=counts, minlength=len(unique))
-    return unique[total >= max(ORDINARY_LEAST, ORDINARY_SHARE * documents)]
+    return _frequent(words, counts, max(ORDINARY_LEAST, ORDINARY_SHARE * documents))
+
+
+def frequent_sentences(sentences: U64, counts: NDArray[np.int64], documents: int) -> U64:
+    """Sentences that are boilerplate in a corpus; parameters as for `frequent_words`."""
+    return _frequent(sentences, counts, max(BOILERPLATE_LEAST, BOILERPLATE_SHARE * documents))
+
+
+def _frequent(hashes: U64, counts: NDArray[np.int64], least: float) -> U64:
+    unique, where = np.unique(hashes, return_inverse=True)
+    return unique[np.bincount(where, weights=counts, minlength=len(unique)) >= least]
 
 
 @numba.njit(inline="always")
@@ -166,7 +189,8 @@ def mix(x: np.uint64) -> np.uint64:
 
 
 @numba.njit(inline="always")
-def _is_in(table: U64, word: np.uint64) -> bool:
+def is_in(table: U64, word: np.uint64) -> bool:
+    """Whether a set of a `Vocabulary` has a hash."""
     mask = np.uint64(len(table) - 1)
     slot = word & mask
     while table[slot] != 0:
@@ -176,8 +200,12 @@ def _is_in(table: U64, word: np.uint64) -> bool:
     return False
 
 
+def _hash_set(words: U64) -> U64:
+    return _fill(words, 1 << math.ceil(math.log2(4 * len(words) + 1)))
+
+
 @numba.njit(cache=True)
-def _hash_set(words: U64, slots: int) -> U64:
+def _fill(words: U64, slots: int) -> U64:
     table = np.zeros(slots, np.uint64)
     mask = np.uint64(len(table) - 1)
     for word in words:
@@ -287,13 +315,15 @@ def tokenize(
                     label = line_start or (single and upper)
             mark = np.uint8(0)
             lone = single and data[first] | 32 != 97 and data[first] | 32 != 105
-            if digits or loud or label or after_number or lone or not _is_in(vocabulary.ordinary, word):
+            if digits or loud or label or after_number or lone or not is_in(vocabulary.ordinary, word):
                 mark |= np.uint8(INFORMATIVE)
             if upper and not sentence_start and length > 1:
                 mark |= np.uint8(NAME)
                 names += 1
             if not upper:
                 mark |= np.uint8(LOWER)
+            if sentence_start:
+                mark |= np.uint8(FIRST)
             hashes[count] = word
             flags[count] = mark
             count += 1
@@ -306,8 +336,10 @@ def tokenize(
             word = mix((_SEED ^ np.uint64(char)) * _PRIME)
             hashes[count] = word
             flags[count] = np.uint8(LOWER)
-            if loud or after_number or not _is_in(vocabulary.ordinary, word):
+            if loud or after_number or not is_in(vocabulary.ordinary, word):
                 flags[count] |= np.uint8(INFORMATIVE)
+            if sentence_start:
+                flags[count] |= np.uint8(FIRST)
             count += 1
             words += 1
             after_number = after_digit = sentence_start = line_start = False
@@ -372,21 +404,60 @@ def scratch(texts: Texts, text: int) -> tuple[U64, NDArray[np.uint8]]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _lower_words(instructions: Texts, responses: Texts, vocabulary: Vocabulary) -> U64:
+def sentence(hashes: U64, flags: NDArray[np.uint8], begin: int, count: int) -> tuple[np.uint64, int, int]:
+    """The sentence that begins at a word.
+
+    Parameters
+    ----------
+    hashes, flags, count
+        What `tokenize` wrote.
+    begin
+        Place of its first word or sign.
+
+    Returns
+    -------
+    value
+        Hash of its words in their order.
+    size, end
+        Its words, and the place after it.
+    """
+    value, size, place = _SEED, 0, begin
+    while place < count and not (flags[place] & FIRST and size > 0):
+        if not flags[place] & SIGN:
+            value = mix(value * _PRIME + hashes[place])
+            size += 1
+        place += 1
+    return value, size, place
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_sample(instructions: Texts, responses: Texts, vocabulary: Vocabulary) -> tuple[U64, U64]:
     pairs = len(instructions.bounds) - 1
-    size = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0]
-    found = np.empty(size + 2 * pairs, np.uint64)
-    filled = 0
+    room = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0] + 2 * pairs
+    words, sentences = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    filled = ended = 0
     for pair in range(pairs):
-        first = filled
+        first_word, first_sentence = filled, ended
         for response in (False, True):
             texts = responses if response else instructions
             hashes, flags = scratch(texts, pair)
-            for i in range(tokenize(texts, pair, response, vocabulary, hashes, flags)):
+            count = tokenize(texts, pair, response, vocabulary, hashes, flags)
+            for i in range(count):
                 if flags[i] & LOWER:
-                    found[filled] = hashes[i]
+                    words[filled] = hashes[i]
                     filled += 1
-        mine = np.unique(found[first:filled])
-        found[first : first + len(mine)] = mine
-        filled = first + len(mine)
-    return found[:filled]
+            place = 0
+            while place < count:
+                sentences[ended], _, place = sentence(hashes, flags, place, count)
+                ended += 1
+        filled = _only_once(words, first_word, filled)
+        ended = _only_once(sentences, first_sentence, ended)
+    return words[:filled].copy(), sentences[:ended].copy()
+
+
+@numba.njit(inline="always")
+def _only_once(values: U64, begin: int, end: int) -> int:
+    """Keep each of values[begin:end] once, in place; where they end then."""
+    unique = np.unique(values[begin:end])
+    values[begin : begin + len(unique)] = unique
+    return begin + len(unique)
