@@ -1,7 +1,7 @@
 """The stages of a build, in order, over the inputs of a mix.
 
-    ingest ─▶ exact ─▶ near ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
-                  └──────────────────▶ eval ────────────────────────┘
+    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+                  └─────── eval sources ─┴─────────────▶ eval ───────────────────────┘
 
 Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.assemble import Assemble
+from pipeline.decontaminate.steps import drop_contaminated
 from pipeline.drops import Part, Scope
 from pipeline.encode import Encode
 from pipeline.evals import WriteEval
@@ -98,6 +99,7 @@ def build(
         scopes = drop_exact_duplicates(scopes, executor)
     scope, *eval_scopes = scopes
     scope = drop_near_duplicates(scope, mix.near_dedup, executor)
+    scope = drop_contaminated(scope, eval_scopes, mix.decontaminate, executor)
 
     tasks = {partition.key: partition.result["tasks"] for partition in partitions}
     strata, buckets = _plan(mix, scope, tasks)

@@ -1,0 +1,241 @@
+"""The scan: which train records hold an eval item, by one pass over their words for each index.
+
+    words of a record ─ n-grams in the index ─▶ candidates ─ comparison with the probe ─▶ hits
+
+An n-gram in common only proposes. A record then holds a probe if
+
+- shared n-grams cover the stated share of the probe's own words;
+- none of its informative words is missing, and at most `MAX_GAP` others in a row: a word is there if it stands in the
+  record in the same three words in a row (in options of fewer words: the same option);
+- its options are there too, or its answer is in the response.
+
+A short question is looked for as one stretch of words: with its answer, or, where that is not known, as the better
+part of an instruction.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.decontaminate.index import EXACT, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
+from pipeline.decontaminate.words import BREAK, OPTION, U64, Words, gram, powers, prefixes
+
+MAX_GAP = 4
+"""Common words of a probe that may be missing in a row."""
+CONTEXT = 3
+"""Words in a row that show that a word is the same one."""
+
+
+class Hits(NamedTuple):
+    """Pairs of a record and a probe it holds, h of them, by record and probe."""
+
+    row: NDArray[np.int64]
+    """(h,): place of the record among those that were scanned."""
+    probe: NDArray[np.int32]
+    """(h,)"""
+    coverage: NDArray[np.float64]
+    """(h,): share of the probe's own words that shared n-grams cover."""
+    answered: NDArray[np.bool_]
+    """(h,): whether the item's answer is known and in the response."""
+
+
+def scan(records: Words, index: Index) -> Hits:
+    """Find the probes that records hold.
+
+    Parameters
+    ----------
+    records
+        Words of instructions and responses, split between them.
+    index
+        Of one shard of eval items.
+    """
+    most = int(max(np.diff(index.bounds).max(initial=0), np.diff(records.bounds).max(initial=0), index.n[0]))
+    return Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(most)))
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _look_up(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
+    bit = key & np.uint64(64 * len(sieve) - 1)
+    if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+        return -1
+    mask = np.uint64(len(table) - 1)
+    slot = (key >> np.uint64(20)) & mask
+    while table[slot] != 0:
+        if table[slot] == key:
+            return first[slot]
+        slot = (slot + np.uint64(1)) & mask
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan(
+    records: Words, prefix: U64, index: Index, probe_prefix: U64, power: U64
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
+    room = 1024
+    rows, probes = np.empty(room, np.int64), np.empty(room, np.int32)
+    coverages, answereds = np.empty(room, np.float64), np.empty(room, np.bool_)
+    count = 0
+    mode, n = index.mode, index.n[0]
+    exact = False
+    for probe in range(len(mode)):
+        exact |= mode[probe] == EXACT
+    compared = np.full(len(mode), -1, np.int64)
+    """For each probe, the last record it was compared with."""
+    grams = np.zeros(1024, np.uint64)
+    for row in range(len(records.bounds) - 1):
+        begin, end = records.bounds[row], records.bounds[row + 1]
+        split = begin + records.splits[row]
+        filled = False
+        # After the lengths of n-grams, the whole instruction as one.
+        for turn in range(len(index.lengths) + exact):
+            whole = turn == len(index.lengths)
+            size = split - begin if whole else index.lengths[turn]
+            if size < 1 or size >= len(power):
+                continue
+            for at in range(begin, begin + 1 if whole else end - size + 1):
+                entry = _look_up(gram(prefix, at, size, power[size]), index.table, index.first, index.sieve)
+                while entry >= 0:
+                    probe = index.entry_probe[entry]
+                    entry = index.entry_next[entry]
+                    if compared[probe] == row or (mode[probe] == EXACT) != whole:
+                        continue
+                    first, last = index.bounds[probe], index.bounds[probe + 1]
+                    if mode[probe] == WHOLE and last - first != size:
+                        continue
+                    compared[probe] = row
+                    item = index.item[probe]
+                    answer = index.answers[index.answer_bounds[item] : index.answer_bounds[item + 1]]
+                    answered = _occurs(answer, records.words, split, end)
+                    if mode[probe] == LONG:
+                        if not filled:
+                            grams = _fill(grams, prefix, power, begin, end, n)
+                            filled = True
+                        coverage = _compare(
+                            probe_prefix, power, index.flags, first, last, grams, n,
+                            index.need[probe], answered or index.solution[probe],
+                        )  # fmt: skip
+                    elif len(answer):
+                        coverage = 1.0 if answered else 0.0
+                    else:
+                        coverage = 1.0 if 2 * size >= split - begin else 0.0
+                    if coverage == 0.0:
+                        continue
+                    if count == room:
+                        room *= 2
+                        rows, probes = _grown(rows, room), _grown(probes, room)
+                        coverages, answereds = _grown(coverages, room), _grown(answereds, room)
+                    rows[count], probes[count], coverages[count], answereds[count] = row, probe, coverage, answered
+                    count += 1
+    return rows[:count].copy(), probes[:count].copy(), coverages[:count].copy(), answereds[:count].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _grown(values, room):  # type: ignore[no-untyped-def]
+    larger = np.empty(room, values.dtype)
+    larger[: len(values)] = values
+    return larger
+
+
+@numba.njit(cache=True, nogil=True)
+def _occurs(sought: U64, words: U64, begin: int, end: int) -> bool:
+    """Whether some words, at least one, stand in a row in a text."""
+    size = len(sought)
+    if size == 0:
+        return False
+    for at in range(begin, end - size + 1):
+        same = 0
+        while same < size and words[at + same] == sought[same]:
+            same += 1
+        if same == size:
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(grams: U64, prefix: U64, power: U64, begin: int, end: int, n: int) -> U64:
+    """The set of a record's n-grams and of its shorter ones, by open addressing."""
+    slots = 1024
+    while slots < 8 * (end - begin):
+        slots *= 2
+    if len(grams) < slots:
+        grams = np.zeros(slots, np.uint64)
+    else:
+        grams[:] = 0
+    mask = np.uint64(len(grams) - 1)
+    for size in (1, 2, CONTEXT, n):
+        for at in range(begin, end - size + 1):
+            key = gram(prefix, at, size, power[size])
+            slot = (key >> np.uint64(20)) & mask
+            while grams[slot] != 0 and grams[slot] != key:
+                slot = (slot + np.uint64(1)) & mask
+            grams[slot] = key
+    return grams
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _has(grams: U64, key: np.uint64) -> bool:
+    mask = np.uint64(len(grams) - 1)
+    slot = (key >> np.uint64(20)) & mask
+    while grams[slot] != 0:
+        if grams[slot] == key:
+            return True
+        slot = (slot + np.uint64(1)) & mask
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _compare(
+    prefix: U64,
+    power: U64,
+    flags: NDArray[np.uint8],
+    begin: int,
+    end: int,
+    grams: U64,
+    n: int,
+    need: float,
+    without_options: bool,
+) -> float:
+    """Coverage of a probe by a record's n-grams, 0 where the record does not hold it."""
+    covered = np.zeros(end - begin, np.bool_)
+    until = begin
+    for at in range(begin, end - n + 1):
+        if _has(grams, gram(prefix, at, n, power[n])):
+            for place in range(max(at, until), at + n):
+                covered[place - begin] = True
+            until = at + n
+    own = mine = 0
+    for place in range(begin, end):
+        if flags[place] & (TEMPLATE | OPTION) == 0:
+            own += 1
+            mine += covered[place - begin]
+    coverage = mine / own if own else 0.0
+    if coverage < need or coverage == 0.0:
+        return 0.0
+    segment = begin
+    while segment < end:
+        after = segment + 1
+        while after < end and flags[after] & BREAK == 0:
+            after += 1
+        size = min(CONTEXT, after - segment)
+        until = segment
+        for at in range(segment, after - size + 1):
+            if _has(grams, gram(prefix, at, size, power[size])):
+                for place in range(max(at, until), at + size):
+                    covered[place - begin] = True
+                until = at + size
+        segment = after
+    gap = 0
+    for place in range(begin, end):
+        flag = flags[place]
+        if covered[place - begin] or flag & TEMPLATE:
+            gap = 0
+        elif flag & OPTION:
+            if not without_options:
+                return 0.0
+        else:
+            gap += 1
+            if gap > MAX_GAP or flag & INFORMATIVE:
+                return 0.0
+    return coverage

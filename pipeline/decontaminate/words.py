@@ -1,0 +1,297 @@
+"""Words of texts as hashes, alike for eval items and train records, however they are typeset.
+
+    texts ─ NFKC where it could matter ─ kernel over UTF-8 bytes ─▶ a hash and flags for each word
+
+A word is a run of letters and digits, folded to lower case; punctuation and apostrophes do not count. Signs of
+arithmetic count beside a digit. Not words: the labels of options ("A.", "(b)", "Option2:"), which are what templates
+differ in, and the calculator marks of worked solutions ("<<3*4=12>>").
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.near.characters import DIGIT, JOINER, LETTER, LONE, NEWLINE, SENTENCE_END, SPACE, TABLE_SIZE, tables
+
+U64 = NDArray[np.uint64]
+Int = Any
+"""An int or NumPy's int64: to kernels they are one type, to mypy they are not."""
+
+NUMBER, NAME, BREAK, OPTION = 1, 2, 4, 8
+"""Flags of a word: has a digit; is capitalised inside a sentence; begins a line or an option; stands in an option."""
+
+BASE = np.uint64(0x9E3779B97F4A7C15)
+_PRIME = np.uint64(0x00000100000001B3)
+_MARK_BYTES = 80
+"""Calculator marks are at most so long."""
+
+
+class Words(NamedTuple):
+    """Words of n texts, one after the other."""
+
+    words: U64
+    flags: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    """(n + 1,): text i has words[bounds[i]:bounds[i + 1]]."""
+    splits: NDArray[np.int64]
+    """(n,): how many of text i's words belong to its first part."""
+
+
+def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
+    """Words of texts, or of pairs of texts as if they were one text each.
+
+    Parameters
+    ----------
+    first, second
+        String (n,), no nulls.
+    """
+    first = _compatible(first)
+    texts = first if second is None else (first + "\n" + _compatible(second))
+    sizes = first.str.len_bytes().to_numpy().astype(np.int64)
+    array = texts.to_arrow().cast(pa.large_string())
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return Words(*_tokenize(content, bounds, sizes, *tables()))
+
+
+def _compatible(texts: pl.Series) -> pl.Series:
+    """NFKC; only texts with a character outside of ASCII take the slow way."""
+    rows = texts.str.contains(r"[^\x00-\x7f]").arg_true()
+    if rows.is_empty():
+        return texts
+    choice = np.arange(len(texts))
+    choice[rows.to_numpy()] = np.arange(len(texts), len(texts) + len(rows))
+    return pl.concat([texts, texts.gather(rows).str.normalize("NFKC")]).gather(choice)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _decode(content: NDArray[np.uint8], at: Int) -> tuple[Int, int]:
+    """Code point at a byte of valid UTF-8, and its length in bytes."""
+    lead = np.int64(content[at])
+    if lead < 0x80:
+        return lead, 1
+    if lead < 0xE0:
+        return ((lead & 0x1F) << 6) | (np.int64(content[at + 1]) & 0x3F), 2
+    middle = (np.int64(content[at + 1]) & 0x3F) << 6 | (np.int64(content[at + 2]) & 0x3F)
+    if lead < 0xF0:
+        return (lead & 0x0F) << 12 | middle, 3
+    return (lead & 0x07) << 18 | middle << 6 | (np.int64(content[at + 3]) & 0x3F), 4
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _byte(content: NDArray[np.uint8], at: Int, end: int) -> Int:
+    return np.int64(content[at]) if at < end else 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _label(content: NDArray[np.uint8], at: Int, end: int, line_start: bool) -> int:
+    """Bytes of an option's label that begins here, where no word stands before: "(b)", "C )", "A. ", "Choice 2:"."""
+    char = _byte(content, at, end)
+    if char == 40:  # (
+        letter = _byte(content, at + 1, end) | 32
+        return 3 if 97 <= letter <= 106 and _byte(content, at + 2, end) == 41 else 0
+    following = _byte(content, at + 1, end)
+    if 65 <= char <= 74 or (line_start and 97 <= char <= 106):
+        if following == 41 or (following == 32 and _byte(content, at + 2, end) == 41):
+            return 2 if following == 41 else 3
+        if line_start and char <= 74 and following in (46, 58) and _byte(content, at + 2, end) in (32, 10):
+            return 2
+    lower = char | 32
+    if lower not in (97, 99, 111, 115):
+        return 0
+    size = 0
+    while 97 <= (_byte(content, at + size, end) | 32) <= 122 and size < 9:
+        size += 1
+    # answer, option, choice, solution: told by length, first letter and last letter
+    last = _byte(content, at + size - 1, end) | 32
+    known = (
+        (lower == 97 and size == 6 and last == 114)
+        or (lower == 111 and size == 6 and last == 110)
+        or (lower == 99 and size == 6 and last == 101)
+        or (lower == 115 and size == 8 and last == 110)
+    )
+    if not known:
+        return 0
+    size += _byte(content, at + size, end) == 32
+    if not 48 <= _byte(content, at + size, end) <= 57:
+        return 0
+    while 48 <= _byte(content, at + size, end) <= 57:
+        size += 1
+    return size + 1 if _byte(content, at + size, end) == 58 else 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark(content: NDArray[np.uint8], at: Int, end: int) -> int:
+    """Bytes of a calculator mark that begins here, else 0."""
+    if _byte(content, at + 1, end) != 60:
+        return 0
+    for place in range(at + 2, min(end - 1, at + _MARK_BYTES)):
+        if content[place] == 10:
+            return 0
+        if content[place] == 62 and content[place + 1] == 62:
+            return place + 2 - at
+    return 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_word_sign(
+    content: NDArray[np.uint8], at: Int, end: int, sign: Int, before: Int, classes: NDArray[np.uint8]
+) -> bool:
+    """Whether a sign of arithmetic stands between words of which one is a number; a hyphen, between two numbers."""
+    if sign not in (42, 43, 45, 47, 60, 61, 62, 94) or before not in (LETTER, DIGIT):
+        return False
+    while at < end and content[at] == 32:
+        at += 1
+    if at < end and content[at] == 60:
+        at += _mark(content, at, end)
+    if at >= end:
+        return False
+    char, _ = _decode(content, at)
+    after = classes[char] if char < TABLE_SIZE else LONE
+    if sign == 45:
+        return before == DIGIT and after == DIGIT
+    return after in (LETTER, DIGIT) and DIGIT in (before, after)
+
+
+@numba.njit(cache=True, nogil=True)
+def _tokenize(
+    content: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    classes: NDArray[np.uint8],
+    folded: NDArray[np.uint32],
+) -> tuple[U64, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    texts = len(bounds) - 1
+    words = np.empty((bounds[-1] - bounds[0]) // 3 + 64, np.uint64)
+    flags = np.empty(len(words), np.uint8)
+    word_bounds = np.zeros(texts + 1, np.int64)
+    splits = np.zeros(texts, np.int64)
+    count = 0
+    for text in range(texts):
+        at, end = bounds[text], bounds[text + 1]
+        first_end = at + sizes[text]
+        split = -1
+        before = np.int64(SPACE)  # class of the last character that is no space, reset by a newline
+        touching = False  # whether that character stands right before
+        line_start = sentence_start = True
+        option = False
+        pending = np.uint8(BREAK)
+        while at < end:
+            if split < 0 and at >= first_end:
+                split = count - word_bounds[text]
+            char, width = _decode(content, at)
+            kind = np.int64(classes[char]) if char < TABLE_SIZE else np.int64(LONE)
+            if not (touching and before in (LETTER, DIGIT)):
+                skip = _label(content, at, end, line_start) if char == 40 or kind == LETTER else 0
+                if skip:
+                    at += skip
+                    option = sentence_start = True
+                    line_start = touching = False
+                    before = np.int64(SPACE)
+                    pending = np.uint8(BREAK)
+                    continue
+            if char == 60:
+                skip = _mark(content, at, end)
+                if skip:
+                    at += skip
+                    continue
+            if kind in (LETTER, DIGIT, LONE):
+                if count + 1 >= len(words):
+                    grown, marks = np.empty(2 * len(words), np.uint64), np.empty(2 * len(words), np.uint8)
+                    grown[:count], marks[:count] = words[:count], flags[:count]
+                    words, flags = grown, marks
+                point = char if char >= TABLE_SIZE else np.int64(folded[char])
+                word = (np.uint64(0xCBF29CE484222325) ^ np.uint64(point)) * _PRIME
+                flag = np.uint8(NUMBER) if kind == DIGIT else np.uint8(0)
+                if point != char and kind == LETTER and not sentence_start:
+                    flag |= np.uint8(NAME)
+                at += width
+                while kind != LONE and at < end:
+                    char, width = _decode(content, at)
+                    if char >= TABLE_SIZE:
+                        break
+                    following = np.int64(classes[char])
+                    if following in (LETTER, DIGIT):
+                        word = (word ^ np.uint64(folded[char])) * _PRIME
+                        kind = following
+                        if following == DIGIT:
+                            flag |= np.uint8(NUMBER)
+                    elif kind == DIGIT and char == 46 and 48 <= _byte(content, at + 1, end) <= 57:
+                        word = (word ^ np.uint64(46)) * _PRIME  # a decimal point
+                    elif not (following == JOINER or (kind == DIGIT and char == 44 and _thousand(content, at, end))):
+                        break
+                    at += width
+                words[count] = (word ^ (word >> np.uint64(29))) * BASE
+                flags[count] = flag | pending | (np.uint8(OPTION) if option else np.uint8(0))
+                count += 1
+                pending = np.uint8(0)
+                before = kind if kind != LONE else np.int64(LETTER)
+                touching = kind != LONE
+                line_start = sentence_start = False
+                continue
+            if _is_word_sign(content, at + width, end, np.int64(folded[char]), before, classes):
+                if count + 1 >= len(words):
+                    grown, marks = np.empty(2 * len(words), np.uint64), np.empty(2 * len(words), np.uint8)
+                    grown[:count], marks[:count] = words[:count], flags[:count]
+                    words, flags = grown, marks
+                words[count] = (np.uint64(folded[char]) + np.uint64(1)) * BASE
+                flags[count] = np.uint8(NUMBER) | (np.uint8(OPTION) if option else np.uint8(0))
+                count += 1
+            if kind == NEWLINE:
+                line_start = sentence_start = True
+                option = False
+                pending = np.uint8(BREAK)
+                before = np.int64(SPACE)
+            elif kind == SENTENCE_END:
+                sentence_start = True
+            if kind != SPACE:
+                before = kind
+            touching = False
+            if kind not in (SPACE, NEWLINE) and char not in (34, 39, 40, 42, 45):
+                line_start = False
+            at += width
+        word_bounds[text + 1] = count
+        splits[text] = count - word_bounds[text] if split < 0 else split
+    return words[:count].copy(), flags[:count].copy(), word_bounds, splits
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _thousand(content: NDArray[np.uint8], at: int, end: int) -> bool:
+    """Whether the comma here is followed by exactly three digits."""
+    for place in range(1, 4):
+        if not 48 <= _byte(content, at + place, end) <= 57:
+            return False
+    return not 48 <= _byte(content, at + 4, end) <= 57
+
+
+@numba.njit(cache=True, nogil=True)
+def prefixes(words: U64) -> U64:
+    """Polynomial hashes of the beginnings of a sequence of words, (n + 1,); `gram` takes the hash of any stretch."""
+    found = np.zeros(len(words) + 1, np.uint64)
+    for place in range(len(words)):
+        found[place + 1] = found[place] * BASE + words[place]
+    return found
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def gram(prefix: U64, at: int, size: int, power: np.uint64) -> np.uint64:
+    """Hash of `size` words from `at`, never 0; `power` is `powers(…)[size]`."""
+    value = prefix[at + size] - prefix[at] * power + np.uint64(size)
+    value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return (value ^ (value >> np.uint64(32))) | np.uint64(1)
+
+
+@numba.njit(cache=True, nogil=True)
+def powers(most: int) -> U64:
+    """`BASE` to the power of 0 … most."""
+    found = np.ones(most + 1, np.uint64)
+    for place in range(most):
+        found[place + 1] = found[place] * BASE
+    return found

@@ -1,0 +1,209 @@
+"""Decontamination: records that hold a question or a solution of an eval source are found, those that only share a
+template with one are not."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline.decontaminate.index import build_index
+from pipeline.decontaminate.spec import DecontaminateSpec
+from pipeline.decontaminate.steps import find_hits
+from tests.pipeline.conftest import run_build, write_jsonl
+
+NAMES = ["Ana", "Boris", "Clara", "Derek", "Elena", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Karla", "Leon", "Mira"]
+THINGS = ["apples", "marbles", "stamps", "coins", "pencils", "stickers", "shells", "buttons", "candles", "tickets"]
+PLACES = ["the market by the river", "the school at the corner", "an old library", "her uncle's farm", "the harbour"]
+
+
+def problem(draw: random.Random) -> tuple[str, str]:
+    """A question of one template with a worked solution: what differs are numbers, names and things."""
+    name, thing, place = draw.choice(NAMES), draw.choice(THINGS), draw.choice(PLACES)
+    a, b, c = draw.randint(20, 999), draw.randint(2, 19), draw.randint(2, 9)
+    question = (
+        f"{name} goes to {place} and has {a} {thing} in a basket. On the way back {name} gives away {b} of the {thing} "
+        f"and then shares the rest equally among {c} friends. How many {thing} does each of the friends get at most?"
+    )
+    solution = (
+        f"After giving away {b} there are {a} - {b} = {a - b} {thing} left in the basket of {name}. Shared among {c} "
+        f"friends that makes {a - b} / {c} = {(a - b) // c} for each one at most. The answer is {(a - b) // c}."
+    )
+    return question, solution
+
+
+def problems(seed: int, count: int) -> list[tuple[str, str]]:
+    draw = random.Random(seed)
+    return [problem(draw) for _ in range(count)]
+
+
+def items(pairs: list[tuple[str, str]], source: str = "held", meta: str | None = None) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "source": source,
+            "task": "test",
+            "row_id": [f"{source}-{number}" for number in range(len(pairs))],
+            "instruction": [question for question, _ in pairs],
+            "response": [answer for _, answer in pairs],
+            "meta": [meta] * len(pairs),
+        },
+        schema_overrides={"meta": pl.String},
+    )
+
+
+def hits(records: list[tuple[str, str]], held: pl.DataFrame, **rules: Any) -> list[tuple[int, str, str]]:
+    """Place of the record, item and part of each hit."""
+    index, told = build_index(held, DecontaminateSpec(**rules))
+    found = find_hits(items(records, "train").drop("meta"), [(index, held.with_columns(told=told))])
+    return list(found.select("row", "item", "part").iter_rows())
+
+
+PROSE = [
+    (
+        "Why does the moon look larger when it stands near the horizon than when it is high up in the night sky?",
+        "Because the eye compares it with trees and houses there.",
+    ),
+    (
+        "A ladder of 5 metres leans against a vertical wall with its foot 3 metres away. How high up does it reach?",
+        "4 metres",
+    ),
+    ("Name the largest planet.", "Jupiter"),
+]
+
+
+def test_a_question_is_found_verbatim_recased_repunctuated_and_inside_another_text() -> None:
+    question = PROSE[0][0]
+    records = [
+        (question, "No idea."),
+        (question.upper().replace("?", " ?!"), "No idea."),
+        (f"Here is a riddle for you:\n\n{question}\n\nThink step by step.", "No idea."),
+        ("Write a question about the sky.", f"Sure! {question} That is one."),
+        (question.replace(" ", "\n").replace("moon", "ｍｏｏｎ"), "No idea."),
+    ]
+    assert hits(records, items(PROSE)) == [(row, "held-0", "question") for row in range(len(records))]
+
+
+def test_a_question_with_another_number_name_or_half_of_it_is_another_question() -> None:
+    question, _ = PROSE[1]
+    records = [
+        (question.replace("5", "7"), "4 metres"),
+        (question.replace("metres", "feet"), "4 feet"),
+        (question.split(". ")[0] + ". What is the angle?", "about 53 degrees"),
+        (question.split(". ")[1], "4 metres"),
+    ]
+    assert hits(records, items(PROSE)) == []
+
+
+def test_rows_that_share_only_a_template_are_not_contaminated() -> None:
+    held = items(problems(1, 200))
+    assert hits(problems(2, 1000), held) == []
+
+
+def test_templated_questions_themselves_are_found_each_its_own() -> None:
+    pairs = problems(1, 200)
+    records = [(f"Solve this problem. {question.lower()}", "I do not know.") for question, _ in pairs]
+    found = hits(records, items(pairs))
+    assert {(row, item) for row, item, _ in found} == {(row, f"held-{row}") for row in range(len(pairs))}
+
+
+def test_a_worked_solution_is_found_without_its_question() -> None:
+    pairs = problems(1, 200)
+    found = hits([("Show how such things are computed.", answer) for _, answer in pairs], items(pairs))
+    assert {(row, item) for row, item, _ in found} == {(row, f"held-{row}") for row in range(len(pairs))}
+    assert {part for _, _, part in found} == {"solution"}
+
+
+def test_a_rationale_beside_a_short_answer_is_a_solution_too() -> None:
+    rationale = "The ladder, the wall and the ground make a right triangle, so its height is the root of 25 less 9."
+    held = items(PROSE[1:2], meta=f'{{"rationale": "{rationale}"}}')
+    assert hits([("How do ladders work?", rationale + " And so on.")], held) == [(0, "held-0", "solution")]
+
+
+def test_calculator_marks_do_not_hide_a_solution() -> None:
+    pairs = problems(1, 50)
+    marked = [("Compute.", answer.replace(" = ", " = <<1+1=2>>")) for _, answer in pairs]
+    assert {row for row, _, _ in hits(marked, items(pairs))} == set(range(50))
+
+
+def test_a_short_question_counts_only_as_a_whole_instruction_with_its_answer() -> None:
+    records = [
+        ("name the largest planet", "It is jupiter."),
+        ("Name the largest planet.", "Saturn"),
+        ("Name the largest planet. Then name the smallest one.", "Jupiter and Mercury"),
+    ]
+    assert hits(records, items(PROSE)) == [(0, "held-2", "question")]
+
+
+def test_a_choice_question_with_other_options_counts_only_with_the_answer() -> None:
+    stem = "Which of these things is the one that a plant needs most in order to make its own food from air?"
+    held = items([(f"{stem}\n\nA. moonlight\nB. sunlight\nC. sandstone\nD. woollen blankets", "sunlight")])
+    records = [
+        (f"{stem} Answer1: moonlight Answer2: sunlight Answer3: sandstone Answer4: woollen blankets", "answer2"),
+        (f"{stem}\n(a) steel (b) glass (c) paper", "paper"),
+        (stem, "It is sunlight."),
+        (stem, "It is chalk."),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0, 2}
+
+
+def test_prompts_without_a_reference_are_found() -> None:
+    prompts = items([(question, "") for question, _ in PROSE])
+    assert hits([(PROSE[0][0], "Anything at all.")], prompts) == [(0, "held-0", "question")]
+
+
+def test_one_record_may_hold_several_items() -> None:
+    pairs = problems(1, 30)
+    shots = "\n\n".join(f"Q: {question}\nA: {answer}" for question, answer in pairs[:4])
+    assert {item for _, item, _ in hits([(shots, "Next?")], items(pairs))} == {f"held-{n}" for n in range(4)}
+
+
+def test_coverage_sets_how_much_of_a_question_must_be_there() -> None:
+    sentence = (
+        "the old grey bridge over a narrow stream was built by people who came from far away long before anyone "
+        "wrote about such things in books that others could read and keep"
+    )
+    words = sentence.split()
+    part = " ".join(words[: len(words) * 3 // 4])
+    held = items([(sentence, "")])
+    assert hits([(part, "yes")], held, coverage=0.9) == []
+    assert hits([(sentence, "yes")], held, coverage=1.0) == [(0, "held-0", "question")]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A build with two leaks: a question in a train row, and a solution in another file."""
+    folder = tmp_path_factory.mktemp("decontaminate")
+    held, train = problems(1, 40), problems(2, 120)
+    rows = [{"instruction": a, "response": b} for a, b in train]
+    rows[7] = {"instruction": f"Question: {held[3][0]}", "response": "I do not know."}
+    write_jsonl(folder / "a.jsonl", rows[:60])
+    write_jsonl(folder / "b.jsonl", [*rows[60:], {"instruction": "Show your work.", "response": held[5][1]}])
+    write_jsonl(folder / "held.jsonl", [{"question": a, "answer": b} for a, b in held])
+    write_jsonl(folder / "prompts.jsonl", [{"text": PROSE[0][0]}])
+    (folder / "mix.yaml").write_text(
+        """
+name: leaks
+sources:
+  - {name: train, path: [a.jsonl, b.jsonl]}
+  - {name: held, path: held.jsonl, role: eval}
+  - {name: prompts, path: prompts.jsonl, role: eval, map: {instruction: "{text}"}}
+tokenizer: {vocab_size: 400, sample_bytes: 100kB}
+"""
+    )
+    dataset = run_build(folder / "mix.yaml", folder / "out")
+    return {"folder": folder, "dataset": dataset}
+
+
+def test_a_build_drops_the_leaks_and_nothing_else(built: dict[str, Any]) -> None:
+    ledger = pl.read_parquet(built["folder"] / "out/ledger/rows-*.parquet")
+    lost = ledger.filter(pl.col("outcome") == "contaminated").sort("file")
+    assert lost.select("file", "row").rows() == [("a.jsonl", 7), ("b.jsonl", 60)]
+    assert lost["score"].to_list() == [1.0, 1.0]
+    assert [detail.split(" of item ")[0] for detail in lost["detail"]] == ["holds the question", "holds the solution"]
+    assert built["dataset"]["counts"]["train"]["kept"] == 119
+
+
+def test_a_mix_may_switch_it_off(built: dict[str, Any], tmp_path: Path) -> None:
+    dataset = run_build(built["folder"] / "mix.yaml", tmp_path / "out", overrides=("decontaminate.enabled=false",))
+    assert dataset["counts"]["train"]["kept"] == 121
