@@ -4,6 +4,10 @@
 
 Every application of every stack has its own caches, so a step runs all applications for the new position only. A row
 that reached the end token leaves the batch when enough others have.
+
+Auto-guidance asks a model what it would say with less computation, and moves away from that: the state that goes to the
+head was written by earlier applications too, and the logits of the one before the last are subtracted,
+(1 + w)·logits(last) - w·logits(before) (HRM-Text, inference). That costs one more product with the head.
 """
 
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.attention import dense_mask
+from model.attention import DenseMask, dense_mask
 from model.cache import KeyValueCache
 from model.hrm import HRM
 
@@ -30,11 +34,25 @@ class Decoder:
         Number of rows.
     capacity
         Positions a row can hold.
+    guidance
+        w of auto-guidance; 0: none.
+
+    Raises
+    ------
+    ValueError
+        Guidance is asked of a model whose applications write the state for the head only once.
     """
 
-    def __init__(self, model: HRM, *, rows: int, capacity: int):
+    def __init__(self, model: HRM, *, rows: int, capacity: int, guidance: float = 0.0):
         config = model.config
         self.model = model
+        self.guidance = guidance
+        self._for_the_head = [step.writes == config.schedule[-1].writes for step in config.schedule]
+        if guidance and sum(self._for_the_head) < 2:
+            raise ValueError(
+                f"guidance is {guidance}; it compares what two applications write for the head, and "
+                f"{config.architecture} with this schedule has one: set it to 0"
+            )
         self.device = model.z_L_init.device
         self.length = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.longest = 0
@@ -57,8 +75,7 @@ class Decoder:
         seen = torch.maximum(self.model.mutual_prefix(self.length)[:, None], positions + 1)
         end = seen * (positions < self.length[:, None])
         mask = dense_mask(torch.zeros_like(end), end, self.longest, self.model.state_dtype)
-        z_H = self.model.run(tokens.to(self.device), positions, mask, caches=self.caches)
-        return self.model.lm_head(z_H[torch.arange(len(prompts), device=self.device), self.length - 1])
+        return self._logits(tokens.to(self.device), positions, mask, self.length - 1)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token [rows] to each row; returns the logits [rows, V] after it."""
@@ -67,8 +84,7 @@ class Decoder:
         self.longest += 1
         end = self.length[:, None]
         mask = dense_mask(torch.zeros_like(end), end, self.longest, self.model.state_dtype)
-        z_H = self.model.run(tokens[:, None], positions, mask, caches=self.caches)
-        return self.model.lm_head(z_H[:, 0])
+        return self._logits(tokens[:, None], positions, mask, torch.zeros_like(self.length))
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
@@ -77,6 +93,17 @@ class Decoder:
         for application in self.caches:
             for cache in application:
                 cache.keep(rows)
+
+    def _logits(self, tokens: Tensor, positions: Tensor, mask: DenseMask, at: Tensor) -> Tensor:
+        """Logits [rows, V] at one index [rows] into the new positions of each row."""
+        row = torch.arange(len(at), device=self.device)
+        states = self.model.states(tokens, positions, mask, caches=self.caches)
+        read = [state[row, at] for state, wanted in zip(states, self._for_the_head, strict=True) if wanted]
+        logits: Tensor = self.model.lm_head(read[-1])
+        if not self.guidance:
+            return logits
+        before = self.model.lm_head(read[-2]).float()
+        return (1 + self.guidance) * logits.float() - self.guidance * before
 
 
 @torch.no_grad()
@@ -87,6 +114,8 @@ def generate(
     max_new_tokens: int,
     end_id: int,
     temperature: float = 0.0,
+    top_p: float = 1.0,
+    guidance: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[list[int]]:
     """Continue prompts of any lengths as one batch.
@@ -103,6 +132,10 @@ def generate(
         Token that ends an answer.
     temperature
         0 takes the most likely token; above, tokens are drawn from softmax(logits / temperature).
+    top_p
+        Draws are from the fewest tokens whose chances add up to this.
+    guidance
+        w of auto-guidance; 0: none.
     generator
         Random numbers for temperatures above 0, on the model's device.
 
@@ -114,18 +147,19 @@ def generate(
     Raises
     ------
     ValueError
-        A prompt is empty or holds a token outside the vocabulary, or temperature or max_new_tokens is negative.
+        A prompt is empty or holds a token outside the vocabulary, a number is outside of its range, or the model has
+        nothing to guide itself by.
     """
-    _check(model, prompts, max_new_tokens, temperature)
+    _check(model, prompts, max_new_tokens, temperature, top_p)
     answers: list[list[int]] = [[] for _ in prompts]
     if not prompts or max_new_tokens == 0:
         return answers
     done = [False] * len(prompts)
     rows = list(range(len(prompts)))  # the prompt in each of the decoder's rows
-    decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + max_new_tokens)
+    decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + max_new_tokens, guidance=guidance)
     logits = decoder.prefill(prompts)
     for _ in range(max_new_tokens - 1):
-        tokens = _choose(logits, temperature, generator)
+        tokens = _choose(logits, temperature, top_p, generator)
         _append(answers, done, rows, tokens, end_id)
         running = [row for row, prompt in enumerate(rows) if not done[prompt]]
         if not running:
@@ -136,7 +170,7 @@ def generate(
             tokens = tokens[kept]
             rows = [rows[row] for row in running]
         logits = decoder.step(tokens)
-    _append(answers, done, rows, _choose(logits, temperature, generator), end_id)
+    _append(answers, done, rows, _choose(logits, temperature, top_p, generator), end_id)
     return answers
 
 
@@ -148,15 +182,19 @@ def _append(answers: list[list[int]], done: list[bool], rows: list[int], tokens:
             answers[prompt].append(token)
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
     """Next token [rows] from logits [rows, V]."""
     if temperature == 0:
         return logits.argmax(-1)
     chances = torch.softmax(logits.float() / temperature, -1)
+    if top_p < 1:
+        chances, tokens = chances.sort(dim=-1, descending=True, stable=True)
+        chances = chances.masked_fill(chances.cumsum(-1) - chances >= top_p, 0)  # the likelier ones are enough
+        return tokens.gather(1, torch.multinomial(chances, 1, generator=generator))[:, 0]
     return torch.multinomial(chances, 1, generator=generator)[:, 0]
 
 
-def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> None:
+def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float) -> None:
     vocab_size = model.config.vocab_size
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
@@ -170,3 +208,5 @@ def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, te
         raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 0")
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}; expected 0 (most likely token) or above")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}; expected a share above 0, and 1 (all tokens) at most")

@@ -18,7 +18,9 @@ from trainer.text import plain_tokenizer
 
 EXAMPLE = """example:
   python -m trainer.generate out/train "What is 12 + 30?" --condition direct
-"""
+  python -m trainer.generate s3://bucket/run "What is 12 + 30?" --temperature 0.7 --top-p 0.9
+
+exit codes: 0 answered, 1 no checkpoint that can be used, 2 usage"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,12 +46,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="X", help="0: the most likely token (default); above: draw"
     )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="draw from the fewest tokens with this chance (default: 1)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="move away from what the model would say after its first H application (default 0: do not)",
+    )
     parser.add_argument("--last-weights", action="store_true", help="the last weights instead of their average")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
     options = parser.parse_args(arguments)
-    if options.max_new_tokens < 1 or options.temperature < 0:
-        parser.error("--max-new-tokens must be at least 1 and --temperature at least 0")
+    if options.max_new_tokens < 1 or options.temperature < 0 or not 0 < options.top_p <= 1:
+        parser.error("--max-new-tokens must be at least 1, --temperature at least 0 and --top-p above 0, at most 1")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no CUDA device here")
     try:
@@ -62,14 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids
-    (answer,) = generate(
-        model,
-        [prefix_ids(special, options.condition, instruction)],
-        max_new_tokens=options.max_new_tokens,
-        end_id=special[END_OF_RESPONSE],
-        temperature=options.temperature,
-        generator=torch.Generator(options.device).manual_seed(options.seed),
-    )
+    try:
+        (answer,) = generate(
+            model,
+            [prefix_ids(special, options.condition, instruction)],
+            max_new_tokens=options.max_new_tokens,
+            end_id=special[END_OF_RESPONSE],
+            temperature=options.temperature,
+            top_p=options.top_p,
+            guidance=options.guidance,
+            generator=torch.Generator(options.device).manual_seed(options.seed),
+        )
+    except ValueError as error:  # --guidance, of a model that has nothing to guide itself by
+        parser.error(str(error))
     print(tokenizer.decode(answer, skip_special_tokens=False))
     if len(answer) == options.max_new_tokens:
         print(f"(cut after {len(answer)} tokens; --max-new-tokens sets the limit)", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Claims about cached decoding."""
 
 from collections import Counter
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from model.generate import Decoder, generate
+from model.generate import Decoder, _choose, generate
 from model.hrm import HRM
 from tests.model.packing import VOCABULARY
 
@@ -103,6 +104,61 @@ def test_a_low_temperature_draws_what_greedy_chooses(model):
     assert generate(model, prompts, max_new_tokens=5, end_id=NEVER, temperature=1e-4) == greedy
 
 
+@settings(deadline=None, max_examples=30)
+@given(top_p=st.floats(0.01, 0.99), seed=st.integers(0, 99))
+def test_top_p_draws_from_the_fewest_tokens_that_have_that_chance_and_in_their_proportions(top_p, seed):
+    logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
+    chances = torch.softmax(logits / 0.8, -1)
+    ranked = sorted(range(VOCABULARY), key=lambda token: -chances[token])
+    fewest = next(n for n in range(1, VOCABULARY + 1) if chances[ranked[:n]].sum() >= top_p - 1e-6)
+    drawn = _choose(logits.expand(3000, -1), 0.8, top_p, torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=VOCABULARY) / 3000
+    assert set(shares.nonzero().flatten().tolist()) <= set(ranked[:fewest])
+    expected = chances[ranked[:fewest]] / chances[ranked[:fewest]].sum()
+    assert (shares[ranked[:fewest]] - expected).abs().max() < 5 * 0.5 / 3000**0.5
+
+
+class TestGuidance:
+    """Auto-guidance: away from what the first of HRM's cycles would have said."""
+
+    @pytest.mark.parametrize("guidance", [0.5, 2.0, -1.0])
+    def test_logits_are_those_of_the_last_cycle_moved_away_from_those_of_the_one_before(self, model, guidance):
+        """A model of one cycle with the same weights says what the first cycle would have said."""
+        one = HRM(replace(CONFIG, H_cycles=1), seed=2)
+        prompts, answer = [[1, 2, 3], [4], [9, 9, 5, 5, 5]], torch.tensor([[3, 4], [5, 6], [7, 8]])
+        found = []
+        for decoder in (
+            Decoder(model, rows=3, capacity=7, guidance=guidance),
+            Decoder(model, rows=3, capacity=7),
+            Decoder(one, rows=3, capacity=7),
+        ):
+            with torch.no_grad():
+                found.append(torch.stack([decoder.prefill(prompts), *(decoder.step(token) for token in answer.T)]))
+        guided, last, before = found
+        torch.testing.assert_close(guided, (1 + guidance) * last - guidance * before, atol=2e-5, rtol=1e-4)
+        assert (guided - last).abs().max() > 0.01
+
+    def test_it_applies_no_stack_once_more(self, model):
+        counts = []
+        for guidance in (0.0, 1.0):
+            applied: list[str] = []
+            hooks = [
+                stack.register_forward_hook(lambda *_, name=name, applied=applied: applied.append(name))
+                for name, stack in model.named_children()
+                if name.endswith("_module")
+            ]
+            generate(model, [[1, 2], [3]], max_new_tokens=4, end_id=NEVER, guidance=guidance)
+            for hook in hooks:
+                hook.remove()
+            counts.append(Counter(applied))
+        assert counts[0] == counts[1] == {"L_module": 24, "H_module": 8}
+
+    def test_a_model_that_writes_for_the_head_once_has_nothing_to_guide_itself_by(self):
+        model = HRM(ModelConfig(**{**asdict(CONFIG), "architecture": "transformer"}), seed=2)
+        with pytest.raises(ValueError, match="and transformer with this schedule has one: set it to 0"):
+            generate(model, [[1]], max_new_tokens=2, end_id=NEVER, guidance=1.0)
+
+
 def test_bf16_decoding_stays_close_to_fp32(device):
     model = HRM(CONFIG, seed=2).to(device)
     prompts = [[1, 2, 3], [4], [9, 9, 5, 5, 5, 7]]
@@ -135,6 +191,8 @@ def test_nothing_asked_and_nothing_wanted_are_fine(model):
         ([3, -1], {}, "prompt 1 holds token -1"),
         ([3], {"max_new_tokens": -1}, "max_new_tokens is -1"),
         ([3], {"temperature": -0.5}, "temperature is -0.5"),
+        ([3], {"top_p": 0}, "top_p is 0; expected a share above 0"),
+        ([3], {"top_p": 1.5}, "top_p is 1.5"),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_refused(model, prompt, changes, message):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import s3fs
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -186,6 +187,19 @@ class TestCommand:
             answers.append(capsys.readouterr().out)
         assert answers[0] == answers[1] != answers[2]
 
+    def test_a_checkpoint_in_a_bucket_answers_as_the_one_it_was_copied_from_does(
+        self, trained: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        s3fs.S3FileSystem().put(str(trained / "checkpoints"), f"{bucket}/run", recursive=True)
+        capsys.readouterr()
+        answers = []
+        for checkpoint in (str(trained), f"{bucket}/run", f"{bucket}/run/step-00000010"):
+            drawing = ["--temperature", "0.7", "--top-p", "0.9", "--guidance", "0.5", "--max-new-tokens", "8"]
+            assert ask.main([checkpoint, "w20 w21", *drawing]) == 0
+            answers.append(capsys.readouterr().out)
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0].strip()
+
     def test_a_folder_without_a_checkpoint_is_one_sentence(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -193,7 +207,14 @@ class TestCommand:
         assert "no valid checkpoint here" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        "arguments", [["--condition", "loud"], ["--max-new-tokens", "0"], ["--temperature", "-1"], ["--device", "tpu"]]
+        "arguments",
+        [
+            ["--condition", "loud"],
+            ["--max-new-tokens", "0"],
+            ["--temperature", "-1"],
+            ["--top-p", "0"],
+            ["--device", "tpu"],
+        ],
     )
     def test_options_that_mean_nothing_are_usage_errors(self, trained: Path, arguments: list[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
