@@ -1,0 +1,229 @@
+"""What removal of near duplicates takes, and what it leaves: planted pairs of labelled kinds, beside datatrove.
+
+    python -m tests.benchmarks.dedup_quality                             # records of the embedded mix, made-up prose
+    python -m tests.benchmarks.dedup_quality --manifest mix.yaml         # records of your sources
+    pip install datatrove spacy                                          # for its column
+
+Records are drawn from the sources; each gets one changed copy, of a kind in
+`tests.benchmarks.planted`. Some kinds are duplicates, and should be removed where
+their similarity reaches the threshold; others only look alike, and should stay.
+All go together through `near_dedup` and through datatrove's MinHash at the same
+parameters (5-word shingles, 14 bands of 8 hashes, of instruction and response as
+one text). A pair counts as removed if the two end in one group, so that one of
+them leaves. "Above the threshold" is judged by brute force: word sets by a
+regular expression, in plain Python.
+"""
+
+import argparse
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from corpus.read import read_pairs
+from corpus.record import Pair as Record
+from pipeline.inputs import discover_inputs
+from pipeline.manifest import load
+from pipeline.near.spec import NearDedupSpec
+from pipeline.near.table import near_dedup
+from tests.benchmarks import planted
+from tests.benchmarks.planted import Pair
+
+LEAST, MOST = 60, 2500
+"""Characters of a record that is drawn; longer ones would only take longer."""
+FROM_A_FILE = 400
+
+DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence added")
+
+
+def drawn(manifest: Path, seed: int) -> list[Pair]:
+    """Records of a mix, as many of each source as there are of the others if it has them, in random order."""
+    mix = load(manifest)
+    sources: dict[str, dict[Pair, None]] = {}
+    for _, spec, file in discover_inputs(mix, manifest.parent):
+        if spec.role == "train":
+            records = islice(read_pairs(spec, file), FROM_A_FILE if len(mix.sources) > 1 else None)
+            pairs = [(r.instruction.strip(), r.response.strip()) for r in records if isinstance(r, Record)]
+            chosen = sources.setdefault(spec.name, {})
+            chosen.update(dict.fromkeys(p for p in pairs if LEAST <= len(p[0]) + len(p[1]) <= MOST and all(p)))
+    draw = random.Random(seed)
+    lists = [draw.sample(list(pairs), len(pairs)) for pairs in sources.values()]
+    return [pairs[i] for i in range(max(map(len, lists))) for pairs in lists if i < len(pairs)]
+
+
+def plant(bases: Iterator[Pair], a_kind: int, seed: int) -> pl.DataFrame:
+    """Planted pairs: columns kind, base, base_response, instruction, response."""
+    draw = random.Random(seed)
+    seen: list[Pair] = []
+
+    def other_answer(pair: Pair) -> Pair | None:
+        seen.append(pair)
+        return planted.other_answer(pair, seen[-1000:], draw)
+
+    kinds: dict[str, Callable[[Pair], Pair | None]] = {
+        "white space and case": lambda pair: planted.space_and_case(pair, draw),
+        "punctuation": lambda pair: planted.punctuation(pair, draw),
+        "a few words": lambda pair: planted.few_words(pair, draw),
+        "a sentence added": lambda pair: planted.sentence_added(pair, draw),
+        "same instruction, other answer": other_answer,
+        "a number": lambda pair: planted.number_changed(pair, draw),
+        "a name": lambda pair: planted.name_changed(pair, draw),
+        "an option": lambda pair: planted.option_changed(pair, draw),
+        "order of options": lambda pair: planted.order_changed(pair, draw),
+    }
+    rows: list[tuple[str, str, str, str, str]] = []
+    left = dict.fromkeys(kinds, a_kind)
+    for pair in bases:
+        # Kinds that not every text allows come first: each takes the records that it can.
+        for kind in sorted(left, key=lambda kind: (kind not in ("a few words", "a name", "a number"), -left[kind])):
+            base = planted.with_options(pair, draw) if "option" in kind else pair
+            if left[kind] and (changed := kinds[kind](base)) is not None and changed != base:
+                rows.append((kind, *base, *changed))
+                left[kind] -= 1
+                break
+        if not any(left.values()):
+            break
+    for _ in range(a_kind):
+        problem, languages = planted.template_problem(draw), draw.sample(sorted(planted.TEMPLATES), 2)
+        one, other = (planted.in_language(problem, language) for language in languages)
+        rows.append(("translated template", *one, *other))
+    return pl.DataFrame(rows, ["kind", "base_instruction", "base_response", "instruction", "response"], orient="row")
+
+
+def similarity(a: Pair, b: Pair, size: int) -> float:
+    """Jaccard similarity of two records' shingles: those of the instruction and those of the response, told apart."""
+    one, other = _shingles(a, size), _shingles(b, size)
+    return len(one & other) / len(one | other)
+
+
+def _shingles(pair: Pair, size: int) -> set[tuple[str, ...]]:
+    found = set()
+    for field, text in zip("ir", pair, strict=True):
+        words = re.findall(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+", re.sub("['’`]", "", text.lower()))
+        width = min(size, len(words))
+        found |= {(field, *words[i : i + width]) for i in range(len(words) - width + 1)}
+    return found
+
+
+def ours(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64]:
+    """The survivor that stands for each row."""
+    result = near_dedup(rows, spec)
+    stands = np.arange(len(rows))
+    stands[result.lost] = result.twin
+    return stands
+
+
+def datatroves(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64] | None:
+    """The cluster of each row; None where datatrove is not installed."""
+    try:
+        from datatrove.data import Document
+        from datatrove.pipeline.dedup import minhash
+        from datatrove.utils.logging import logger
+    except ImportError:
+        return None
+    logger.remove()
+    config = minhash.MinhashConfig(n_grams=spec.shingle, num_buckets=spec.bands, hashes_per_bucket=spec.rows)
+    texts = (f"{i}\n{r}" for i, r in zip(rows["instruction"], rows["response"], strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        documents = (Document(text=text, id=str(i)) for i, text in enumerate(texts))
+        minhash.MinhashDedupSignature(f"{folder}/signatures", config).run(documents)
+        for bucket in range(spec.bands):
+            minhash.MinhashDedupBuckets(
+                f"{folder}/signatures", f"{folder}/buckets", config=config, only_dedup_in_index=False
+            ).run(None, bucket, spec.bands)
+        minhash.MinhashDedupCluster(f"{folder}/buckets", f"{folder}/out", config, save_cluster_id=True).run()
+        found = np.fromfile(f"{folder}/out/000000.clusters", np.uint32).reshape(-1, 2)
+    clusters = np.arange(len(rows)) + len(rows)
+    clusters[found[:, 0]] = found[:, 1]
+    return clusters
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Plant, remove, print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.dedup_quality",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="example: python -m tests.benchmarks.dedup_quality --pairs 5000",
+    )
+    parser.add_argument("--manifest", type=Path, default=Path("manifests/mix.yaml"), help="whose records are changed")
+    parser.add_argument("--pairs", type=int, default=21_000, help="planted pairs in all (21,000)")
+    parser.add_argument("--made-up", type=float, default=0.5, help="share of the records that are made-up prose (0.5)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", metavar="KIND", help="print wrongly judged pairs of a kind")
+    options = parser.parse_args(arguments)
+    screen, spec = Console(width=150), NearDedupSpec()
+    draw = random.Random(options.seed)
+    records = iter(drawn(options.manifest, options.seed))
+
+    def bases() -> Iterator[Pair]:
+        while True:
+            pair = planted.made_up(draw) if draw.random() < options.made_up else next(records, None)
+            if pair is None:
+                return
+            yield pair
+
+    pairs = plant(bases(), options.pairs // 10, options.seed)
+    base = pairs.select("base_instruction", "base_response").rename(lambda name: name.removeprefix("base_"))
+    rows = pl.concat([base, pairs.select("instruction", "response")])
+    order = np.random.default_rng(options.seed).permutation(len(rows))
+    screen.print(f"{len(pairs):,} planted pairs, {rows.estimated_size() / 1e6:.1f} MB of text")
+    scores = np.array(
+        [similarity((a, b), (c, d), spec.shingle) for a, b, c, d in pairs.drop("kind").iter_rows()], np.float64
+    )
+    judged: dict[str, NDArray[np.bool_]] = {}
+    for name, method in (("ours", ours), ("datatrove", datatroves)):
+        begin = time.process_time()
+        found = method(rows[order], spec)
+        if found is None:
+            screen.print("datatrove is not installed: pip install datatrove spacy")
+            continue
+        stands = np.empty(len(rows), np.int64)
+        stands[order] = found
+        judged[name] = stands[: len(pairs)] == stands[len(pairs) :]
+        screen.print(f"{name}: {time.process_time() - begin:.1f} s of CPU")
+    _print(screen, pairs["kind"].to_numpy(), scores >= spec.threshold, judged)
+    if options.show:
+        wrong = (pairs["kind"] == options.show).to_numpy() & (judged["ours"] != (options.show in DUPLICATES))
+        wrong &= (scores >= spec.threshold) | (options.show not in DUPLICATES)
+        for line in pairs.with_columns(score=scores).filter(pl.Series(wrong)).head(20).iter_rows(named=True):
+            screen.print(line, markup=False)
+
+
+def _print(
+    screen: Console, kinds: NDArray[np.object_], above: NDArray[np.bool_], judged: dict[str, NDArray[np.bool_]]
+) -> None:
+    table = Table(title="share of planted pairs of which one was removed")
+    for name in ("kind", "should be", "pairs", "above the threshold", *judged):
+        table.add_column(name, justify="left" if name in ("kind", "should be") else "right")
+    for kind in dict.fromkeys(sorted(kinds.tolist(), key=lambda kind: kind not in DUPLICATES)):
+        mine = kinds == kind
+        # Of duplicates those above the threshold count; of others any that goes is one too many.
+        counted = mine & above if kind in DUPLICATES else mine
+        shares = [f"{removed[counted].mean():.2%}" if counted.any() else "-" for removed in judged.values()]
+        todo = "removed" if kind in DUPLICATES else "kept"
+        table.add_row(kind, todo, f"{mine.sum():,}", f"{(mine & above).sum():,}", *shares)
+    screen.print(table)
+    duplicates = np.isin(kinds, DUPLICATES)
+    summary = Table(title="all kinds")
+    for name in ("", *judged):
+        summary.add_column(name, justify="right" if name else "left")
+    recall = [f"{removed[duplicates & above].mean():.2%}" for removed in judged.values()]
+    kept = [f"{(~removed[~duplicates]).mean():.2%}" for removed in judged.values()]
+    precision = [f"{duplicates[removed].mean():.2%}" for removed in judged.values()]
+    summary.add_row("recall: duplicates above the threshold that were removed", *recall)
+    summary.add_row("near-misses that were kept", *kept)
+    summary.add_row("precision: removed pairs that are duplicates", *precision)
+    screen.print(summary)
+
+
+if __name__ == "__main__":
+    main()
