@@ -12,8 +12,10 @@ twice when a node is lost; it has the same bytes then, and the first to end wins
 """
 
 import functools
+import logging
 import os
 import platform
+import socket
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -72,7 +74,7 @@ class RayExecutor(Executor):
         self._workers = workers
         # In-process, the number of workers has been chosen to fit the machine.
         self._memory = PROCESS_BYTES + STEP_BYTES if address else 0
-        self._expected = Expected(token=uuid.uuid4().hex, versions=_versions(), code=code_version())
+        self._expected = Expected(token=uuid.uuid4().hex, versions=versions(), code=code_version())
         self.work.mkdir(parents=True, exist_ok=True)
         self._connect(address)
         (self.work / TOKEN).write_text(self._expected.token)
@@ -110,10 +112,12 @@ class RayExecutor(Executor):
         if self._workers is not None:
             own["num_cpus"] = self._workers
         try:
+            if address:
+                _knock(address)
             self._ray.init(
                 address=address or "local",
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 runtime_env={"env_vars": ENVIRONMENT},
                 **({} if address else own),
             )
@@ -160,15 +164,30 @@ class RayExecutor(Executor):
             asked[reference] = node["NodeManagerAddress"]
         answered, silent = self._ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
         problems = [f"node {asked[reference]}: no answer in {NODE_SECONDS} s" for reference in silent]
+        errors = self._ray.exceptions
+        fit = 0
         for reference in answered:
             try:
                 problem = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
+            except (errors.TaskUnschedulableError, errors.NodeDiedError):
+                continue  # The node has gone since, as it may at any time later.
+            except errors.RayError as error:
                 problem = f"cannot run this code: {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
             if problem:
                 problems.append(f"node {asked[reference]}: {problem}")
+            fit += problem is None
+        if not problems and not fit:
+            problems.append("all nodes are gone; `ray status` shows those there are")
         if problems:
             raise BuildError("the Ray cluster cannot build this:\n  " + "\n  ".join(sorted(problems)))
+
+
+def _knock(address: str) -> None:
+    """Raise an `OSError` where nobody listens; Ray itself would try for minutes."""
+    place = address.removeprefix("ray://")
+    host, colon, port = place.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=NODE_SECONDS / 10).close()
 
 
 def _is_enough(resources: dict[str, float], memory: int) -> bool:
@@ -182,12 +201,13 @@ class Expected:
     token: str
     """Content of the file `TOKEN` in the work folder."""
     versions: tuple[tuple[str, str], ...]
-    """Of Python and the libraries that make bytes."""
+    """See `versions`."""
     code: str
     """`code_version` of the build."""
 
 
-def _versions() -> tuple[tuple[str, str], ...]:
+def versions() -> tuple[tuple[str, str], ...]:
+    """Of Python and the libraries that make bytes, by name."""
     python = ".".join(platform.python_version_tuple()[:2])
     return (("python", python), *sorted(library_versions().items()))
 
@@ -203,7 +223,7 @@ def unfit(work: Path, expected: Expected) -> str | None:
             f"does not see the work folder {work}; with --executor ray it must be a folder that all nodes share "
             "(NFS, EFS, …), under the same path: choose one by --work"
         )
-    mine = dict(_versions())
+    mine = dict(versions())
     other = [
         f"{name} {mine[name]} (the build has {version})" for name, version in expected.versions if mine[name] != version
     ]
