@@ -24,11 +24,14 @@ import pyarrow.parquet as pq
 from corpus.outcome import FileOutcome, Outcome
 from pipeline import mds, report
 from pipeline.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
+from pipeline.drops import DropKey
 from pipeline.encode import Encode
 from pipeline.evals import FILE as EVAL_FILE
 from pipeline.evals import WriteEval
 from pipeline.ingest import Ingest
 from pipeline.ledger import FILES, ROWS, read_part
+from pipeline.near.examples import least_similar
+from pipeline.near.steps import Verify
 from pipeline.shuffle import Scatter
 from pipeline.step import RESULT, BuildError, Step, folder, library_versions
 from pipeline.tokenizer import FILE as TOKENIZER_FILE
@@ -60,6 +63,8 @@ class Assemble(Step):
     evals: tuple[tuple[str, str], ...]
     """Name and key of each eval source."""
     tokenizer: str
+    drops: tuple[DropKey, ...]
+    """The steps that dropped records of train sources."""
 
     @property
     def partition(self) -> str:
@@ -113,7 +118,8 @@ class Assemble(Step):
             "versions": library_versions(),
             "build_key": self.build_key,
         }
-        report.write(out, dataset, files, strata, lengths, tally.examples)
+        duplicates = least_similar(work, self.drops, Verify.stage)
+        report.write(out, dataset, files, strata, lengths, tally.examples, duplicates)
         places.add_own()
         dataset["files"] = places.facts()
         dataset["lock_sha256"] = dataset["files"]["mix.lock.yaml"]["sha256"]

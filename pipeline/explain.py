@@ -1,6 +1,7 @@
 """Explain a row: where it came from, what became of it, and why.
 
     python -m pipeline.explain out/mix 3fa9c1
+    python -m pipeline.explain out/mix --near 20    # the near duplicates to look at first
 
 Reads only the dataset: the ledger, and the curated texts of what was kept.
 """
@@ -10,16 +11,21 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from rich.markup import escape
+from rich.text import Text
 
 from corpus.outcome import Outcome
 from pipeline.contract import COMMIT
+from pipeline.report import NEAR_DUPLICATES
 from pipeline.store import Store
 from pipeline.summary import console
 
 SHOWN_MATCHES = 10
+SHOWN_WORDS = 12
+"""Words shown on either side of a difference."""
 
 
 class UnknownRowError(Exception):
@@ -118,6 +124,40 @@ def _show_text(record: dict[str, Any], say: Any) -> None:
     say("meta", record.get("meta"))
 
 
+def _show_near(store: Store, count: int) -> None:
+    """The least similar near duplicates, each with the row that it lost to; what differs stands out."""
+    import pyarrow.parquet as pq
+
+    screen = console()
+    with store.open(NEAR_DUPLICATES) as file:
+        rows = pq.read_table(file).slice(0, count).to_pylist()
+    if not rows:
+        screen.print("no near duplicates were dropped")
+    for number, row in enumerate(rows, 1):
+        screen.print(
+            f"[bold]{number}[/]  similarity {row['score']:.3f}  dropped {row['row_id']} ({escape(row['source'])})"
+            f"  kept {row['twin']} ({escape(row['twin_source'])})",
+            soft_wrap=True,
+        )
+        for name in ("instruction", "response"):
+            screen.print(f"  {name}: ", _difference(row[name], row[f"twin_{name}"]), soft_wrap=True)
+
+
+def _difference(dropped: str, kept: str) -> Text:
+    """Both texts as one: what only the dropped one has in red, what only the kept one has in green; else shortened."""
+    old, new = dropped.split(), kept.split()
+    text = Text()
+    for kind, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            same = old[i:j]
+            cut = [*same[:SHOWN_WORDS], f"[… {len(same) - 2 * SHOWN_WORDS} words …]", *same[-SHOWN_WORDS:]]
+            text.append(" ".join(same if len(same) <= 2 * SHOWN_WORDS else cut) + " ")
+        else:
+            text.append("".join(f"[-{' '.join(words)}-] " for words in (old[i:j],) if words), "red")
+            text.append("".join(f"[+{' '.join(words)}+] " for words in (new[k:m],) if words), "green")
+    return text
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 found, 1 not found, 2 there is no dataset."""
     parser = argparse.ArgumentParser(
@@ -126,12 +166,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example: python -m pipeline.explain out/mix 3fa9c1",
     )
     parser.add_argument("out", help="folder or fsspec URL of the dataset")
-    parser.add_argument("row_id", help="a row's id, or its first digits")
+    parser.add_argument("row_id", nargs="?", help="a row's id, or its first digits")
+    parser.add_argument(
+        "--near", type=int, metavar="COUNT", help="show the near duplicates least like what they lost to (up to 100)"
+    )
     options = parser.parse_args(arguments)
+    if (options.row_id is None) == (options.near is None):
+        parser.error("give either a row id or --near COUNT")
     try:
         store = Store(options.out)
         commit = json.loads(store.read(COMMIT))
-        _show(store, commit, find(store, commit, options.row_id.lower()))
+        if options.near is not None:
+            _show_near(store, options.near)
+        else:
+            _show(store, commit, find(store, commit, options.row_id.lower()))
     except FileNotFoundError as error:
         print(f"error: {options.out}: {error.filename or error} is missing; build the dataset first", file=sys.stderr)
         return 2

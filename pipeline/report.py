@@ -13,6 +13,8 @@ from corpus.outcome import FileOutcome
 
 SHOWN_ROWS = 1000
 """Rows of a table on the page; report/*.parquet and ledger/*.parquet have all."""
+SHOWN_DUPLICATES = 20
+NEAR_DUPLICATES = "report/near_duplicates.parquet"
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 _STYLE = """
@@ -31,6 +33,7 @@ def write(
     strata: Sequence[dict[str, Any]],
     lengths: Any,
     examples: dict[tuple[str, str], list[dict[str, Any]]],
+    duplicates: pa.Table,
 ) -> None:
     """Write `report/index.html`, `report/*.parquet` and `README.md` into `out`.
 
@@ -46,6 +49,8 @@ def write(
         uint16 (n, 2).
     examples
         Ledger lines of a few dropped rows by source and reason.
+    duplicates
+        `pipeline.near.examples.EXAMPLES`: the least similar near duplicates.
     """
     sources = [_source(name, count) for name, count in dataset["counts"].items()]
     drops = [
@@ -59,10 +64,12 @@ def write(
     for name, rows in (("sources", sources), ("drops", drops), ("strata", by_stratum)):
         table = pa.Table.from_pylist(rows) if rows else pa.table({})
         pq.write_table(table, out / "report" / f"{name}.parquet", compression="zstd")
+    pq.write_table(duplicates, out / NEAR_DUPLICATES, compression="zstd")
     sections = [
         ("Sources", sources),
         ("Dropped, by reason", drops),
         ("Examples of what was dropped", [_example(line) for line in samples]),
+        ("Near duplicates least like the rows they lost to", duplicates.slice(0, SHOWN_DUPLICATES).to_pylist()),
         ("Files not read to their end", [_file(line) for line in faults]),
         ("Strata", by_stratum),
     ]

@@ -138,6 +138,7 @@ def build(
         encode=tuple(step.key for step in encodes),
         evals=tuple((step.source, step.key) for step in eval_steps),
         tokenizer=tokenizer_step.key,
+        drops=scope.drops,
     )
     executor.map([assemble])
     return assemble

@@ -9,7 +9,7 @@
              │                 ▼            │
              └────────────▶ Gather          │ those records' texts, by `Verify`
                                ▼            │
-                            Verify ◀────────┘ ─▶ drops
+                            Verify ◀────────┘ ─▶ drops; the least similar of them, for the report
 
 What moves is 16 bytes for each band of each record, 12 bytes for each record
 that is in a group, and the texts of those. A *row* is a record's number over
@@ -36,6 +36,7 @@ from pipeline.executor import Executor
 from pipeline.ingest import IPC, id_halves
 from pipeline.near.candidates import ENTRIES, U32, Groups, proposals
 from pipeline.near.compare import find_duplicates, read
+from pipeline.near.examples import write_examples
 from pipeline.near.signatures import band_keys
 from pipeline.near.spec import NearDedupSpec
 from pipeline.near.words import U64, Vocabulary, count_sample, frequent_sentences, frequent_words, vocabulary
@@ -264,6 +265,7 @@ GATHERED = pa.schema(
         ("index", pa.uint32()),
         ("group", pa.uint32()),
         ("row_id", pa.string()),
+        ("source", pa.string()),
         ("instruction", pa.large_string()),
         ("response", pa.large_string()),
     ]
@@ -307,7 +309,7 @@ class Gather(Step):
                         "index": index[wanted],
                         "group": groups[begin:end],
                     }
-                    chosen = batch.select(["row_id", "instruction", "response"]).take(pa.array(wanted))
+                    chosen = batch.select(["row_id", "source", "instruction", "response"]).take(pa.array(wanted))
                     table = pa.table([*map(pa.array, columns.values()), *chosen.columns], schema=GATHERED)
                     waiting.append((table, np.array(buckets[begin:end])))
                     size += table.nbytes
@@ -369,6 +371,7 @@ class Verify(Step):
         drops["partition"], drops["index"] = partitions[lost], records.column("index").to_numpy()[lost]
         drops["twin_high"], drops["twin_low"], drops["score"] = high[survivor], low[survivor], score
         sizes = sum(pc.binary_length(records.column(name)).to_numpy() for name in ("instruction", "response"))
+        write_examples(out, records, lost, survivor, score)
         report(rows=records.num_rows)
         return write_drops(out, drops, sizes[lost])
 

@@ -10,8 +10,8 @@ duplicates is the *essence*: the sequence of a text's informative words. These a
   signs beside digits; mathematical signs and those of code anywhere;
 - single letters (variables, labels), but not "a" and "i";
 - the words of labelled options of an instruction ("A) red", "- red"), and of a
-  response what follows "answer" up to the sentence's end, or all of it where it
-  has at most `SHORT_ANSWER` words;
+  response what follows "answer:" or "answer ... is" up to the sentence's end, or
+  all of it where it has at most `SHORT_ANSWER` words;
 - every word that is not ordinary, which is one that the corpus often writes in
   lower case: so names, rare words, identifiers, other languages;
 - negations, numbers in words, and what turns a statement round (`POLAR`).
@@ -50,6 +50,8 @@ INFORMATIVE, NAME, LOWER, SIGN, FIRST = 1, 2, 4, 8, 16
 """Flags. NAME: capitalised inside a sentence. LOWER: written in lower case. SIGN: no word, and so in no shingle. FIRST:
 first word of a sentence, a line or what follows a colon."""
 
+ANSWER_WORDS = 5
+"""Words after "answer" among which "is" begins the answer."""
 SHORT_ANSWER = 12
 """Responses of at most so many words must agree in every one."""
 ORDINARY_SHARE = 1 / 2000
@@ -115,16 +117,16 @@ class Vocabulary(NamedTuple):
     """Set of hashes: open addressing in a table of 2^k slots, 0 for an empty one."""
     boilerplate: U64
     """Set of hashes of sentences, likewise."""
-    answer: np.uint64
-    """Hash of the word "answer"."""
+    answer: U64
+    """Hashes of the words "answer" and "is"."""
 
 
 @functools.cache
 def bare_vocabulary() -> Vocabulary:
     """A vocabulary without any ordinary word or boilerplate: enough to tell words apart."""
     nothing = np.zeros(1, np.uint64)
-    bare = Vocabulary(*tables(), nothing, nothing, np.uint64(0))
-    return bare._replace(answer=_single_words(_texts(["answer"]), bare)[0])
+    bare = Vocabulary(*tables(), nothing, nothing, np.zeros(2, np.uint64))
+    return bare._replace(answer=_single_words(_texts(["answer", "is"]), bare))
 
 
 def vocabulary(frequent: U64, boilerplate: U64) -> Vocabulary:
@@ -262,7 +264,7 @@ def tokenize(
     """
     data, begin, end = texts.data, texts.bounds[text], texts.bounds[text + 1]
     classes, folded = vocabulary.classes, vocabulary.folded
-    count = words = names = 0
+    count = words = names = asked = 0
     sentence_start = line_start = True
     loud = after_number = after_digit = False
     previous = np.int64(32)
@@ -328,7 +330,8 @@ def tokenize(
             flags[count] = mark
             count += 1
             words += 1
-            loud |= label or (response and word == vocabulary.answer)
+            loud |= label or (asked > 0 and word == vocabulary.answer[1])
+            asked = ANSWER_WORDS if response and word == vocabulary.answer[0] else max(0, asked - 1)
             after_number = after_digit = digits
             sentence_start = line_start = False
             continue
@@ -357,7 +360,8 @@ def tokenize(
             line_start = after_number = after_digit = False
         elif kind == NEWLINE:
             sentence_start = line_start = True
-            loud = after_number = after_digit = False
+            after_number &= place + 1 < end and 97 <= data[place + 1] <= 122  # a wrapped line
+            loud = after_digit = False
         elif kind == SENTENCE_END:
             spaced = place + width >= end or data[place + width] == 32 or data[place + width] == 10
             if spaced or width > 1:
@@ -366,6 +370,7 @@ def tokenize(
             line_start = after_number = after_digit = False
         elif kind == PUNCTUATION:
             sentence_start |= char == 58
+            loud |= char == 58 and asked == ANSWER_WORDS
             line_start &= char == 40
             after_number = after_digit = False
         previous = char

@@ -19,7 +19,9 @@ import random
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -40,7 +42,8 @@ from tests.benchmarks.planted import Pair
 
 LEAST, MOST = 60, 2500
 """Characters of a record that is drawn; longer ones would only take longer."""
-FROM_A_FILE = 400
+FROM_A_SOURCE = 6000
+"""Records of a source that are looked at, about."""
 
 DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence added")
 
@@ -48,10 +51,12 @@ DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence 
 def drawn(manifest: Path, seed: int) -> list[Pair]:
     """Records of a mix, as many of each source as there are of the others if it has them, in random order."""
     mix = load(manifest)
+    found = [(spec, file) for _, spec, file in discover_inputs(mix, manifest.parent) if spec.role == "train"]
+    files = Counter(spec.name for spec, _ in found)
     sources: dict[str, dict[Pair, None]] = {}
-    for _, spec, file in discover_inputs(mix, manifest.parent):
-        if spec.role == "train":
-            records = islice(read_pairs(spec, file), FROM_A_FILE if len(mix.sources) > 1 else None)
+    for spec, file in found:
+        with closing(read_pairs(spec, file)) as reader:
+            records = islice(reader, FROM_A_SOURCE // files[spec.name] + 1)
             pairs = [(r.instruction.strip(), r.response.strip()) for r in records if isinstance(r, Record)]
             chosen = sources.setdefault(spec.name, {})
             chosen.update(dict.fromkeys(p for p in pairs if LEAST <= len(p[0]) + len(p[1]) <= MOST and all(p)))
@@ -166,10 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def bases() -> Iterator[Pair]:
         while True:
-            pair = planted.made_up(draw) if draw.random() < options.made_up else next(records, None)
-            if pair is None:
-                return
-            yield pair
+            made_up = draw.random() < options.made_up
+            yield planted.made_up(draw) if made_up else next(records, None) or planted.made_up(draw)
 
     pairs = plant(bases(), options.pairs // 10, options.seed)
     base = pairs.select("base_instruction", "base_response").rename(lambda name: name.removeprefix("base_"))

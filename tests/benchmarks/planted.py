@@ -18,7 +18,7 @@ SYNONYMS = {
     "essential": "important", "people": "persons", "get": "obtain", "make": "create", "create": "make",
     "find": "locate", "give": "provide", "provide": "give", "need": "require", "want": "wish", "quick": "fast",
     "different": "distinct", "about": "regarding",
-    "ensure": "guarantee", "improve": "enhance", "allow": "permit", "keep": "maintain", "think": "believe",
+    "ensure": "guarantee", "improve": "enhance", "allow": "permit", "keep": "maintain",
     "main": "primary", "usually": "generally", "very": "really", "buy": "purchase",
     "happy": "glad", "answer": "reply", "question": "query", "write": "compose", "describe": "portray",
     "explain": "clarify", "choose": "pick", "story": "tale", "movie": "film", "house": "home",
@@ -112,7 +112,8 @@ def sentence_added(pair: Pair, draw: random.Random) -> Pair:
         return f"{instruction}\n{draw.choice(COURTESIES)}", response
     if way == 1:
         return f"{draw.choice(COURTESIES)}\n{instruction}", response
-    return instruction, f"{response} {draw.choice(CLOSINGS)}"
+    stop = "" if response[-1] in ".!?" else "."
+    return instruction, f"{response}{stop} {draw.choice(CLOSINGS)}"
 
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -155,7 +156,7 @@ def with_options(pair: Pair, draw: random.Random) -> Pair:
 
 def _options(instruction: str) -> tuple[str, list[str], list[str]]:
     """What stands before the options, their labels, and their texts."""
-    head, block = instruction.split("\nOptions:\n")
+    head, block = instruction.rsplit("\nOptions:\n", 1)
     parts = [re.match(r"(\(?\w[.)] |- )(.*)", line) for line in block.split("\n")]
     return head, [part[1] for part in parts if part], [part[2] for part in parts if part]
 
