@@ -1,6 +1,8 @@
 """Shortages: what a build says when disk or memory is not enough, before it begins and when it happens."""
 
 import errno
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +35,16 @@ def disk_warning(files: Sequence[SourceFile], work: Path) -> str | None:
     )
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
 def shortage(error: BaseException, place: Path | str) -> str | None:
     """What a full disk or a lack of memory means for a build that writes to `place`; None for any other error."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        left = "no space is left on the disk" if error.errno == errno.ENOSPC else "the disk quota is used up"
+    if _is_full_disk(error):
         return (
-            f"{left} of {place}. Finished work is kept: free some, or name a folder on another disk, and the same "
-            "command continues"
+            f"no space is left on the disk of {place} (or its quota is used up). Finished work is kept: free some, or "
+            "name a folder on another disk, and the same command continues"
         )
     if isinstance(error, MemoryError):
         return (
@@ -47,3 +52,11 @@ def shortage(error: BaseException, place: Path | str) -> str | None:
             "each, and the same command continues"
         )
     return None
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # Libraries in Rust pass on only the system's words, numpy only how much of an array it could write.
+    said = str(error)
+    return any(os.strerror(code) in said for code in _FULL) or _SHORT_WRITE.search(said) is not None

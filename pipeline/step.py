@@ -120,7 +120,7 @@ def complete(step: Step, work: Path, key: str) -> dict[str, Any]:
         return result
     try:
         return _run(step, work, folder(work, step.stage, key))
-    except (OSError, MemoryError) as error:
+    except Exception as error:
         if (problem := shortage(error, work)) is None:
             raise
         raise BuildError(problem) from None

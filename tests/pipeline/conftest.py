@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import yaml
 from corpus.template import SPECIAL_TOKENS
 from pipeline.build import build, default_work
 from pipeline.manifest import load
+
+REPOSITORY = Path(__file__).parents[2]
 
 WORDS = ["river", "stone", "seven", "lamp", "quietly", "ångström", "東京", "naïve", "wheel", "42", "3.5", "\N{ROCKET}"]
 
@@ -80,6 +84,23 @@ def run_build(manifest: Path, out: Path | str, *, workers: int = 1, overrides: t
     """Build in this process (its workers are others); returns the content of dataset.json."""
     mix, work = load(manifest, overrides), default_work(str(out))
     return build(mix, manifest.parent, out=str(out), workers=workers, work=work).dataset
+
+
+def command(manifest: Path, out: Path, *more: str) -> list[str]:
+    """The command line of a build."""
+    return [sys.executable, "-m", "pipeline.build", str(manifest), "--out", str(out), *more]
+
+
+def start(manifest: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    """Start a build in a process group of its own; its output and errors are one stream."""
+    return subprocess.Popen(
+        command(manifest, out, *more),
+        cwd=REPOSITORY,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def contents(out: Path) -> dict[str, bytes]:

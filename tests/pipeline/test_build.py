@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,24 +27,7 @@ from pipeline.manifest import load
 from pipeline.step import BuildError, Step
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
-from tests.pipeline.conftest import contents, run_build, write_mix
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def command(manifest: Path, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.build", str(manifest), "--out", str(out), *more]
-
-
-def start(manifest: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command(manifest, out, *more),
-        cwd=REPOSITORY,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+from tests.pipeline.conftest import REPOSITORY, command, contents, run_build, start, write_mix
 
 
 def problems(out: Path | str) -> list[str]:
@@ -299,27 +281,29 @@ def test_given_tokenizer_is_used_as_it_is(mix: Path, dataset: Path, tmp_path: Pa
         assert given[name] == trained[name]
 
 
-@pytest.mark.slow  # a dozen whole builds, each killed somewhere
-def test_killed_build_yields_identical_shards(mix: Path, dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.slow  # thirty builds, each killed somewhere
+def test_build_killed_thirty_times_yields_identical_bytes(mix: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     draw = random.Random(0)
     begin = time.monotonic()
-    process = start(mix, out, "--workers", "2")
-    process.communicate()
+    start(mix, out, "--workers", "2").communicate()
     whole = time.monotonic() - begin
     shutil.rmtree(out)
-    kills = 0
-    while kills < 10:
-        process = start(mix, out, "--workers", "2")
+    kills, states = 0, set()
+    while kills < 30:
+        process = start(mix, out, "--workers", str(1 + kills % 2))
         try:
-            process.communicate(timeout=draw.uniform(0.3, 1.0) * whole)
-            shutil.rmtree(out)  # it came to its end before the kill
+            process.communicate(timeout=draw.uniform(0.2, 1.0) * whole)
+            assert contents(out) == contents(dataset)  # it came to its end before the kill
+            shutil.rmtree(out)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             kills += 1
+            states.add(tuple(sorted(path.name for path in (out / ".work").glob("*"))))
             if (out / "dataset.json").exists():
                 assert problems(out) == []
+    assert len(states) > 3  # the kills met different stages
     assert start(mix, out).wait() == 0
     assert contents(out) == contents(dataset)
 
