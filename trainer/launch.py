@@ -42,7 +42,7 @@ def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, req
     try:
         config = load_manifest(manifest, TrainConfig, overrides)
         if dry_run:
-            return _dry_run(config, open_dataset(config.data, config.cache_folder))
+            return _dry_run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline))
         return _train(config, request)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -56,7 +56,7 @@ def _train(config: TrainConfig, request: StopRequest) -> int:
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
     _set_up_torch(config, world)
     with _alone(config, world):
-        run = Run(config, open_dataset(config.data, config.cache_folder), world)
+        run = Run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline), world)
         code = run.train(request)
     world.leave()
     return code
