@@ -73,7 +73,7 @@ class PiecesMask:
     """
 
     prefixes: Tensor
-    """int32 [n + 1]: bounds of prefixes, responses and padding, ascending; repeated at the end to a stable length."""
+    """int32 [n + 1]: bounds of prefixes, responses and padding, ascending; the last one may be repeated."""
     samples: Tensor
     """int32 [m + 1]: the same of whole samples and padding."""
     longest: int
@@ -250,14 +250,15 @@ def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _compiled_flex() -> Callable[..., Tensor]:
-    # FlexAttention has a kernel only when it is compiled. Inside of a compiled block this call becomes part of it.
     return torch.compile(flex_attention, dynamic=False)
 
 
 def _blocked(query: Tensor, key: Tensor, value: Tensor, mask: BlockedMask) -> Tensor:
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     options = {"BACKEND": "FLASH"} if mask.by_flash else None
-    return _compiled_flex()(query, key, value, block_mask=mask.blocks, kernel_options=options).transpose(1, 2)
+    # FlexAttention has a kernel only when it is compiled; inside of a compiled block it is part of that.
+    flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+    return flex(query, key, value, block_mask=mask.blocks, kernel_options=options).transpose(1, 2)
 
 
 # --- Variable-length sequences -----------------------------------------------------------------------------------
@@ -291,12 +292,13 @@ def pieces_mask(segments: Tensor, begin: Tensor, end: Tensor, dtype: torch.dtype
 
 
 def _bounds(*positions: Tensor) -> Tensor:
-    """Positions int32, ascending, each once; the last is repeated up to a power of two, so that few lengths occur."""
+    """Positions int32, ascending, each once but for the last one, which takes the place of what was there twice."""
     bounds = torch.cat(positions).sort().values
     again = F.pad(bounds[1:] == bounds[:-1], (1, 0))
-    bounds = torch.where(again, bounds[-1], bounds).sort().values
-    wanted = 1 << (len(bounds) - 1).bit_length()
-    return torch.cat((bounds, bounds[-1:].expand(wanted - len(bounds)))).int()
+    bounds = torch.where(again, bounds[-1], bounds).sort().values.int()
+    # Every batch has another number of samples; what is compiled must not depend on it.
+    torch._dynamo.mark_dynamic(bounds, 0)
+    return bounds
 
 
 def _pieces(query: Tensor, key: Tensor, value: Tensor, mask: PiecesMask) -> Tensor:

@@ -48,7 +48,7 @@ class HRM(nn.Module):
     def __init__(self, config: ModelConfig, *, seed: int = 0):
         super().__init__()
         self.config = config
-        self.attention: Kernel = "dense"
+        self.attention: Kernel = "dense"  # in training; evaluation has too many shapes to compile a kernel for each
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         for name in config.stacks:
             self.add_module(name, Stack(config))
@@ -100,13 +100,15 @@ class HRM(nn.Module):
     def labelled_states(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
         """What the head reads at the N labelled positions [N, d], and their labels [N], in the order of the batch."""
         rows, length = batch.tokens.shape
+        # Found before the forward pass is queued, so that a GPU does not wait here for the end of it.
+        labelled = (batch.labels.flatten() != IGNORE).nonzero()[:, 0]
         row, begin, prefix, total = batch.segments.unbind(1)
         segments = torch.stack((row, begin, self.mutual_prefix(prefix), total), 1)
-        mask = mask_of(segments, rows=rows, length=length, dtype=self.state_dtype, kernel=self.attention)
+        kernel = self.attention if self.training else "dense"
+        mask = mask_of(segments, rows=rows, length=length, dtype=self.state_dtype, kernel=kernel)
         carries = carries_gradient(self.config.schedule, self.config.depths[1] if k is None else k)
         state = self.run(batch.tokens, batch.position_ids, mask, carries=carries)
-        labelled = batch.labels != IGNORE
-        return state[labelled], batch.labels[labelled]
+        return state.flatten(0, 1).index_select(0, labelled), batch.labels.flatten()[labelled]
 
     def logits(self, tokens: Tensor, prefix_len: Tensor) -> Tensor:
         """Logits of every position of unpacked rows, without gradient truncation.

@@ -15,6 +15,8 @@ from model.attention import KERNELS, Kernel, attend, mask_of
 from model.config import ModelConfig
 
 _WARM_UP, _REPEATS = 3, 5
+_DIFFERENCE = 0.02
+"""Greatest distance from dense, of the output or the gradient, relative to its norm; bfloat16 has 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,11 @@ def measure(
         Length of a sample, of which half are its prefix; rows are filled with such.
     device, dtype
         Of the queries.
+
+    Returns
+    -------
+    list of Timing
+        One for each of `KERNELS`, dense first. A kernel is refused too if what it computes is not what dense does.
     """
     per_row = max(1, length // sample_tokens)
     whole = min(sample_tokens, length)
@@ -66,13 +73,22 @@ def measure(
     segments = torch.tensor(lines, dtype=torch.int32, device=device)
     shape = (3, rows, length, config.num_heads, config.head_dim)
     qkv = torch.randn(shape, device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(0))
-    timings = []
+    upstream = torch.randn(shape[1:], device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(1))
+    timings: list[Timing] = []
+    exact: list[Tensor] = []
     for kernel in KERNELS:
         refused = unavailable(kernel, device=device, dtype=dtype)
         milliseconds = None
         if not refused:
             try:
-                milliseconds = _time(_step(kernel, qkv, segments), device)
+                step = _step(kernel, qkv, segments, upstream)
+                found = step()
+                exact = exact or found
+                off = max(((a - b).norm() / b.norm()).item() for a, b in zip(found, exact, strict=True))
+                if off <= _DIFFERENCE:
+                    milliseconds = _time(step, device)
+                else:
+                    refused = f"differs from dense by {off:.1e} of its norm"
             except Exception as error:  # whatever a kernel cannot do here is a reason not to use it
                 refused = f"{type(error).__name__}: {error}".splitlines()[0]
         timings.append(Timing(kernel=kernel, milliseconds=milliseconds, refused=refused))
@@ -92,20 +108,20 @@ def describe(timings: Sequence[Timing]) -> str:
     )
 
 
-def _step(kernel: Kernel, qkv: Tensor, segments: Tensor) -> Callable[[], None]:
+def _step(kernel: Kernel, qkv: Tensor, segments: Tensor, upstream: Tensor) -> Callable[[], list[Tensor]]:
     _, rows, length, _, _ = qkv.shape
     mask = mask_of(segments, rows=rows, length=length, dtype=qkv.dtype, kernel=kernel)
     leaf = qkv.detach().requires_grad_()
 
-    def step() -> None:
-        leaf.grad = None
-        query, key, value = leaf.unbind(0)
-        attend(query, key, value, mask).sum().backward()
+    def step() -> list[Tensor]:
+        attended = attend(*leaf.unbind(0), mask)
+        (gradient,) = torch.autograd.grad(attended, leaf, upstream)
+        return [attended.detach(), gradient]
 
     return step
 
 
-def _time(step: Callable[[], None], device: torch.device) -> float:
+def _time(step: Callable[[], object], device: torch.device) -> float:
     taken = []
     for _ in range(_WARM_UP + _REPEATS):
         began = time.perf_counter()

@@ -240,6 +240,17 @@ class TestKernels:
         assert [timing.kernel for timing in timings if timing.milliseconds is None] == ["flex", "flash", "varlen"]
         assert "flex has no backward pass without a CUDA device" in describe(timings)
 
+    def test_a_kernel_that_computes_something_else_is_refused(self, monkeypatch):
+        def off(kernel: Kernel, **_: Any) -> str:
+            return "" if kernel in ("dense", "varlen") else "is not asked"
+
+        monkeypatch.setattr("model.kernels.unavailable", off)
+        monkeypatch.setattr("model.attention.varlen_attn", lambda q, *_, **__: q * 1.5)
+        shape = {"rows": 2, "length": 64, "sample_tokens": 20}
+        timings = measure(config_for("tiny", 10), **shape, device=torch.device("cpu"), dtype=torch.float32)
+        assert fastest(timings) == "dense"
+        assert "varlen differs from dense by" in describe(timings)
+
     @pytest.mark.gpu
     def test_on_a_gpu_the_kernels_without_a_reason_against_them_run(self, cuda):
         shape = {"rows": 2, "length": 1024, "sample_tokens": 237}

@@ -1,6 +1,7 @@
 """Claims about how a model is computed: faster or smaller, and the same."""
 
 import importlib.util
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from model.batch import PackedBatch
+from model.blocks import Block
 from model.config import ModelConfig, config_for
 from model.execution import Execution, prepare
 from model.generate import generate
@@ -58,6 +60,30 @@ def test_compiled_blocks_equal_eager_ones_in_one_graph_for_all_blocks_and_batche
     compiled.eval()
     generate(compiled, [[1, 2], [3]], max_new_tokens=5, end_id=VOCABULARY)
     assert counters["stats"]["unique_graphs"] <= 3
+
+
+@pytest.mark.parametrize("kernel", ["dense", "flex", "varlen"])
+def test_what_is_compiled_for_one_packing_fits_all(kernel):
+    """Captured and not run, since the kernels need a GPU; there every further graph would take a minute to compile."""
+
+    def captured(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
+        (made,) = next(node for node in graph.graph.nodes if node.op == "output").args
+        shapes = [[int(size) for size in node.meta["example_value"].shape] for node in made]
+        return lambda *args: [torch.zeros(shape, requires_grad=torch.is_grad_enabled()) for shape in shapes]
+
+    torch._dynamo.reset()
+    counters.clear()
+    model = HRM(CONFIG)
+    prepare(model, Execution(attention=kernel))
+    for block in model.modules():
+        if isinstance(block, Block):
+            block._compiled = torch.compile(block._compute, fullgraph=True, dynamic=False, backend=captured)
+    sample = Sample((1, 2, 3, 4), 2)
+    for samples in range(1, 16):
+        with torch.set_grad_enabled(kernel != "flex"):  # which has none on a CPU
+            model(pack([samples * [sample], samples // 2 * [sample]], LENGTH))
+    assert counters["stats"]["unique_graphs"] <= 3
+    assert not counters["graph_break"]
 
 
 @pytest.mark.parametrize("k", [2, 5, 8])
