@@ -6,7 +6,8 @@ A *probe* is a question, or a solution that is long enough to be known without
 its question. Its words are
 
 - *template* where they lie in three words in a row that more than a tenth of
-  the task's items share: they count for nothing;
+  the task's items share, or are such a share's label at a line's beginning
+  ("Question:"): they count for nothing;
 - *informative* where they have a digit, are capitalised inside a sentence, or
   stand in few of the items: none of these may be missing in a record;
 - *option* words where they stand behind an option's label.
@@ -31,16 +32,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.words import NAME, NUMBER, OPTION, U64, Words, gram, powers, prefixes, words_of
+from pipeline.decontaminate.words import LABEL, NAME, NUMBER, OPTION, U64, Words, gram, powers, prefixes, words_of
 from pipeline.drops import DropKey, live_batches
 from pipeline.progress import report
 from pipeline.step import Step, folder
 
 LONG, WHOLE, EXACT, UNTOLD = range(4)
-"""By its n-grams and the share of its own words that they cover; as one stretch of words; as a record's whole
-instruction; not at all, because it is too short."""
+"""By its n-grams and the share of its own words that they cover; by its stem, which is all but the options, as one
+stretch of words; as a record's whole instruction; not at all, because it is too short."""
 
-TEMPLATE, INFORMATIVE = 16, 32
+TEMPLATE, INFORMATIVE = 32, 64
 """Further flags of a word, beside those of `pipeline.decontaminate.words`."""
 
 TEMPLATE_SHARE = 0.1
@@ -50,14 +51,14 @@ many items; an n-gram that more items than that have is none to look for."""
 COMMON_SHARE = 0.005
 COMMON_ITEMS = 3
 """A word is common if at least so large a share of all items has it, and at least so many."""
-ANSWER_WORDS = 8
-"""A longer reference answer is known by its last number."""
-SHARD_BYTES = 16 * 2**20
-"""Text of the eval items in one index; an index takes about twenty times its text in memory."""
+ANSWER_WORDS, ANSWER_END = 8, 3
+"""A longer reference answer is known by its last number, if that is among so many last words."""
+SHARD_BYTES = 32 * 2**20
+"""Text of the eval items in one index; an index takes about ten times its text in memory."""
 RATIONALES = ("rationale", "chain_of_thought", "explanation", "solution", "canonical_solution", "reasoning", "cot")
 """Fields of a row's `meta` that may hold a worked solution."""
-FILL = 4
-"""Slots of the table of n-grams for each n-gram, at least."""
+SLOTS, BITS = 2, 16
+"""Slots of the table, and bits of the sieve, for each n-gram, at least."""
 
 
 class Index(NamedTuple):
@@ -67,6 +68,10 @@ class Index(NamedTuple):
     flags: NDArray[np.uint8]
     bounds: NDArray[np.int64]
     """(p + 1,): words of each probe."""
+    stems: NDArray[np.int64]
+    """(p, 2): the words by which a `WHOLE` or `EXACT` probe is looked for."""
+    anchors: NDArray[np.int64]
+    """(p,): where in its stem the words stand by which a `WHOLE` probe enters the table."""
     mode: NDArray[np.uint8]
     """(p,): `LONG`, `WHOLE`, `EXACT` or `UNTOLD`."""
     solution: NDArray[np.bool_]
@@ -79,6 +84,8 @@ class Index(NamedTuple):
     """Words of the items' answers."""
     answer_bounds: NDArray[np.int64]
     """(i + 1,): an item without a known answer has no words."""
+    telling: NDArray[np.bool_]
+    """(i,): whether the answer is one that few of the task's items have."""
     table: U64
     """Open addressing by n-gram, 0 for an empty slot."""
     first: NDArray[np.int32]
@@ -89,10 +96,8 @@ class Index(NamedTuple):
     """(e,): the next entry of the same n-gram, -1 after the last."""
     sieve: U64
     """Bits by n-gram: most that are not in the index are told by one bit."""
-    lengths: NDArray[np.int64]
-    """Lengths in words of the n-grams in the index."""
-    n: NDArray[np.int64]
-    """(1,): the spec's n."""
+    sizes: NDArray[np.int64]
+    """(2,): words of the n-grams of `WHOLE` and of `LONG` probes in the table."""
 
     def save(self, out: Path) -> None:
         """Write one `.npy` file for each array."""
@@ -213,34 +218,40 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     few = _settle_flags(probes.bounds, flags, spec.min_words)
     words, flags, bounds = _trimmed(probes.words, flags, probes.bounds)
     answers, answer_bounds = _answers(items["response"])
+    telling = _telling(answers, answer_bounds, groups[:questions])
     sizes = np.diff(bounds)
+    stems = _stems(bounds, flags, spec.min_words)
+    stem_sizes = stems[:, 1] - stems[:, 0]
     mode = np.full(len(item), LONG, np.uint8)
-    mode[~solution & (sizes < spec.n)] = WHOLE
+    mode[~solution & (stem_sizes < spec.n)] = WHOLE
     mode[~solution & (sizes < spec.min_words)] = EXACT
     mode[solution & (np.diff(probes.bounds) < spec.min_solution_words) | (solution & (sizes < spec.n))] = UNTOLD
     has_answer = np.diff(answer_bounds)[item] > 0
     mode[(mode == EXACT) & (~has_answer | (sizes == 0))] = UNTOLD
     need = np.where(few, 1.0, spec.coverage)
-    grams, probe = _entries(words, bounds, mode, few, groups, spec.n)
+    long_grams, long_probes = _long_entries(words, bounds, mode, few, groups, spec.n)
+    short_grams, short_probes, anchors = _short_entries(words, stems, mode, spec.min_words)
+    grams, probe = _unique_entries(np.append(long_grams, short_grams), np.append(long_probes, short_probes))
     table, first, following, sieve = _table(grams)
-    lengths = np.unique(np.append(sizes[mode == WHOLE], spec.n if (mode == LONG).any() else [])).astype(np.int64)
     index = Index(
         words=words,
         flags=flags,
         bounds=bounds,
+        stems=stems,
+        anchors=anchors,
         mode=mode,
         solution=solution,
         need=need,
         item=item,
         answers=answers,
         answer_bounds=answer_bounds,
+        telling=telling,
         table=table,
         first=first,
         entry_probe=probe,
         entry_next=following,
         sieve=sieve,
-        lengths=lengths,
-        n=np.array([spec.n]),
+        sizes=np.array([spec.min_words, spec.n]),
     )
     told = np.zeros(questions, bool)
     told[item[mode != UNTOLD]] = True
@@ -268,16 +279,25 @@ def _solutions(items: pl.DataFrame) -> tuple[pl.Series, NDArray[np.int64]]:
 
 
 def _answers(responses: pl.Series) -> tuple[U64, NDArray[np.int64]]:
-    """Words by which each answer is known: all of a short one, the last number of a long one, else none."""
+    """Words by which each answer is known: all of a short one, a number at the end of a long one, else none."""
     found = words_of(responses)
     parts, sizes = [np.empty(0, np.uint64)], np.zeros(len(responses) + 1, np.int64)
     for place, (begin, end) in enumerate(zip(found.bounds[:-1].tolist(), found.bounds[1:].tolist(), strict=True)):
         if end - begin > ANSWER_WORDS:
+            begin = end - ANSWER_END
             numbers = np.flatnonzero(found.flags[begin:end] & NUMBER)
             begin, end = (begin + int(numbers[-1]), begin + int(numbers[-1]) + 1) if len(numbers) else (end, end)
         parts.append(found.words[begin:end])
         sizes[place + 1] = end - begin
     return np.concatenate(parts), np.cumsum(sizes)
+
+
+def _telling(answers: U64, bounds: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    prefix, power = prefixes(answers), powers(int(np.diff(bounds).max(initial=0)))
+    ends = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    keys = np.array([gram(prefix, begin, end - begin, power[end - begin]) for begin, end in ends], np.uint64)
+    shared = _document_counts(_in_group(keys, groups), np.arange(len(groups)))
+    return shared <= _least_shared(groups)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -320,6 +340,24 @@ def _trimmed(
     return words[keep], flags[keep], trimmed
 
 
+@numba.njit(cache=True, nogil=True)
+def _stems(bounds: NDArray[np.int64], flags: NDArray[np.uint8], least: int) -> NDArray[np.int64]:
+    """The words of each probe without its options and the template around them; all of it where that is too little, or
+    not one stretch."""
+    stems = np.empty((len(bounds) - 1, 2), np.int64)
+    for probe in range(len(stems)):
+        begin, end = bounds[probe], bounds[probe + 1]
+        stems[probe, 0], stems[probe, 1] = begin, end
+        while begin < end and flags[begin] & (TEMPLATE | OPTION):
+            begin += 1
+        while begin < end and flags[end - 1] & (TEMPLATE | OPTION):
+            end -= 1
+        inside = flags[begin:end]
+        if end - begin >= least and not (inside & OPTION).any():
+            stems[probe, 0], stems[probe, 1] = begin, end
+    return stems
+
+
 def _common_words(probes: Words) -> U64:
     """Words that many probes have, sorted."""
     place = np.repeat(np.arange(len(probes.bounds) - 1), np.diff(probes.bounds))
@@ -338,26 +376,42 @@ def _mark_informative(probes: Words, flags: NDArray[np.uint8], common: U64) -> N
 
 def _mark_templates(probes: Words, flags: NDArray[np.uint8], groups: NDArray[np.int64]) -> None:
     size = 3
-    keys, place, at = _all_grams(probes.words, probes.bounds, size)
-    keys ^= groups[place].astype(np.uint64) * np.uint64(0x9FB21C651E98DF25)
-    shared = _document_counts(keys, place)
-    least = np.maximum(TEMPLATE_ITEMS, TEMPLATE_SHARE * np.bincount(groups)[groups])
+    keys, place, at = _all_grams(probes.words, _spans(probes.bounds), size)
+    shared = _document_counts(_in_group(keys, groups[place]), place)
+    least = _least_shared(groups)
     starts = at[shared > least[place]]
     for offset in range(size):
         flags[starts + offset] |= np.uint8(TEMPLATE)
+    labels = np.flatnonzero(probes.flags & LABEL)
+    place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
+    shared = _document_counts(_in_group(probes.words[labels], groups[place]), place)
+    flags[labels[shared > least[place]]] |= np.uint8(TEMPLATE)
+
+
+def _least_shared(groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each text, how many of its group must share something for it to be a template's, less one."""
+    return np.maximum(TEMPLATE_ITEMS, TEMPLATE_SHARE * np.bincount(groups)[groups])
+
+
+def _in_group(keys: U64, groups: NDArray[np.int64]) -> U64:
+    return keys ^ groups.astype(np.uint64) * np.uint64(0x9FB21C651E98DF25)
+
+
+def _spans(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
 @numba.njit(cache=True, nogil=True)
-def _all_grams(words: U64, bounds: NDArray[np.int64], size: int) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
-    """Hash, text and place of every stretch of `size` words."""
+def _all_grams(words: U64, spans: NDArray[np.int64], size: int) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
+    """Hash, text and place of every stretch of `size` words in the span (begin, end) of each text."""
     count = 0
-    for text in range(len(bounds) - 1):
-        count += max(0, bounds[text + 1] - bounds[text] - size + 1)
+    for begin, end in spans:
+        count += max(0, end - begin - size + 1)
     keys, texts, at = np.empty(count, np.uint64), np.empty(count, np.int64), np.empty(count, np.int64)
     prefix, power = prefixes(words), powers(size)[size]
     count = 0
-    for text in range(len(bounds) - 1):
-        for place in range(bounds[text], bounds[text + 1] - size + 1):
+    for text in range(len(spans)):
+        for place in range(spans[text, 0], spans[text, 1] - size + 1):
             keys[count], texts[count], at[count] = gram(prefix, place, size, power), text, place
             count += 1
     return keys, texts, at
@@ -378,19 +432,19 @@ def _document_counts(keys: U64, texts: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
-def _entries(
+def _long_entries(
     words: U64,
     bounds: NDArray[np.int64],
     mode: NDArray[np.uint8],
     few: NDArray[np.bool_],
     groups: NDArray[np.int64],
     n: int,
-) -> tuple[U64, NDArray[np.int32]]:
-    """N-grams by which probes are found, and their probes."""
-    keys, probe, _ = _all_grams(words, bounds, n)
+) -> tuple[U64, NDArray[np.int64]]:
+    """N-grams by which `LONG` probes are found, and their probes."""
+    keys, probe, _ = _all_grams(words, _spans(bounds), n)
     in_long = mode[probe] == LONG
     keys, probe = keys[in_long], probe[in_long]
-    counts = _document_counts(keys ^ groups[probe].astype(np.uint64) * np.uint64(0x9FB21C651E98DF25), probe)
+    counts = _document_counts(_in_group(keys, groups[probe]), probe)
     least = np.full(len(mode), np.iinfo(np.int64).max)
     np.minimum.at(least, probe, counts)
     # What has no words of its own, or none that few items share, is found by its rarest n-gram and compared as a whole.
@@ -400,32 +454,45 @@ def _entries(
     rarest[candidates[chosen]] = True
     telling = (counts <= TEMPLATE_ITEMS) & ~few[probe]
     taken = telling | (rarest & (few | (least > TEMPLATE_ITEMS))[probe])
-    prefix, power = prefixes(words), powers(int(np.diff(bounds).max(initial=0)))
-    wholes = np.flatnonzero((mode == WHOLE) | (mode == EXACT))
-    whole = np.array(
-        [
-            gram(prefix, int(bounds[p]), int(bounds[p + 1] - bounds[p]), power[bounds[p + 1] - bounds[p]])
-            for p in wholes
-        ],
-        np.uint64,
-    )
-    all_keys, all_probes = np.concatenate([keys[taken], whole]), np.concatenate([probe[taken], wholes])
-    order = np.lexsort((all_probes, all_keys))
-    all_keys, all_probes = all_keys[order], all_probes[order]
-    fresh = np.ones(len(all_keys), bool)
-    fresh[1:] = (all_keys[1:] != all_keys[:-1]) | (all_probes[1:] != all_probes[:-1])
-    return all_keys[fresh], all_probes[fresh].astype(np.int32)
+    return keys[taken], probe[taken]
+
+
+def _short_entries(
+    words: U64, stems: NDArray[np.int64], mode: NDArray[np.uint8], size: int
+) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
+    """For each `WHOLE` probe the rarest n-gram of `size` words in its stem, for each `EXACT` one its whole stem; their
+    probes; and the anchors of all probes."""
+    prefix, power = prefixes(words), powers(int((stems[:, 1] - stems[:, 0]).max(initial=size)))
+    keys, probe, at = _all_grams(words, stems, size)
+    whole = mode[probe] == WHOLE
+    keys, probe, at = keys[whole], probe[whole], at[whole]
+    order = np.lexsort((at, _document_counts(keys, probe), probe))
+    _, first = np.unique(probe[order], return_index=True)
+    rarest = order[first]
+    anchors = np.zeros(len(mode), np.int64)
+    anchors[probe[rarest]] = at[rarest] - stems[probe[rarest], 0]
+    exact = np.flatnonzero(mode == EXACT)
+    whole_keys = [gram(prefix, begin, end - begin, power[end - begin]) for begin, end in stems[exact].tolist()]
+    return np.append(keys[rarest], np.array(whole_keys, np.uint64)), np.append(probe[rarest], exact), anchors
+
+
+def _unique_entries(grams: U64, probes: NDArray[np.int64]) -> tuple[U64, NDArray[np.int32]]:
+    order = np.lexsort((probes, grams))
+    grams, probes = grams[order], probes[order]
+    fresh = np.ones(len(grams), bool)
+    fresh[1:] = (grams[1:] != grams[:-1]) | (probes[1:] != probes[:-1])
+    return grams[fresh], probes[fresh].astype(np.int32)
 
 
 @numba.njit(cache=True, nogil=True)
 def _table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
     """The table, first entries, chains and sieve of entries sorted by n-gram."""
     slots = 1024
-    while slots < FILL * len(grams):
+    while slots < SLOTS * len(grams):
         slots *= 2
     table, first = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
     following = np.full(len(grams), -1, np.int32)
-    sieve = np.zeros(slots // 8, np.uint64)  # 8 bits a slot
+    sieve = np.zeros(slots * (BITS // SLOTS) // 64, np.uint64)
     mask = np.uint64(slots - 1)
     for entry in range(len(grams)):
         key = grams[entry]
@@ -436,6 +503,6 @@ def _table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
         while table[slot] != 0:
             slot = (slot + np.uint64(1)) & mask
         table[slot], first[slot] = key, entry
-        bit = key & np.uint64(8 * slots - 1)
+        bit = key & np.uint64(64 * len(sieve) - 1)
         sieve[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
     return table, first, following, sieve

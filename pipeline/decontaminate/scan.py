@@ -5,12 +5,13 @@
 An n-gram in common only proposes. A record then holds a probe if
 
 - shared n-grams cover the stated share of the probe's own words;
-- none of its informative words is missing, and at most `MAX_GAP` others in a row: a word is there if it stands in the
-  record in the same three words in a row (in options of fewer words: the same option);
-- its options are there too, or its answer is in the response.
+- none of its informative words is missing, or where the answer is there one rare word, and at most `MAX_GAP` others in
+  a row: a word is there if it stands in the record in the same three words in a row (in options of fewer words: the
+  same option);
+- its options, or most of them, are there too, or its answer is in the response, if that tells the item from others.
 
-A short question is looked for as one stretch of words: with its answer, or, where that is not known, as the better
-part of an instruction.
+A short question is looked for as one stretch of words: with its options or its answer, or, where neither is known, as
+the better part of an instruction.
 """
 
 from typing import NamedTuple
@@ -20,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.index import EXACT, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
-from pipeline.decontaminate.words import BREAK, OPTION, U64, Words, gram, powers, prefixes
+from pipeline.decontaminate.words import BREAK, NAME, NUMBER, OPTION, U64, Words, gram, powers, prefixes
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
+MISSING_OPTIONS, MISSING_OPTIONS_SHORT = 0.5, 0.2
+"""Share of the words of a question's options that may be missing; of a short question's."""
 CONTEXT = 3
 """Words in a row that show that a word is the same one."""
 
@@ -38,7 +41,7 @@ class Hits(NamedTuple):
     coverage: NDArray[np.float64]
     """(h,): share of the probe's own words that shared n-grams cover."""
     answered: NDArray[np.bool_]
-    """(h,): whether the item's answer is known and in the response."""
+    """(h,): whether the item's answer is known, tells it from others, and is in the response."""
 
 
 def scan(records: Words, index: Index) -> Hits:
@@ -51,7 +54,7 @@ def scan(records: Words, index: Index) -> Hits:
     index
         Of one shard of eval items.
     """
-    most = int(max(np.diff(index.bounds).max(initial=0), np.diff(records.bounds).max(initial=0), index.n[0]))
+    most = int(max(np.diff(index.bounds).max(initial=0), np.diff(records.bounds).max(initial=0), index.sizes[1]))
     return Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(most)))
 
 
@@ -77,10 +80,7 @@ def _scan(
     rows, probes = np.empty(room, np.int64), np.empty(room, np.int32)
     coverages, answereds = np.empty(room, np.float64), np.empty(room, np.bool_)
     count = 0
-    mode, n = index.mode, index.n[0]
-    exact = False
-    for probe in range(len(mode)):
-        exact |= mode[probe] == EXACT
+    mode, n = index.mode, index.sizes[1]
     compared = np.full(len(mode), -1, np.int64)
     """For each probe, the last record it was compared with."""
     grams = np.zeros(1024, np.uint64)
@@ -88,45 +88,48 @@ def _scan(
         begin, end = records.bounds[row], records.bounds[row + 1]
         split = begin + records.splits[row]
         filled = False
-        # After the lengths of n-grams, the whole instruction as one.
-        for turn in range(len(index.lengths) + exact):
-            whole = turn == len(index.lengths)
-            size = split - begin if whole else index.lengths[turn]
-            if size < 1 or size >= len(power):
+        for turn in range(3):
+            exact = turn == 2
+            size = split - begin if exact else index.sizes[turn]
+            if not 0 < size < len(power):
                 continue
-            for at in range(begin, begin + 1 if whole else end - size + 1):
+            for at in range(begin, begin + 1 if exact else end - size + 1):
                 entry = _look_up(gram(prefix, at, size, power[size]), index.table, index.first, index.sieve)
                 while entry >= 0:
                     probe = index.entry_probe[entry]
                     entry = index.entry_next[entry]
-                    if compared[probe] == row or (mode[probe] == EXACT) != whole:
+                    if compared[probe] == row or (mode[probe] == EXACT) != exact:
                         continue
-                    first, last = index.bounds[probe], index.bounds[probe + 1]
-                    if mode[probe] == WHOLE and last - first != size:
-                        continue
+                    stem, known = index.stems[probe, 0], 0
+                    if mode[probe] == WHOLE:
+                        known = index.stems[probe, 1] - stem
+                        if not _stands(index.words, stem, known, records.words, at - index.anchors[probe], begin, end):
+                            continue
                     compared[probe] = row
                     item = index.item[probe]
                     answer = index.answers[index.answer_bounds[item] : index.answer_bounds[item + 1]]
                     answered = _occurs(answer, records.words, split, end)
-                    if mode[probe] == LONG:
+                    told = answered and index.telling[item]
+                    first, last = index.bounds[probe], index.bounds[probe + 1]
+                    if mode[probe] == LONG or (mode[probe] == WHOLE and last - first > known):
                         if not filled:
                             grams = _fill(grams, prefix, power, begin, end, n)
                             filled = True
                         coverage = _compare(
-                            probe_prefix, power, index.flags, first, last, grams, n,
-                            index.need[probe], answered or index.solution[probe],
+                            probe_prefix, power, index.flags, first, last, stem, known, grams, n,
+                            index.need[probe], index.solution[probe], told,
                         )  # fmt: skip
                     elif len(answer):
                         coverage = 1.0 if answered else 0.0
                     else:
-                        coverage = 1.0 if 2 * size >= split - begin else 0.0
+                        coverage = 1.0 if 2 * known >= split - begin else 0.0
                     if coverage == 0.0:
                         continue
                     if count == room:
                         room *= 2
                         rows, probes = _grown(rows, room), _grown(probes, room)
                         coverages, answereds = _grown(coverages, room), _grown(answereds, room)
-                    rows[count], probes[count], coverages[count], answereds[count] = row, probe, coverage, answered
+                    rows[count], probes[count], coverages[count], answereds[count] = row, probe, coverage, told
                     count += 1
     return rows[:count].copy(), probes[:count].copy(), coverages[:count].copy(), answereds[:count].copy()
 
@@ -139,16 +142,22 @@ def _grown(values, room):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _stands(sought: U64, first: int, size: int, words: U64, at: int, begin: int, end: int) -> bool:
+    """Whether `size` words from `first` stand at a place in a record's words from begin to end."""
+    if at < begin or at + size > end:
+        return False
+    same = 0
+    while same < size and words[at + same] == sought[first + same]:
+        same += 1
+    return same == size
+
+
+@numba.njit(cache=True, nogil=True)
 def _occurs(sought: U64, words: U64, begin: int, end: int) -> bool:
     """Whether some words, at least one, stand in a row in a text."""
     size = len(sought)
-    if size == 0:
-        return False
-    for at in range(begin, end - size + 1):
-        same = 0
-        while same < size and words[at + same] == sought[same]:
-            same += 1
-        if same == size:
+    for at in range(begin, end - size + 1 if size else begin):
+        if _stands(sought, 0, size, words, at, begin, end):
             return True
     return False
 
@@ -192,13 +201,17 @@ def _compare(
     flags: NDArray[np.uint8],
     begin: int,
     end: int,
+    stem: int,
+    known: int,
     grams: U64,
     n: int,
     need: float,
-    without_options: bool,
+    solution: bool,
+    answered: bool,
 ) -> float:
-    """Coverage of a probe by a record's n-grams, 0 where the record does not hold it."""
+    """Coverage of a probe by a record's n-grams and the `known` words from `stem`; 0 where it is not held."""
     covered = np.zeros(end - begin, np.bool_)
+    covered[stem - begin : stem - begin + known] = True
     until = begin
     for at in range(begin, end - n + 1):
         if _has(grams, gram(prefix, at, n, power[n])):
@@ -226,16 +239,21 @@ def _compare(
                     covered[place - begin] = True
                 until = at + size
         segment = after
-    gap = 0
+    gap = options = missing = 0
+    spare = answered
     for place in range(begin, end):
         flag = flags[place]
-        if covered[place - begin] or flag & TEMPLATE:
+        if flag & OPTION:
+            options += 1
+            missing += not covered[place - begin]
+        elif covered[place - begin] or flag & TEMPLATE:
             gap = 0
-        elif flag & OPTION:
-            if not without_options:
-                return 0.0
         else:
             gap += 1
-            if gap > MAX_GAP or flag & INFORMATIVE:
+            if flag & (NUMBER | NAME) or gap > MAX_GAP or (flag & INFORMATIVE and not spare):
                 return 0.0
+            if flag & INFORMATIVE:
+                spare = False
+    if not (solution or answered) and missing > (MISSING_OPTIONS_SHORT if known else MISSING_OPTIONS) * options:
+        return 0.0
     return coverage

@@ -1,6 +1,8 @@
 """What a manifest says about decontamination: `decontaminate:`."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from corpus.config import Config
 
@@ -18,3 +20,9 @@ class DecontaminateSpec(Config):
     """Shorter questions are looked for only as a record's whole instruction, with their answer."""
     min_solution_words: int = Field(default=20, ge=13)
     """Reference answers and rationales of at least so many words are looked for without their question."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_words >= self.n:
+            raise ValueError(f"min_words {self.min_words} must be smaller than n {self.n}")
+        return self

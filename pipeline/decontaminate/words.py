@@ -21,8 +21,9 @@ U64 = NDArray[np.uint64]
 Int = Any
 """An int or NumPy's int64: to kernels they are one type, to mypy they are not."""
 
-NUMBER, NAME, BREAK, OPTION = 1, 2, 4, 8
-"""Flags of a word: has a digit; is capitalised inside a sentence; begins a line or an option; stands in an option."""
+NUMBER, NAME, BREAK, OPTION, LABEL = 1, 2, 4, 8, 16
+"""Flags of a word: has a digit; is capitalised inside a sentence; begins a line or an option; stands in an option;
+begins a line and is followed by a colon."""
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 _PRIME = np.uint64(0x00000100000001B3)
@@ -127,6 +128,43 @@ def _label(content: NDArray[np.uint8], at: Int, end: int, line_start: bool) -> i
     return size + 1 if _byte(content, at + size, end) == 58 else 0
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _is_letter(char: Int) -> bool:
+    return 97 <= char | 32 <= 122
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _apostrophe(content: NDArray[np.uint8], at: Int, end: int) -> int:
+    """Bytes of an apostrophe that stands here, else 0."""
+    char = _byte(content, at, end)
+    if char == 0xE2:
+        return 3 if _byte(content, at + 1, end) == 0x80 and _byte(content, at + 2, end) == 0x99 else 0
+    return int(char in (39, 96))
+
+
+@numba.njit(cache=True, nogil=True)
+def _clitic(content: NDArray[np.uint8], at: Int, end: int) -> bool:
+    """Whether what begins here belongs to the word before: "Ann 's", "do n't", as some corpora are written."""
+    negation = _byte(content, at, end) | 32 == 110
+    at += negation
+    if _byte(content, at, end) in (39, 96):  # ' `
+        at += 1
+    elif (
+        _byte(content, at, end) == 0xE2 and _byte(content, at + 1, end) == 0x80 and _byte(content, at + 2, end) == 0x99
+    ):
+        at += 3
+    else:
+        return False
+    first, second = _byte(content, at, end) | 32, _byte(content, at + 1, end) | 32
+    if not _is_letter(second):
+        return first == 116 if negation else first in (115, 116, 100, 109)  # s t d m
+    return (
+        not negation
+        and not _is_letter(_byte(content, at + 2, end))
+        and ((first in (114, 118) and second == 101) or (first == 108 and second == 108))  # re ve ll
+    )
+
+
 @numba.njit(cache=True, nogil=True)
 def _mark(content: NDArray[np.uint8], at: Int, end: int) -> int:
     """Bytes of a calculator mark that begins here, else 0."""
@@ -225,9 +263,13 @@ def _tokenize(
                             flag |= np.uint8(NUMBER)
                     elif kind == DIGIT and char == 46 and 48 <= _byte(content, at + 1, end) <= 57:
                         word = (word ^ np.uint64(46)) * _PRIME  # a decimal point
-                    elif not (following == JOINER or (kind == DIGIT and char == 44 and _thousand(content, at, end))):
+                    elif kind == DIGIT and char == 44 and _thousand(content, at, end):
+                        pass
+                    elif following != JOINER and not (char == 32 and _clitic(content, at + 1, end)):
                         break
                     at += width
+                if line_start and at < end and content[at] == 58:
+                    flag |= np.uint8(LABEL)
                 words[count] = (word ^ (word >> np.uint64(29))) * BASE
                 flags[count] = flag | pending | (np.uint8(OPTION) if option else np.uint8(0))
                 count += 1

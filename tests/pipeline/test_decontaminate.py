@@ -5,12 +5,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.decontaminate.index import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.steps import find_hits
+from pipeline.decontaminate.words import words_of
 from tests.pipeline.conftest import run_build, write_jsonl
 
 NAMES = ["Ana", "Boris", "Clara", "Derek", "Elena", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Karla", "Leon", "Mira"]
@@ -118,6 +122,37 @@ def test_a_rationale_beside_a_short_answer_is_a_solution_too() -> None:
     rationale = "The ladder, the wall and the ground make a right triangle, so its height is the root of 25 less 9."
     held = items(PROSE[1:2], meta=f'{{"rationale": "{rationale}"}}')
     assert hits([("How do ladders work?", rationale + " And so on.")], held) == [(0, "held-0", "solution")]
+
+
+def test_words_are_the_same_however_they_are_typeset() -> None:
+    plain, *others = [
+        "Ann's 1000 hens don't lay 2 + 2 eggs at 3.5 cents, they'll say",
+        "ANN ’S 1,000 hens do n't lay 2+2 EGGS at 3.5 cents ; they 'll say!",
+        "“Anns” 1000 hens (dont) lay 2 + 2 eggs… at 3.5 cents\ntheyll say",
+        "Ann's 1000 hens don't lay <<1+1=2>>2 + 2 eggs at 3.5 cents, they'll ｓａｙ",
+    ]
+    words = words_of(pl.Series([plain, *others]))
+    each = [words.words[begin:end].tolist() for begin, end in zip(words.bounds[:-1], words.bounds[1:], strict=True)]
+    assert each == [each[0]] * 4
+    assert len(each[0]) == 14
+
+
+def test_decimals_signs_and_digits_tell_words_apart() -> None:
+    texts = ["3.5 cents", "35 cents", "3 5 cents", "3 - 5 cents", "3 + 5 cents", "3 / 5 cents"]
+    words = words_of(pl.Series(texts))
+    assert (
+        len({tuple(words.words[a:b].tolist()) for a, b in zip(words.bounds[:-1], words.bounds[1:], strict=True)}) == 6
+    )
+
+
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(st.text(), st.text()), max_size=8))
+def test_words_of_a_pair_are_those_of_its_two_texts_joined(pairs: list[tuple[str, str]]) -> None:
+    first, second = (pl.Series([pair[n] for pair in pairs], dtype=pl.String) for n in (0, 1))
+    both, joined = words_of(first, second), words_of(first + "\n" + second)
+    assert both.words.tolist() == joined.words.tolist()
+    assert both.bounds.tolist() == joined.bounds.tolist()
+    assert both.splits.tolist() == np.diff(words_of(first).bounds).tolist()
 
 
 def test_calculator_marks_do_not_hide_a_solution() -> None:
