@@ -11,7 +11,8 @@ Two records are duplicates if
   their responses `threshold`, so that a long text does not carry a short other one;
 - what is left of the two without the boilerplate that they share (sentences that
   many records have) still has `threshold` of its words in common, so that a long
-  template does not carry two short texts that were put into it;
+  template does not carry two short texts that were put into it; boilerplate at
+  an end that only one of the two has, a courtesy or a closing phrase, is ignored;
 - no word by which they differ is capitalised inside a sentence.
 
 In a group, the best record survives and is compared with all others; those that
@@ -45,7 +46,8 @@ U32 = NDArray[np.uint32]
 
 FIELD_SHARE = 0.6
 """For instructions alone it may be less than the threshold: a task can be put in other words."""
-_MOST_WORDS = 2**16 - 1
+_MOST_WORDS = 2**15 - 1
+_LOW = np.uint64(2**16 - 1)
 MOST_SURVIVORS = 256
 """Survivors that the others of a group are compared with; who is left then stays. It bounds the work on a group of many
 records that are alike but no duplicates."""
@@ -66,10 +68,10 @@ class Readings(NamedTuple):
     word_bounds: NDArray[np.int64]
     """(2 n + 1,)"""
     boilerplate: U64
-    """Hashes of the first record's sentences that are boilerplate, sorted; then of the second's; …
-    The lowest 16 bits are a sentence's words."""
+    """Hashes of the sentences that are boilerplate, in the order of `words`. The lowest bit tells those that begin or
+    end a text, the 15 bits above are a sentence's words."""
     boilerplate_bounds: NDArray[np.int64]
-    """(n + 1,)"""
+    """(2 n + 1,)"""
 
 
 def read(instructions: pa.Array, responses: pa.Array, vocabulary: Vocabulary, shingle: int) -> Readings:
@@ -126,12 +128,11 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
     room = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0] + 2 * n
     all_shingles, words = np.empty(room, np.uint64), np.empty(room, np.uint64)
     shingle_bounds, word_bounds = np.zeros(n + 1, np.int64), np.zeros(2 * n + 1, np.int64)
-    boilerplate, boilerplate_bounds = np.empty(room, np.uint64), np.zeros(n + 1, np.int64)
+    boilerplate, boilerplate_bounds = np.empty(room, np.uint64), np.zeros(2 * n + 1, np.int64)
     essences = np.empty(n, np.uint64)
     for record in range(n):
         value = np.uint64(0)
         first = filled = shingle_bounds[record]
-        common = boilerplate_bounds[record]
         for field in range(2):
             response = field == 1
             texts = responses if response else instructions
@@ -146,20 +147,16 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
                     place += 1
             words[begin:place].sort()
             word_bounds[2 * record + field + 1] = place
-            place = 0
-            while place < count:
-                whole, size_of_it, place = sentence(hashes, flags, place, count)
-                if is_in(vocabulary.boilerplate, whole):
-                    boilerplate[common] = whole & ~np.uint64(_MOST_WORDS) | np.uint64(min(size_of_it, _MOST_WORDS))
-                    common += 1
+            common = boilerplate_bounds[2 * record + field]
+            boilerplate_bounds[2 * record + field + 1] = common + _boilerplate_of(
+                hashes, flags, count, vocabulary, boilerplate[common:]
+            )
             count = shingles(hashes, flags, count, size, RESPONSE_SALT if response else np.uint64(0))
             all_shingles[filled : filled + count] = hashes[:count]
             filled += count
         mine = np.unique(all_shingles[first:filled])
         all_shingles[first : first + len(mine)] = mine
         shingle_bounds[record + 1] = first + len(mine)
-        boilerplate[boilerplate_bounds[record] : common].sort()
-        boilerplate_bounds[record + 1] = common
         essences[record] = value
     return Readings(
         essences,
@@ -167,9 +164,24 @@ def _read(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: i
         shingle_bounds,
         words[: word_bounds[2 * n]].copy(),
         word_bounds,
-        boilerplate[: boilerplate_bounds[n]].copy(),
+        boilerplate[: boilerplate_bounds[2 * n]].copy(),
         boilerplate_bounds,
     )
+
+
+@numba.njit(cache=True, nogil=True)
+def _boilerplate_of(hashes: U64, flags: NDArray[np.uint8], count: int, vocabulary: Vocabulary, out: U64) -> int:
+    """Write a text's sentences that are boilerplate into `out`; returns how many."""
+    place = found = 0
+    while place < count:
+        begin = place
+        value, words, place = sentence(hashes, flags, begin, count)
+        if is_in(vocabulary.boilerplate, value):
+            end = np.uint64(begin == 0 or place == count)
+            out[found] = value & ~_LOW | np.uint64(min(words, _MOST_WORDS) << 1) | end
+            found += 1
+    out[:found].sort()
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -187,10 +199,10 @@ def _jaccard(readings: Readings, a: int, b: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _common_words(readings: Readings, a: int, b: int, least: float) -> tuple[int, int]:
-    """Words in common and words in all of two texts, as multisets; (-1, 0) if these do not agree.
+def _common_words(readings: Readings, a: int, b: int) -> tuple[int, int]:
+    """Words in common and words in all of two texts, as multisets; (-1, 0) if a name is not in common.
 
-    a and b are places in `word_bounds`. They agree if that share of them is common, and no name is among the others.
+    a and b are places in `word_bounds`.
     """
     words = readings.words
     i, last_i = readings.word_bounds[a], readings.word_bounds[a + 1]
@@ -216,35 +228,51 @@ def _common_words(readings: Readings, a: int, b: int, least: float) -> tuple[int
             return -1, 0
         shared += min(mine, yours)
         total += max(mine, yours)
-    return (shared, total) if shared >= least * total else (-1, 0)
+    return shared, total
 
 
 @numba.njit(cache=True, nogil=True)
-def _common_boilerplate(readings: Readings, a: int, b: int) -> np.int64:
-    """Words in the boilerplate that two records share."""
+def _common_boilerplate(readings: Readings, a: int, b: int) -> tuple[np.int64, np.int64]:
+    """Words in the boilerplate of two texts: in what they share, and in what one has more than the other at an end.
+
+    a and b are places in `boilerplate_bounds`. The second number is 0 if both have boilerplate that the other has not,
+    or if it stands in the middle of a text.
+    """
     i, last_i = readings.boilerplate_bounds[a], readings.boilerplate_bounds[a + 1]
     j, last_j = readings.boilerplate_bounds[b], readings.boilerplate_bounds[b + 1]
-    words = np.int64(0)
-    while i < last_i and j < last_j:
-        x, y = readings.boilerplate[i], readings.boilerplate[j]
-        if x == y:
-            words += np.int64(x & np.uint64(_MOST_WORDS))
-        i += x <= y
-        j += y <= x
-    return words
+    shared = mine = yours = np.int64(0)
+    at_end = True
+    while i < last_i or j < last_j:
+        x = readings.boilerplate[i] if i < last_i else ~np.uint64(0)
+        y = readings.boilerplate[j] if j < last_j else ~np.uint64(0)
+        words = np.int64((min(x, y) & _LOW) >> np.uint64(1))
+        if x | _LOW == y | _LOW and i < last_i and j < last_j:
+            shared += words
+            i += 1
+            j += 1
+        elif x < y:
+            mine += words
+            at_end &= bool(x & np.uint64(1))
+            i += 1
+        else:
+            yours += words
+            at_end &= bool(y & np.uint64(1))
+            j += 1
+    return shared, mine + yours if at_end and min(mine, yours) == 0 else np.int64(0)
 
 
 @numba.njit(cache=True, nogil=True)
 def _say_the_same(readings: Readings, a: int, b: int, threshold: float) -> bool:
-    """Whether the words of two records agree, with and without their boilerplate."""
-    shared, total = _common_words(readings, 2 * a, 2 * b, FIELD_SHARE)
-    if shared < 0:
-        return False
-    more_shared, more_total = _common_words(readings, 2 * a + 1, 2 * b + 1, threshold)
-    if more_shared < 0:
-        return False
-    boilerplate = _common_boilerplate(readings, a, b)
-    return bool(shared + more_shared - boilerplate >= threshold * (total + more_total - boilerplate))
+    """Whether the words of two records agree, with and without the boilerplate."""
+    left_shared = left_total = np.int64(0)
+    for field in range(2):
+        shared, total = _common_words(readings, 2 * a + field, 2 * b + field)
+        boilerplate, added = _common_boilerplate(readings, 2 * a + field, 2 * b + field)
+        if shared < 0 or shared < (FIELD_SHARE if field == 0 else threshold) * (total - added):
+            return False
+        left_shared += shared - boilerplate
+        left_total += total - added - boilerplate
+    return bool(left_shared >= threshold * left_total)
 
 
 @numba.njit(cache=True, nogil=True)

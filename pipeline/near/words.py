@@ -6,12 +6,13 @@ Words are runs of letters and digits, folded to lower case; white space,
 punctuation and apostrophes do not count. What must not differ between
 duplicates is the *essence*: the sequence of a text's informative words. These are
 
-- every word with a digit, the word after it (its unit, what is counted), and
-  signs beside digits; mathematical signs and those of code anywhere;
+- every word with a digit, the word after it (its unit, what is counted) unless
+  that is a function word, and signs beside digits; mathematical signs and those
+  of code anywhere;
 - single letters (variables, labels), but not "a" and "i";
 - the words of labelled options of an instruction ("A) red", "- red"), and of a
   response what follows "answer:" or "answer ... is" up to the sentence's end, or
-  all of it where it has at most `SHORT_ANSWER` words;
+  all of it where it has at most `SHORT_ANSWER` words, closing phrases not counted;
 - every word that is not ordinary, which is one that the corpus often writes in
   lower case: so names, rare words, identifiers, other languages;
 - negations, numbers in words, and what turns a statement round (`POLAR`).
@@ -53,7 +54,8 @@ first word of a sentence, a line or what follows a colon."""
 ANSWER_WORDS = 5
 """Words after "answer" among which "is" begins the answer."""
 SHORT_ANSWER = 12
-"""Responses of at most so many words must agree in every one."""
+"""Responses of at most so many words must agree in every one. Sentences after the first that are boilerplate, such as
+"I hope this helps.", do not count."""
 ORDINARY_SHARE = 1 / 2000
 """Share of the documents in which a word stands in lower case for it to be ordinary…"""
 ORDINARY_LEAST = 3
@@ -71,6 +73,13 @@ provide shall she should so some such than that the their them then there these 
 until up use using very was we were what when where which while who whom why will with would write you your yours
 """
 """Ordinary in any corpus, however small. English; other languages' words are learned from the corpus."""
+
+COMMON_WORDS = """
+add answer ask begin careful carefully clear complete describe detail example explain feel find follow free give
+good great hello help hope keep kind know learn list look make mean mine must need part people place question read say
+sentence show start step take tell text thank thanks thing think time try understand use want way welcome word work
+"""
+"""Likewise, but in a small corpus they may stand at the beginning of sentences only."""
 
 POLAR = """
 no not never none nor neither nothing nobody nowhere without cannot cant dont doesnt didnt isnt arent wasnt werent wont
@@ -115,8 +124,9 @@ class Vocabulary(NamedTuple):
     """`pipeline.near.characters.tables`."""
     ordinary: U64
     """Set of hashes: open addressing in a table of 2^k slots, 0 for an empty one."""
+    function: U64
     boilerplate: U64
-    """Set of hashes of sentences, likewise."""
+    """Sets of hashes likewise: of `FUNCTION_WORDS`, of sentences."""
     answer: U64
     """Hashes of the words "answer" and "is"."""
 
@@ -125,7 +135,7 @@ class Vocabulary(NamedTuple):
 def bare_vocabulary() -> Vocabulary:
     """A vocabulary without any ordinary word or boilerplate: enough to tell words apart."""
     nothing = np.zeros(1, np.uint64)
-    bare = Vocabulary(*tables(), nothing, nothing, np.zeros(2, np.uint64))
+    bare = Vocabulary(*tables(), nothing, nothing, nothing, np.zeros(2, np.uint64))
     return bare._replace(answer=_single_words(_texts(["answer", "is"]), bare))
 
 
@@ -138,9 +148,11 @@ def vocabulary(frequent: U64, boilerplate: U64) -> Vocabulary:
         uint64 (n,): hashes of the corpus's frequent words and sentences; see `frequent_words`, `frequent_sentences`.
     """
     bare = bare_vocabulary()
-    function, polar = (_single_words(_texts(words.split()), bare) for words in (FUNCTION_WORDS, POLAR))
-    words = np.setdiff1d(np.union1d(frequent, function), polar)
-    return bare._replace(ordinary=_hash_set(words), boilerplate=_hash_set(boilerplate))
+    function, common, polar = (
+        _single_words(_texts(words.split()), bare) for words in (FUNCTION_WORDS, COMMON_WORDS, POLAR)
+    )
+    words = np.setdiff1d(np.concatenate([frequent, function, common]), polar)
+    return bare._replace(ordinary=_hash_set(words), function=_hash_set(function), boilerplate=_hash_set(boilerplate))
 
 
 def _texts(words: Sequence[str]) -> Texts:
@@ -241,6 +253,51 @@ _SEED, _PRIME = np.uint64(0x9AE16A3B2F90404F), np.uint64(0x9E3779B97F4A7C15)
 
 
 @numba.njit(cache=True, nogil=True)
+def sentence(hashes: U64, flags: NDArray[np.uint8], begin: int, count: int) -> tuple[np.uint64, int, int]:
+    """The sentence that begins at a word.
+
+    Parameters
+    ----------
+    hashes, flags, count
+        What `tokenize` wrote.
+    begin
+        Place of its first word or sign.
+
+    Returns
+    -------
+    value
+        Hash of its words in their order.
+    size, end
+        Its words, and the place after it.
+    """
+    value, size, place = _SEED, 0, begin
+    while place < count and not (flags[place] & FIRST and size > 0):
+        if not flags[place] & SIGN:
+            value = mix(value * _PRIME + hashes[place])
+            size += 1
+        place += 1
+    return value, size, place
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_answer(hashes: U64, flags: NDArray[np.uint8], count: int, vocabulary: Vocabulary) -> None:
+    """If a response is short, make all its words informative, but not its closing phrases."""
+    for marking in (False, True):
+        words = place = 0
+        while place < count:
+            begin = place
+            value, size, place = sentence(hashes, flags, begin, count)
+            if begin > 0 and is_in(vocabulary.boilerplate, value):
+                continue
+            words += size
+            if marking:
+                for i in range(begin, place):
+                    flags[i] |= np.uint8(INFORMATIVE)
+        if words > SHORT_ANSWER:
+            return
+
+
+@numba.njit(cache=True, nogil=True)
 def tokenize(
     texts: Texts, text: int, response: bool, vocabulary: Vocabulary, hashes: U64, flags: NDArray[np.uint8]
 ) -> int:
@@ -316,8 +373,9 @@ def tokenize(
                 elif (char == 46 or char == 58) and spaced:
                     label = line_start or (single and upper)
             mark = np.uint8(0)
+            counted = after_number and not is_in(vocabulary.function, word)
             lone = single and data[first] | 32 != 97 and data[first] | 32 != 105
-            if digits or loud or label or after_number or lone or not is_in(vocabulary.ordinary, word):
+            if digits or loud or label or counted or lone or not is_in(vocabulary.ordinary, word):
                 mark |= np.uint8(INFORMATIVE)
             if upper and not sentence_start and length > 1:
                 mark |= np.uint8(NAME)
@@ -360,8 +418,10 @@ def tokenize(
             line_start = after_number = after_digit = False
         elif kind == NEWLINE:
             sentence_start = line_start = True
-            after_number &= place + 1 < end and 97 <= data[place + 1] <= 122  # a wrapped line
-            loud = after_digit = False
+            wrapped = place + 1 < end and 97 <= data[place + 1] <= 122
+            after_number &= wrapped
+            loud &= wrapped
+            after_digit = False
         elif kind == SENTENCE_END:
             spaced = place + width >= end or data[place + width] == 32 or data[place + width] == 10
             if spaced or width > 1:
@@ -385,9 +445,8 @@ def tokenize(
     if 2 * names > words:
         for i in range(count):  # a text in capitals or a title tells no names
             flags[i] &= np.uint8(255 - NAME)
-    if response and words <= SHORT_ANSWER:
-        for i in range(count):
-            flags[i] |= np.uint8(INFORMATIVE)
+    if response and words <= 4 * SHORT_ANSWER:
+        _mark_answer(hashes, flags, count, vocabulary)
     return count
 
 
@@ -406,33 +465,6 @@ def scratch(texts: Texts, text: int) -> tuple[U64, NDArray[np.uint8]]:
     """Room for what `tokenize` writes about a text; for a shorter one too."""
     size = texts.bounds[text + 1] - texts.bounds[text] + 1
     return np.empty(size, np.uint64), np.empty(size, np.uint8)
-
-
-@numba.njit(cache=True, nogil=True)
-def sentence(hashes: U64, flags: NDArray[np.uint8], begin: int, count: int) -> tuple[np.uint64, int, int]:
-    """The sentence that begins at a word.
-
-    Parameters
-    ----------
-    hashes, flags, count
-        What `tokenize` wrote.
-    begin
-        Place of its first word or sign.
-
-    Returns
-    -------
-    value
-        Hash of its words in their order.
-    size, end
-        Its words, and the place after it.
-    """
-    value, size, place = _SEED, 0, begin
-    while place < count and not (flags[place] & FIRST and size > 0):
-        if not flags[place] & SIGN:
-            value = mix(value * _PRIME + hashes[place])
-            size += 1
-        place += 1
-    return value, size, place
 
 
 @numba.njit(cache=True, nogil=True)

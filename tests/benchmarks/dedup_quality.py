@@ -48,6 +48,11 @@ FROM_A_SOURCE = 6000
 DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence added")
 
 
+def _usable(pair: Pair) -> bool:
+    """Of fit size, and such as a build's cleaning leaves it."""
+    return LEAST <= len(pair[0]) + len(pair[1]) <= MOST and all(pair) and "<think>" not in pair[1]
+
+
 def drawn(manifest: Path, seed: int) -> list[Pair]:
     """Records of a mix, as many of each source as there are of the others if it has them, in random order."""
     mix = load(manifest)
@@ -59,7 +64,7 @@ def drawn(manifest: Path, seed: int) -> list[Pair]:
             records = islice(reader, FROM_A_SOURCE // files[spec.name] + 1)
             pairs = [(r.instruction.strip(), r.response.strip()) for r in records if isinstance(r, Record)]
             chosen = sources.setdefault(spec.name, {})
-            chosen.update(dict.fromkeys(p for p in pairs if LEAST <= len(p[0]) + len(p[1]) <= MOST and all(p)))
+            chosen.update(dict.fromkeys(p for p in pairs if _usable(p)))
     draw = random.Random(seed)
     lists = [draw.sample(list(pairs), len(pairs)) for pairs in sources.values()]
     return [pairs[i] for i in range(max(map(len, lists))) for pairs in lists if i < len(pairs)]

@@ -8,6 +8,9 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+OPTION = re.compile(r"\s*([-*•]|\(?\w{1,2}[.):])\s")
+"""How a line with an option begins."""
+
 Pair = tuple[str, str]
 Change = Callable[[Pair, random.Random], Pair | None]
 
@@ -20,7 +23,7 @@ SYNONYMS = {
     "different": "distinct", "about": "regarding",
     "ensure": "guarantee", "improve": "enhance", "allow": "permit", "keep": "maintain",
     "main": "primary", "usually": "generally", "very": "really", "buy": "purchase",
-    "happy": "glad", "answer": "reply", "question": "query", "write": "compose", "describe": "portray",
+    "happy": "glad", "write": "compose", "describe": "portray",
     "explain": "clarify", "choose": "pick", "story": "tale", "movie": "film", "house": "home",
 }  # fmt: skip
 COURTESIES = (
@@ -92,15 +95,25 @@ def punctuation(pair: Pair, draw: random.Random) -> Pair | None:
 
 
 def few_words(pair: Pair, draw: random.Random) -> Pair | None:
-    """One to three words, at most one in twenty-five, by others that mean the same."""
-    words = re.split(r"(\W+)", "\0".join(pair))
-    places = [i for i, word in enumerate(words) if word in SYNONYMS]
+    """One to three words of running text, at most one in twenty-five, by others that mean the same.
+
+    Options and short answers are no running text: another word there is another option, another answer.
+    """
+    lines = [*pair[0].splitlines(keepends=True), "\0", *pair[1].splitlines(keepends=True)]
+    words = [re.split(r"(\W+)", line) for line in lines]
+    places = [
+        (i, j)
+        for i, line in enumerate(words)
+        if not OPTION.match(lines[i]) and (i < lines.index("\0") or len(pair[1].split()) > 20)
+        for j, word in enumerate(line)
+        if word in SYNONYMS
+    ]
     if not places:
         return None
-    count = min(len(places), draw.randint(1, 3), max(1, len(words) // 50))
-    for i in draw.sample(places, count):
-        words[i] = SYNONYMS[words[i]]
-    instruction, response = "".join(words).split("\0")
+    count = min(len(places), draw.randint(1, 3), max(1, sum(map(len, words)) // 50))
+    for i, j in draw.sample(places, count):
+        words[i][j] = SYNONYMS[words[i][j]]
+    instruction, response = "".join(map("".join, words)).split("\0")
     return instruction, response
 
 
