@@ -17,7 +17,7 @@ A cached decoding step is dense attention with fewer queries than keys. `model.k
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -257,7 +257,7 @@ def _blocked(query: Tensor, key: Tensor, value: Tensor, mask: BlockedMask) -> Te
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     options = {"BACKEND": "FLASH"} if mask.by_flash else None
     # FlexAttention has a kernel only when it is compiled; inside of a compiled block it is part of that.
-    flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+    flex: Any = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
     return flex(query, key, value, block_mask=mask.blocks, kernel_options=options).transpose(1, 2)
 
 

@@ -114,7 +114,8 @@ def _step(kernel: Kernel, qkv: Tensor, segments: Tensor, upstream: Tensor) -> Ca
     leaf = qkv.detach().requires_grad_()
 
     def step() -> list[Tensor]:
-        attended = attend(*leaf.unbind(0), mask)
+        query, key, value = leaf.unbind(0)
+        attended = attend(query, key, value, mask)
         (gradient,) = torch.autograd.grad(attended, leaf, upstream)
         return [attended.detach(), gradient]
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from corpus.config import Config
 from model.architectures import carries_gradient
+from model.attention import Kernel
 from model.config import SIZES, ModelConfig, config_for
 
 Objective = Literal["response", "all"]
@@ -143,6 +144,16 @@ class TrainConfig(Config):
     two starts of a run, as the number of ranks may."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
+    attention: Kernel | Literal["auto"] = "auto"
+    """Attention kernel of training (`model.attention`): dense, flex, flash or varlen; auto: the fastest on the device,
+    measured at the start."""
+    compile: bool = False
+    """torch.compile for the blocks in training: minutes at the start, faster steps."""
+    recompute: bool = False
+    """Compute the activations of the L stack again in the backward pass instead of keeping them: slower, for less
+    memory."""
+    float8: bool = False
+    """Linear layers of the stacks in float8 by torchao (precision: bf16, a GPU of compute capability 8.9 or above)."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch; None: torch's own choice. Results on a CPU are bit-identical for equal numbers only."""
     ahead: int = Field(default=4, gt=0)
@@ -192,6 +203,22 @@ class TrainConfig(Config):
                 "objective is all, but under the mask prefix_lm a position of the prefix sees the token it is to "
                 "predict: set model.mask=causal, or objective=response"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_recompute(self) -> "TrainConfig":
+        if self.recompute and "L_module" not in self.model_config_for(vocab_size=1).stacks:
+            raise ValueError(
+                f"recompute is for the L stack, which {self.model['architecture']} does not have: remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_use_float8(self) -> "TrainConfig":
+        if self.float8 and self.precision != "bf16":
+            raise ValueError(f"float8 is for precision=bf16, and precision is {self.precision}")
+        if self.float8 and find_spec("torchao") is None:
+            raise ValueError("float8 needs torchao, which is not installed: pip install torchao, or remove this")
         return self
 
     @model_validator(mode="after")

@@ -19,8 +19,11 @@ from dataclasses import asdict, replace
 import torch
 
 from corpus.config import ConfigError
+from model.attention import Kernel
 from model.config import ModelConfig
+from model.execution import Execution, prepare
 from model.hrm import HRM
+from model.kernels import describe, fastest, measure, unavailable
 from trainer.checkpoint import Checkpoint, Progress
 from trainer.checkpoints import Checkpoints
 from trainer.config import TrainConfig
@@ -87,6 +90,15 @@ class Run:
         self.total = config.steps or (config.epochs or 0) * self.plan.batches
         self.model_config = config.model_config_for(dataset.vocab_size)
         self.model = HRM(self.model_config, seed=config.seed).to(world.device)
+        prepare(
+            self.model,
+            Execution(
+                attention=self._attention(),
+                compile=config.compile,
+                recompute=config.recompute,
+                float8=config.float8,
+            ),
+        )
         self.layout = self._lay_out()
         self.optimizer = AdamAtan2(
             self.model,
@@ -328,6 +340,27 @@ class Run:
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
         return Sharded(self.model, self.world, dtype=dtype)
 
+    def _attention(self) -> Kernel:
+        """The attention kernel that the manifest names, or the fastest one; the same on each rank."""
+        config, device = self.config, self.world.device
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        if config.attention != "auto":
+            if refused := unavailable(config.attention, device=device, dtype=dtype):
+                raise ConfigError(f"attention: {config.attention} {refused}; set attention=auto")
+            return config.attention
+        if device.type == "cpu":
+            return "dense"  # the only one with a backward pass there
+        rows = self.inputs.rows // self.world.size
+        shape = {
+            "rows": min(rows, config.batch.micro_rows or rows),
+            "length": config.batch.row_tokens,
+            "sample_tokens": max(1, self.plan.tokens // self.plan.draws),
+        }
+        timings = self.world.from_leader(lambda: measure(self.model_config, **shape, device=device, dtype=dtype))
+        if self.world.leads:
+            print(f"attention: {fastest(timings)} ({describe(timings)})", flush=True)
+        return fastest(timings)
+
     def _precision(self) -> AbstractContextManager[object]:
         if self.config.precision == "bf16":
             return torch.autocast(self.world.device.type, torch.bfloat16)
@@ -370,7 +403,9 @@ class Run:
     def _diagnose(self, metrics: Metrics) -> None:
         """Measure the weights as they are; in float32, and without a trace in weights and gradients."""
         batch = question_batch(self.dataset, self.tokenizer, rows_per_family=self.config.diagnose.rows_per_family)
+        self.model.eval()
         report = diagnose(self.model, batch)
+        self.model.train()
         step = self.progress.step
         metrics.diagnosis(step, report.values())
         write_page(report, self.config.out / f"diagnostics/step-{step:08d}.html", title=f"Step {step:,}")

@@ -1,0 +1,52 @@
+"""Claims about the keys of a training manifest that say how a model is computed."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.fixtures import write_manifest
+from tests.trainer.processes import finish, log_of, run, start_ranks, steps
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in steps(folder)]
+
+
+def test_a_run_that_recomputes_trains_bit_for_bit_like_one_that_keeps_activations(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, steps=12)
+    assert run(manifest, f"out={tmp_path / 'kept'}") == 0
+    assert run(manifest, "recompute=true") == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "kept")
+
+
+@pytest.mark.slow  # compiles C++ kernels
+def test_compiled_and_sharded_blocks_train_like_eager_and_whole_ones(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, steps=6)
+    assert run(manifest, f"out={tmp_path / 'eager'}") == 0
+    assert finish(start_ranks(2, manifest, "compile=true", "distribution=fsdp2"), manifest) == [0, 0]
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "eager"), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["attention=flex"], "attention: flex has no backward pass without a CUDA device; set attention=auto"),
+        (["attention=sparse"], "attention"),
+        (["recompute=true", "model.architecture=transformer"], "recompute is for the L stack, which transformer does"),
+        (["float8=true"], "float8 is for precision=bf16, and precision is fp32"),
+    ],
+)
+def test_what_cannot_be_done_here_is_refused_before_training(
+    data: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest, *overrides) == 2
+    assert message in log_of(manifest).read_text()
+
+
+@pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed here")
+def test_float8_without_torchao_says_what_to_install(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest, "float8=true", "precision=bf16") == 2
+    assert "float8 needs torchao, which is not installed: pip install torchao" in log_of(manifest).read_text()
