@@ -24,6 +24,7 @@ from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
 from corpus.template import order_conditions
 from pipeline import clean
+from pipeline.folding import fold, fold_all
 from pipeline.inputs import changed
 from pipeline.ledger import READ_STAGE, LedgerPart
 from pipeline.manifest import CleanSpec
@@ -242,25 +243,28 @@ class _KeyRuns:
 
 
 def _keys(records: pa.Table, first: int) -> NDArray[Any]:
-    instructions, responses = records.column("instruction").to_pylist(), records.column("response").to_pylist()
-    digests = b"".join(pair_key(i, r) for i, r in zip(instructions, responses, strict=True))
+    instructions = fold_all(records.column("instruction"), case=True)
+    responses = fold_all(records.column("response"), case=False)
+    digests = b"".join(map(_pair_key, instructions, responses))
     keys = np.empty(records.num_rows, KEYS)
     halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
     keys["key_high"], keys["key_low"] = halves[:, 0], halves[:, 1]
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
-    keys["response"] = [len(response) for response in responses]
     frame = pl.from_arrow(records.select(["instruction", "response"]))
     assert isinstance(frame, pl.DataFrame)
-    keys["bytes"] = frame.select(pl.sum_horizontal(pl.all().str.len_bytes())).to_series().to_numpy()
+    keys["response"] = frame["response"].str.len_chars()
+    keys["bytes"] = frame.select(pl.sum_horizontal(pl.all().str.len_bytes())).to_series()
     return keys
 
 
 def pair_key(instruction: str, response: str) -> bytes:
     """16 bytes equal for pairs that differ only in white space and in the instruction's letter case."""
-    # Per row in Python: no columnar engine folds case or collapses white space as Unicode defines them.
-    folded = " ".join(instruction.casefold().split())
-    return xxhash.xxh3_128_digest(f"{folded}\0{' '.join(response.split())}".encode())
+    return _pair_key(fold(instruction, case=True), fold(response, case=False))
+
+
+def _pair_key(instruction: bytes, response: bytes) -> bytes:
+    return xxhash.xxh3_128_digest(b"%b\0%b" % (instruction, response))
 
 
 def id_halves(row_ids: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

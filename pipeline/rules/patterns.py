@@ -4,6 +4,7 @@ Each is one polars expression over the texts. The patterns name what is meant, n
 refusal counts where a response begins, a missing input where the instruction has nothing else to work on.
 """
 
+import numpy as np
 import polars as pl
 
 from pipeline.rules.spec import CodeRule, EchoRule, LengthRatioRule, MissingInputRule, PlaceholderRule, RefusalRule
@@ -60,13 +61,21 @@ CODE_LINE = (
 def echo(frame: pl.DataFrame, rule: EchoRule) -> Verdict:
     """Responses that are their instruction again."""
 
-    def folded(name: str) -> pl.Expr:
-        return pl.col(name).str.replace_all(r"\s+", " ").str.strip_chars().str.to_lowercase()
+    def folded(text: pl.Expr) -> pl.Expr:
+        return text.str.replace_all(r"\s+", " ").str.strip_chars().str.to_lowercase()
 
-    same = frame.select(
-        (folded("instruction") == folded("response")) & (pl.col("response").str.len_chars() >= rule.min_chars)
-    )
-    return taken(same.to_series(), "the response is the instruction again")
+    def first(text: pl.Expr) -> pl.Expr:
+        return text.str.strip_chars().str.head(1).str.to_lowercase().str.head(1)
+
+    instruction, response = pl.col("instruction"), pl.col("response")
+    # Most differ in the first letter already, and folding whole texts takes long.
+    likely = frame.select(
+        (first(instruction) == first(response)) & (response.str.len_chars() >= rule.min_chars)
+    ).to_series()
+    suspects = likely.arg_true()
+    same = frame[suspects].select(folded(instruction) == folded(response)).to_series()
+    rows = suspects.filter(same).to_numpy().astype(np.int64)
+    return Verdict(rows, np.full(len(rows), np.nan), ["the response is the instruction again"] * len(rows))
 
 
 def refusal(frame: pl.DataFrame, rule: RefusalRule) -> Verdict:

@@ -1,0 +1,69 @@
+"""Folding: texts as they are compared for equality, white space as single blanks and letter case gone.
+
+texts ─┬ ASCII ─▶ one kernel over the Arrow buffer ─┬▶ folded texts as UTF-8
+       └ others ─▶ Python, one by one ──────────────┘
+
+What is white space and what folds to what is as Unicode says, which no columnar
+engine does; for ASCII it is two rows of a table.
+"""
+
+import string
+from itertools import pairwise
+
+import numba
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_BLANK = ord(" ")
+_COLLAPSED = np.array([_BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
+_FOLDED = _COLLAPSED.copy()
+_FOLDED[[ord(letter) for letter in string.ascii_uppercase]] += ord("a") - ord("A")
+
+
+def fold(text: str, *, case: bool) -> bytes:
+    """A text without white space at its ends, with one blank for any inside, and with letter case folded if `case`."""
+    return " ".join((text.casefold() if case else text).split()).encode()
+
+
+def fold_all(texts: pa.Array | pa.ChunkedArray, *, case: bool) -> list[bytes]:
+    """What `fold` returns for each of some large_string texts without nulls."""
+    if isinstance(texts, pa.ChunkedArray):
+        return [folded for chunk in texts.chunks for folded in fold_all(chunk, case=case)]
+    _, offsets, data = texts.buffers()
+    if data is None or len(texts) == 0:
+        return [b""] * len(texts)
+    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    out, ends, plain = _fold_ascii(np.frombuffer(data, np.uint8), bounds, _FOLDED if case else _COLLAPSED)
+    content, edges = out.tobytes(), ends.tolist()
+    folded = [content[begin:end] for begin, end in pairwise(edges)]
+    for row in np.flatnonzero(~plain).tolist():
+        folded[row] = fold(texts[row].as_py(), case=case)
+    return folded
+
+
+@numba.njit(cache=True, nogil=True)
+def _fold_ascii(
+    content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    """Folded texts one after the other, their bounds (n + 1,), and whether each is ASCII (n,); of others, nothing."""
+    out = np.empty(bounds[-1] - bounds[0], np.uint8)
+    ends = np.zeros(len(bounds), np.int64)
+    plain = np.ones(len(bounds) - 1, np.bool_)
+    for row in range(len(bounds) - 1):
+        begin = at = ends[row]
+        for place in range(bounds[row], bounds[row + 1]):
+            byte = content[place]
+            if byte >= 128:
+                plain[row] = False
+                at = begin
+                break
+            byte = table[byte]
+            if byte == 32 and (at == begin or out[at - 1] == 32):
+                continue
+            out[at] = byte
+            at += 1
+        if at > begin and out[at - 1] == 32:
+            at -= 1
+        ends[row + 1] = at
+    return out[: ends[-1]], ends, plain
