@@ -79,6 +79,10 @@ class Outcome(StrEnum):
     CONTAMINATED = "contaminated"
     """Holds a question or a solution of an eval source; the detail names it, the score is the share that is covered."""
 
+    # Caps (pipeline/caps).
+    OVER_CAP = "over_cap"
+    """There are as many responses to its instruction as the manifest keeps; its twin has the first of them."""
+
     # Tokenization (pipeline/tokenize).
     SHORT_RESPONSE = "short_response"
     """Fewer response tokens than the manifest asks for."""

@@ -114,10 +114,15 @@ def write_drops(out: Path, drops: NDArray[Any], sizes: NDArray[Any], details: Se
     order = np.lexsort((drops["index"], drops["partition"]))
     writer.add(drops[order], sizes[order])
     if details:
-        table = pa.table({"detail": pa.array(details, pa.string())})
-        with pa.OSFile(str(out / "details.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
-            file.write_table(table)
+        write_details(out, details)
     return writer.close()
+
+
+def write_details(out: Path, details: Sequence[str]) -> None:
+    """Write what the column `detail` of a step's drops counts."""
+    table = pa.table({"detail": pa.array(details, pa.string())})
+    with pa.OSFile(str(out / "details.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
 
 
 class DropsWriter:

@@ -59,6 +59,13 @@ class ExactDedupSpec(Config):
     enabled: bool = True
 
 
+class CapsSpec(Config):
+    """Bounds on what a mix has of one thing; those on an epoch stand with each source."""
+
+    responses_per_instruction: int | None = Field(default=None, ge=1)
+    """Further responses to an instruction drop their pairs (`over_cap`); null keeps all of them."""
+
+
 class TokenizerSpec(Config):
     """A byte-level BPE trained on the mix, or a given one."""
 
@@ -102,6 +109,7 @@ class Mix(Config):
     exact_dedup: ExactDedupSpec = ExactDedupSpec()
     near_dedup: NearDedupSpec = NearDedupSpec()
     decontaminate: DecontaminateSpec = DecontaminateSpec()
+    caps: CapsSpec = CapsSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     samples: SampleSpec = SampleSpec()
     shards: ShardSpec = ShardSpec()

@@ -1,7 +1,7 @@
 """The stages of a build, in order, over the inputs of a mix.
 
-    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
-                  └─────── eval sources ─┴─────────────▶ eval ───────────────────────┘
+    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ caps ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+                  └─────── eval sources ─┴──────────────────────▶ eval ───────────────────────┘
 
 Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.assemble import Assemble
+from pipeline.caps import drop_over_caps
 from pipeline.decontaminate.steps import drop_contaminated
 from pipeline.drops import Part, Scope
 from pipeline.encode import Encode
@@ -100,6 +101,7 @@ def build(
     scope, *eval_scopes = scopes
     scope = drop_near_duplicates(scope, mix.near_dedup, executor)
     scope = drop_contaminated(scope, eval_scopes, mix.decontaminate, executor)
+    scope = drop_over_caps(scope, mix.caps, executor)
 
     tasks = {partition.key: partition.result["tasks"] for partition in partitions}
     strata, buckets = _plan(mix, scope, tasks)
