@@ -117,6 +117,7 @@ class Files:
             if fault:
                 raise DatasetError(f"{path}: {fault}; build the dataset again or copy it anew")
             return path
+        began = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
         try:
@@ -129,7 +130,7 @@ class Files:
         try:
             if not path.is_file() or check(path):
                 path.unlink(missing_ok=True)
-                self._until_deadline(name, lambda: self._fetch(name, check, make_room))
+                self._until_deadline(name, began, lambda: self._fetch(name, check, make_room))
         finally:
             lock.release()
         return path
@@ -161,7 +162,7 @@ class Files:
             return self.get(name, lambda path: None).read_bytes()
 
         def content() -> bytes:
-            filesystem, path = fsspec.core.url_to_fs(f"{self.origin}/{name}")
+            filesystem, path = _located(f"{self.origin}/{name}")
             found: bytes = filesystem.cat_file(path)
             return found
 
@@ -171,7 +172,7 @@ class Files:
                 raise _WrongCopyError("two readings of it differ")
             return first
 
-        return self._until_deadline(name, agreed)
+        return self._until_deadline(name, time.monotonic(), agreed)
 
     @property
     def _stall(self) -> float:
@@ -185,7 +186,7 @@ class Files:
         new = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.part")
 
         def copy(callback: Callback) -> None:
-            filesystem, remote = fsspec.core.url_to_fs(f"{self.origin}/{name}")
+            filesystem, remote = _located(f"{self.origin}/{name}")
             try:
                 filesystem.get_file(remote, str(new), callback=callback)
             finally:
@@ -203,8 +204,7 @@ class Files:
         finally:
             new.unlink(missing_ok=True)
 
-    def _until_deadline(self, name: str, attempt: Callable[[], T]) -> T:
-        began = time.monotonic()
+    def _until_deadline(self, name: str, began: float, attempt: Callable[[], T]) -> T:
         pause = PAUSE
         tries = answers = 0
         while True:
@@ -258,6 +258,14 @@ def _watched(action: Callable[[Callback], T], stall: float) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _located(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it."""
+    # Of a large file, s3fs fetches parts at once, and says nothing until all are there.
+    options = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
+    filesystem, path = fsspec.core.url_to_fs(url, **options)
+    return filesystem, path
 
 
 def _shown(text: str) -> str:

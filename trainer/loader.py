@@ -196,11 +196,13 @@ class Loader:
     def _step(self, epoch: int, number: int, chunk: Chunk, index: int) -> Step:
         if self._prefetcher is not None:
             self._prefetcher.at(epoch, number, index)
+        samples = chunk.batch(index)
+        # Of the whole batch, so that what one rank lacks stops every rank, at the same batch and with the reason.
+        self._store.require(samples)
         rows = chunk.rows_of_rank(index, self._lengths, rank=self._rank, world_size=self._world_size)
         batch = pack_batch(chunk, index, rows, self._store, self._lengths, self._row_tokens, self._objective)
         if self._device.type == "cuda":
             batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
-        samples = chunk.batch(index)
         tokens = int(self._lengths[samples].sum(dtype=np.int64))
         return Step(
             epoch=epoch,

@@ -31,6 +31,8 @@ COPIES = 3
 """Copies of an object that must differ from what was stored before it, and not the way to it, is taken for damaged."""
 SILENCE = 20
 """Seconds without a byte after which a connection to S3 is given up."""
+SLOWEST = 250_000
+"""Bytes per second below which an upload has failed: aiohttp waits for ever for a server that takes nothing more."""
 
 T = TypeVar("T")
 
@@ -74,9 +76,10 @@ class Objects:
     def put(self, local: Path, name: str) -> None:
         """Store a file; it is there, whole, when this returns."""
         remote = f"{self._root}/{name}"
+        limit = {"timeout": SILENCE + local.stat().st_size / SLOWEST} if self._fs.async_impl else {}
 
         def store() -> None:
-            self._fs.put_file(str(local), remote, chunksize=PART)
+            self._fs.put_file(str(local), remote, chunksize=PART, **limit)
             self._fs.invalidate_cache(remote)
             about = self._fs.info(remote)
             if about["size"] != local.stat().st_size:

@@ -140,6 +140,12 @@ class ShardStore:
         """Whether a shard lies on this machine, verified or not."""
         return (self._folder / self._shards[number].basename).exists()
 
+    def require(self, samples: NDArray[np.uint32]) -> None:
+        """See to it that the shards of some samples are here, verified; raises what `read` does."""
+        for number in np.unique(self.shards_of(samples)).tolist():
+            if number not in self._open:
+                self._map(number)
+
     def expect(self, order: Mapping[int, int]) -> None:
         """State in which order shards will be needed: number of a shard to its place; absent: not for long."""
         self._next_use = order
