@@ -13,6 +13,7 @@ from pipeline.step import folder
 
 COUNT = 100
 """Duplicates that are shown."""
+ORDER = [("score", "ascending"), ("row_id", "ascending")]
 FILE = "least_similar.arrow"
 EXAMPLES = pa.schema(
     [
@@ -45,7 +46,8 @@ def write_examples(
     score
         float64 (m,).
     """
-    least = np.argsort(score, kind="stable")[:COUNT]
+    who = pa.table({"score": score, "row_id": records.column("row_id").take(pa.array(lost))})
+    least = pc.sort_indices(who, ORDER).to_numpy()[:COUNT]
     names = ["row_id", "source", "instruction", "response"]
     mine, twins = (records.select(names).take(pa.array(places[least])).columns for places in (lost, survivor))
     table = pa.table([pa.array(score[least]), *mine, *twins], schema=EXAMPLES)
@@ -69,6 +71,5 @@ def least_similar(work: Path, drops: Sequence[DropKey], stage: str) -> pa.Table:
             with pa.OSFile(str(folder(work, name, key) / FILE)) as file:
                 found.append(pa.ipc.open_file(file).read_all())
             table = pa.concat_tables(found)
-            order = pc.sort_indices(table, [("score", "ascending"), ("row_id", "ascending")])
-            found = [table.take(order[:COUNT])]
+            found = [table.take(pc.sort_indices(table, ORDER)[:COUNT])]
     return found[0]
