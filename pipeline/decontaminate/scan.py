@@ -10,8 +10,8 @@ An n-gram in common only proposes. A record then holds a probe if
   same option);
 - its options, or most of them, are there too, or its answer is in the response, if that tells the item from others.
 
-A short question is looked for as one stretch of words: with its options or its answer, or, where neither is known, as
-the better part of an instruction.
+A short question is looked for as one stretch of words: with its options, or with its answer, or as the better part of
+an instruction, or by itself if it has `TELLING_WORDS`.
 """
 
 from typing import NamedTuple
@@ -25,6 +25,8 @@ from pipeline.decontaminate.words import BREAK, NAME, NUMBER, OPTION, U64, Words
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
+TELLING_WORDS = 9
+"""So many words of a short question in a row need no more than themselves."""
 MISSING_OPTIONS, MISSING_OPTIONS_SHORT = 0.5, 0.2
 """Share of the words of a question's options that may be missing; of a short question's."""
 CONTEXT = 3
@@ -110,6 +112,7 @@ def _scan(
                     answer = index.answers[index.answer_bounds[item] : index.answer_bounds[item + 1]]
                     answered = _occurs(answer, records.words, split, end)
                     told = answered and index.telling[item]
+                    no_options = told and (mode[probe] == LONG or known >= index.sizes[2])
                     first, last = index.bounds[probe], index.bounds[probe + 1]
                     if mode[probe] == LONG or (mode[probe] == WHOLE and last - first > known):
                         if not filled:
@@ -117,12 +120,11 @@ def _scan(
                             filled = True
                         coverage = _compare(
                             probe_prefix, power, index.flags, first, last, stem, known, grams, n,
-                            index.need[probe], index.solution[probe], told,
+                            index.need[probe], index.solution[probe], no_options,
                         )  # fmt: skip
-                    elif len(answer):
-                        coverage = 1.0 if answered else 0.0
                     else:
-                        coverage = 1.0 if 2 * known >= split - begin else 0.0
+                        long = mode[probe] == WHOLE and (known >= TELLING_WORDS or 2 * known >= split - begin)
+                        coverage = 1.0 if answered or long else 0.0
                     if coverage == 0.0:
                         continue
                     if count == room:

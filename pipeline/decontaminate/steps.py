@@ -8,7 +8,7 @@ ledger; hits.arrow has all of them.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,8 @@ import polars as pl
 import pyarrow as pa
 
 from corpus.outcome import Outcome
-from pipeline.decontaminate.index import BuildIndex, Index, read_items, shards_of
+from pipeline.decontaminate.index import Index
+from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.words import words_of
@@ -26,7 +27,7 @@ from pipeline.drops import DropKey, Scope, empty_drops, live_batches, write_drop
 from pipeline.executor import Executor
 from pipeline.progress import report
 from pipeline.shuffle import scatter_groups
-from pipeline.step import Step
+from pipeline.step import Step, folder
 
 HITS = pa.schema(
     [
@@ -47,9 +48,83 @@ the item's answer is in the response."""
 EXAMPLES = pa.schema([*HITS, ("item_text", pa.string()), ("record_text", pa.string())])
 """Hits side by side: the beginning of the item, and where the record holds it."""
 
+SHARD_BYTES = 32 * 2**20
+"""Text of the eval items in one index; an index takes about ten times its text in memory."""
+
+ITEMS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("task", pa.string()),
+        ("row_id", pa.string()),
+        ("instruction", pa.large_string()),
+        ("response", pa.large_string()),
+        ("told", pa.bool_()),
+    ]
+)
+"""items.arrow beside an index: its items in order; `told` is whether any of an item's probes can be looked for."""
+
 SHOWN = 3
 """Examples that a step writes for each eval source."""
 SHOWN_CHARS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildIndex(Step):
+    """Index the items of some eval sources, in one or several shards of bounded size."""
+
+    stage: ClassVar[str] = "decontaminate-index"
+
+    sources: tuple[tuple[tuple[tuple[int, str], ...], tuple[DropKey, ...]], ...]
+    """For each eval source: number of each partition and the key of its `Ingest`; steps that dropped records of it."""
+    spec: dict[str, Any]
+    """The manifest's `DecontaminateSpec`."""
+
+    @property
+    def partition(self) -> str:
+        return "all eval sources"
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        spec = DecontaminateSpec.model_validate(self.spec)
+        shards = 0
+        for frame in self._shards(work):
+            place = out / f"shard-{shards:05}"
+            place.mkdir()
+            index, told = build_index(frame, spec)
+            index.save(place)
+            items = frame.select(ITEMS.names[:-1]).with_columns(told=told).to_arrow().cast(ITEMS)
+            with pa.OSFile(str(place / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, ITEMS) as writer:
+                writer.write_table(items)
+            shards += 1
+            report(rows=len(frame))
+        return {"shards": shards}
+
+    def _shards(self, work: Path) -> Iterator[pl.DataFrame]:
+        waiting: list[pl.DataFrame] = []
+        size = 0
+        records = (batch for inputs, drops in self.sources for _, _, batch in live_batches(work, inputs, drops))
+        for batch in records:
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            waiting.append(frame.select("source", "task", "row_id", "instruction", "response", "meta"))
+            size += batch.column("instruction").nbytes + batch.column("response").nbytes
+            if size >= SHARD_BYTES:
+                yield pl.concat(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield pl.concat(waiting)
+
+
+def shards_of(work: Path, key: str) -> list[Path]:
+    """Folders of the shards that a `BuildIndex` made, in order."""
+    return sorted(folder(work, BuildIndex.stage, key).glob("shard-*"))
+
+
+def read_items(place: Path) -> pl.DataFrame:
+    """Items of a shard, `ITEMS`."""
+    with pa.memory_map(str(place / "items.arrow")) as file:
+        frame = pl.from_arrow(pa.ipc.open_file(file).read_all())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

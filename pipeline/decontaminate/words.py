@@ -92,18 +92,24 @@ def _byte(content: NDArray[np.uint8], at: Int, end: int) -> Int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _label(content: NDArray[np.uint8], at: Int, end: int, line_start: bool) -> int:
-    """Bytes of an option's label that begins here, where no word stands before: "(b)", "C )", "A. ", "Choice 2:"."""
+def _label(content: NDArray[np.uint8], at: Int, end: int, fresh: bool) -> int:
+    """Bytes of an option's label that begins here, where no word stands before: "(b)", "C )", "A. ", "Choice 2:".
+
+    `fresh`: a line or sentence begins here.
+    """
     char = _byte(content, at, end)
     if char == 40:  # (
         letter = _byte(content, at + 1, end) | 32
         return 3 if 97 <= letter <= 106 and _byte(content, at + 2, end) == 41 else 0
-    following = _byte(content, at + 1, end)
-    if 65 <= char <= 74 or (line_start and 97 <= char <= 106):
-        if following == 41 or (following == 32 and _byte(content, at + 2, end) == 41):
-            return 2 if following == 41 else 3
-        if line_start and char <= 74 and following in (46, 58) and _byte(content, at + 2, end) in (32, 10):
-            return 2
+    if 65 <= char <= 74 or (fresh and 97 <= char <= 106):
+        size = 1 + (_byte(content, at + 1, end) == 32)
+        if _byte(content, at + size, end) == 41:
+            return size + 1
+        marks = size
+        while _byte(content, at + marks, end) in (46, 58):  # . :
+            marks += 1
+        if fresh and marks > size and (at + marks >= end or content[at + marks] in (32, 10)):
+            return marks
     lower = char | 32
     if lower not in (97, 99, 111, 115):
         return 0
@@ -125,7 +131,9 @@ def _label(content: NDArray[np.uint8], at: Int, end: int, line_start: bool) -> i
         return 0
     while 48 <= _byte(content, at + size, end) <= 57:
         size += 1
-    return size + 1 if _byte(content, at + size, end) == 58 else 0
+    while _byte(content, at + size, end) in (32, 46, 58, 41):
+        size += 1
+    return size
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -227,7 +235,7 @@ def _tokenize(
             char, width = _decode(content, at)
             kind = np.int64(classes[char]) if char < TABLE_SIZE else np.int64(LONE)
             if not (touching and before in (LETTER, DIGIT)):
-                skip = _label(content, at, end, line_start) if char == 40 or kind == LETTER else 0
+                skip = _label(content, at, end, sentence_start) if char == 40 or kind == LETTER else 0
                 if skip:
                     at += skip
                     option = sentence_start = True

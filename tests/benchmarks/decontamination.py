@@ -1,0 +1,363 @@
+"""Decontamination on real data: what it finds in train sets, and how many planted leaks and templates it tells apart.
+
+    python -m tests.benchmarks.decontamination                     # ../shared/data, about two minutes
+    python -m tests.benchmarks.decontamination --per-set 5 --seed 7
+
+Every file below DATA/train_sources is train data, every one below
+DATA/eval_sets an eval set. Tables:
+
+1. Per eval set: items, items that can be looked for, items found in train data, train records dropped.
+2. Per train source: records, dropped, share; and the speed of the scan.
+3. Planted leaks: items drawn from every eval set, each put into one record in four ways (`LEAKS`); found means that
+   this very item is among the record's hits.
+4. Rows that share only a template: items with all their numbers changed; the other half of each eval set against an
+   index of one half; GSM8K's train set against its test set.
+"""
+
+import argparse
+import random
+import re
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from corpus.read import read_pairs
+from corpus.record import Pair
+from corpus.source import SourceSpec
+from pipeline.clean import clean
+from pipeline.decontaminate.index import Index
+from pipeline.decontaminate.probes import build_index
+from pipeline.decontaminate.spec import DecontaminateSpec
+from pipeline.decontaminate.steps import SHARD_BYTES, find_hits
+from pipeline.inputs import discover_inputs
+from pipeline.manifest import CleanSpec, Mix
+
+DATA = Path(__file__).parents[3] / "shared/data"
+BATCH_ROWS = 8192
+SOLUTION_WORDS = 20
+
+MAPS = {
+    "koala_test_set": "{prompt}",
+    "vicuna_test_set": "{text}",
+    "wizardlm_test_set": "{Instruction}",
+    "winogrande.jsonl": "{context_options.0} {continuation}",
+    "winograd_wsc": "{context_options.0} {continuation}",
+}
+"""Eval sets that are prompts alone, or that no adapter knows: part of the path, template."""
+
+Shards = Sequence[tuple[Index, pl.DataFrame]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with train_sources/ and eval_sets/")
+    parser.add_argument("--per-set", type=int, default=40, help="items of each eval set that are planted (default 40)")
+    parser.add_argument("--seed", type=int, default=20_260_521, help="of what is planted")
+    args = parser.parse_args()
+    if not (args.data / "eval_sets").is_dir():
+        raise SystemExit(f"skipped: there is no {args.data}/eval_sets")
+    console = Console(width=150)
+    spec = DecontaminateSpec()
+    train, held = (read(sources(args.data, role)) for role in ("train", "eval"))
+    begin = time.perf_counter()
+    shards = index(held, spec)
+    seconds = time.perf_counter() - begin
+    arrays = sum(array.nbytes for found, _ in shards for array in found)
+    console.print(
+        f"{len(train):,} train records ({size(train) / 1e6:.0f} MB), {len(held):,} eval items "
+        f"({size(held) / 1e6:.0f} MB) of {held['source'].n_unique()} sets; indexed in {seconds:.1f} s, "
+        f"{len(shards)} shards, {arrays / 1e6:.0f} MB"
+    )
+    find(train[:10], shards)  # compiles
+    begin = time.process_time()
+    hits = find(train, shards)
+    seconds = time.process_time() - begin
+    console.print(per_set(shards, hits))
+    console.print(per_source(train, hits))
+    console.print(f"scan: {seconds:.1f} s of one core, {size(train) / 1e6 / seconds:.1f} MB/s")
+    told = pl.concat([items for _, items in shards]).filter(pl.col("told"))
+    console.print(planted(told, train, shards, random.Random(args.seed), args.per_set, spec))
+    console.print(templates(held, train, hits, shards, random.Random(args.seed + 1), spec))
+
+
+def sources(data: Path, role: str) -> list[SourceSpec]:
+    """A source for each train folder, and for each eval folder or, in folders of many sets, file."""
+    if role == "train":
+        paths = sorted((data / "train_sources").iterdir())
+        return [SourceSpec(name=path.name, path=str(path)) for path in paths]
+    found = []
+    for folder in sorted((data / "eval_sets").iterdir()):
+        one = folder.name in ("bbh", "mmlu", "gsm8k", "superni_test")
+        for path in [folder] if one else sorted(path for path in folder.rglob("*") if path.is_file()):
+            place = path.relative_to(folder.parent).as_posix()
+            name = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"\.(jsonl?|gz|zst)\b", "", place))
+            template = next((template for part, template in MAPS.items() if part in place), None)
+            mapped = {"map": {"instruction": template}} if template else {}
+            found.append(SourceSpec.model_validate({"name": name, "path": str(path), "role": "eval", **mapped}))
+    return found
+
+
+def read(specs: list[SourceSpec]) -> pl.DataFrame:
+    """All pairs of some sources, cleaned as a build does."""
+    role = specs[0].role
+    mix = Mix.model_construct(sources=specs)
+    rows = [
+        (
+            f"{spec.name}/{file.path}:{pair.row}.{pair.part}",
+            spec.name,
+            pair.task,
+            pair.instruction,
+            pair.response,
+            pair.meta,
+        )
+        for _, spec, file in discover_inputs(mix, Path())
+        for pair in read_pairs(spec, file)
+        if isinstance(pair, Pair)
+    ]
+    names = ["row_id", "source", "task", "instruction", "response", "meta"]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    frame = clean(frame, CleanSpec(), without_response=role == "eval")
+    return frame.filter(pl.col("outcome").is_null()).select(names)
+
+
+def size(frame: pl.DataFrame) -> int:
+    return int(frame.select(pl.sum_horizontal(pl.col("instruction", "response").str.len_bytes())).to_series().sum())
+
+
+def index(items: pl.DataFrame, spec: DecontaminateSpec) -> Shards:
+    """Indexes of eval items, cut like those of a build."""
+    ends = items.select(pl.sum_horizontal(pl.col("instruction", "response").str.len_bytes()).cum_sum() // SHARD_BYTES)
+    parts = items.with_columns(ends.to_series().alias("shard")).partition_by("shard", include_key=False)
+    built = []
+    for part in parts:
+        found, told = build_index(part, spec)
+        built.append((found, part.with_columns(told=told)))
+    return built
+
+
+def find(records: pl.DataFrame, shards: Shards) -> pl.DataFrame:
+    """Hits of all records; `row` counts them from the first."""
+    parts = []
+    for begin in range(0, len(records), BATCH_ROWS):
+        found = find_hits(records[begin : begin + BATCH_ROWS], shards)
+        parts.append(found.with_columns(pl.col("row") + begin))
+    return pl.concat(parts)
+
+
+def per_set(shards: Shards, hits: pl.DataFrame) -> Table:
+    items = pl.concat([items.select("source", "told") for _, items in shards])
+    totals = items.group_by("source", maintain_order=True).agg(pl.len(), pl.col("told").sum())
+    found = hits.group_by(source="eval_source").agg(
+        hit=pl.struct("shard", "place").n_unique(), records=pl.col("row").n_unique(), coverage=pl.col("coverage").mean()
+    )
+    table = Table("eval set", title="Eval sets in train data")
+    for name in ("items", "looked for", "found", "share", "train records", "mean coverage"):
+        table.add_column(name, justify="right")
+    for row in totals.join(found, on="source", how="left", maintain_order="left").iter_rows(named=True):
+        hit = row["hit"] or 0
+        rest = (f"{row['records']:,}", f"{row['coverage']:.3f}") if hit else ("-", "-")
+        table.add_row(
+            row["source"], f"{row['len']:,}", f"{row['told']:,}", f"{hit:,}", f"{hit / row['len']:.1%}", *rest
+        )
+    return table
+
+
+def per_source(train: pl.DataFrame, hits: pl.DataFrame) -> Table:
+    lost = hits.unique("row").group_by("source").agg(lost=pl.len())
+    totals = (
+        train.group_by("source", maintain_order=True).len().join(lost, on="source", how="left", maintain_order="left")
+    )
+    table = Table("train source", title="Train records that hold an eval item")
+    for name in ("records", "dropped", "share"):
+        table.add_column(name, justify="right")
+    for name, count, dropped in [*totals.iter_rows(), ("all", len(train), hits["row"].n_unique())]:
+        table.add_row(name, f"{count:,}", f"{dropped or 0:,}", f"{(dropped or 0) / count:.2%}")
+    return table
+
+
+# Planted leaks
+
+
+def verbatim(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    return item["instruction"], item["response"] or other[0]["response"]
+
+
+def recased(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """Other letter case, punctuation removed or set apart, other quotes, other white space."""
+    question, answer = verbatim(item, other, draw)
+    change = draw.choice([str.lower, str.upper, str.title])
+    marks = draw.choice(["", r" \1", r"\1\1"])
+    width = draw.choice([0, 40, 72])
+
+    def typeset(text: str) -> str:
+        text = re.sub(r"([,;:!?]|\.)(?=\s|$)", marks, change(text))
+        text = text.replace("'", "’").replace('"', "“")
+        lines = [textwrap.fill(line, width) if width else line.replace(" ", "  ") for line in text.split("\n")]
+        return "\n".join(lines)
+
+    return typeset(question), typeset(answer)
+
+
+TEMPLATES = (
+    "Solve this problem step by step.\n\n{question}\n\nShow your work.",
+    "Q: {question}\nA:",
+    "Below is an instruction. Write a response that completes it.\n\n### Instruction:\n{question}\n\n### Response:",
+    "{first}\n\n{first_answer}\n\n{question}",
+    "User: {first}\n\nAssistant: {first_answer}\n\nUser: {question}",
+    'I was asked this in a test today: "{question}" What would you say?',
+)
+LABELS = ("({}) ", "{}) ", "Option {}: ", "- ")
+
+
+def retemplated(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """In another template; options in another order and with other labels."""
+    question, answer = verbatim(item, other, draw)
+    stem, mark, options = question.rpartition("\n\nA. ")
+    if mark and re.search(r"\nB\. ", options):
+        texts = re.split(r"\n[B-J]\. ", options)
+        draw.shuffle(texts)
+        label = draw.choice(LABELS)
+        lines = [
+            label.format("ABCDEFGHIJ"[n] if "Option" not in label else n + 1) + text
+            for n, text in enumerate(texts[:10])
+        ]
+        question = stem + "\n" + "\n".join(lines)
+    template = draw.choice(TEMPLATES)
+    if draw.random() < 0.2:  # the response may be what holds it
+        return other[0]["instruction"], f"Here is a question with its answer.\n\n{question}\n\n{answer}"
+    text = template.format(question=question, first=other[0]["instruction"], first_answer=other[0]["response"])
+    return text, answer
+
+
+def solution_only(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """The worked solution under another instruction, in some other words."""
+    text = re.sub(r"<<[^>]*>>", "", item["response"]) if draw.random() < 0.5 else item["response"]
+    before, after = draw.choice([("", ""), ("Let us see. ", ""), ("Sure!\n\n", "\n\nThat is all.")])
+    return other[0]["instruction"], f"{before}{text}{after}"
+
+
+Leak = Callable[[dict[str, Any], Sequence[dict[str, Any]], random.Random], tuple[str, str]]
+LEAKS: tuple[tuple[str, Leak, float], ...] = (
+    ("verbatim, with its answer", verbatim, 0.99),
+    ("re-cased, re-punctuated", recased, 0.99),
+    ("inside another template", retemplated, 0.95),
+    ("worked solution alone", solution_only, 0.95),
+)
+"""Name, how a record is made, and the goal."""
+
+
+def planted(
+    held: pl.DataFrame, train: pl.DataFrame, shards: Shards, draw: random.Random, count: int, spec: DecontaminateSpec
+) -> Table:
+    table = Table("leak", title="Planted leaks of items that are looked for")
+    for name in ("items", "found", "share", "goal", "eval sets with the lowest shares"):
+        table.add_column(name, justify="left" if "lowest" in name else "right")
+    short = pl.col("instruction").str.count_matches(r"[\p{L}\p{N}]+") < spec.min_words
+    long = pl.col("response").str.count_matches(r"[\p{L}\p{N}]+") >= SOLUTION_WORDS
+    for name, make, goal in LEAKS:
+        kinds = (
+            [(name, held.filter(long), f"{goal:.0%}")]
+            if make is solution_only
+            else [
+                (name, held.filter(~short), f"{goal:.0%}"),
+                (f"{name}: questions of fewer than {spec.min_words} words", held.filter(short), "-"),
+            ]
+        )
+        for label, items, aim in kinds:
+            chosen = [row for part in items.partition_by("source") for row in pick(part, count, draw)]
+            others = pick(train, 2 * len(chosen), draw)
+            texts = [make(item, others[2 * n : 2 * n + 2], draw) for n, item in enumerate(chosen)]
+            found = held_by(records(texts), [item["row_id"] for item in chosen], shards)
+            result = pl.DataFrame({"source": [item["source"] for item in chosen], "found": found})
+            worst = result.group_by("source").agg(pl.col("found").mean(), n=pl.len()).filter(pl.col("n") >= 5)
+            worst = worst.filter(pl.col("found") < 1).sort("found", "source")[:4]
+            shown = ", ".join(f"{source} {share:.0%}" for source, share, _ in worst.iter_rows())
+            table.add_row(label, f"{len(found):,}", f"{sum(found):,}", f"{np.mean(found):.2%}", aim, shown or "-")
+    return table
+
+
+def pick(frame: pl.DataFrame, count: int, draw: random.Random) -> list[dict[str, Any]]:
+    return frame[sorted(draw.sample(range(len(frame)), min(count, len(frame))))].to_dicts()
+
+
+def records(texts: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row_id": [str(number) for number in range(len(texts))],
+            "source": "planted",
+            "task": "planted",
+            "instruction": [text for text, _ in texts],
+            "response": [text for _, text in texts],
+        }
+    )
+
+
+def held_by(planted: pl.DataFrame, items: Sequence[str], shards: Shards) -> list[bool]:
+    """Whether each record's hits have the item that was planted in it."""
+    hits = set(find(planted, shards).select("row", "item").iter_rows())
+    return [(row, item) in hits for row, item in enumerate(items)]
+
+
+# Templates
+
+
+def templates(
+    held: pl.DataFrame,
+    train: pl.DataFrame,
+    hits: pl.DataFrame,
+    shards: Shards,
+    draw: random.Random,
+    spec: DecontaminateSpec,
+) -> Table:
+    table = Table("rows", title="Rows that share only a template (goal: at most 0.1 % hit)")
+    for name in ("rows", "hit", "share", "which"):
+        table.add_column(name, justify="left" if name == "which" else "right")
+
+    def add(name: str, count: int, found: pl.DataFrame) -> None:
+        rows = found.unique("row").group_by("eval_source").len().sort("len", "eval_source", descending=[True, False])
+        which = ", ".join(f"{source} {number}" for source, number in rows[:4].iter_rows())
+        number = found["row"].n_unique()
+        table.add_row(name, f"{count:,}", f"{number:,}", f"{number / max(count, 1):.3%}", which or "-")
+
+    numeric = held.filter(pl.col("instruction").str.count_matches(r"(?:^|[\s$(])\d+") >= 2)
+    changed = records([renumbered(row, draw) for row in numeric.select("instruction", "response").iter_rows()])
+    add("eval items with every number changed", len(changed), find(changed, shards))
+    half = pl.Series([draw.random() < 0.5 for _ in range(len(held))])
+    rest = held.filter(~half)
+    found = find(rest, index(held.filter(half), spec))
+    # Sets overlap and repeat themselves: what differs by words alone is what is asked here.
+    found = found.filter(pl.col("source") == pl.col("eval_source"))
+    add("other half of the same eval set", len(rest), found)
+    gsm8k = hits.filter(pl.col("source").str.starts_with("gsm8k") & pl.col("eval_source").str.contains("gsm8k"))
+    add("GSM8K train against its test set", len(train.filter(pl.col("source").str.starts_with("gsm8k"))), gsm8k)
+    return table
+
+
+NUMBER = r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])"
+"""Not the "1" of "Answer1", which is a label."""
+
+
+def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
+    """A pair in which every number is another one of as many digits, the same everywhere in it."""
+    numbers: dict[str, str] = {}
+
+    def other(match: re.Match[str]) -> str:
+        old = match[0]
+        while numbers.get(old, old) == old:
+            numbers[old] = (
+                str(draw.randrange(10 ** (len(old) - 1), 10 ** len(old))) if len(old) < 16 else old[::-1] + "1"
+            )
+        return numbers[old]
+
+    return tuple(re.sub(NUMBER, other, text) for text in pair)  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    main()
