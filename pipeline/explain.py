@@ -173,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.row_id is None) == (options.near is None):
         parser.error("give either a row id or --near COUNT")
+    if options.near is not None and options.near < 1:
+        parser.error(f"--near is {options.near}; expected how many to show, 1 or more")
     try:
         store = Store(options.out)
         commit = json.loads(store.read(COMMIT))

@@ -15,6 +15,7 @@ regular expression, in plain Python.
 """
 
 import argparse
+import os
 import random
 import re
 import tempfile
@@ -134,6 +135,7 @@ def ours(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64]:
 
 def datatroves(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64] | None:
     """The cluster of each row; None where datatrove is not installed."""
+    os.environ["TQDM_DISABLE"] = "1"
     try:
         from datatrove.data import Document
         from datatrove.pipeline.dedup import minhash
