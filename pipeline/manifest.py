@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from corpus.config import Config, load_manifest
-from corpus.source import SourceSpec
+from corpus.source import DropRule, Share, SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.near.spec import NearDedupSpec
 from pipeline.rules.spec import RulesSpec
@@ -66,6 +66,17 @@ class CapsSpec(Config):
     """Further responses to an instruction drop their pairs (`over_cap`); null keeps all of them."""
 
 
+class GuardSpec(Config):
+    """When a build stops because one rule drops too much of one source."""
+
+    max_share: Share = 0.5
+    """Largest share of a source's rows that one rule may drop; 1 for any. A source's own `guard` comes first."""
+    rules: dict[DropRule, Share] = Field(default_factory=dict)
+    """Other shares for some rules, by name. Exact duplicates and rejected labels may take all if nothing is said."""
+    min_rows: int = Field(default=100, ge=1)
+    """Sources of fewer rows are not looked at: in them, a few rows are a large share."""
+
+
 class TokenizerSpec(Config):
     """A byte-level BPE trained on the mix, or a given one."""
 
@@ -110,6 +121,7 @@ class Mix(Config):
     near_dedup: NearDedupSpec = NearDedupSpec()
     decontaminate: DecontaminateSpec = DecontaminateSpec()
     caps: CapsSpec = CapsSpec()
+    guard: GuardSpec = GuardSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     samples: SampleSpec = SampleSpec()
     shards: ShardSpec = ShardSpec()

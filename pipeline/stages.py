@@ -7,24 +7,28 @@ Only small numbers per file, stratum and bucket pass through here; rows go from
 step to step on disk.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.assemble import Assemble
 from pipeline.caps import drop_over_caps
+from pipeline.contract import COMMIT
 from pipeline.decontaminate.steps import drop_contaminated
 from pipeline.drops import Part, Scope
 from pipeline.encode import Encode
 from pipeline.evals import WriteEval
 from pipeline.exact import drop_exact_duplicates
 from pipeline.executor import Executor
+from pipeline.guard import Guard, dropped_between
 from pipeline.ingest import Ingest
 from pipeline.inputs import Input
 from pipeline.manifest import Mix
 from pipeline.near.steps import drop_near_duplicates
 from pipeline.shuffle import Scatter, Stratum, plan, scatter_groups
-from pipeline.step import BuildError
+from pipeline.step import BuildError, folder
 from pipeline.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
 
 MAX_STRATA = 100_000
@@ -91,17 +95,26 @@ def build(
         Partition(item=item, key=step.key, result=result)
         for item, step, result in zip(inputs, ingests, results, strict=True)
     ]
+    guard = _guard(mix, partitions)
     evals = [spec.name for spec in mix.sources if spec.role == "eval"]
     # Train sources are deduplicated together, each eval source by itself alone.
     groups = [[partition for partition in partitions if partition.item.spec.role == "train"]]
     groups += [[partition for partition in partitions if partition.item.spec.name == name] for name in evals]
     scopes = [_scope(group) for group in groups]
     if mix.exact_dedup.enabled:
-        scopes = drop_exact_duplicates(scopes, executor)
+        before, scopes = scopes, drop_exact_duplicates(scopes, executor)
+        for mine, after in zip(before, scopes, strict=True):
+            guard.check(dropped_between(mine, after))
     scope, *eval_scopes = scopes
-    scope = drop_near_duplicates(scope, mix.near_dedup, executor)
-    scope = drop_contaminated(scope, eval_scopes, mix.decontaminate, executor)
-    scope = drop_over_caps(scope, mix.caps, executor)
+    stages: tuple[Callable[[Scope], Scope], ...] = (
+        lambda scope: drop_near_duplicates(scope, mix.near_dedup, executor),
+        lambda scope: drop_contaminated(scope, eval_scopes, mix.decontaminate, executor),
+        lambda scope: drop_over_caps(scope, mix.caps, executor),
+    )
+    for stage in stages:
+        after = stage(scope)
+        guard.check(dropped_between(scope, after))
+        scope = after
 
     tasks = {partition.key: partition.result["tasks"] for partition in partitions}
     strata, buckets = _plan(mix, scope, tasks)
@@ -143,7 +156,22 @@ def build(
         drops=scope.drops,
     )
     executor.map([assemble])
+    dataset = json.loads((folder(executor.work, assemble.stage, assemble.key) / COMMIT).read_text(encoding="utf-8"))
+    guard.check({source: count["dropped"] for source, count in dataset["counts"].items()})
     return assemble
+
+
+def _guard(mix: Mix, partitions: Sequence[Partition]) -> Guard:
+    """The guard, which has looked at what was dropped while reading and cleaning."""
+    entered: Counter[str] = Counter()
+    dropped: dict[str, Counter[str]] = {spec.name: Counter() for spec in mix.sources}
+    for partition in partitions:
+        name, result = partition.item.spec.name, partition.result
+        entered[name] += result["pairs"] + result["rejected"]
+        dropped[name].update(result["dropped"])
+    guard = Guard(mix, entered)
+    guard.check(dropped)
+    return guard
 
 
 Tasks = Mapping[str, Mapping[str, Mapping[str, int]]]
