@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["trainer.train", "trainer.launch"])
+CONTEXT.set_forkserver_preload(["trainer.train", "trainer.launch", "streaming"])
+
+DETERMINED = ("step", "loss", "lr", "k", "gradient_norm", "epoch", "batch", "tokens", "target_tokens", "skipped")
 
 
 def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
@@ -99,6 +101,11 @@ def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
 def steps(folder: Path) -> list[dict[str, Any]]:
     """The step lines of a run's metrics, in order."""
     return lines(folder, "step")
+
+
+def determined(folder: Path) -> list[dict[str, Any]]:
+    """What must be equal, bit for bit, in the metrics of equal runs."""
+    return [{key: line[key] for key in DETERMINED} for line in steps(folder)]
 
 
 def wait_for_step(process: BaseProcess, folder: Path, step: int) -> None:
