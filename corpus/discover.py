@@ -26,7 +26,7 @@ from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row
 from corpus.formats.sniff import sniff
-from corpus.formats.stream import Input, StoreError, public_url
+from corpus.formats.stream import Input, StoreError, public_url, tried
 from corpus.source import SourceSpec
 
 GUESS_ROWS = 32
@@ -39,6 +39,8 @@ GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
 _REMOTE_THREADS = 16
+_LOOKS = 4
+"""Tries before a store is given up: somebody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     if not any("://" in place.url for place in files.values()):
         return [_examine(spec, path, files[path]) for path in paths]
     with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store answers late, but many at once
-        return list(pool.map(lambda path: _examine(spec, path, files[path]), paths))
+        return list(pool.map(lambda path: tried(lambda: _examine(spec, path, files[path]), _LOOKS), paths))
 
 
 # Places
@@ -122,7 +124,8 @@ class _Place:
 
 def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
     """Files that one entry of `path` names."""
-    places = _expand_url(spec, entry) if "://" in entry else list(_expand_local(spec, entry, base))
+    remote = "://" in entry
+    places = tried(lambda: _expand_url(spec, entry), _LOOKS) if remote else list(_expand_local(spec, entry, base))
     if not places:
         kind = "glob matches no file" if glob.has_magic(entry) else "folder holds no file"
         raise ConfigError(
@@ -237,6 +240,11 @@ def _as_utf8(name: str) -> str:
 
 
 # What a file is
+
+
+def examine(spec: SourceSpec, file: SourceFile, url: str) -> SourceFile:
+    """A file as `discover` would list it if it lay at `url`, where it or a copy lies."""
+    return _examine(spec, file.path, _Place(url, "", "", file.bytes))
 
 
 def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:

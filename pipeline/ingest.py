@@ -25,7 +25,7 @@ from corpus.source import SourceSpec
 from corpus.template import order_conditions
 from pipeline import clean
 from pipeline.folding import fold, fold_all
-from pipeline.inputs import changed
+from pipeline.inputs import as_hashed, changed
 from pipeline.ledger import READ_STAGE, LedgerPart
 from pipeline.manifest import CleanSpec
 from pipeline.progress import report
@@ -74,6 +74,8 @@ class Ingest(Step):
     file: SourceFile = field(metadata=UNHASHED)
     stamp: str = field(metadata=UNHASHED)
     """Size and time of the file when it was hashed."""
+    sha256: str | None = field(metadata=UNHASHED)
+    """Hash of its content, part of `identity`."""
 
     @property
     def partition(self) -> str:
@@ -84,10 +86,11 @@ class Ingest(Step):
         keys = _KeyRuns(out)
         counts: dict[str, Any] = {"pairs": 0, "rejected": 0, "records": 0, "dropped": {}, "tasks": {}}
         with (
+            as_hashed(self.spec, self.file, self.stamp, self.sha256, work=work, out=out) as file,
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as records,
         ):
-            for batch in _batches(self.spec, self.file):
+            for batch in _batches(self.spec, file):
                 pairs, rejected = batch.pairs, batch.rejected
                 kept, dropped = self._clean(pairs)
                 for columns in kept.to_batches():

@@ -3,31 +3,35 @@
 `discover_inputs` lists the files of all sources; `hash_inputs` adds the sha256 of
 each (a finished hash is recognised by the file's size, time and mode). A later step
 depends on a file's content, never on where it lies. A remote file is therefore
-read twice: to be hashed, and to be ingested.
+read twice: to be hashed, and to be ingested, from a copy that has the hash.
 """
 
 import hashlib
 import os
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
 import yaml
 
-from corpus.discover import SourceFile, discover
-from corpus.formats.stream import open_binary, public_url
+from corpus.discover import SourceFile, discover, examine
+from corpus.formats.stream import open_binary, public_url, tried
 from corpus.source import SourceSpec
 from pipeline.executor import Executor
 from pipeline.manifest import Mix
 from pipeline.progress import report
-from pipeline.step import UNHASHED, BuildError, Step, digest_of
+from pipeline.step import UNHASHED, BuildError, Step, digest_of, discard
 from pipeline.store import reaching
 
 GENERATOR = "generator://"
+READINGS = 5
+"""Readings of a remote file before storage that never gives the same bytes twice is given up."""
 _CHUNK = 2**20
 
 
@@ -96,12 +100,17 @@ def stamp(url: str) -> str:
             return type(error).__name__
         # With the mode: whether a file can be read may be all that changes.
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
+    info = tried(lambda: _info(url))
+    marks = [str(info[name]) for name in _MARKS if info.get(name)]
+    return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
+
+
+def _info(url: str) -> dict[str, Any]:
     with reaching(public_url(url)):
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()
-        info = filesystem.info(path)
-    marks = [str(info[name]) for name in _MARKS if info.get(name)]
-    return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
+        info: dict[str, Any] = filesystem.info(path)
+    return info
 
 
 def changed(url: str, mark: str) -> bool:
@@ -136,19 +145,99 @@ class HashFile(Step):
             )
         if local and not os.path.isfile(self.url):
             return {"sha256": None}  # a pipe or device would block; reading it says what it is
+        if not local:
+            return {"sha256": self._believed()}
         digest = hashlib.sha256()
         try:
-            with open_binary(self.url) as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-                    report(bytes=len(chunk))
+            for chunk in _chunks(self.url):
+                digest.update(chunk)
         except OSError:
-            if local:
-                return {"sha256": None}  # reading it says why, in the files table
-            raise
+            return {"sha256": None}  # reading it says why, in the files table
         if changed(self.url, self.stamp):
             raise BuildError("changed while it was hashed; run the build again")
         return {"sha256": digest.hexdigest()}
+
+    def _believed(self) -> str:
+        """Hash of a remote file: of one reading, or where the store's mark could be its MD5 and is not, of two."""
+        marks = {mark.strip('"') for mark in self.stamp.split("/")}
+        seen: set[str] = set()
+        for _ in range(READINGS):
+            digest, md5 = tried(lambda: _hashes(self.url))
+            if changed(self.url, self.stamp):
+                raise BuildError("changed while it was hashed; run the build again")
+            if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
+                return digest
+            seen.add(digest)
+        raise BuildError(_NEVER_THE_SAME)
+
+
+_MD5 = re.compile("[0-9a-f]{32}")
+_NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: see what is wrong with the storage or the network"
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    with open_binary(url) as file:
+        while chunk := file.read(_CHUNK):
+            report(bytes=len(chunk))
+            yield chunk
+
+
+def _hashes(url: str) -> tuple[str, str]:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in _chunks(url):
+        sha256.update(chunk)
+        md5.update(chunk)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+@contextmanager
+def as_hashed(
+    spec: SourceSpec, file: SourceFile, mark: str, sha256: str | None, *, work: Path, out: Path
+) -> Iterator[SourceFile]:
+    """The file to ingest: a local one as it is, of a remote one a copy in the folder `out` that holds what was hashed.
+
+    Raises
+    ------
+    BuildError
+        The file is another than when it was hashed, or looked at before; or no two readings of it agree.
+    """
+    if "://" not in file.url or file.url.startswith(GENERATOR):
+        yield file
+        return
+    copy = out / "input"
+    try:
+        if file.format is not None:
+            _copy_as_hashed(file, mark, sha256, work, copy)
+        found = examine(spec, file, str(copy) if file.format is not None else file.url)
+        if replace(found, url=file.url) != file:
+            raise BuildError(f"{file.shown_url}: begins with other bytes than at first; run the build again")
+        yield found
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
+    seen: set[str] = set()
+    for _ in range(READINGS):
+        digest = tried(lambda: _copied(file.url, copy))
+        if digest == sha256:
+            return
+        if digest in seen:
+            step = HashFile(url=file.url, stamp=mark, shown=file.shown_url)
+            with suppress(FileNotFoundError):
+                discard(work, step.stage, step.key)
+            raise BuildError(f"{file.shown_url}: is not what was hashed; run the build again, which hashes it anew")
+        seen.add(digest)
+    raise BuildError(f"{file.shown_url}: {_NEVER_THE_SAME}")
+
+
+def _copied(url: str, copy: Path) -> str:
+    digest = hashlib.sha256()
+    with copy.open("wb") as file:
+        for chunk in _chunks(url):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
 
 
 def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:

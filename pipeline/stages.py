@@ -87,6 +87,7 @@ def build(
             spec=item.spec,
             file=item.file,
             stamp=item.stamp,
+            sha256=item.sha256,
         )
         for item in inputs
     ]

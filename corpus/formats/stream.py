@@ -7,8 +7,10 @@ yields every byte before the break, then raises `BrokenFileError`.
 """
 
 import io
+import random
 import re
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,6 +90,24 @@ class Input:
 
 class StoreError(OSError):
     """A store could not be reached or failed while it was used: nothing is said about the file's content."""
+
+
+def tried(action: Callable[[], T], attempts: int = 7) -> T:
+    """What `action` gives, which is repeated while a store fails; that a file is not there is an answer."""
+    pause = PAUSE
+    for _ in range(attempts - 1):
+        try:
+            return action()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause *= 2
+    return action()
+
+
+PAUSE = 0.5
+"""Seconds before the second try, doubled before each further one; a random part of it is left out."""
 
 
 def open_binary(url: str) -> BinaryIO:
