@@ -111,6 +111,8 @@ class Mix(Config):
     name: str = Field(min_length=1)
     out: str = Field(default="out/mix", min_length=1)
     """Folder or fsspec URL of the dataset, relative to the current directory."""
+    root: str | None = None
+    """Folder or fsspec URL that relative paths of sources start from; by default the manifest's folder."""
     seed: int = Field(default=0, ge=0)
     """Seed of the shuffle and of the tokenizer's sample."""
     sources: list[SourceSpec] = Field(min_length=1)
@@ -153,4 +155,20 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Mix:
     corpus.config.ConfigError
         The manifest cannot be used; the message names the place.
     """
-    return load_manifest(path, Mix, overrides)
+    return _at_root(load_manifest(path, Mix, overrides))
+
+
+def _at_root(mix: Mix) -> Mix:
+    """The mix with its `root` in the paths of its sources."""
+    root = mix.root
+    if root is None:
+        return mix
+
+    def at(path: str) -> str:
+        return path if "://" in path or path.startswith("/") else f"{root.rstrip('/')}/{path}"
+
+    def moved(spec: SourceSpec) -> SourceSpec:
+        path = [at(entry) for entry in spec.path] if isinstance(spec.path, list) else spec.path and at(spec.path)
+        return spec.model_copy(update={"path": path})
+
+    return mix.model_copy(update={"root": None, "sources": [moved(spec) for spec in mix.sources]})

@@ -14,6 +14,7 @@ from corpus.formats.base import printable
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
+from pipeline.epoch import epoch_table
 from pipeline.inputs import discover_inputs
 from pipeline.manifest import Mix
 from pipeline.near.spec import describe
@@ -42,6 +43,9 @@ def preview(mix: Mix, base: Path) -> None:
         screen.print(f"\n[bold]{escape(spec.name)}[/] ({spec.role}): {len(files):,} files, {size:,} bytes")
         _show_files(files, screen)
         _show_examples(spec, files, screen)
+    screen.print("")
+    by_source = [[file for place, _, file in found if place == order] for order in range(len(mix.sources))]
+    screen.print(epoch_table(mix, by_source))
     if mix.near_dedup.enabled:
         screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
     screen.print("\nnothing was written; leave out --dry-run to build")

@@ -1,0 +1,78 @@
+"""The reference mix, over a small look-alike of its dataset: which files, caps and repeats; a build of it."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.build import main
+from tests.pipeline.conftest import REPOSITORY, texts, write_jsonl
+
+MANIFEST = REPOSITORY / "manifests/hrm_text_40b.yaml"
+SMALL = ("no_robots", "gsm8k_train", "math_train", "omnimath", "webinstruct_verified")
+WHOLE = ("principia_collection", "numinamath", "natural_reasoning", "amps_khan")
+CLUSTERED = {
+    "textbookreasoning": ("cot", "direct"),
+    "openmathinstruct2": ("cot", "direct"),
+    "acereason": ("cot",),
+    "openthoughts2": ("cot",),
+    "ampsmathematica": ("algebra", "calculus"),
+    "dmmath": ("train-easy__algebra__linear_1d", "train-hard__calculus__differentiate"),
+    "sudoku_extreme": ("train",),
+    "tasksource": ("glue_mnli", "anli_a1"),
+    "flan": ("cot_zsopt_data__cot_gsm8k", "niv2_zsopt_data__task1564", "t0_fsopt_data__trec"),
+    "SYNTH": ("part_000", "part_001"),
+}
+ROWS = {"flan/cot_zsopt_data__cot_gsm8k": 5100, "flan/t0_fsopt_data__trec": 5100, "SYNTH/part_000": 20_050}
+"""Rows of the files that have more than a cap; the others have 6."""
+
+
+@pytest.fixture(scope="module")
+def lookalike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files as the reference mix expects them."""
+    root = tmp_path_factory.mktemp("cleaned")
+    for number, name in enumerate((*SMALL, "Platypus/openbookqa", "Platypus/scibench", *WHOLE)):
+        rows = [{"instruction": a, "response": b, "condition": "synth,cot"} for a, b in texts(100 + number, 6)]
+        write_jsonl(root / f"data/{name}.jsonl", rows)
+    files = [f"{folder}/{name}" for folder, names in CLUSTERED.items() for name in names]
+    for number, name in enumerate(files):
+        rows = [{"instruction": a, "response": b} for a, b in texts(200 + number, ROWS.get(name, 6))]
+        table = pa.Table.from_pylist([{**row, "condition": "direct"} for row in rows])
+        (root / "data_clustered" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, root / f"data_clustered/{name}.parquet")
+    return root
+
+
+def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(lookalike: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(MANIFEST), "--dry-run", f"root={lookalike}"]) == 0
+    shown = capsys.readouterr().out
+    table = shown[shown.index("an epoch draws") :]
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
+    assert lines["flan"] == ["2", "2", "5,106", "5,000", "-", "5,006"]
+    assert lines["flan_cot"] == ["1", "1", "5,100", "-", "-", "5,100"]
+    assert lines["synth"] == ["2", "2", "20,056", "20,000", "-", "20,006"]
+    assert lines["openmathinstruct2"] == ["2", "2", "12", "2,000,000", "-", "12"]
+    assert lines["platypus"] == ["2", "2", "?", "-", "x", "10", "?"]
+    assert lines["all"][0] == "29"
+    assert "skipped" not in {word for line in lines.values() for word in line}
+    assert "condition: cot, synth" in shown
+
+
+def test_look_alike_is_built_with_its_caps_and_repeats(lookalike: Path, tmp_path: Path) -> None:
+    small = ["tokenizer.vocab_size=600", "tokenizer.sample_bytes=100kB", "near_dedup.enabled=false"]
+    out = tmp_path / "out"
+    assert main([str(MANIFEST), "--out", str(out), "--workers", "1", f"root={lookalike}", *small]) == 0
+    strata = {(s["source"], s["task"]): s for s in json.loads((out / "strata.json").read_text())["strata"]}
+    capped = strata["flan", "t0_fsopt_data__trec"]
+    assert (capped["max_per_epoch"], capped["repeat"], capped["end"] - capped["begin"]) == (5000, 1, 5100)
+    assert strata["flan_cot", "cot_zsopt_data__cot_gsm8k"]["max_per_epoch"] is None
+    assert strata["platypus", "openbookqa"]["repeat"] == 10
+    dataset = json.loads((out / "dataset.json").read_text())
+    assert {name for name, count in dataset["counts"].items() if count["kept"] != count["rows"]} == set()
+
+
+def test_root_is_where_relative_paths_start(lookalike: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(MANIFEST), "--dry-run", f"root={lookalike / 'data'}"]) == 2
+    assert f"there is no {lookalike / 'data'}/data/no_robots.jsonl" in capsys.readouterr().err
