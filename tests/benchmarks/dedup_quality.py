@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.dedup_quality                             # records of the embedded mix, made-up prose
     python -m tests.benchmarks.dedup_quality --manifest mix.yaml         # records of your sources
-    pip install datatrove spacy                                          # for its column
+    pip install -e '.[bench]'                                            # for datatrove's column
 
 Records are drawn from the sources; each gets one changed copy, of a kind in
 `tests.benchmarks.planted`. Some kinds are duplicates, and should be removed where
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         begin = time.process_time()
         found = method(rows[order], spec)
         if found is None:
-            screen.print("datatrove is not installed: pip install datatrove spacy")
+            screen.print("datatrove is not installed: pip install -e '.[bench]'")
             continue
         stands = np.empty(len(rows), np.int64)
         stands[order] = found

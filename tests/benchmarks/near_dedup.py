@@ -1,6 +1,6 @@
 """Speed of near-duplicate removal: our signatures beside datatrove's and rensa's, then the whole stage.
 
-    pip install datatrove spacy rensa                                            # for their lines
+    pip install -e '.[bench]'                                                    # for the lines of others
     OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup                      # made-up prose
     OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup --manifest mix.yaml  # records of your sources
 

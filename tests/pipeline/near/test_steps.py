@@ -120,7 +120,8 @@ def test_a_build_drops_planted_duplicates_and_shows_them(tmp_path: Path, capsys:
     write_jsonl(tmp_path / "base.jsonl", [{"instruction": a, "response": b} for a, b in bases])
     (tmp_path / "mix.yaml").write_text(
         "name: near\nsources:\n"
-        + "".join(f"  - {{name: {name}, path: {name}.jsonl}}\n" for name in ("base", "space", "number"))
+        + "  - {name: base, path: base.jsonl}\n  - {name: number, path: number.jsonl}\n"
+        + "  - {name: space, path: space.jsonl, guard: {near_duplicate: 1}}\n"
         + "tokenizer: {vocab_size: 700}\nexact_dedup: {enabled: false}\n"
     )
     facts = run_build(tmp_path / "mix.yaml", tmp_path / "out", workers=2)
