@@ -1,0 +1,118 @@
+"""How many tokens a second are generated, with cached keys and values and by computing everything again.
+
+    python -m tests.benchmarks.generate --size tiny --rows 1 16 128
+
+Weights are random and no answer ends early, so every row gets as many tokens as are asked for; prompts have different
+lengths. Both ways take the most likely token. Random weights can have two tokens all but equally likely, so the share
+of tokens in which the two ways agree is printed and not demanded; that the logits agree is a test's claim.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from model.attention import dense_mask
+from model.config import SIZES, config_for
+from model.generate import generate
+from model.hrm import HRM
+
+Answers = list[list[int]]
+
+
+@torch.no_grad()
+def generate_without_cache(model: HRM, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Answers:
+    """Greedy answers, all positions computed for each token; only the last ones go through the head."""
+    device = model.z_L_init.device
+    prefix = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    rows = torch.arange(len(prompts), device=device)
+    tokens = torch.zeros(len(prompts), int(prefix.max()) + max_new_tokens, dtype=torch.long, device=device)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = torch.tensor(prompt, device=device)
+    for new in range(max_new_tokens):
+        length = int(prefix.max()) + new
+        position = torch.arange(length, device=device).expand(len(prompts), length)
+        end = torch.maximum(prefix[:, None], position + 1)
+        mask = dense_mask(torch.zeros_like(end), end, length, model.state_dtype)
+        state = model.run(tokens[:, :length], position, mask)
+        tokens[rows, prefix + new] = model.lm_head(state[rows, prefix + new - 1]).argmax(-1)
+    return [tokens[row, n : n + max_new_tokens].tolist() for row, n in enumerate(prefix.tolist())]
+
+
+def timed(ask: Callable[[], Answers], device: torch.device) -> tuple[float, Answers]:
+    """Seconds of the quicker of two calls, and the answers."""
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        answers = ask()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds), answers
+
+
+def measured(model: HRM, prompts: Sequence[Sequence[int]], new: int) -> list[str]:
+    """The cells of a batch."""
+    device, never = model.z_L_init.device, model.config.vocab_size
+
+    def cached(guidance: float) -> Answers:
+        return generate(model, prompts, max_new_tokens=new, end_id=never, guidance=guidance)
+
+    with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext():
+        seconds, answers = timed(lambda: cached(0.0), device)
+        again, expected = timed(lambda: generate_without_cache(model, prompts, max_new_tokens=new), device)
+        guided, _ = timed(lambda: cached(0.5), device)
+    tokens = len(prompts) * new
+    equal = sum(a == b for one, two in zip(answers, expected, strict=True) for a, b in zip(one, two, strict=True))
+    speeds = (f"{tokens / seconds:,.0f}", f"{tokens / again:,.0f}", f"{again / seconds:.1f}")
+    return [*speeds, f"{equal / tokens:.1%}", f"{tokens / guided:,.0f}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.generate",
+        description="Measure generation: tokens a second by batch size, with caches and without.",
+        epilog="example: python -m tests.benchmarks.generate --size L --rows 1 64 --device cuda",
+    )
+    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="of the model (default: tiny)")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64], help="batch sizes (default: 1 8 64)")
+    parser.add_argument("--prompt-tokens", type=int, default=64, metavar="N", help="longest prompt (default: 64)")
+    parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="tokens of an answer (default: 64)")
+    parser.add_argument("--vocab-size", type=int, default=8192, metavar="V", help="tokens there are (default: 8,192)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu, in fp32, or cuda, in bf16")
+    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
+    options = parser.parse_args(arguments)
+    if min(*options.rows, options.prompt_tokens, options.new_tokens, options.vocab_size, options.threads) < 1:
+        parser.error("all numbers must be at least 1")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, but torch finds no CUDA device here")
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model = HRM(config_for(options.size, options.vocab_size)).to(device).eval()
+    random = torch.Generator().manual_seed(0)
+    where = f"{options.threads} threads of {platform.machine()}"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name()
+    table = Table(
+        title=f"Generation, size {options.size}, prompts of 1 to {options.prompt_tokens} tokens, "
+        f"{options.new_tokens} new ones; {where}, torch {torch.__version__}",
+        title_justify="left",
+    )
+    columns = ("rows", "cached, tokens/s", "again, tokens/s", "times faster", "tokens agree", "guided, tokens/s")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for rows in options.rows:
+        lengths = torch.randint(1, options.prompt_tokens + 1, (rows,), generator=random).tolist()
+        prompts = [torch.randint(0, options.vocab_size, (n,), generator=random).tolist() for n in lengths]
+        table.add_row(f"{rows:,}", *measured(model, prompts, options.new_tokens))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
