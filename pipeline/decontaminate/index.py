@@ -12,8 +12,9 @@ LONG, WHOLE, EXACT, UNTOLD = range(4)
 """By its n-grams and the share of its own words that they cover; by its stem, which is all but the options, as one
 stretch of words; as a record's whole instruction; not at all, because it is too short."""
 
-TEMPLATE, INFORMATIVE = 32, 64
-"""Further flags of a word, beside those of `pipeline.decontaminate.words`."""
+TEMPLATE, INFORMATIVE, FIRM = 32, 64, 128
+"""Further flags of a word, beside those of `pipeline.decontaminate.words`: an informative one may be missing where the
+answer is there, a firm one never."""
 
 
 class Index(NamedTuple):

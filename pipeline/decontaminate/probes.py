@@ -8,8 +8,8 @@ its question. Its words are
 - *template* where they lie in three words in a row that more than a tenth of
   the task's items share, or are such a share's label at a line's beginning
   ("Question:"): they count for nothing;
-- *informative* where they have a digit, are capitalised inside a sentence, or
-  stand in few of the items: none of these may be missing in a record;
+- *informative* where they stand in few of the items, and *firm* where they have
+  a digit, are capitalised inside a sentence, or negate;
 - *option* words where they stand behind an option's label.
 
 A template's words at the beginning and end are no part of the probe.
@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.index import EXACT, INFORMATIVE, LONG, TEMPLATE, UNTOLD, WHOLE, Index
+from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, UNTOLD, WHOLE, Index
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.words import LABEL, NAME, NUMBER, OPTION, U64, Words, gram, powers, prefixes, words_of
@@ -38,6 +38,11 @@ many items; an n-gram that more items than that have is none to look for."""
 COMMON_SHARE = 0.005
 COMMON_ITEMS = 3
 """A word is common if at least so large a share of all items has it, and at least so many."""
+NEGATIONS = (
+    "not no never none nor neither nothing nobody without except cannot dont doesnt didnt isnt arent wasnt werent wont "
+    "cant couldnt shouldnt wouldnt hasnt havent hadnt"
+)
+"""Words without which a question is another; English."""
 LEAD = 4
 """Words of the n-grams by which `WHOLE` probes are found, and least words of a stem before options."""
 ANSWER_WORDS, ANSWER_END = 8, 3
@@ -243,8 +248,10 @@ def _common_words(probes: Words) -> U64:
 
 
 def _mark_informative(probes: Words, flags: NDArray[np.uint8], common: U64) -> None:
-    rare = ~np.isin(probes.words, common)
-    flags[rare | (probes.flags & np.uint8(NUMBER | NAME) > 0)] |= np.uint8(INFORMATIVE)
+    negations = words_of(pl.Series([NEGATIONS])).words
+    flags[~np.isin(probes.words, common)] |= np.uint8(INFORMATIVE)
+    firm = (probes.flags & np.uint8(NUMBER | NAME) > 0) | np.isin(probes.words, negations)
+    flags[firm] |= np.uint8(INFORMATIVE | FIRM)
 
 
 def _mark_templates(probes: Words, flags: NDArray[np.uint8], groups: NDArray[np.int64]) -> None:

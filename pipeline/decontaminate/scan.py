@@ -5,9 +5,9 @@
 An n-gram in common only proposes. A record then holds a probe if
 
 - shared n-grams cover the stated share of the probe's own words;
-- none of its informative words is missing, or where the answer is there one rare word, and at most `MAX_GAP` others in
-  a row: a word is there if it stands in the record in the same three words in a row (in options of fewer words: the
-  same option);
+- none of its informative words is missing, or where the answer is there one that is not firm, and at most `MAX_GAP`
+  others in a row: a word is there if it stands in the record in the same three words in a row (in options of fewer
+  words: the same option);
 - its options, or most of them, are there too, or its answer is in the response, if that tells the item from others.
 
 A short question is looked for as one stretch of words: with its options, or with its answer, or as the better part of
@@ -20,8 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.index import EXACT, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
-from pipeline.decontaminate.words import BREAK, NAME, NUMBER, OPTION, U64, Words, gram, powers, prefixes
+from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
+from pipeline.decontaminate.words import BREAK, OPTION, U64, Words, gram, powers, prefixes
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
@@ -252,7 +252,7 @@ def _compare(
             gap = 0
         else:
             gap += 1
-            if flag & (NUMBER | NAME) or gap > MAX_GAP or (flag & INFORMATIVE and not spare):
+            if flag & FIRM or gap > MAX_GAP or (flag & INFORMATIVE and not spare):
                 return 0.0
             if flag & INFORMATIVE:
                 spare = False

@@ -273,7 +273,13 @@ def _tokenize(
                         word = (word ^ np.uint64(46)) * _PRIME  # a decimal point
                     elif kind == DIGIT and char == 44 and _thousand(content, at, end):
                         pass
-                    elif following != JOINER and not (char == 32 and _clitic(content, at + 1, end)):
+                    elif char in (10, 32):
+                        width = 1
+                        while _byte(content, at + width, end) in (10, 32):
+                            width += 1
+                        if not _clitic(content, at + width, end):
+                            break
+                    elif following != JOINER:
                         break
                     at += width
                 if line_start and at < end and content[at] == 58:

@@ -10,8 +10,8 @@ DATA/eval_sets an eval set. Tables:
 2. Per train source: records, dropped, share; and the speed of the scan.
 3. Planted leaks: items drawn from every eval set, each put into one record in four ways (`LEAKS`); found means that
    this very item is among the record's hits.
-4. Rows that share only a template: items with all their numbers changed; the other half of each eval set against an
-   index of one half; GSM8K's train set against its test set.
+4. Rows that share only a template: questions of mathematics with all their numbers, and all their names, changed; what
+   two items of a set share, around another text; GSM8K's train set against its test set.
 """
 
 import argparse
@@ -316,6 +316,7 @@ def templates(
     draw: random.Random,
     spec: DecontaminateSpec,
 ) -> Table:
+    """Hits on rows made from items, or on a train set whose test set is an eval set."""
     table = Table("rows", title="Rows that share only a template (goal: at most 0.1 % hit)")
     for name in ("rows", "hit", "share", "which"):
         table.add_column(name, justify="left" if name == "which" else "right")
@@ -326,22 +327,28 @@ def templates(
         number = found["row"].n_unique()
         table.add_row(name, f"{count:,}", f"{number:,}", f"{number / max(count, 1):.3%}", which or "-")
 
-    numeric = held.filter(pl.col("instruction").str.count_matches(r"(?:^|[\s$(])\d+") >= 2)
-    changed = records([renumbered(row, draw) for row in numeric.select("instruction", "response").iter_rows()])
-    add("eval items with every number changed", len(changed), find(changed, shards))
-    half = pl.Series([draw.random() < 0.5 for _ in range(len(held))])
-    rest = held.filter(~half)
-    found = find(rest, index(held.filter(half), spec))
-    # Sets overlap and repeat themselves: what differs by words alone is what is asked here.
-    found = found.filter(pl.col("source") == pl.col("eval_source"))
-    add("other half of the same eval set", len(rest), found)
+    numeric = held.filter(pl.col("source").str.contains(MATHS) & (numbers_in("instruction") >= 2))
+    for name, change in (("numbers changed", renumbered), ("numbers and names changed", renamed)):
+        changed = records([change(row, draw) for row in numeric.select("instruction", "response").iter_rows()])
+        found = find(changed, shards)
+        found = found.filter(found["item"] == numeric["row_id"].gather(found["row"]))
+        add(f"questions of mathematics with all {name}", len(changed), found)
+    texts = [row for part in held.partition_by("source") for row in hollowed(part, train, draw)]
+    add("another text between what two items share", len(texts), find(records(texts), shards))
     gsm8k = hits.filter(pl.col("source").str.starts_with("gsm8k") & pl.col("eval_source").str.contains("gsm8k"))
     add("GSM8K train against its test set", len(train.filter(pl.col("source").str.starts_with("gsm8k"))), gsm8k)
     return table
 
 
+MATHS = r"(?i)gsm8k|svamp|asdiv|addsub|multiarith|singleeq|mawps|aqua|math\b|college-math|minerva|olympiad|aime"
 NUMBER = r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])"
 """Not the "1" of "Answer1", which is a label."""
+NAME = r"(?<=[a-z,] )[A-Z][a-z]{2,}\b"
+"""A capitalised word inside a sentence."""
+
+
+def numbers_in(column: str) -> pl.Expr:
+    return pl.col(column).str.count_matches(r"(?:^|[\s$(])\d+(?:[\s.,?)$]|$)")
 
 
 def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
@@ -351,12 +358,49 @@ def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
     def other(match: re.Match[str]) -> str:
         old = match[0]
         while numbers.get(old, old) == old:
-            numbers[old] = (
-                str(draw.randrange(10 ** (len(old) - 1), 10 ** len(old))) if len(old) < 16 else old[::-1] + "1"
-            )
+            numbers[old] = str(draw.randrange(10 ** (len(old) - 1), 10 ** len(old)))
         return numbers[old]
 
-    return tuple(re.sub(NUMBER, other, text) for text in pair)  # type: ignore[return-value]
+    first, second = (re.sub(NUMBER, other, text) for text in pair)
+    return first, second
+
+
+def renamed(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
+    """A pair with other numbers in which names are others too."""
+    found = dict.fromkeys(re.findall(NAME, " ".join(pair)))
+    names = dict(zip(found, draw.sample(OTHER_NAMES, len(OTHER_NAMES)), strict=False))
+    first, second = (re.sub(r"\b[A-Z][a-z]{2,}\b", lambda m: names.get(m[0], m[0]), text) for text in pair)
+    return renumbered((first, second), draw)
+
+
+OTHER_NAMES = [
+    "Ottilie",
+    "Bartholomew",
+    "Xanthe",
+    "Zebedee",
+    "Ludmila",
+    "Ignatius",
+    "Philippa",
+    "Torquil",
+    "Wilhelmina",
+]
+
+
+def hollowed(items: pl.DataFrame, train: pl.DataFrame, draw: random.Random, count: int = 40) -> list[tuple[str, str]]:
+    """The words, four at least, with which two items of a set begin and end alike, around a train record's text."""
+    texts = []
+    for first, second in zip(pick(items, count, draw), pick(items, count, draw), strict=True):
+        a, b = first["instruction"].split(" "), second["instruction"].split(" ")
+        if a == b:
+            continue
+        begin = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        rest = min(len(a), len(b)) - begin
+        end = next((n for n in range(rest) if a[-n - 1] != b[-n - 1]), rest)
+        if begin + end >= 4:
+            (filler,) = pick(train, 1, draw)
+            words = [*a[:begin], filler["instruction"], *a[len(a) - end :]]
+            texts.append((" ".join(words), filler["response"]))
+    return texts
 
 
 if __name__ == "__main__":
