@@ -123,7 +123,8 @@ class RayExecutor(Executor):
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = f"--address {address}" if address else "a Ray of its own"
-            raise ConfigError(f"--executor ray: {where} cannot be used: {error}") from None
+            hint = ". A cluster that asks for a token needs RAY_AUTH_MODE=token in the environment" if address else ""
+            raise ConfigError(f"--executor ray: {where} cannot be used: {error}{hint}") from None
 
     def _room(self) -> int:
         """Steps that may be with Ray at once: some wait there, so that no worker does."""
