@@ -23,7 +23,7 @@ ENTRIES = np.dtype([("key", np.uint64), ("order", np.uint32), ("row", np.uint32)
 
 ALL_PAIRS = 8
 LARGEST_GROUP = 2**16
-"""Rows in a group. Pairs that would make a larger one are passed over, so such a group keeps several survivors."""
+"""Rows in a group, at most: it bounds the work on texts that occur again and again."""
 
 
 def proposals(entries: NDArray[np.void]) -> NDArray[np.uint32]:
@@ -78,16 +78,19 @@ class Groups:
     ----------
     rows
         uint32 (n,), sorted: all rows that occur in a pair.
+    largest
+        Most rows in a group. Pairs that would make a larger one are passed over, so such a group keeps several
+        survivors.
     """
 
-    def __init__(self, rows: U32) -> None:
-        self.rows = rows
+    def __init__(self, rows: U32, largest: int = LARGEST_GROUP) -> None:
+        self.rows, self.largest = rows, largest
         self._parent = np.arange(len(rows), dtype=np.uint32)
         self._size = np.ones(len(rows), np.uint32)
 
     def join(self, pairs: NDArray[np.uint32]) -> None:
         """Join the groups of each pair, uint32 (m, 2)."""
-        _join(self._parent, self._size, np.searchsorted(self.rows, pairs).astype(np.uint32), LARGEST_GROUP)
+        _join(self._parent, self._size, np.searchsorted(self.rows, pairs).astype(np.uint32), self.largest)
 
     def numbers(self) -> U32:
         """Group of each row, uint32 (n,), numbered from 0 by their least row."""

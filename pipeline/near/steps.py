@@ -34,7 +34,7 @@ from pipeline.budget import PIECE_BYTES, pieces
 from pipeline.drops import DropKey, Scope, empty_drops, live_batches, write_drops
 from pipeline.executor import Executor
 from pipeline.ingest import IPC, id_halves
-from pipeline.near.candidates import ENTRIES, U32, Groups, proposals
+from pipeline.near.candidates import ENTRIES, LARGEST_GROUP, U32, Groups, proposals
 from pipeline.near.compare import find_duplicates, read
 from pipeline.near.examples import write_examples
 from pipeline.near.signatures import band_keys
@@ -228,7 +228,7 @@ class Group(Step):
     rows: int
     """Records in all."""
     rows_together: int
-    """Rows that a `Verify` takes, about."""
+    """Rows that a `Verify` takes, about, and most in a group."""
 
     @property
     def partition(self) -> str:
@@ -238,7 +238,7 @@ class Group(Step):
         found = np.zeros(self.rows, bool)
         for pairs in self._pairs(work):
             found[pairs.ravel()] = True
-        groups = Groups(np.flatnonzero(found).astype(np.uint32))
+        groups = Groups(np.flatnonzero(found).astype(np.uint32), min(LARGEST_GROUP, self.rows_together))
         for pairs in self._pairs(work):
             groups.join(pairs)
         numbers = groups.numbers()
