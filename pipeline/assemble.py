@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from corpus.outcome import FileOutcome, Outcome
 from pipeline import mds, report
 from pipeline.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
+from pipeline.decontaminate import findings
 from pipeline.drops import DropKey
 from pipeline.encode import Encode
 from pipeline.evals import FILE as EVAL_FILE
@@ -119,7 +120,8 @@ class Assemble(Step):
             "build_key": self.build_key,
         }
         duplicates = least_similar(work, self.drops, Verify.stage)
-        report.write(out, dataset, files, strata, lengths, tally.examples, duplicates)
+        contamination = findings.collect(work, self.drops, out / report.CONTAMINATION_HITS)
+        report.write(out, dataset, files, strata, lengths, tally.examples, duplicates, contamination)
         places.add_own()
         dataset["files"] = places.facts()
         dataset["lock_sha256"] = dataset["files"]["mix.lock.yaml"]["sha256"]

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.outcome import FileOutcome
+from pipeline.decontaminate.findings import Findings
 
 SHOWN_ROWS = 1000
 """Rows of a table on the page; report/*.parquet and ledger/*.parquet have all."""
 SHOWN_DUPLICATES = 20
 NEAR_DUPLICATES = "report/near_duplicates.parquet"
+CONTAMINATION_HITS = "report/contamination_hits.parquet"
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 _STYLE = """
@@ -34,6 +36,7 @@ def write(
     lengths: Any,
     examples: dict[tuple[str, str], list[dict[str, Any]]],
     duplicates: pa.Table,
+    contamination: Findings,
 ) -> None:
     """Write `report/index.html`, `report/*.parquet` and `README.md` into `out`.
 
@@ -51,6 +54,8 @@ def write(
         Ledger lines of a few dropped rows by source and reason.
     duplicates
         `pipeline.near.examples.EXAMPLES`: the least similar near duplicates.
+    contamination
+        What decontamination found.
     """
     sources = [_source(name, count) for name, count in dataset["counts"].items()]
     drops = [
@@ -65,11 +70,18 @@ def write(
         table = pa.Table.from_pylist(rows) if rows else pa.table({})
         pq.write_table(table, out / "report" / f"{name}.parquet", compression="zstd")
     pq.write_table(duplicates, out / NEAR_DUPLICATES, compression="zstd")
+    pq.write_table(contamination.sets, out / "report/contamination.parquet", compression="zstd")
+    pq.write_table(contamination.examples, out / "report/contamination_examples.parquet", compression="zstd")
     sections = [
         ("Sources", sources),
         ("Dropped, by reason", drops),
         ("Examples of what was dropped", [_example(line) for line in samples]),
         ("Near duplicates least like the rows they lost to", duplicates.slice(0, SHOWN_DUPLICATES).to_pylist()),
+        ("Eval sources in train sources", contamination.sets.to_pylist()),
+        (
+            "Eval items and the train records that held them",
+            [_hit(line) for line in contamination.examples.to_pylist()],
+        ),
         ("Files not read to their end", [_file(line) for line in faults]),
         ("Strata", by_stratum),
     ]
@@ -103,6 +115,11 @@ def _stratum(stratum: dict[str, Any], lengths: Any) -> dict[str, Any]:
 
 def _example(line: dict[str, Any]) -> dict[str, Any]:
     names = ("source", "outcome", "file", "row", "part", "row_id", "twin", "score", "detail")
+    return {name: line[name] for name in names}
+
+
+def _hit(line: dict[str, Any]) -> dict[str, Any]:
+    names = ("eval_source", "part", "coverage", "item_text", "record_text", "source", "row_id", "item")
     return {name: line[name] for name in names}
 
 

@@ -145,6 +145,7 @@ class Decontaminate(Step):
 
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         shards = [(Index.load(place), read_items(place)) for place in shards_of(work, self.index)]
+        (out / "index").write_text(self.index)
         lost, sizes = [empty_drops(0)], [np.empty(0, np.int64)]
         details: list[str] = []
         shown: Counter[str] = Counter()

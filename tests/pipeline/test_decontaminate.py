@@ -2,6 +2,7 @@
 template with one are not."""
 
 import random
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,19 @@ def test_a_build_drops_the_leaks_and_nothing_else(built: dict[str, Any]) -> None
     assert lost["score"].to_list() == [1.0, 1.0]
     assert [detail.split(" of item ")[0] for detail in lost["detail"]] == ["holds the question", "holds the solution"]
     assert built["dataset"]["counts"]["train"]["kept"] == 119
+
+
+def test_the_report_counts_each_eval_source_and_shows_hits_side_by_side(built: dict[str, Any]) -> None:
+    report = built["folder"] / "out/report"
+    sets = pl.read_parquet(report / "contamination.parquet")
+    assert sets.rows() == [("held", 40, 40, 2, 2), ("prompts", 1, 1, 0, 0)]
+    hits = pl.read_parquet(report / "contamination_hits.parquet")
+    assert sorted(hits["part"]) == ["question", "solution"]
+    examples = pl.read_parquet(report / "contamination_examples.parquet").sort("part")
+    question = problems(1, 40)[3][0]
+    assert examples["item_text"][0].startswith(question)
+    assert examples["record_text"][0].startswith(question)
+    assert escape(question) in (report / "index.html").read_text()
 
 
 def test_a_mix_may_switch_it_off(built: dict[str, Any], tmp_path: Path) -> None:
