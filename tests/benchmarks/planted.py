@@ -162,9 +162,9 @@ def name_changed(pair: Pair, draw: random.Random) -> Pair | None:
 def with_options(pair: Pair, draw: random.Random) -> Pair:
     """The record with a block of labelled options after its instruction."""
     chosen = draw.sample(CHOICES, draw.randint(3, 5))
-    style = draw.choice(("{letter}) {text}", "({letter}) {text}", "{letter}. {text}", "{number}. {text}", "- {text}"))
-    lines = [style.format(letter="ABCDE"[i], number=i + 1, text=text) for i, text in enumerate(chosen)]
-    return f"{pair[0]}\nOptions:\n" + "\n".join(lines), pair[1]
+    style = draw.choice(("{letter}) ", "({letter}) ", "{letter}. ", "{number}. ", "- "))
+    labels = [style.format(letter="ABCDE"[i], number=i + 1) for i in range(len(chosen))]
+    return _with(pair[0], labels, chosen), pair[1]
 
 
 def _options(instruction: str) -> tuple[str, list[str], list[str]]:
@@ -174,11 +174,15 @@ def _options(instruction: str) -> tuple[str, list[str], list[str]]:
     return head, [part[1] for part in parts if part], [part[2] for part in parts if part]
 
 
+def _with(head: str, labels: Sequence[str], texts: Sequence[str]) -> str:
+    return head + "\nOptions:\n" + "\n".join(map("".join, zip(labels, texts, strict=True)))
+
+
 def option_changed(pair: Pair, draw: random.Random) -> Pair:
     """One option by another."""
     head, labels, texts = _options(pair[0])
     texts[draw.randrange(len(texts))] = draw.choice([text for text in CHOICES if text not in texts])
-    return head + "\nOptions:\n" + "\n".join(map("".join, zip(labels, texts, strict=True))), pair[1]
+    return _with(head, labels, texts), pair[1]
 
 
 def order_changed(pair: Pair, draw: random.Random) -> Pair:
@@ -186,7 +190,7 @@ def order_changed(pair: Pair, draw: random.Random) -> Pair:
     head, labels, texts = _options(pair[0])
     i, j = draw.sample(range(len(texts)), 2)
     texts[i], texts[j] = texts[j], texts[i]
-    return head + "\nOptions:\n" + "\n".join(map("".join, zip(labels, texts, strict=True))), pair[1]
+    return _with(head, labels, texts), pair[1]
 
 
 def template_problem(draw: random.Random) -> Mapping[str, object]:
