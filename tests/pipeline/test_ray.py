@@ -70,6 +70,7 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
+@pytest.mark.slow  # starts two nodes, and Ray takes seconds to notice that one is gone
 def test_build_on_two_nodes_of_which_one_is_lost_equals_the_local_one(
     cluster: Cluster, mix: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_build_on_two_nodes_of_which_one_is_lost_equals_the_local_one(
     assert contents(out) == contents(dataset)
 
 
+@pytest.mark.slow  # Ray takes seconds to notice that a node is gone
 def test_steps_of_a_lost_node_are_done_by_another(cluster: Cluster, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -145,13 +147,15 @@ def test_cluster_that_does_not_answer_is_a_clear_error(
     assert "--address 127.0.0.1:9 cannot be used" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # starts Ray
 def test_ray_in_process_equals_the_local_build(mix: Path, dataset: Path, tmp_path: Path) -> None:
     assert main([str(mix), "--out", str(tmp_path / "out"), "--executor", "ray", "--workers", "2"]) == 0
     assert contents(tmp_path / "out") == contents(dataset)
 
 
+@pytest.mark.slow  # starts Ray, and a worker that was just starting looks for its node for a while
 def test_workers_of_ray_die_with_a_killed_build(tmp_path: Path) -> None:
-    manifest = write_mix(tmp_path / "mix", rows=20_000)
+    manifest = write_mix(tmp_path / "mix", rows=2_000)
     command = [sys.executable, "-m", "pipeline.build", str(manifest), "--out", str(tmp_path / "out")]
     command += ["--executor", "ray"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -166,4 +170,4 @@ def test_workers_of_ray_die_with_a_killed_build(tmp_path: Path) -> None:
     process.wait()
     # Ray's two agents of a node look for it for a while longer, then end too.
     mine = [child for child, name in names.items() if not name.startswith(("ray::DashboardAgent", "ray::RuntimeEnv"))]
-    assert psutil.wait_procs(mine, timeout=30)[1] == []
+    assert psutil.wait_procs(mine, timeout=90)[1] == []
