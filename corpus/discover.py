@@ -39,8 +39,8 @@ GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
 _REMOTE_THREADS = 16
-_LOOKS = 4
-"""Tries before a store is given up: somebody waits for the answer."""
+_LOOKS = 2
+"""Tries, each of which a store's client repeats by itself, before it is given up: somebody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from corpus.formats.stream import public_url, tried
+from corpus.formats.stream import ATTEMPTS, public_url, tried
 from pipeline.contract import COMMIT, FILES, FOLDERS
 
 T = TypeVar("T")
@@ -19,6 +19,8 @@ SILENCE = 20
 """Seconds without a byte after which a connection to S3 is given up, unless fsspec's configuration says otherwise."""
 SLOWEST = 250_000
 """Bytes per second below which an upload has failed: aiohttp waits for ever for a server that takes nothing more."""
+_LOOKS = 2
+"""Tries, each of which a store's client repeats by itself, where somebody waits for the answer."""
 _BLOCK = 8 << 20
 
 fsspec.config.conf.setdefault("s3", {}).setdefault(
@@ -83,7 +85,7 @@ class Store:
             content: bytes = self.filesystem.cat_file(f"{self.root}/{path}")
             return content
 
-        return self._tried(read)
+        return self._tried(read, _LOOKS)
 
     def read_unhashed(self, path: str) -> bytes:
         """Content of a file of which nothing says what it should be: read until two readings agree."""
@@ -102,7 +104,7 @@ class Store:
                 found.update(self.filesystem.find(f"{self.root}/{name}", detail=True))
             return found, [info for info in self.filesystem.ls(self.root, detail=True) if info["type"] == "file"]
 
-        found, top = self._tried(find)
+        found, top = self._tried(find, _LOOKS)
         sizes = {path[len(self.root) + 1 :]: int(info["size"]) for path, info in found.items()}
         sizes.update({info["name"][len(self.root) + 1 :]: int(info["size"]) for info in top})
         return {path: size for path, size in sizes.items() if "/" in path or path in (*FILES, COMMIT)}
@@ -132,9 +134,9 @@ class Store:
         with suppress(FileNotFoundError):
             self._tried(lambda: self.filesystem.rm_file(f"{self.root}/{path}"))
 
-    def _tried(self, action: Callable[[], T]) -> T:
+    def _tried(self, action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         def reach() -> T:
             with reaching(self.out):
                 return action()
 
-        return tried(reach) if is_url(self.out) else reach()
+        return tried(reach, attempts) if is_url(self.out) else reach()

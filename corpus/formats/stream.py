@@ -26,6 +26,10 @@ from corpus.formats.base import BrokenFileError, Limits
 T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
+ATTEMPTS = 7
+"""Tries before a store is given up."""
+PAUSE = 0.5
+"""Seconds before the second try, doubled before each further one; a random part of it is left out."""
 _ZSTD_INPUT_BYTES = 2 << 10
 """A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
 _GZIP_INPUT_BYTES = 64 << 10
@@ -92,7 +96,7 @@ class StoreError(OSError):
     """A store could not be reached or failed while it was used: nothing is said about the file's content."""
 
 
-def tried(action: Callable[[], T], attempts: int = 7) -> T:
+def tried(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     """What `action` gives, which is repeated while a store fails; that a file is not there is an answer."""
     pause = PAUSE
     for _ in range(attempts - 1):
@@ -104,10 +108,6 @@ def tried(action: Callable[[], T], attempts: int = 7) -> T:
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause *= 2
     return action()
-
-
-PAUSE = 0.5
-"""Seconds before the second try, doubled before each further one; a random part of it is left out."""
 
 
 def open_binary(url: str) -> BinaryIO:
