@@ -137,7 +137,8 @@ def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
         },
         {"name": "three", "path": "first", "role": "eval"},
     ]
-    manifest = write_mix(tmp_path / "mix", sources=sources)
+    off = {"enabled": False}
+    manifest = write_mix(tmp_path / "mix", sources=sources, near_dedup=off, decontaminate=off)
     counts = run_build(manifest, tmp_path / "out", workers=2)["counts"]
     assert counts["one"]["kept"] == counts["two"]["kept"] == 100
     mix = load(manifest)
