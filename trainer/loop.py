@@ -90,15 +90,7 @@ class Run:
         self.total = config.steps or (config.epochs or 0) * self.plan.batches
         self.model_config = config.model_config_for(dataset.vocab_size)
         self.model = HRM(self.model_config, seed=config.seed).to(world.device)
-        prepare(
-            self.model,
-            Execution(
-                attention=self._attention(),
-                compile=config.compile,
-                recompute=config.recompute,
-                float8=config.float8,
-            ),
-        )
+        prepare(self.model, self._execution())
         self.layout = self._lay_out()
         self.optimizer = AdamAtan2(
             self.model,
@@ -339,6 +331,15 @@ class Run:
             return Replicated(self.model, self.world)
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
         return Sharded(self.model, self.world, dtype=dtype)
+
+    def _execution(self) -> Execution:
+        """How the manifest wants the model to be computed."""
+        config, device = self.config, self.world.device
+        if config.float8 and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)):
+            raise ConfigError("float8 needs a GPU of compute capability 8.9 or above, which is not here: remove it")
+        return Execution(
+            attention=self._attention(), compile=config.compile, recompute=config.recompute, float8=config.float8
+        )
 
     def _attention(self) -> Kernel:
         """The attention kernel that the manifest names, or the fastest one; the same on each rank."""

@@ -126,7 +126,7 @@ def _depth(report: Report) -> Section:
             "Δ replaced",
             "cos replaced",
             "lens KL",
-            "same top",
+            "same top token",
         ),
         rows=[
             (
@@ -170,7 +170,7 @@ def _gradients(report: Report) -> Section:
         rows=[
             (
                 str(at.k),
-                f"{at.norm:.4g}",
+                f"{at.norm:#.4g}",
                 f"{at.mean:.3e}",
                 f"{at.median:.3e}",
                 f"{at.log_spread:.3f}",
