@@ -103,15 +103,19 @@ def test_truncated_samples_keep_their_prefix_and_as_much_response_as_fits(datase
     assert seen == dict(enumerate(dataset.lengths[:, 0].tolist()))
 
 
-@pytest.mark.parametrize("start", [(0, 5), (0, 13), (1, 0), (1, 3)])
-def test_resuming_anywhere_gives_the_rest_of_the_uninterrupted_sequence(
-    dataset: Dataset, start: tuple[int, int]
+def test_resuming_after_any_batch_gives_the_rest_of_the_uninterrupted_sequence(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with loader_for(dataset, epochs=2) as loader:
-        whole = [((step.epoch, step.index), samples_in(step.batch)) for step in loader]
-    with loader_for(dataset, epochs=2, epoch=start[0], next_batch=start[1]) as loader:
-        rest = [((step.epoch, step.index), samples_in(step.batch)) for step in loader]
-    assert rest == [entry for entry in whole if entry[0] >= start]
+    monkeypatch.setattr("trainer.plan.CHUNK_BATCHES", 4)
+
+    def sequence(**start: int) -> list[tuple[int, int, int, list[int]]]:
+        with loader_for(dataset, epochs=2, **start) as loader:
+            return [(step.epoch, step.chunk, step.index, samples_in(step.batch)) for step in loader]
+
+    whole = sequence()
+    assert {chunk for _, chunk, _, _ in whole} == {0, 1, 2}
+    for number, (epoch, chunk, index, _) in enumerate(whole, 1):
+        assert sequence(epoch=epoch, chunk=chunk, next_batch=index + 1) == whole[number:]
 
 
 def test_error_of_the_thread_is_raised_in_the_loop(data: Path, dataset: Dataset) -> None:
