@@ -91,7 +91,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     mode[~solution & (sizes < spec.min_words)] = EXACT
     mode[solution & (np.diff(probes.bounds) < spec.min_solution_words) | (solution & (sizes < spec.n))] = UNTOLD
     # What words cannot tell apart, such as rows of brackets in one template, cannot be looked for.
-    whole = _span_hashes(words, _spans(bounds))
+    whole = _span_hashes(words, spans(bounds))
     mode[_document_counts(_in_group(whole, groups), np.arange(len(groups))) > TEMPLATE_ITEMS] = UNTOLD
     has_answer = np.diff(answer_bounds)[item] > 0
     mode[(mode == EXACT) & (~has_answer | (sizes == 0))] = UNTOLD
@@ -99,7 +99,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     long_grams, long_probes = _long_entries(words, bounds, mode, few, groups, spec.n)
     short_grams, short_probes, anchors = _short_entries(words, stems, mode, LEAD)
     grams, probe = _unique_entries(np.append(long_grams, short_grams), np.append(long_probes, short_probes))
-    table, first, following, sieve = _table(grams)
+    table, first, following, sieve = table_of(grams)
     index = Index(
         words=words,
         flags=flags,
@@ -171,7 +171,7 @@ def _answers(responses: pl.Series) -> tuple[U64, NDArray[np.int64]]:
 
 
 def _telling(answers: U64, bounds: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-    keys = _span_hashes(answers, _spans(bounds))
+    keys = _span_hashes(answers, spans(bounds))
     shared = _document_counts(_in_group(keys, groups), np.arange(len(groups)))
     return shared <= _least_shared(groups)
 
@@ -256,7 +256,7 @@ def _mark_informative(probes: Words, flags: NDArray[np.uint8], common: U64) -> N
 
 def _mark_templates(probes: Words, flags: NDArray[np.uint8], groups: NDArray[np.int64]) -> None:
     size = 3
-    keys, place, at = _all_grams(probes.words, _spans(probes.bounds), size)
+    keys, place, at = all_grams(probes.words, spans(probes.bounds), size)
     shared = _document_counts(_in_group(keys, groups[place]), place)
     least = _least_shared(groups)
     starts = at[shared > least[place]]
@@ -278,35 +278,36 @@ def _in_group(keys: U64, groups: NDArray[np.int64]) -> U64:
 
 
 @numba.njit(cache=True, nogil=True)
-def _span_hashes(words: U64, spans: NDArray[np.int64]) -> U64:
+def _span_hashes(words: U64, within: NDArray[np.int64]) -> U64:
     """Hash of all words of each span."""
     prefix = prefixes(words)
     most = 0
-    for begin, end in spans:
+    for begin, end in within:
         most = max(most, end - begin)
     power = powers(most)
-    hashes = np.empty(len(spans), np.uint64)
-    for span in range(len(spans)):
-        size = spans[span, 1] - spans[span, 0]
-        hashes[span] = gram(prefix, spans[span, 0], size, power[size])
+    hashes = np.empty(len(within), np.uint64)
+    for span in range(len(within)):
+        size = within[span, 1] - within[span, 0]
+        hashes[span] = gram(prefix, within[span, 0], size, power[size])
     return hashes
 
 
-def _spans(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+def spans(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Begin and end of each text, (t, 2), from the bounds between texts, (t + 1,)."""
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
 @numba.njit(cache=True, nogil=True)
-def _all_grams(words: U64, spans: NDArray[np.int64], size: int) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
+def all_grams(words: U64, within: NDArray[np.int64], size: int) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
     """Hash, text and place of every stretch of `size` words in the span (begin, end) of each text."""
     count = 0
-    for begin, end in spans:
+    for begin, end in within:
         count += max(0, end - begin - size + 1)
     keys, texts, at = np.empty(count, np.uint64), np.empty(count, np.int64), np.empty(count, np.int64)
     prefix, power = prefixes(words), powers(size)[size]
     count = 0
-    for text in range(len(spans)):
-        for place in range(spans[text, 0], spans[text, 1] - size + 1):
+    for text in range(len(within)):
+        for place in range(within[text, 0], within[text, 1] - size + 1):
             keys[count], texts[count], at[count] = gram(prefix, place, size, power), text, place
             count += 1
     return keys, texts, at
@@ -336,7 +337,7 @@ def _long_entries(
     n: int,
 ) -> tuple[U64, NDArray[np.int64]]:
     """N-grams by which `LONG` probes are found, and their probes."""
-    keys, probe, _ = _all_grams(words, _spans(bounds), n)
+    keys, probe, _ = all_grams(words, spans(bounds), n)
     in_long = mode[probe] == LONG
     keys, probe = keys[in_long], probe[in_long]
     counts = _document_counts(_in_group(keys, groups[probe]), probe)
@@ -357,7 +358,7 @@ def _short_entries(
 ) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
     """For each `WHOLE` probe the rarest n-gram of `size` words in its stem, for each `EXACT` one its whole stem; their
     probes; and the anchors of all probes."""
-    keys, probe, at = _all_grams(words, stems, size)
+    keys, probe, at = all_grams(words, stems, size)
     whole = mode[probe] == WHOLE
     keys, probe, at = keys[whole], probe[whole], at[whole]
     order = np.lexsort((at, _document_counts(keys, probe), probe))
@@ -378,7 +379,7 @@ def _unique_entries(grams: U64, probes: NDArray[np.int64]) -> tuple[U64, NDArray
 
 
 @numba.njit(cache=True, nogil=True)
-def _table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
+def table_of(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
     """The table, first entries, chains and sieve of entries sorted by n-gram."""
     slots = 1024
     while slots < SLOTS * len(grams):

@@ -61,7 +61,7 @@ def scan(records: Words, index: Index) -> Hits:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _look_up(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
+def look_up(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
     bit = key & np.uint64(64 * len(sieve) - 1)
     if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
         return -1
@@ -96,7 +96,7 @@ def _scan(
             if not 0 < size < len(power):
                 continue
             for at in range(begin, begin + 1 if exact else end - size + 1):
-                entry = _look_up(gram(prefix, at, size, power[size]), index.table, index.first, index.sieve)
+                entry = look_up(gram(prefix, at, size, power[size]), index.table, index.first, index.sieve)
                 while entry >= 0:
                     probe = index.entry_probe[entry]
                     entry = index.entry_next[entry]

@@ -327,28 +327,29 @@ def templates(
         number = found["row"].n_unique()
         table.add_row(name, f"{count:,}", f"{number:,}", f"{number / max(count, 1):.3%}", which or "-")
 
-    numeric = held.filter(pl.col("source").str.contains(MATHS) & (numbers_in("instruction") >= 2))
+    stem = pl.col("instruction").str.replace(r"(?s)(?:\n\nA\. |Answer Choices|The options:).*", "")
+    numeric = held.filter(pl.col("source").str.contains(MATHS) & (stem.str.count_matches(LONE_NUMBER) >= 2))
     for name, change in (("numbers changed", renumbered), ("numbers and names changed", renamed)):
         changed = records([change(row, draw) for row in numeric.select("instruction", "response").iter_rows()])
         found = find(changed, shards)
         found = found.filter(found["item"] == numeric["row_id"].gather(found["row"]))
         add(f"questions of mathematics with all {name}", len(changed), found)
-    texts = [row for part in held.partition_by("source") for row in hollowed(part, train, draw)]
+    clean = train.with_row_index("row").filter(~pl.col("row").is_in(hits["row"].unique().implode()))
+    texts = [row for part in held.partition_by("source") for row in hollowed(part, clean, draw)]
     add("another text between what two items share", len(texts), find(records(texts), shards))
     gsm8k = hits.filter(pl.col("source").str.starts_with("gsm8k") & pl.col("eval_source").str.contains("gsm8k"))
     add("GSM8K train against its test set", len(train.filter(pl.col("source").str.starts_with("gsm8k"))), gsm8k)
     return table
 
 
-MATHS = r"(?i)gsm8k|svamp|asdiv|addsub|multiarith|singleeq|mawps|aqua|math\b|college-math|minerva|olympiad|aime"
+MATHS = r"(?i)gsm8k|svamp|asdiv|addsub|multiarith|singleeq|mawps|aqua|-math$|college-math|minerva|olympiad|aime"
 NUMBER = r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])"
 """Not the "1" of "Answer1", which is a label."""
 NAME = r"(?<=[a-z,] )[A-Z][a-z]{2,}\b"
 """A capitalised word inside a sentence."""
 
 
-def numbers_in(column: str) -> pl.Expr:
-    return pl.col(column).str.count_matches(r"(?:^|[\s$(])\d+(?:[\s.,?)$]|$)")
+LONE_NUMBER = r"(?:^|[\s$(])\d+(?:[\s.,?)$]|$)"
 
 
 def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
