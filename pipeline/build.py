@@ -143,7 +143,7 @@ def build(
     tokenizer = _given_tokenizer(mix, base)
     with _Locked(out, work), _executor(work, workers, display, ray=ray, address=address) as executor:
         sweep(work)
-        inputs = hash_inputs(found, executor)
+        inputs = hash_inputs(found, base, executor)
         build_key = _build_key(mix, inputs, tokenizer)
         present = read_commit(out)
         if present is not None and present.get("build_key") == build_key:

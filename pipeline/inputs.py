@@ -46,6 +46,9 @@ class Input:
     stamp: str
     sha256: str | None
     """None for a generator, which is its own name, and for what cannot be opened."""
+    place: str
+    """Where the file is, as datasets record it: relative to the manifest's folder if its source's path is, so that a
+    mix and its inputs may lie anywhere; no credentials."""
 
     @property
     def identity(self) -> str:
@@ -68,8 +71,8 @@ def discover_inputs(mix: Mix, base: Path) -> list[tuple[int, SourceSpec, SourceF
     return [(order, spec, file) for order, spec in enumerate(mix.sources) for file in discover(spec, base)]
 
 
-def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: Executor) -> list[Input]:
-    """Add each file's content hash."""
+def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], base: Path, executor: Executor) -> list[Input]:
+    """Add each file's content hash; `base` is the manifest's folder."""
     with ThreadPoolExecutor(16) as threads:
         stamps = list(threads.map(lambda item: stamp(item[2].url), found))
     # By URL: a file that several sources name is hashed once.
@@ -81,9 +84,18 @@ def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], executor: E
     results = executor.map(list(steps.values()))
     hashes = {url: result["sha256"] for url, result in zip(steps, results, strict=True)}
     return [
-        Input(order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url))
+        Input(
+            order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url), place=_place(spec, file, base)
+        )
         for (order, spec, file), mark in zip(found, stamps, strict=True)
     ]
+
+
+def _place(spec: SourceSpec, file: SourceFile, base: Path) -> str:
+    entries = spec.path if isinstance(spec.path, list) else [spec.path or ""]
+    if "://" in file.url or any(os.path.isabs(entry) for entry in entries):
+        return file.shown_url
+    return os.path.relpath(file.shown_url, os.path.abspath(base))
 
 
 def stamp(url: str) -> str:
@@ -250,7 +262,7 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
         {
             "source": item.spec.name,
             "path": item.file.path,
-            "url": item.file.shown_url,
+            "url": item.place,
             "bytes": item.file.bytes,
             "sha256": item.sha256,
             "format": item.file.format,

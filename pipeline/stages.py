@@ -279,7 +279,7 @@ def _facts(partition: Partition) -> dict[str, Any]:
     return {
         "source": partition.item.spec.name,
         "file": file.path,
-        "url": file.shown_url,
+        "url": partition.item.place,
         "bytes": file.bytes,
         "sha256": partition.item.sha256,
         "format": file.format,

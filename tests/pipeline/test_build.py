@@ -27,7 +27,7 @@ from pipeline.manifest import load
 from pipeline.step import BuildError, Step
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
-from tests.pipeline.conftest import REPOSITORY, command, contents, run_build, start, write_mix
+from tests.pipeline.conftest import REPOSITORY, command, contents, run_build, start, texts, write_jsonl, write_mix
 
 
 def problems(out: Path | str) -> list[str]:
@@ -65,6 +65,14 @@ def test_dataset_is_sound_and_conserves_every_row(dataset: Path) -> None:
 def test_number_of_workers_changes_no_byte(mix: Path, dataset: Path, tmp_path: Path) -> None:
     run_build(mix, tmp_path / "one", workers=1)
     assert contents(tmp_path / "one") == contents(dataset)
+
+
+def test_place_of_the_inputs_changes_no_byte(dataset: Path, tmp_path: Path) -> None:
+    run_build(write_mix(tmp_path / "elsewhere"), tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(dataset)
+    lock = (tmp_path / "out/mix.lock.yaml").read_text()
+    assert "url: first/a.jsonl\n" in lock
+    assert str(tmp_path) not in lock
 
 
 def test_order_of_finished_work_changes_no_byte(mix: Path, dataset: Path, tmp_path: Path) -> None:
@@ -149,7 +157,7 @@ def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
             steps.extend(asked)
             return [{"sha256": step.partition} for step in asked]
 
-    inputs = hash_inputs(discover_inputs(mix, manifest.parent), Recorder())
+    inputs = hash_inputs(discover_inputs(mix, manifest.parent), manifest.parent, Recorder())
     assert len({step.key for step in steps}) == len(steps) == 2
     assert [Path(str(item.sha256)).name for item in inputs] == ["b.jsonl", "b.jsonl", "a.jsonl", "b.jsonl"]
 
@@ -282,31 +290,56 @@ def test_given_tokenizer_is_used_as_it_is(mix: Path, dataset: Path, tmp_path: Pa
         assert given[name] == trained[name]
 
 
+def write_mix_for_every_stage(folder: Path) -> Path:
+    """A mix in which every stage finds something to drop."""
+    more = [{"instruction": a, "response": f"{b}."} for a, b in texts(1, 80) if len(b) > 200]
+    more += [{"instruction": f"Tell me. {a}", "response": b} for a, b in texts(5, 10)]
+    more += [{"instruction": f"Name river {n % 9}.", "response": b} for n, (_, b) in enumerate(texts(6, 40))]
+    write_jsonl(folder / "more.jsonl", more)
+    sources = [
+        {"name": "first", "path": "first", "condition": ["direct"]},
+        {"name": "more", "path": "more.jsonl"},
+        {"name": "second", "path": "second", "task": "source", "max_per_epoch": 50, "repeat": 2},
+        {"name": "chat", "path": "chat.jsonl", "condition": ["synth", "cot"]},
+        {"name": "held", "path": "held.jsonl", "role": "eval"},
+    ]
+    return write_mix(folder, sources=sources, caps={"responses_per_instruction": 3})
+
+
 @pytest.mark.slow  # thirty builds, each killed somewhere
-def test_build_killed_thirty_times_yields_identical_bytes(mix: Path, dataset: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    draw = random.Random(0)
+def test_build_killed_thirty_times_yields_identical_bytes(tmp_path: Path) -> None:
+    mix, out = write_mix_for_every_stage(tmp_path / "mix"), tmp_path / "out"
     begin = time.monotonic()
-    start(mix, out, "--workers", "2").communicate()
+    assert start(mix, out, "--workers", "2").wait() == 0
     whole = time.monotonic() - begin
+    expected = contents(out)
+    dropped = json.loads(expected["dataset.json"])["counts"]
+    assert {reason for count in dropped.values() for reason in count["dropped"]} > {
+        "repetitive",
+        "exact_duplicate",
+        "near_duplicate",
+        "contaminated",
+        "over_cap",
+    }
     shutil.rmtree(out)
-    kills, states = 0, set()
+    draw = random.Random(0)
+    kills, met = 0, set()
     while kills < 30:
         process = start(mix, out, "--workers", str(1 + kills % 2))
         try:
-            process.communicate(timeout=draw.uniform(0.2, 1.0) * whole)
-            assert contents(out) == contents(dataset)  # it came to its end before the kill
+            process.communicate(timeout=draw.uniform(0.15, 0.75) * whole)
+            assert contents(out) == expected  # it came to its end before the kill
             shutil.rmtree(out)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             kills += 1
-            states.add(tuple(sorted(path.name for path in (out / ".work").glob("*"))))
+            met.add(tuple(sorted(path.name for path in (out / ".work").glob("*"))))
             if (out / "dataset.json").exists():
                 assert problems(out) == []
-    assert len(states) > 3  # the kills met different stages
+    assert len(met) > 3  # the kills met different stages
     assert start(mix, out).wait() == 0
-    assert contents(out) == contents(dataset)
+    assert contents(out) == expected
 
 
 def test_workers_die_with_a_killed_build(mix: Path, tmp_path: Path) -> None:
