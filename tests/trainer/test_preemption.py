@@ -142,9 +142,10 @@ def _catches(pid: int, number: int) -> bool:
     return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)
 
 
+@pytest.mark.slow  # evaluations long enough to be interrupted
 def test_signal_during_an_evaluation_gives_it_up_and_the_next_start_makes_it(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", questions=20_000)
-    settings = {"epochs": None, "steps": 8, "checkpoint": {"every": 1000}, "eval": {"rows_per_family": 10_000}}
+    data = write_dataset(tmp_path / "data", questions=3_000)
+    settings = {"epochs": None, "steps": 8, "checkpoint": {"every": 1000}, "eval": {"rows_per_family": 1_500}}
     manifest = write_manifest(tmp_path, data, **settings)
     folder = tmp_path / "run"
     overrides = ("eval.every=4",)
