@@ -18,6 +18,7 @@ from pipeline.epoch import epoch_table
 from pipeline.inputs import discover_inputs
 from pipeline.manifest import Mix
 from pipeline.near.spec import describe
+from pipeline.rules.show import rules_table
 from pipeline.summary import console
 
 EXAMPLES = 3
@@ -46,6 +47,8 @@ def preview(mix: Mix, base: Path) -> None:
     screen.print("")
     by_source = [[file for place, _, file in found if place == order] for order in range(len(mix.sources))]
     screen.print(epoch_table(mix, by_source))
+    screen.print("")
+    screen.print(rules_table(mix, by_source))
     if mix.near_dedup.enabled:
         screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
     screen.print("\nnothing was written; leave out --dry-run to build")
