@@ -1,14 +1,19 @@
 """Claims about runs of several ranks: what a run computes does not depend on how many there are, or what each holds."""
 
 import math
+import os
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.trainer.fixtures import write_dataset, write_manifest
-from tests.trainer.processes import kill, lines, log_of, run, run_ranks, start_ranks, steps
+from tests.trainer.processes import finish, kill, lines, log_of, run, run_ranks, start_ranks, steps, wait_for_step
 from trainer.checkpoints import Checkpoints
+from trainer.lag import EVERY
 
 BATCH = {"tokens": 256, "row_tokens": 32}
 """Eight rows, which 1, 2 and 4 ranks can share."""
@@ -136,3 +141,20 @@ def test_value_that_is_not_finite_skips_the_step_on_every_rank(data: Path, tmp_p
     assert steps(tmp_path / "run")[-1]["skipped"] == 3
     assert log_of(manifest).read_text().count("4 steps were skipped for such values") == 2
     assert all(math.isfinite(line["loss"]) for line in steps(tmp_path / "run")[:-3])
+
+
+def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, data, steps=EVERY, checkpoint={"every": 1000})
+    processes = start_ranks(2, manifest)
+    wait_for_step(processes[0], tmp_path / "run", 1)
+    slow = processes[1]
+    while slow.is_alive():
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(slow.pid or 0, signal.SIGSTOP)
+            time.sleep(0.05)
+            os.kill(slow.pid or 0, signal.SIGCONT)
+        slow.join(0.01)
+    assert finish(processes, manifest) == [0, 0]
+    compared = [line for line in steps(tmp_path / "run") if "slowest_rank" in line]
+    assert [(line["step"], line["slowest_rank"]) for line in compared] == [(EVERY, 1)]
+    assert "rank 1 lags: " in log_of(manifest).read_text()
