@@ -7,6 +7,7 @@ Tensors have our names behind `model.`, the head's alone has it as it is; blocks
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def save(model: HRM, folder: Path, *, max_positions: int, token_ids: Mapping[str
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {_their_name(name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors writes for its owner only
 
 
 def load(folder: str | Path) -> HRM:

@@ -187,6 +187,7 @@ class TestKernels:
             pytest.skip(f"{kernel} {refused}")
         self.check(rows, kernel, cuda, backward=True)
 
+    @pytest.mark.slow  # 200 packings, a sequence at a time
     @settings(deadline=None, max_examples=200)
     @given(rows=layouts())
     @example(SPECIAL[0])
