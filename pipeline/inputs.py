@@ -130,7 +130,7 @@ def changed(url: str, mark: str) -> bool:
     return _UNMARKED not in mark and stamp(url) != mark
 
 
-_MARKS = ("ETag", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
+_MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
 _UNMARKED = "unmarked"
 
 
