@@ -58,9 +58,10 @@ def test_rules_on_samples_and_caps_are_guarded_too(
     assert not (tmp_path / "out/dataset.json").exists()
 
 
-def test_source_contained_in_an_earlier_one_passes(folder: Path, tmp_path: Path) -> None:
-    counts = run_build(manifest(folder, "copy"), tmp_path / "out")["counts"]
+def test_small_sources_and_sources_contained_in_earlier_ones_pass(folder: Path, tmp_path: Path) -> None:
+    counts = run_build(manifest(folder, "copy", "few"), tmp_path / "out")["counts"]
     assert counts["copy"]["dropped"] == {"exact_duplicate": 120}
+    assert (counts["few"]["kept"], counts["few"]["dropped"]) == (20, {"empty_response": 40})
 
 
 def test_exact_duplicates_are_guarded_where_the_manifest_says(
@@ -69,10 +70,6 @@ def test_exact_duplicates_are_guarded_where_the_manifest_says(
     command = [str(manifest(folder, "copy")), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main([*command, "guard.rules.exact_duplicate=0.9"]) == 1
     assert "sources.copy.guard.exact_duplicate=1\n" in capsys.readouterr().err
-
-
-def test_small_sources_are_not_guarded(folder: Path, tmp_path: Path) -> None:
-    assert run_build(manifest(folder, "few"), tmp_path / "out")["counts"]["few"]["kept"] == 20
 
 
 def test_rule_that_does_not_exist_is_refused(folder: Path) -> None:
