@@ -276,7 +276,7 @@ def test_overlong_samples_can_be_dropped_instead(mix: Path, tmp_path: Path) -> N
 
 
 def test_duplicates_stay_where_the_manifest_wants_them(mix: Path, tmp_path: Path) -> None:
-    facts = run_build(mix, tmp_path / "out", overrides=("exact_dedup.enabled=false",))
+    facts = run_build(mix, tmp_path / "out", overrides=("exact_dedup.enabled=false", "near_dedup.enabled=false"))
     assert facts["counts"]["second"]["dropped"] == {}
     assert facts["counts"]["held"]["kept"] == 40
     assert problems(tmp_path / "out") == []
