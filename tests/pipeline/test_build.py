@@ -451,8 +451,9 @@ def test_empty_out_is_not_taken_for_the_manifests(mix: Path, capsys: pytest.Capt
 
 def test_nothing_left_to_train_on_is_a_clear_error(tmp_path: Path) -> None:
     manifest = write_mix(tmp_path / "mix")
+    overrides = ("clean.max_response_chars=1", "clean.end_markers=[]", "guard.max_share=1")
     with pytest.raises(BuildError, match="no pair of any train source is left"):
-        run_build(manifest, tmp_path / "out", overrides=("clean.max_response_chars=1", "clean.end_markers=[]"))
+        run_build(manifest, tmp_path / "out", overrides=overrides)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
