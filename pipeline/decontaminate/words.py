@@ -7,6 +7,7 @@ arithmetic count beside a digit. Not words: the labels of options ("A.", "(b)", 
 differ in, and the calculator marks of worked solutions ("<<3*4=12>>").
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numba
@@ -27,6 +28,11 @@ begins a line and is followed by a colon."""
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 _PRIME = np.uint64(0x00000100000001B3)
+_ANSWER, _CHOICE, _OPTION, _SOLUTION = (
+    functools.reduce(lambda packed, letter: packed << 7 | ord(letter), word, 0)
+    for word in ("answer", "choice", "option", "solution")
+)
+"""Words of options' labels, seven bits a letter."""
 _MARK_BYTES = 80
 """Calculator marks are at most so long."""
 
@@ -91,6 +97,11 @@ def _byte(content: NDArray[np.uint8], at: Int, end: int) -> Int:
     return np.int64(content[at]) if at < end else 0
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _is_letter(char: Int) -> bool:
+    return 97 <= char | 32 <= 122
+
+
 @numba.njit(cache=True, nogil=True)
 def _label(content: NDArray[np.uint8], at: Int, end: int, fresh: bool) -> int:
     """Bytes of an option's label that begins here, where no word stands before: "(b)", "C )", "A. ", "Choice 2:".
@@ -110,35 +121,27 @@ def _label(content: NDArray[np.uint8], at: Int, end: int, fresh: bool) -> int:
             marks += 1
         if fresh and marks > size and (at + marks >= end or content[at + marks] in (32, 10)):
             return marks
-    lower = char | 32
-    if lower not in (97, 99, 111, 115):
-        return 0
-    size = 0
-    while 97 <= (_byte(content, at + size, end) | 32) <= 122 and size < 9:
+    # "Answer1", "Option 2:": only a colon makes a label of a word and a number apart from it ("choose answer 2").
+    word = size = 0
+    while size < 9 and _is_letter(_byte(content, at + size, end)):
+        word = word << 7 | (_byte(content, at + size, end) | 32)
         size += 1
-    # answer, option, choice, solution: told by length, first letter and last letter
-    last = _byte(content, at + size - 1, end) | 32
-    known = (
-        (lower == 97 and size == 6 and last == 114)
-        or (lower == 111 and size == 6 and last == 110)
-        or (lower == 99 and size == 6 and last == 101)
-        or (lower == 115 and size == 8 and last == 110)
-    )
-    if not known:
+    if word not in (_ANSWER, _CHOICE, _OPTION, _SOLUTION):
         return 0
-    size += _byte(content, at + size, end) == 32
+    apart = _byte(content, at + size, end) == 32
+    size += apart
     if not 48 <= _byte(content, at + size, end) <= 57:
         return 0
     while 48 <= _byte(content, at + size, end) <= 57:
         size += 1
-    while _byte(content, at + size, end) in (32, 46, 58, 41):
+    digits = size
+    while _byte(content, at + size, end) == 32:
+        size += 1
+    if _byte(content, at + size, end) not in (58, 41):  # : )
+        return 0 if apart else digits
+    while _byte(content, at + size, end) in (58, 41):
         size += 1
     return size
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _is_letter(char: Int) -> bool:
-    return 97 <= char | 32 <= 122
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -235,7 +238,8 @@ def _tokenize(
             char, width = _decode(content, at)
             kind = np.int64(classes[char]) if char < TABLE_SIZE else np.int64(LONE)
             if not (touching and before in (LETTER, DIGIT)):
-                skip = _label(content, at, end, sentence_start) if char == 40 or kind == LETTER else 0
+                fresh = sentence_start and (at == bounds[text] or content[at - 1] in (10, 32))  # not the "E." of "P.E."
+                skip = _label(content, at, end, fresh) if char == 40 or kind == LETTER else 0
                 if skip:
                     at += skip
                     option = sentence_start = True

@@ -146,6 +146,20 @@ def test_decimals_signs_and_digits_tell_words_apart() -> None:
     )
 
 
+def test_labels_of_options_are_no_words_but_what_looks_like_them_is() -> None:
+    same = [
+        "red or blue?\nA. red\nB. blue",
+        "red or blue? (A) red (B) blue",
+        "red or blue? Option 1: red Option 2: blue",
+    ]
+    words = words_of(pl.Series([*same, "red or blue? Answer1 red Answer2: blue", "red or blue? red blue"]))
+    assert len({tuple(part.tolist()) for part in np.split(words.words, words.bounds[1:-1])}) == 1
+    counted = words_of(
+        pl.Series(["choose 4 of 9", "obtain 42 and answer 70", "choose answer 2.", "vitamin A. It", "a P.E. team"])
+    )
+    assert np.diff(counted.bounds).tolist() == [4, 5, 3, 3, 4]
+
+
 @settings(deadline=None)
 @given(pairs=st.lists(st.tuples(st.text(), st.text()), max_size=8))
 def test_words_of_a_pair_are_those_of_its_two_texts_joined(pairs: list[tuple[str, str]]) -> None:
