@@ -309,9 +309,11 @@ def write_mix_for_every_stage(folder: Path) -> Path:
 @pytest.mark.slow  # thirty builds, each killed somewhere
 def test_build_killed_thirty_times_yields_identical_bytes(tmp_path: Path) -> None:
     mix, out = write_mix_for_every_stage(tmp_path / "mix"), tmp_path / "out"
-    begin = time.monotonic()
-    assert start(mix, out, "--workers", "2").wait() == 0
-    whole = time.monotonic() - begin
+    for _ in range(2):  # the first may have kernels to compile
+        shutil.rmtree(out, ignore_errors=True)
+        begin = time.monotonic()
+        assert start(mix, out, "--workers", "2").wait() == 0
+        whole = time.monotonic() - begin
     expected = contents(out)
     dropped = json.loads(expected["dataset.json"])["counts"]
     assert {reason for count in dropped.values() for reason in count["dropped"]} > {
