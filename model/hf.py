@@ -176,9 +176,12 @@ def _our_config(found: Mapping[str, Any], folder: Path) -> ModelConfig:
     for key, value in _FIXED.items():
         if found.get(key, value) != value:
             raise FormatError(f"{where}: {key} is {found[key]!r}; this model is defined for {value!r} only")
-    rope = found.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise FormatError(f"{where}: rope_type is {rope['rope_type']!r}; this model is defined for 'default' only")
+    # Before transformers 5, these keys stood by themselves.
+    alone = {key: found[key] for key in ("rope_theta", "partial_rotary_factor") if key in found}
+    rope = {"rope_type": "default", "partial_rotary_factor": 1.0, **alone, **(found.get("rope_parameters") or {})}
+    theta = rope.pop("rope_theta", 10_000.0)
+    if rope != {"rope_type": "default", "partial_rotary_factor": 1.0}:
+        raise FormatError(f"{where}: rope_parameters has {rope}; this model is defined for a rope_theta alone")
     try:
         # What transformers has written carries stack applications × blocks as num_hidden_layers.
         per_stack = found.get("num_layers_per_stack") or found["num_hidden_layers"]
@@ -191,7 +194,7 @@ def _our_config(found: Mapping[str, Any], folder: Path) -> ModelConfig:
             intermediate_size=found["intermediate_size"],
             H_cycles=found.get("H_cycles", 2),
             L_cycles=found.get("L_cycles", 3),
-            rope_theta=rope.get("rope_theta", 10_000.0),
+            rope_theta=theta,
             norm_eps=found.get("rms_norm_eps", 1e-6),
             mask="prefix_lm" if found.get("prefix_lm", True) else "causal",
         )

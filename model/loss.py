@@ -67,4 +67,5 @@ class _LabelNLL(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_states, d_head = ctx.saved_tensors  # type: ignore[attr-defined]
         (gradient,) = gradients
-        return d_states * gradient.to(d_states.dtype), d_head * gradient, None, None
+        # In float32: rounded to bfloat16, the factor would be off by up to 0.4 % for all that lies below the head.
+        return (d_states.float() * gradient).to(d_states.dtype), d_head * gradient, None, None

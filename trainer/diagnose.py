@@ -36,7 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", help="folder or URL of a built dataset with held-out questions")
     parser.add_argument("--page", type=Path, default=Path("diagnostics.html"), help="what to write (diagnostics.html)")
     parser.add_argument("--rows-per-family", type=int, default=8, metavar="N", help="questions of each (default 8)")
-    parser.add_argument("--ema", action="store_true", help="the averaged weights instead of the last ones")
+    parser.add_argument(
+        "--weights",
+        default="last",
+        choices=["averaged", "last"],
+        help="the weights of the last step, which gradients belong to (default), or their exponential moving average",
+    )
     parser.add_argument("--cache", type=Path, default=Path("out/cache"), help="for a remote dataset (out/cache)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
     options = parser.parse_args(arguments)
@@ -47,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if find_spec("matplotlib") is None:
         parser.error("the page needs matplotlib: pip install 'millrace[diagnose]'")
     try:
-        model, tokenizer, special = load_model(options.checkpoint, ema=options.ema, device=options.device)
+        model, tokenizer, special = load_model(
+            options.checkpoint, ema=options.weights == "averaged", device=options.device
+        )
         dataset = open_dataset(options.data, options.cache)
         if dict(dataset.special) != dict(special) or dataset.vocab_size != model.config.vocab_size:
             raise DatasetError(

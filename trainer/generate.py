@@ -4,6 +4,7 @@ The checkpoint carries its tokenizer, so nothing else is needed.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from trainer.checkpoint import CheckpointError
 from trainer.checkpoints import load_model
 from trainer.objects import StorageError
 from trainer.text import plain_tokenizer
+
+MOST_TOKENS = 65_536
+"""Room for so many tokens in the caches is made at once."""
 
 EXAMPLE = """example:
   python -m trainer.generate out/train "What is 12 + 30?" --condition direct
@@ -61,11 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="W",
         help="move away from what the model would say after its first H application (default 0: do not)",
     )
-    parser.add_argument("--last-weights", action="store_true", help="the last weights instead of their average")
+    parser.add_argument(
+        "--weights",
+        default="averaged",
+        choices=["averaged", "last"],
+        help="the exponential moving average (default), or the weights of the last step",
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
     options = parser.parse_args(arguments)
-    if options.max_new_tokens < 1 or options.temperature < 0 or not 0 < options.top_p <= 1:
-        parser.error("--max-new-tokens must be at least 1, --temperature at least 0 and --top-p above 0, at most 1")
+    if not 1 <= options.max_new_tokens <= MOST_TOKENS:
+        parser.error(f"--max-new-tokens is {options.max_new_tokens:,}; expected 1 to {MOST_TOKENS:,}")
+    if not 0 <= options.temperature < math.inf or not 0 < options.top_p <= 1:
+        parser.error("--temperature must be at least 0 and finite, --top-p above 0 and at most 1")
+    if not math.isfinite(options.guidance):
+        parser.error(f"--guidance is {options.guidance}; expected a finite number")
+    if not 0 <= options.seed < 2**63:
+        parser.error(f"--seed is {options.seed}; expected 0 to 2^63 - 1")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but torch finds no CUDA device here")
     try:
@@ -73,8 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError:
         parser.error("the instruction is not UTF-8 text")
     try:
-        model, tokenizer, special = load_model(options.checkpoint, ema=not options.last_weights, device=options.device)
-    except (CheckpointError, StorageError) as error:
+        model, tokenizer, special = load_model(
+            options.checkpoint, ema=options.weights == "averaged", device=options.device
+        )
+    except (CheckpointError, StorageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids

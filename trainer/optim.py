@@ -11,7 +11,7 @@ parameter that is sharded over ranks is updated where its shards lie.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -84,9 +84,3 @@ class AdamAtan2:
     def state_dict(self) -> StateDict:
         """Moments and averages by parameter name (the tensors themselves, not copies); `updates` is not in it."""
         return {key: dict(zip(self.names, getattr(self, key), strict=True)) for key in ("m", "v", "ema")}
-
-    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], updates: int) -> None:
-        """Take over what `state_dict` gave, and the number of updates that went with it."""
-        for key in ("m", "v", "ema"):
-            torch._foreach_copy_(getattr(self, key), [state[key][name] for name in self.names])
-        self.updates = updates

@@ -56,6 +56,16 @@ def test_states_in_bf16_give_a_loss_in_fp32_and_gradients_as_exact_as_unchunked_
         assert (found.double().cpu() - wanted).norm() < 5e-3 * wanted.norm()
 
 
+def test_factor_of_the_loss_is_not_rounded_to_the_dtype_of_the_states():
+    gradients = []
+    for targets in (1, 1537):  # 1/1537 in bfloat16 is 0.26 % too large
+        states, head, labels = made(4000, 50, dtype=torch.bfloat16)
+        (label_nll(states, head, labels) / targets).backward()
+        gradients.append(states.grad.double() * targets)
+    whole, divided = gradients
+    assert ((divided * whole).sum() / (whole * whole).sum()).item() == pytest.approx(1, abs=1e-3)
+
+
 def test_without_gradients_none_are_made():
     states, head, labels = made(5, 7)
     with torch.no_grad():

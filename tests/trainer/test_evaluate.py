@@ -211,14 +211,18 @@ class TestCommand:
         [
             ["--condition", "loud"],
             ["--max-new-tokens", "0"],
+            ["--max-new-tokens", "100000000000"],
             ["--temperature", "-1"],
+            ["--temperature", "nan"],
             ["--top-p", "0"],
+            ["--guidance", "inf"],
+            ["--seed", "99999999999999999999"],
             ["--device", "tpu"],
         ],
     )
-    def test_options_that_mean_nothing_are_usage_errors(self, trained: Path, arguments: list[str]) -> None:
+    def test_options_that_mean_nothing_are_usage_errors(self, tmp_path: Path, arguments: list[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
-            ask.main([str(trained), "hello", *arguments])
+            ask.main([str(tmp_path), "hello", *arguments])
         assert stopped.value.code == 2
 
     def test_an_instruction_that_is_no_text_is_a_usage_error(
