@@ -150,6 +150,11 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether the iterator will return or raise at once; waits so long for it to be so."""
+        with self._queue.not_empty:
+            return bool(self._queue.not_empty.wait_for(lambda: self._queue.queue, seconds))
+
     def __iter__(self) -> Iterator[Step]:
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
@@ -157,11 +162,11 @@ class Loader:
             yield item
 
     def close(self) -> None:
-        """End the thread; batches that are ready are dropped."""
+        """End the thread; batches that are ready are dropped. A fetch that hangs is left behind."""
         self._stop.set()
         if self._prefetcher is not None:
             self._prefetcher.close()
-        self._thread.join()
+        self._thread.join(timeout=1)
 
     def _run(self) -> None:
         try:

@@ -5,7 +5,9 @@
 
 A step boundary is the only place where the state is whole: checkpoints,
 evaluations and requests to stop are served there. All ranks stop at the same
-one: whether one of them has been asked travels with the loss. What a step computes depends
+one: whether one of them has been asked travels with the loss, and so does
+whether one of them has no next batch yet. If so, they wait for it together, and
+agree now and then whether to go on waiting. What a step computes depends
 on the manifest, the dataset and the checkpoint only; on a CPU with the same
 number of threads it is the same bit for bit, however often the run was killed.
 """
@@ -41,6 +43,9 @@ from trainer.schedule import gradient_depth, learning_rate
 from trainer.stop import RESUME_ME, StopRequest
 from trainer.store import ShardStore
 from trainer.world import World
+
+WAIT = 1.0
+"""Seconds that ranks wait for their batches before they look whether one of them has been asked to stop."""
 
 
 class TrainingError(Exception):
@@ -221,10 +226,20 @@ class Run:
         )
 
     def _train(self, loader: Loader, request: StopRequest, metrics: Metrics | None) -> int:
-        began = time.perf_counter()
-        for step in loader:
-            waited = time.perf_counter() - began
-            values, stop = self._step(step, request)
+        steps = iter(loader)
+        supplied = False  # whether every rank is known to have its next batch
+        while True:
+            began = time.perf_counter()
+            waited = 0.0 if supplied else self._wait(loader, request)
+            if waited is None:
+                self._save()
+                return self._leave(metrics, RESUME_ME)
+            step = next(steps, None)
+            if step is None:
+                raise TrainingError(
+                    f"the data ended at step {self.progress.step:,}, before the run did; this is an error in the plan"
+                )
+            values, stop, supplied = self._step(step, loader, request)
             compared = self.lag.compare(self.progress.step, waited)
             saved = self.checkpoints.collect()
             if metrics is not None:
@@ -247,10 +262,24 @@ class Run:
                 self._save()
             if finished or stop:
                 return self._leave(metrics, RESUME_ME if stop else 0)
+
+    def _wait(self, loader: Loader, request: StopRequest) -> float | None:
+        """Wait until every rank has its next batch.
+
+        Returns
+        -------
+        float or None
+            Seconds that this rank waited for its own; None where some rank was asked to stop before all had theirs.
+        """
+        waited = 0.0
+        while True:
             began = time.perf_counter()
-        raise TrainingError(
-            f"the data ended at step {self.progress.step:,}, before the run did; this is an error in the plan"
-        )
+            ready = loader.ready(WAIT)
+            waited += time.perf_counter() - began
+            if not self.world.any(not ready):
+                return waited
+            if self.world.any(request.received is not None):
+                return None
 
     def _leave(self, metrics: Metrics | None, code: int) -> int:
         """Part, with everything written; returns the exit code."""
@@ -264,8 +293,14 @@ class Run:
             metrics.say(f"{how} after step {self.progress.step:,}{what}")
         return code
 
-    def _step(self, step: Step, request: StopRequest) -> tuple[dict[str, float | int], bool]:
-        """One optimizer step; returns what to report, and whether some rank was asked to stop."""
+    def _step(self, step: Step, loader: Loader, request: StopRequest) -> tuple[dict[str, float | int], bool, bool]:
+        """One optimizer step.
+
+        Returns
+        -------
+        values, stop, supplied
+            What to report, whether some rank was asked to stop, and whether every rank has its next batch.
+        """
         at, config = self.progress, self.config
         lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
         depths = config.depths(self.model_config)
@@ -274,11 +309,12 @@ class Run:
         share = self._pass(step, k)
         self.lag.end()
         self.layout.end()
-        status = torch.tensor([0.0, float(request.received is not None)], dtype=torch.float64, device=self.world.device)
+        flags = [float(request.received is not None), float(not loader.ready())]
+        status = torch.tensor([0.0, *flags], dtype=torch.float64, device=self.world.device)
         status[0] = share
         self.world.sum(status)
         norm = self.layout.norm()
-        loss, stops = status.tolist()
+        loss, stops, without_batch = status.tolist()
         if math.isfinite(loss) and math.isfinite(norm):
             if config.optimizer.clip_norm is not None and norm > config.optimizer.clip_norm:
                 self.layout.scale(config.optimizer.clip_norm / norm)
@@ -311,7 +347,7 @@ class Run:
             "target_tokens": step.targets,
             "skipped": skipped,
         }
-        return values, stops > 0
+        return values, stops > 0, without_batch == 0
 
     def _pass(self, step: Step, k: int) -> torch.Tensor:
         """Gradients of this rank's rows; returns its share of the batch's loss. Without a target both are zero."""

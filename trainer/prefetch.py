@@ -9,7 +9,6 @@ left to the reader, which tries until its deadline and then says why.
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,18 +53,29 @@ class Prefetcher:
         self._moved.set()
 
     def close(self) -> None:
-        """End the threads; what they are fetching may come to its end."""
+        """End the threads, without waiting; what they are fetching may come to its end."""
         self._stop = True
         self._moved.set()
 
     def _run(self) -> None:
-        pool = ThreadPoolExecutor(THREADS, "prefetch")
         while not self._stop:
-            missing = self._missing()
-            if not missing or not any(pool.map(self._store.prefetch, missing[:THREADS])):
+            if not self._fetch(self._missing()[:THREADS]):
                 self._moved.wait(PATIENCE)
             self._moved.clear()
-        pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch(self, numbers: list[int]) -> bool:
+        """Try to fetch some shards at once; whether one came. A pool's threads would outlive the end of the run."""
+        came: list[bool] = []
+
+        def fetch(number: int) -> None:
+            came.append(self._store.prefetch(number))
+
+        threads = [threading.Thread(target=fetch, args=(n,), name="prefetch", daemon=True) for n in numbers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return any(came)
 
     def _missing(self) -> list[int]:
         """Shards to fetch, the next needed first."""

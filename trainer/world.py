@@ -20,7 +20,7 @@ from corpus.config import ConfigError
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long a rank waits for another one that evaluates or writes."""
+"""How long a rank waits for another one, which may be evaluating, writing, or on its way to begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +121,9 @@ class World:
         backend = "nccl" if chosen == "cuda" else "gloo"
         if size == 1:
             if sharded:
-                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=PATIENCE)
             return cls(rank=0, size=1, device=place, control=None, saving=None)
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=PATIENCE)
         return cls(
             rank=rank,
             size=size,

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
+from tests.faults import FaultyProxy
 from tests.trainer.fixtures import write_dataset, write_manifest
 from tests.trainer.processes import finish, kill, lines, log_of, run, run_ranks, start_ranks, steps, wait_for_step
+from tests.trainer.test_data import upload
 from trainer.checkpoints import Checkpoints
+from trainer.dataset import open_dataset
 from trainer.lag import EVERY
+from trainer.plan import Plan, PlanInputs
+from trainer.stop import RESUME_ME
+from trainer.store import ShardStore
 
 BATCH = {"tokens": 256, "row_tokens": 32}
 """Eight rows, which 1, 2 and 4 ranks can share."""
@@ -159,3 +165,35 @@ def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> N
     compared = [line for line in steps(tmp_path / "run") if "slowest_rank" in line]
     assert [(line["step"], line["slowest_rank"]) for line in compared] == [(EVERY, 1)]
     assert "rank 1 lags: " in log_of(manifest).read_text()
+
+
+@pytest.mark.slow  # a run that waits, and whose clients of the store are cut off
+def test_ranks_that_wait_for_data_stop_with_a_checkpoint_when_one_is_asked_to(
+    tmp_path: Path, bucket: str, faults: FaultyProxy
+) -> None:
+    folder = write_dataset(tmp_path / "data", samples=400)
+    upload(folder, f"{bucket}/mix")
+    batch = {"tokens": 64, "row_tokens": 32}
+    manifest = manifest_of(tmp_path, f"{bucket}/mix", batch=batch, ahead=1, checkpoint={"every": 1000})
+    last, reachable = shard_that_is_needed_last(folder, **batch)
+    faults.kinds, faults.only, faults.share = ("stall",), f"shard.{last:05}.mds", 1.0
+    ranks = start_ranks(2, manifest)
+    wait_for_step(ranks[0], tmp_path / "run", reachable)
+    os.kill(ranks[1].pid or 0, signal.SIGTERM)
+    assert finish(ranks, manifest) == [RESUME_ME, RESUME_ME], log_of(manifest).read_text()
+    assert newest(tmp_path / "run") == len(steps(tmp_path / "run")) == reachable
+
+
+def shard_that_is_needed_last(folder: Path, *, tokens: int, row_tokens: int) -> tuple[int, int]:
+    """A shard, and the number of batches before the first one that needs it."""
+    dataset = open_dataset(str(folder), folder)
+    inputs = PlanInputs(
+        fingerprint=dataset.fingerprint, seed=0, batch_tokens=tokens, row_tokens=row_tokens, truncate=False
+    )
+    chunk = Plan(inputs, dataset.strata, dataset.lengths).chunk(0, 0)
+    store = ShardStore(dataset)
+    first: dict[int, int] = {}
+    for batch in range(chunk.batches):
+        for shard in store.shards_of(chunk.batch(batch)).tolist():
+            first.setdefault(shard, batch)
+    return max(first.items(), key=lambda item: item[1])
