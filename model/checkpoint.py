@@ -62,13 +62,13 @@ class Trained:
     """Special token to id."""
 
 
-def verify(folder: Path) -> None:
-    """Check a checkpoint's folder against its commit record.
+def recorded(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size in bytes and hash of each file of a checkpoint, by name, as its commit record says.
 
     Raises
     ------
     CheckpointError
-        There is none, or a file is missing, has another size or another hash.
+        There is no record, or it is damaged, lacks a file that a checkpoint needs, or names one outside of the folder.
     """
     try:
         commit = json.loads((folder / "COMMIT.json").read_text())
@@ -79,8 +79,22 @@ def verify(folder: Path) -> None:
         raise CheckpointError(f"{folder}/COMMIT.json is damaged") from None
     if not files.keys() >= NEEDED:
         raise CheckpointError(f"{folder}/COMMIT.json does not list {min(NEEDED - files.keys())}")
-    for name, (size, digest) in files.items():
-        path = folder / Path(name).name
+    for name in files:
+        if Path(name).name != name:
+            raise CheckpointError(f"{folder}/COMMIT.json lists {name!r}, which lies outside of the checkpoint")
+    return files
+
+
+def verify(folder: Path) -> None:
+    """Check a checkpoint's folder against its commit record.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or a file is missing, has another size or another hash.
+    """
+    for name, (size, digest) in recorded(folder).items():
+        path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing")
         if path.stat().st_size != size:

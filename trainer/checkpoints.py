@@ -10,7 +10,6 @@ one is no checkpoint, and is removed by a later one.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -31,7 +30,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.tensor import DTensor
 
-from model.checkpoint import CheckpointError, Tensors, find, load, verify
+from model.checkpoint import CheckpointError, Tensors, find, load, recorded, verify
 from model.hrm import HRM
 from trainer.checkpoint import (
     Checkpoint,
@@ -43,7 +42,7 @@ from trainer.checkpoint import (
     record_of,
     step_of,
 )
-from trainer.fetch import is_url
+from trainer.fetch import is_url, local_path, shown
 from trainer.objects import Objects, StorageError
 from trainer.world import ALONE, World
 
@@ -73,6 +72,9 @@ class Checkpoints:
         How many of the newest to keep.
     keep_every
         Those whose step is a multiple of it are kept besides.
+    patience
+        Seconds for which a store that has served before is asked again when it fails. A run that is to stop keeps
+        trying too: without its checkpoint there is nothing it could be in time for.
     world
         The ranks that save and load together.
     history
@@ -89,13 +91,14 @@ class Checkpoints:
         staging: Path,
         keep: int,
         keep_every: int | None = None,
+        patience: float = 0.0,
         world: World = ALONE,
         history: Path | None = None,
         report: Callable[[str], None] = print,
     ):
         self._remote = is_url(location)
-        self._location = location.removeprefix("file://").rstrip("/")
-        self._objects = Objects(self._location)
+        self._objects = Objects(location, patience=patience if self._remote else 0.0)
+        self._location = shown(location.rstrip("/")) if self._remote else str(local_path(location))
         self._staging = staging if self._remote else Path(self._location)
         self._keep = keep
         self._keep_every = keep_every
@@ -134,6 +137,17 @@ class Checkpoints:
         """Steps that have a folder with a commit record, oldest first."""
         return [step for step, files in self.folders().items() if "COMMIT.json" in files]
 
+    def check_writable(self) -> None:
+        """See to it that checkpoints can be stored at a URL. All ranks call it.
+
+        Raises
+        ------
+        StorageError
+            They cannot.
+        """
+        if self._remote:
+            self._world.from_leader(self._objects.probe)
+
     def newest(self) -> Checkpoint | None:
         """The newest valid checkpoint, on this machine; None where none has been committed. All ranks call it.
 
@@ -168,7 +182,7 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self._objects.get(f"{folder.name}/COMMIT.json", folder / "COMMIT.json")
-            for name, (size, digest) in _recorded(folder).items():
+            for name, (size, digest) in recorded(folder).items():
                 self._objects.get(f"{folder.name}/{name}", folder / name, size=size, digest=digest)
         verify(folder)
         return folder
@@ -187,9 +201,7 @@ class Checkpoints:
             except (CheckpointError, OSError) as error:
                 self._report(f"checkpoint {self._location}/{folder_name(step)} is passed over: {error}")
                 continue
-            if self._history is not None and not self._history.exists():
-                self._history.parent.mkdir(parents=True, exist_ok=True)
-                self._objects.get(self._history.name, self._history)
+            self._fetch_history()
             return step
         if committed:
             raise CheckpointError(
@@ -197,6 +209,18 @@ class Checkpoints:
                 f"back from a copy, or move them away to begin anew"
             )
         return None
+
+    def _fetch_history(self) -> None:
+        if self._history is None or self._history.exists():
+            return
+        self._history.parent.mkdir(parents=True, exist_ok=True)
+        part = self._history.with_name(f"{self._history.name}.part")
+        try:
+            self._objects.get(self._history.name, part)
+        except CheckpointError as error:
+            self._report(f"the run goes on without the metrics of its earlier steps: {error}")
+        else:
+            os.replace(part, self._history)
 
     def _folder(self, step: int) -> Path:
         return self._staging / folder_name(step)
@@ -292,9 +316,9 @@ class Checkpoints:
             parts = self._agreed(lambda: self._finish_share(step, folder, sidecars))
             record = {name: entry for part in parts for name, entry in part.items()}
             self._agreed(lambda: self._commit(step, folder, record) if self._world.leads else None)
-            if self._remote and self._world.leads_node:
-                shutil.rmtree(folder)
             self.newest_step = step
+            if self._remote and self._world.leads_node:
+                shutil.rmtree(folder, ignore_errors=True)
             size = sum(int(entry["bytes"]) for entry in record.values())
             seconds = time.perf_counter() - began
             self._saved.append(Saved(step=step, stall_seconds=stall, write_seconds=seconds, bytes=size))
@@ -410,36 +434,28 @@ def load_model(
         The store does not answer.
     """
     with tempfile.TemporaryDirectory() as staging:
-        folder = _fetched(str(path), Path(staging)) if is_url(str(path)) else find(Path(path))
+        folder = _fetched(str(path), Path(staging)) if is_url(str(path)) else find(local_path(str(path)))
         trained = load(folder, ema=ema)
     return trained.model.to(device), Tokenizer.from_str(trained.tokenizer), dict(trained.special)
 
 
 def _fetched(url: str, staging: Path) -> Path:
     """The checkpoint at a URL, or the newest valid one of several there, on this machine."""
-    place, _, last = url.rstrip("/").rpartition("/")
-    step = step_of(last)
-    place = url if step is None else place
+    place, step = _place_and_step(url)
     checkpoints = Checkpoints(place, staging=staging, keep=1, report=lambda text: print(text, file=sys.stderr))
     if step is not None:
         return checkpoints.fetch(step)
     newest = checkpoints.newest()
     if newest is None:
-        raise CheckpointError(f"{url}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
+        raise CheckpointError(f"{shown(url)}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
     return newest.folder
 
 
-def _recorded(folder: Path) -> dict[str, tuple[int, str]]:
-    """Size and hash of each file that a commit record lists."""
-    try:
-        files = json.loads((folder / "COMMIT.json").read_text())["files"]
-        recorded = {str(name): (int(entry["bytes"]), str(entry["xxh3_128"])) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder.name}/COMMIT.json is damaged") from None
-    for name in recorded:
-        if Path(name).name != name:
-            raise CheckpointError(f"{folder.name}/COMMIT.json lists {name!r}, which lies outside of the checkpoint")
-    return recorded
+def _place_and_step(location: str) -> tuple[str, int | None]:
+    """The folder of checkpoints that a location means, and the step, if it is the folder of one."""
+    above, _, last = location.rstrip("/").rpartition("/")
+    step = step_of(last)
+    return (location, None) if step is None else (above or ".", step)
 
 
 def _sync(path: Path) -> None:
@@ -468,14 +484,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("place", help="a run's folder, or the folder or URL of its checkpoints")
+    parser.add_argument("place", help="a run's folder, or the folder or URL of its checkpoints or of one of them")
     options = parser.parse_args(arguments)
-    inside = Path(options.place) / "checkpoints"
-    place = str(inside) if not is_url(options.place) and inside.is_dir() else options.place
+    given = options.place if is_url(options.place) else str(local_path(options.place))
+    inside = Path(given) / "checkpoints"
+    place, only = _place_and_step(str(inside) if not is_url(given) and inside.is_dir() else given)
     table = Table("step", "valid", "size", "loss", "time", box=None)
     valid = False
     try:
         for step, files in Checkpoints(place, staging=Path(), keep=1).folders().items():
+            if only not in (None, step):
+                continue
             try:
                 loss, saved = _look(place, step)
                 valid, verdict = True, "yes"
@@ -489,7 +508,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if table.row_count:
         Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
     if not valid:
-        print(f"{place}: no valid checkpoint here", file=sys.stderr)
+        print(f"{shown(given)}: no valid checkpoint here", file=sys.stderr)
     return 0 if valid else 1
 
 

@@ -10,6 +10,7 @@ from corpus.config import Config
 from model.architectures import carries_gradient
 from model.attention import Kernel
 from model.config import SIZES, ModelConfig, config_for
+from trainer.fetch import check_scheme, is_url, local_path, shown
 
 Objective = Literal["response", "all"]
 
@@ -82,6 +83,11 @@ class CheckpointConfig(Config):
     path: str | None = None
     """Folder or fsspec URL; None: OUT/checkpoints."""
 
+    @field_validator("path")
+    @classmethod
+    def _known(cls, path: str | None) -> str | None:
+        return None if path is None else _known_place(path)
+
 
 class EvalConfig(Config):
     """Held-out evaluation, on the averaged weights."""
@@ -121,7 +127,8 @@ class TrainConfig(Config):
     prefetch_bytes: int = Field(default=2**30, gt=0)
     """How far ahead of training its shards are fetched: bytes of those that are needed next."""
     deadline: float = Field(default=600, gt=0)
-    """Seconds after which a file of it that cannot be fetched stops the run."""
+    """Seconds after which a file of it that cannot be fetched, or of a checkpoint that cannot be stored, stops the
+    run."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that replace the size's."""
     objective: Objective = "response"
@@ -161,14 +168,21 @@ class TrainConfig(Config):
     max_skipped: int = Field(default=10, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
 
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, data: str) -> str:
+        return _known_place(data)
+
     @field_validator("out", "cache", mode="before")
     @classmethod
     def _on_this_machine(cls, folder: Any) -> Any:
-        if isinstance(folder, str) and "://" in folder:
+        if not isinstance(folder, str):
+            return folder
+        if is_url(folder):
             raise ValueError(
-                f"{folder} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
+                f"{shown(folder)} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
             )
-        return folder
+        return local_path(folder)
 
     @field_validator("model")
     @classmethod
@@ -240,6 +254,14 @@ class TrainConfig(Config):
         start, end = model.depths
         return self.schedule.k_start or start, self.schedule.k_end or end
 
+    def shown(self) -> dict[str, Any]:
+        """All keys and values, for others to read: without the user and password of URLs."""
+        dumped = self.model_dump(mode="json")
+        dumped["data"] = shown(self.data)
+        if self.checkpoint.path is not None:
+            dumped["checkpoint"]["path"] = shown(self.checkpoint.path)
+        return dumped
+
     @property
     def checkpoint_url(self) -> str:
         """Where checkpoints are written."""
@@ -249,3 +271,9 @@ class TrainConfig(Config):
     def cache_folder(self) -> Path:
         """Where a remote dataset is cached."""
         return self.cache or self.out / "cache"
+
+
+def _known_place(location: str) -> str:
+    """A location with `~` replaced if it is on this machine, and with a known scheme if it is a URL."""
+    check_scheme(location)
+    return location if is_url(location) else str(local_path(location))

@@ -15,12 +15,13 @@ from trainer.checkpoints import load_model
 from trainer.dataset import open_dataset
 from trainer.diagnostics.page import sections, write_page
 from trainer.diagnostics.report import diagnose, question_batch
-from trainer.fetch import DatasetError
+from trainer.fetch import DatasetError, shown
 from trainer.objects import StorageError
 
 EXAMPLE = """example:
   python -m trainer.diagnose out/train out/mix --page out/diagnostics.html
-"""
+
+exit codes: 0 measured, 1 no checkpoint or no dataset that can be used, 2 usage"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = open_dataset(options.data, options.cache)
         if dict(dataset.special) != dict(special) or dataset.vocab_size != model.config.vocab_size:
             raise DatasetError(
-                f"{options.data}: has another tokenizer ({dataset.vocab_size:,} tokens) than {options.checkpoint} "
+                f"{shown(options.data)}: has another tokenizer ({dataset.vocab_size:,} tokens) than "
+                f"{shown(options.checkpoint)} "
                 f"({model.config.vocab_size:,}): give the dataset that the model was trained on"
             )
         report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=options.rows_per_family))
-        write_page(report, options.page, title=f"Diagnostics of {options.checkpoint}")
+        write_page(report, options.page, title=f"Diagnostics of {shown(options.checkpoint)}")
     except (CheckpointError, DatasetError, StorageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

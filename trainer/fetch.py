@@ -55,6 +55,38 @@ def is_url(location: str) -> bool:
     return "://" in location and not location.startswith("file://")
 
 
+def local_path(location: str) -> Path:
+    """The path on this machine of a location that is no URL: without `file://`, and with `~` replaced."""
+    return Path(os.path.expanduser(location.removeprefix("file://")))
+
+
+def shown(text: str) -> str:
+    """A text without the user and password of URLs in it."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def check_scheme(location: str) -> None:
+    """See to it that there is a file system for a location.
+
+    Raises
+    ------
+    ValueError
+        It is a URL of an unknown scheme, or of one whose package is not installed.
+    """
+    if not is_url(location):
+        return
+    scheme = location.partition("://")[0].rpartition("::")[2]
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ValueError:
+        raise ValueError(
+            f"{shown(location)}: no file system is known for {scheme}://; expected a folder, or a URL as in "
+            f"s3://bucket/folder"
+        ) from None
+    except ImportError as error:
+        raise ValueError(f"{shown(location)}: {scheme}:// needs a package that is not installed: {error}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
     """The files of one dataset, by their path relative to it."""
@@ -69,15 +101,25 @@ class Files:
 
     @classmethod
     def at(cls, location: str, cache: Path, *, deadline: float = DEADLINE) -> "Files":
-        """The files of the dataset at a folder or an fsspec URL, cached under `cache` in the latter case."""
+        """The files of the dataset at a folder or an fsspec URL, cached under `cache` in the latter case.
+
+        Raises
+        ------
+        DatasetError
+            There is no file system for the URL.
+        """
+        try:
+            check_scheme(location)
+        except ValueError as error:
+            raise DatasetError(str(error)) from None
         if is_url(location):
             return cls(origin=location, folder=cache, remote=True, deadline=deadline)
-        folder = Path(location.removeprefix("file://"))
+        folder = local_path(location)
         return cls(origin=str(folder), folder=folder, remote=False)
 
     def url(self, name: str) -> str:
         """Where a file comes from, for messages: without user and password."""
-        return _shown(f"{self.origin}/{name}")
+        return shown(f"{self.origin}/{name}")
 
     def path(self, name: str) -> Path:
         """Where a file is read.
@@ -90,7 +132,7 @@ class Files:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
             raise DatasetError(
-                f"{_shown(self.origin)}: names the file {name!r}, which lies outside of the dataset; do not use it"
+                f"{shown(self.origin)}: names the file {name!r}, which lies outside of the dataset; do not use it"
             )
         return self.folder.joinpath(*parts)
 
@@ -121,11 +163,13 @@ class Files:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
         try:
-            lock.acquire(timeout=self.deadline)
+            # Who holds it gives up at its deadline; then there is time for one try, which finds out why.
+            lock.acquire(timeout=self.deadline + 2 * self._stall)
         except Timeout:
+            waited = time.monotonic() - began
             raise DatasetError(
-                f"{self.url(name)}: another process of this machine has been fetching it for {self.deadline:.0f} s; "
-                "see what it reports"
+                f"{self.url(name)}: other processes of this machine have been fetching it for {waited:.0f} s; "
+                "see what they report"
             ) from None
         try:
             if not path.is_file() or check(path):
@@ -217,7 +261,7 @@ class Files:
             waited = time.monotonic() - began
             if answers == SURE or waited + pause > self.deadline:
                 raise DatasetError(
-                    f"{self.url(name)}: could not be fetched in {tries} tries and {waited:.0f} s ({_shown(fault)}); "
+                    f"{self.url(name)}: could not be fetched in {tries} tries and {waited:.0f} s ({shown(fault)}); "
                     "see whether the file is there and whole, and whether its store can be reached"
                 )
             time.sleep(pause)
@@ -266,8 +310,3 @@ def _located(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     options = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
     filesystem, path = fsspec.core.url_to_fs(url, **options)
     return filesystem, path
-
-
-def _shown(text: str) -> str:
-    """A text without the user and password of URLs in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)

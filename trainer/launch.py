@@ -14,7 +14,7 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset, open_dataset
 from trainer.draw import PlanError
-from trainer.fetch import DatasetError
+from trainer.fetch import DatasetError, shown
 from trainer.loop import Run, TrainingError, model_memory, plan_inputs
 from trainer.objects import StorageError
 from trainer.plan import Plan, fit_lengths
@@ -64,16 +64,19 @@ def _train(config: TrainConfig, request: StopRequest) -> int:
 
 @contextmanager
 def _alone(config: TrainConfig, world: World) -> Iterator[None]:
-    """Keep other runs out of the run's folder; a run that is killed keeps nobody out."""
-    if not world.leads:
-        yield
-        return
-    config.out.mkdir(parents=True, exist_ok=True)
+    """Keep other runs out of the run's folder, all ranks of them; a run that is killed keeps nobody out."""
     lock = FileLock(config.out / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"another process is training in {config.out}: wait for it, or set another out=") from None
+
+    def take() -> None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"another process is training in {config.out}: wait for it, or set another out="
+            ) from None
+
+    world.from_leader(take)
     try:
         yield
     finally:
@@ -102,7 +105,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     packed = int(lengths[first.samples].sum(dtype=np.int64))
     targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
-    print(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    print(f"data        {shown(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
     print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "

@@ -113,11 +113,13 @@ class Run:
             staging=config.out / "staging" / f"node-{world.node}",
             keep=config.checkpoint.keep,
             keep_every=config.checkpoint.keep_every,
+            patience=config.deadline,
             world=world,
             history=config.out / FILE,
         )
         if world.leads_node:
             self.checkpoints.clean()
+        self.checkpoints.check_writable()
         checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -449,7 +451,7 @@ class Run:
 
     def _save(self) -> None:
         about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}
-        manifest = {"manifest": self.config.model_dump(mode="json"), "plan": asdict(self.inputs)}
+        manifest = {"manifest": self.config.shown(), "plan": asdict(self.inputs)}
         self.checkpoints.save(
             self.progress,
             {"model": self.model.state_dict(), **self.optimizer.state_dict()},

@@ -4,8 +4,8 @@
           kind (encryption with keys of one's own, other stores), the object is read back and compared
     get   object ─▶ local file of a known size and hash
 
-Every operation is tried `ATTEMPTS` times with a growing pause between. That something is absent is an answer and not
-a failure.
+Every operation is tried `ATTEMPTS` times with a growing pause between; in a store that has served before, it is tried
+until the stated patience is over. That something is absent is an answer and not a failure.
 """
 
 import hashlib
@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 import fsspec
 
 from model.checkpoint import CheckpointError, file_hash
+from trainer.fetch import check_scheme, is_url, local_path, shown
 
 ATTEMPTS = 7
 """Tries before an operation is given up."""
 PAUSE = 0.5
-"""Seconds before the second try, doubled before each further one; a random part of it is left out, so that the ranks
-of a run do not come back all at once."""
+"""Seconds before the second try, doubled before each further one, up to `LONGEST_PAUSE`; a random part of it is left
+out, so that the ranks of a run do not come back all at once."""
+LONGEST_PAUSE = 16.0
 PART = 32 << 20
 """Bytes of one part of an upload in parts."""
 COPIES = 3
@@ -48,20 +50,40 @@ class Objects:
     ----------
     url
         Folder or fsspec URL.
+    patience
+        Seconds for which an operation is tried again in a store that has served before.
+
+    Raises
+    ------
+    StorageError
+        There is no file system for the URL.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, *, patience: float = 0.0):
+        try:
+            check_scheme(url)
+        except ValueError as error:
+            raise StorageError(str(error)) from None
+        url = url if is_url(url) else str(local_path(url))
+        self._patience = patience
+        self._has_served = False
         options = {"config_kwargs": {"read_timeout": SILENCE, "connect_timeout": SILENCE}}
         self._fs, self._root = fsspec.core.url_to_fs(url, **(options if url.startswith(("s3://", "s3a://")) else {}))
-        self._url = url.rstrip("/")
+        self._url = shown(url.rstrip("/"))
 
     def list(self) -> dict[str, int]:
-        """Path relative to the folder and size in bytes of each file below it; empty where there is no such folder."""
+        """Path relative to the folder and size in bytes of each file below it; empty where there is no such folder.
+
+        Raises
+        ------
+        StorageError
+            The store does not answer, or the folder cannot be read.
+        """
 
         def find() -> dict[str, int]:
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self._root, detail=True)
+                found = self._fs.find(self._root, detail=True) if self._fs.async_impl else self._below(self._root)
             except FileNotFoundError:
                 if not Path(self._root).is_dir():
                     raise
@@ -118,10 +140,32 @@ class Objects:
             fault = "is missing"
         raise CheckpointError(f"{self._url}/{name} {fault}")
 
+    def probe(self) -> None:
+        """Store an object and delete it.
+
+        Raises
+        ------
+        StorageError
+            That is not possible.
+        """
+        name = "write-probe"
+        try:
+            self._tried("upload", name, lambda: self._fs.pipe_file(f"{self._root}/{name}", b"?"))
+        except FileNotFoundError as error:
+            raise StorageError(f"{self._url}: nothing can be stored here, since it is not there ({error})") from None
+        self.delete(name)
+
     def delete(self, name: str) -> None:
         """Remove a file, which may be absent."""
         with suppress(FileNotFoundError):
             self._tried("deletion", name, lambda: self._fs.rm_file(f"{self._root}/{name}"))
+
+    def _below(self, folder: str) -> dict[str, Any]:
+        """What `find` returns, which takes a folder on this machine that cannot be read for an empty one."""
+        found: dict[str, Any] = {}
+        for entry in self._fs.ls(folder, detail=True):
+            found |= self._below(entry["name"]) if entry["type"] == "directory" else {entry["name"]: entry}
+        return found
 
     def _reads_back_as(self, local: Path, remote: str) -> bool:
         with self._fs.open(remote, "rb") as there, local.open("rb") as here:
@@ -132,20 +176,28 @@ class Objects:
 
     def _tried(self, what: str, name: str, action: Callable[[], T]) -> T:
         pause = PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
             try:
-                return action()
+                result = action()
+                self._has_served = True
+                return result
             except FileNotFoundError:
+                self._has_served = True
                 raise
             except Exception as error:  # file systems raise errors of their own
-                if attempt == ATTEMPTS:
+                waited = time.monotonic() - began
+                refused = isinstance(error, PermissionError) and not self._fs.async_impl
+                if refused or (tries >= ATTEMPTS and not (self._has_served and waited < self._patience)):
                     raise StorageError(
-                        f"{self._url}/{name}: {what} failed {ATTEMPTS} times, at last with {type(error).__name__}: "
-                        f"{error}; check the store, the credentials and the network, then run the same command"
+                        f"{self._url}/{name}: {what} failed {tries} times in {waited:.0f} s, at last with "
+                        f"{type(error).__name__}: {shown(str(error))}; check the store, the credentials and the "
+                        f"network, then run the same command"
                     ) from error
                 time.sleep(pause * random.uniform(0.5, 1.0))
-                pause *= 2
-        raise AssertionError
+                pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _has_tag(about: Mapping[str, Any], local: Path) -> bool:

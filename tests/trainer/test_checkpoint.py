@@ -15,7 +15,7 @@ from model.config import config_for
 from model.hrm import HRM
 from tests.trainer.test_data import flip_last_bit
 from trainer.checkpoint import CheckpointError, Progress, open_checkpoint
-from trainer.checkpoints import Checkpoints, load_model
+from trainer.checkpoints import Checkpoints, load_model, main
 from trainer.dataset import Dataset, open_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -211,7 +211,8 @@ def test_model_is_loaded_with_averaged_or_last_weights_from_run_folder_or_step(
     written: Written, tmp_path: Path
 ) -> None:
     written.save(1, 2)
-    for path in (tmp_path, tmp_path / "checkpoints", tmp_path / "checkpoints" / "step-00000002"):
+    checkpoints = tmp_path / "checkpoints"
+    for path in (tmp_path, checkpoints, checkpoints / "step-00000002", f"file://{checkpoints}"):
         model, tokenizer, special = load_model(path)
         assert model.lm_head.weight[0, 0] == 3.0
         assert torch.equal(model.z_L_init, written.model.z_L_init)
@@ -243,3 +244,29 @@ def test_checkpoints_on_s3_are_found_retained_and_passed_over_like_local_ones(
     assert previous.step == 2
     written.checkpoints.clean()
     assert list(written.staging.iterdir()) == []
+
+
+def test_checkpoint_on_s3_is_used_although_the_metrics_beside_it_are_lost(
+    dataset: Dataset, bucket: str, tmp_path: Path
+) -> None:
+    Written(f"{bucket}/run", dataset).save(1)
+    messages: list[str] = []
+    history = tmp_path / "elsewhere" / "metrics.jsonl"
+    found = Checkpoints(
+        f"{bucket}/run", staging=tmp_path / "fetched", keep=1, history=history, report=messages.append
+    ).newest()
+    assert found is not None
+    assert found.step == 1
+    assert "metrics.jsonl is missing" in messages[0]
+    assert list(history.parent.iterdir()) == []
+
+
+def test_command_lists_the_checkpoints_of_a_run_or_the_one_it_is_given(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written.save(1, 2)
+    for place, shown in (("", ["1", "2"]), ("checkpoints", ["1", "2"]), ("checkpoints/step-00000001", ["1"])):
+        for prefix in ("", "file://"):
+            assert main([f"{prefix}{tmp_path / place}"]) == 0
+            assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == shown
+    assert main([str(tmp_path / "checkpoints" / "step-00000003")]) == 1

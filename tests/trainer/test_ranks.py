@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.faults import FaultyProxy
 from tests.trainer.fixtures import write_dataset, write_manifest
@@ -182,6 +183,16 @@ def test_ranks_that_wait_for_data_stop_with_a_checkpoint_when_one_is_asked_to(
     os.kill(ranks[1].pid or 0, signal.SIGTERM)
     assert finish(ranks, manifest) == [RESUME_ME, RESUME_ME], log_of(manifest).read_text()
     assert newest(tmp_path / "run") == len(steps(tmp_path / "run")) == reachable
+
+
+def test_all_ranks_of_a_second_run_in_the_same_folder_are_refused(data: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, data)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / "run.lock"):
+        assert finish(start_ranks(2, manifest), manifest) == [2, 2]
+    output = log_of(manifest).read_text()
+    assert output.count("another process is training in") == 2
+    assert "Traceback" not in output
 
 
 def shard_that_is_needed_last(folder: Path, *, tokens: int, row_tokens: int) -> tuple[int, int]:
