@@ -292,7 +292,9 @@ class Checkpoints:
     def _check(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            raise CheckpointError(f"a checkpoint could not be written to {self._location}: {error}") from error
+            raise CheckpointError(
+                f"a checkpoint could not be written to {self._location}: {shown(str(error))}"
+            ) from error
 
     def _share(self, group: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What this rank writes: its shards, and of the whole tensors every n-th, the largest ones first."""
