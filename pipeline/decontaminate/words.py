@@ -3,8 +3,9 @@
     texts ─ NFKC where it could matter ─ kernel over UTF-8 bytes ─▶ a hash and flags for each word
 
 A word is a run of letters and digits, folded to lower case; punctuation and apostrophes do not count. Signs of
-arithmetic count beside a digit. Not words: the labels of options ("A.", "(b)", "Option2:"), which are what templates
-differ in, and the calculator marks of worked solutions ("<<3*4=12>>").
+arithmetic count beside a digit, also where a line is broken there. Not words: the labels of options ("A.", "(b)",
+"Option2:", or a letter alone before each line of a list), which are what templates differ in, and the calculator marks
+of worked solutions ("<<3*4=12>>").
 """
 
 import functools
@@ -35,6 +36,8 @@ _ANSWER, _CHOICE, _OPTION, _SOLUTION = (
 """Words of options' labels, seven bits a letter."""
 _MARK_BYTES = 80
 """Calculator marks are at most so long."""
+_PAREN_BYTES, _OPTION_BYTES = 64, 1024
+"""How far from a letter its opening parenthesis, or from a letter before an option the next one, is looked for."""
 
 
 class Words(NamedTuple):
@@ -49,7 +52,7 @@ class Words(NamedTuple):
 
 
 def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
-    """Words of texts, or of pairs of texts as if they were one text each.
+    """Words of texts, or of pairs of texts: those of the first, then those of the second.
 
     Parameters
     ----------
@@ -65,7 +68,9 @@ def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return Words(*_tokenize(content, bounds, sizes, *tables()))
+    parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
+    words, flags, word_bounds = _tokenize(content, parts, *tables())
+    return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2])
 
 
 def _compatible(texts: pl.Series) -> pl.Series:
@@ -102,20 +107,72 @@ def _is_letter(char: Int) -> bool:
     return 97 <= char | 32 <= 122
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _past_spaces(content: NDArray[np.uint8], at: Int, end: int) -> Int:
+    while at < end and content[at] == 32:
+        at += 1
+    return at
+
+
 @numba.njit(cache=True, nogil=True)
-def _label(content: NDArray[np.uint8], at: Int, end: int, fresh: bool) -> int:
+def _enclosed(content: NDArray[np.uint8], begin: int, at: Int) -> bool:
+    """Whether a parenthesis or bracket is open here: then ")" closes it, as in "f(x, A)", and makes no label."""
+    closed = 0
+    for place in range(at - 1, max(begin, at - _PAREN_BYTES) - 1, -1):
+        if content[place] in (41, 93):  # ) ]
+            closed += 1
+        elif content[place] in (40, 91):  # ( [
+            if not closed:
+                return True
+            closed -= 1
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _stands_alone(content: NDArray[np.uint8], at: Int, end: int) -> bool:
+    """Whether the letter here is followed by a space and no sign: "A apple", "A -1", but not "A = 1", "A - 1"."""
+    if _byte(content, at + 1, end) not in (10, 32):
+        return False
+    at = _past_spaces(content, at + 1, end)
+    if _byte(content, at, end) == 45:  # -
+        return _byte(content, at + 1, end) not in (10, 32)
+    return _byte(content, at, end) not in (42, 43, 47, 60, 61, 62, 94)
+
+
+@numba.njit(cache=True, nogil=True)
+def _begins_list(content: NDArray[np.uint8], at: Int, end: int) -> bool:
+    """Whether the letter A alone, which begins the line here, is an option's: a later line begins with B alone, and
+    none between them with A."""
+    first = np.int64(content[at])
+    if not _stands_alone(content, at, end):
+        return False
+    end = min(end, at + _OPTION_BYTES)
+    while at < end:
+        if content[at] != 10:
+            at += 1
+            continue
+        at = _past_spaces(content, at + 1, end)
+        if _byte(content, at, end) in (first, first + 1) and _stands_alone(content, at, end):
+            return bool(content[at] != first)
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _label(content: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bool) -> Int:
     """Bytes of an option's label that begins here, where no word stands before: "(b)", "C )", "A. ", "Choice 2:".
 
-    `fresh`: a line or sentence begins here.
+    `begin`, `end`: of the text. `fresh`: a line or sentence begins here.
     """
     char = _byte(content, at, end)
     if char == 40:  # (
-        letter = _byte(content, at + 1, end) | 32
-        return 3 if 97 <= letter <= 106 and _byte(content, at + 2, end) == 41 else 0
+        letter = _past_spaces(content, at + 1, end)
+        close = _past_spaces(content, letter + 1, end)
+        is_label = 97 <= _byte(content, letter, end) | 32 <= 106 and _byte(content, close, end) == 41
+        return close + 1 - at if is_label else 0
     if 65 <= char <= 74 or (fresh and 97 <= char <= 106):
-        size = 1 + (_byte(content, at + 1, end) == 32)
+        size = _past_spaces(content, at + 1, end) - at
         if _byte(content, at + size, end) == 41:
-            return size + 1
+            return 0 if _enclosed(content, begin, at) else size + 1
         marks = size
         while _byte(content, at + marks, end) in (46, 58):  # . :
             marks += 1
@@ -196,7 +253,7 @@ def _is_word_sign(
     """Whether a sign of arithmetic stands between words of which one is a number; a hyphen, between two numbers."""
     if sign not in (42, 43, 45, 47, 60, 61, 62, 94) or before not in (LETTER, DIGIT):
         return False
-    while at < end and content[at] == 32:
+    while at < end and content[at] in (10, 32):
         at += 1
     if at < end and content[at] == 60:
         at += _mark(content, at, end)
@@ -213,33 +270,32 @@ def _is_word_sign(
 def _tokenize(
     content: NDArray[np.uint8],
     bounds: NDArray[np.int64],
-    sizes: NDArray[np.int64],
     classes: NDArray[np.uint8],
     folded: NDArray[np.uint32],
-) -> tuple[U64, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[U64, NDArray[np.uint8], NDArray[np.int64]]:
     texts = len(bounds) - 1
     words = np.empty((bounds[-1] - bounds[0]) // 3 + 64, np.uint64)
     flags = np.empty(len(words), np.uint8)
     word_bounds = np.zeros(texts + 1, np.int64)
-    splits = np.zeros(texts, np.int64)
     count = 0
     for text in range(texts):
         at, end = bounds[text], bounds[text + 1]
-        first_end = at + sizes[text]
-        split = -1
-        before = np.int64(SPACE)  # class of the last character that is no space, reset by a newline
+        before = np.int64(SPACE)  # class of the last character that is no white space
         touching = False  # whether that character stands right before
         line_start = sentence_start = True
         option = False
+        next_letter = np.int64(0)  # what labels the next option in a list of letters alone
         pending = np.uint8(BREAK)
         while at < end:
-            if split < 0 and at >= first_end:
-                split = count - word_bounds[text]
             char, width = _decode(content, at)
             kind = np.int64(classes[char]) if char < TABLE_SIZE else np.int64(LONE)
             if not (touching and before in (LETTER, DIGIT)):
                 fresh = sentence_start and (at == bounds[text] or content[at - 1] in (10, 32))  # not the "E." of "P.E."
-                skip = _label(content, at, end, fresh) if char == 40 or kind == LETTER else 0
+                skip = _label(content, bounds[text], at, end, fresh) if char == 40 or kind == LETTER else 0
+                if not skip and fresh and line_start:
+                    listed = char == next_letter and _stands_alone(content, at, end)
+                    if listed or (char | 32 == 97 and _begins_list(content, at, end)):
+                        skip, next_letter = 1, char + 1
                 if skip:
                     at += skip
                     option = sentence_start = True
@@ -296,30 +352,30 @@ def _tokenize(
                 touching = kind != LONE
                 line_start = sentence_start = False
                 continue
-            if _is_word_sign(content, at + width, end, np.int64(folded[char]), before, classes):
+            sign = np.int64(folded[char])
+            bullet = line_start and sign in (42, 45, 62)  # * - >
+            if not bullet and _is_word_sign(content, at + width, end, sign, before, classes):
                 if count + 1 >= len(words):
                     grown, marks = np.empty(2 * len(words), np.uint64), np.empty(2 * len(words), np.uint8)
                     grown[:count], marks[:count] = words[:count], flags[:count]
                     words, flags = grown, marks
-                words[count] = (np.uint64(folded[char]) + np.uint64(1)) * BASE
+                words[count] = (np.uint64(sign) + np.uint64(1)) * BASE
                 flags[count] = np.uint8(NUMBER) | (np.uint8(OPTION) if option else np.uint8(0))
                 count += 1
             if kind == NEWLINE:
                 line_start = sentence_start = True
                 option = False
                 pending = np.uint8(BREAK)
-                before = np.int64(SPACE)
             elif kind == SENTENCE_END:
                 sentence_start = True
-            if kind != SPACE:
+            if kind not in (SPACE, NEWLINE):
                 before = kind
             touching = False
             if kind not in (SPACE, NEWLINE) and char not in (34, 39, 40, 42, 45):
                 line_start = False
             at += width
         word_bounds[text + 1] = count
-        splits[text] = count - word_bounds[text] if split < 0 else split
-    return words[:count].copy(), flags[:count].copy(), word_bounds, splits
+    return words[:count].copy(), flags[:count].copy(), word_bounds
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -125,6 +125,17 @@ def test_a_rationale_beside_a_short_answer_is_a_solution_too() -> None:
     assert hits([("How do ladders work?", rationale + " And so on.")], held) == [(0, "held-0", "solution")]
 
 
+def word_lists(*texts: str) -> list[list[int]]:
+    words = words_of(pl.Series(texts))
+    return [part.tolist() for part in np.split(words.words, words.bounds[1:-1])]
+
+
+def alike(*texts: str) -> list[bool]:
+    """Whether each text has the words of the first."""
+    each = word_lists(*texts)
+    return [part == each[0] for part in each]
+
+
 def test_words_are_the_same_however_they_are_typeset() -> None:
     plain, *others = [
         "Ann's 1000 hens don't lay 2 + 2 eggs at 3.5 cents, they'll say",
@@ -132,18 +143,13 @@ def test_words_are_the_same_however_they_are_typeset() -> None:
         "“Anns” 1000 hens (dont) lay 2 + 2 eggs… at 3.5 cents\ntheyll say",
         "Ann's 1000 hens don't lay <<1+1=2>>2 + 2 eggs at 3.5 cents, they'll ｓａｙ",
     ]
-    words = words_of(pl.Series([plain, *others]))
-    each = [words.words[begin:end].tolist() for begin, end in zip(words.bounds[:-1], words.bounds[1:], strict=True)]
-    assert each == [each[0]] * 4
-    assert len(each[0]) == 14
+    assert alike(plain, *others) == [True] * 4
+    assert len(word_lists(plain)[0]) == 14
 
 
 def test_decimals_signs_and_digits_tell_words_apart() -> None:
     texts = ["3.5 cents", "35 cents", "3 5 cents", "3 - 5 cents", "3 + 5 cents", "3 / 5 cents"]
-    words = words_of(pl.Series(texts))
-    assert (
-        len({tuple(words.words[a:b].tolist()) for a, b in zip(words.bounds[:-1], words.bounds[1:], strict=True)}) == 6
-    )
+    assert len({tuple(part) for part in word_lists(*texts)}) == 6
 
 
 def test_labels_of_options_are_no_words_but_what_looks_like_them_is() -> None:
@@ -152,22 +158,50 @@ def test_labels_of_options_are_no_words_but_what_looks_like_them_is() -> None:
         "red or blue? (A) red (B) blue",
         "red or blue? Option 1: red Option 2: blue",
     ]
-    words = words_of(pl.Series([*same, "red or blue? Answer1 red Answer2: blue", "red or blue? red blue"]))
-    assert len({tuple(part.tolist()) for part in np.split(words.words, words.bounds[1:-1])}) == 1
-    counted = words_of(
-        pl.Series(["choose 4 of 9", "obtain 42 and answer 70", "choose answer 2.", "vitamin A. It", "a P.E. team"])
-    )
-    assert np.diff(counted.bounds).tolist() == [4, 5, 3, 3, 4]
+    assert alike(*same, "red or blue? Answer1 red Answer2: blue", "red or blue? red blue") == [True] * 5
+    counted = ["choose 4 of 9", "obtain 42 and answer 70", "choose answer 2.", "vitamin A. It", "a P.E. team"]
+    assert [len(part) for part in word_lists(*counted)] == [4, 5, 3, 3, 4]
+
+
+def test_labels_of_options_are_no_words_without_their_marks_or_with_more_of_them() -> None:
+    marked = "Which of them eats\na man?\n\nA. a lion\nB. bees\nC. -1\nD. cows"
+    same = [
+        marked.replace(".", "").lower(),
+        marked.replace(".", "").replace("\n\n", "\n").upper(),
+        marked.replace(".", "  . "),
+        marked.replace(".", ".."),
+        marked.replace(".", " )"),
+        marked.replace("A.", "( a )").replace("B.", "(b)").replace("C.", "( C)").replace("D.", "(D )"),
+    ]
+    assert alike(marked, *same) == [True] * 7
+    others = ["A = 3\nB = 4", "= 3\n= 4", "A man sat down.\nHe ate.", "man sat down. He ate."]
+    assert [len(part) for part in word_lists(*others)] == [6, 3, 6, 5]
+
+
+def test_a_letter_before_a_parenthesis_that_closes_is_a_word_in_any_case() -> None:
+    texts = ["find f(w, h) of (7 + 3 i) + [0, b) at 43 (°c) in g(2,\na)", "find f w h of 7 + 3 i 0 b at 43 c in g 2 a"]
+    assert alike(texts[0], texts[0].upper(), texts[0].replace("\n", " ")) == [True] * 3
+    assert [len(part) for part in word_lists(*texts)] == [len(texts[1].split())] * 2
+
+
+def test_signs_count_where_a_line_is_broken_but_items_of_lists_have_none() -> None:
+    formula = "y = 3 x^4 - 5 * 2 + 30 = 41 / 7"
+    assert alike(formula, *(formula.replace(f" {sign}", f"\n{sign}") for sign in "=+/")) == [True] * 4
+    assert alike(formula, *(formula.replace(f"{sign} ", f"{sign}\n") for sign in "=-*+/")) == [True] * 6
+    assert alike("buy 5 3 apples 4 pears 2 nuts", "buy 5\n- 3 apples\n* 4 pears\n> 2 nuts") == [True, True]
 
 
 @settings(deadline=None)
-@given(pairs=st.lists(st.tuples(st.text(), st.text()), max_size=8))
-def test_words_of_a_pair_are_those_of_its_two_texts_joined(pairs: list[tuple[str, str]]) -> None:
+@given(pairs=st.lists(st.tuples(*[st.text() | st.text("aAbB5-=. \n", max_size=20)] * 2), max_size=8))
+def test_words_of_a_pair_are_those_of_its_first_and_then_those_of_its_second(pairs: list[tuple[str, str]]) -> None:
     first, second = (pl.Series([pair[n] for pair in pairs], dtype=pl.String) for n in (0, 1))
-    both, joined = words_of(first, second), words_of(first + "\n" + second)
-    assert both.words.tolist() == joined.words.tolist()
-    assert both.bounds.tolist() == joined.bounds.tolist()
-    assert both.splits.tolist() == np.diff(words_of(first).bounds).tolist()
+    both, apart = (
+        words_of(first, second),
+        words_of(pl.Series([text for pair in pairs for text in pair], dtype=pl.String)),
+    )
+    assert both.words.tolist() == apart.words.tolist()
+    assert both.bounds.tolist() == apart.bounds[::2].tolist()
+    assert both.splits.tolist() == np.diff(apart.bounds)[::2].tolist()
 
 
 def test_calculator_marks_do_not_hide_a_solution() -> None:
