@@ -171,3 +171,19 @@ def test_sound_dataset_passes_and_no_dataset_is_an_error(
     assert main([str(dataset)]) == 0
     assert main([str(tmp_path)]) == 2
     assert "no dataset.json" in capsys.readouterr().err
+
+
+def test_part_of_a_ledger_without_any_sample_is_sound(dataset: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
+    (path,) = (out / "ledger").glob("rows-*.parquet")
+    lines = pq.read_table(path)
+    second = path.with_name("rows-00001.parquet")
+    pq.write_table(lines.filter(lines["sample"].is_valid()), path)
+    pq.write_table(lines.filter(lines["sample"].is_null()), second)
+    change_json(
+        out / "dataset.json",
+        lambda commit: commit["files"].update({"ledger/rows-00001.parquet": {"bytes": 0, "sha256": ""}}),
+    )
+    reseal(out)
+    assert pq.read_metadata(second).num_rows
+    assert [problem for check in verify(str(out)) for problem in check.problems] == []
