@@ -112,7 +112,7 @@ class StageProgress:
 
     def _text(self) -> str:
         seconds = self.seconds = time.monotonic() - self.begin
-        parts = [f"{self.name:<10} {self.finished:>6,}/{self.tasks:,}"]
+        parts = [f"{self.name:<20} {self.finished:>6,}/{self.tasks:,}"]
         if self.reused:
             parts.append(f"{self.reused:,} from an earlier run")
         if self.finished > self.reused or self.counts:
