@@ -82,6 +82,10 @@ class Assemble(Step):
         (out / "strata.json").write_text(
             json.dumps({"strata": strata}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if not len(lengths):
+            raise BuildError(
+                "no pair is left: samples.min_response_tokens and samples.max_tokens leave none of those before them"
+            )
         entries = [shard["entry"] for bucket in encoded for shard in bucket["shards"]]
         for number, entry in enumerate(entries):
             entry["raw_data"]["basename"] = f"shard.{number:05}.mds"

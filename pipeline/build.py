@@ -21,7 +21,7 @@ from corpus.config import ConfigError
 from corpus.discover import SourceFile
 from corpus.formats.stream import public_url
 from pipeline.budget import affordable_workers, default_memory
-from pipeline.contract import COMMIT
+from pipeline.contract import COMMIT, FOLDERS
 from pipeline.executor import Executor, LocalExecutor
 from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load, parse_bytes
@@ -217,8 +217,10 @@ class _Locked:
 
     def __init__(self, out: str, work: Path) -> None:
         self._folders = [work] if is_url(out) else [Path(out), work]
-        if not is_url(out) and Path(out).resolve() == work.resolve():
-            raise ConfigError(f"--work {work}: is the dataset's own folder; choose another, or leave it out")
+        if not is_url(out):
+            own = Path(out).resolve()
+            if work.resolve() == own or any(work.resolve().is_relative_to(own / name) for name in FOLDERS):
+                raise ConfigError(f"--work {work}: is the dataset's own folder, or one of its files'; choose another")
         self._files: list[Any] = []
         for place in self._folders:
             _refuse_foreign(place)

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from corpus.outcome import Outcome
-from pipeline.contract import COMMIT
+from pipeline.contract import COMMIT, FORMAT
 from pipeline.report import NEAR_DUPLICATES
 from pipeline.store import Store
 from pipeline.summary import console
@@ -49,9 +49,11 @@ def find(store: Store, commit: dict[str, Any], prefix: str) -> dict[str, Any]:
     for path in sorted(path for path in commit["files"] if path.startswith("ledger/rows-")):
         with store.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
-                hits = pc.starts_with(parquet.read_row_group(group, columns=["row_id"]).column("row_id"), prefix)
+                hits = pc.starts_with(
+                    parquet.read_row_group(group, columns=["row_id"], use_threads=False).column("row_id"), prefix
+                )
                 if pc.any(hits).as_py():
-                    matches += parquet.read_row_group(group).filter(hits).to_pylist()
+                    matches += parquet.read_row_group(group, use_threads=False).filter(hits).to_pylist()
     if not matches:
         raise UnknownRowError(f"no row id begins with {prefix}; `python -m corpus.inspect` finds rows by text")
     if len(matches) > 1:
@@ -76,7 +78,7 @@ def text_of(store: Store, commit: dict[str, Any], line: dict[str, Any]) -> dict[
             for group in range(parquet.num_row_groups):
                 rows = parquet.metadata.row_group(group).num_rows
                 if first <= line["sample"] < first + rows:
-                    table = parquet.read_row_group(group).slice(line["sample"] - first, 1)
+                    table = parquet.read_row_group(group, use_threads=False).slice(line["sample"] - first, 1)
                     record: dict[str, Any] = table.to_pylist()[0]
                     return record
                 first += rows
@@ -130,7 +132,7 @@ def _show_near(store: Store, count: int) -> None:
 
     screen = console()
     with store.open(NEAR_DUPLICATES) as file:
-        rows = pq.read_table(file).slice(0, count).to_pylist()
+        rows = pq.read_table(file, use_threads=False).slice(0, count).to_pylist()
     if not rows:
         screen.print("no near duplicates were dropped")
     for number, row in enumerate(rows, 1):
@@ -178,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store = Store(options.out)
         commit = json.loads(store.read(COMMIT))
+        if not isinstance(commit, dict) or commit.get("format") != FORMAT or "files" not in commit:
+            raise ValueError(f"{options.out}/{COMMIT}: is no commit record of format {FORMAT}; build the dataset again")
         if options.near is not None:
             _show_near(store, options.near)
         else:

@@ -49,7 +49,7 @@ class Guard:
             A rule took more; with a table, and the keys that let it pass.
         """
         lines, keys = [("source", "rule", "rows in", "dropped", "share", "at most")], []
-        for source in self._mix.sources:
+        for number, source in enumerate(self._mix.sources):
             rows = self._entered[source.name]
             if rows < self._mix.guard.min_rows:
                 continue
@@ -57,7 +57,8 @@ class Guard:
                 share, most = count / rows, self._most(source, Outcome(rule))
                 if share > most:
                     lines.append((source.name, rule, f"{rows:,}", f"{count:,}", f"{share:.1%}", f"{most:.1%}"))
-                    keys.append(f"sources.{source.name}.guard.{rule}={math.ceil(share * 100) / 100:g}")
+                    place = number if "." in source.name else source.name
+                    keys.append(f"sources.{place}.guard.{rule}={math.ceil(share * 100) / 100:g}")
         if keys:
             raise BuildError(
                 "guard: a rule takes more of a source than may pass; nothing was published, finished work is kept\n"

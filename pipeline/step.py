@@ -27,7 +27,7 @@ from pipeline.shortage import shortage
 
 RESULT = "result.json"
 
-LIBRARIES = ("gigatoken", "numpy", "polars", "pyarrow", "tokenizers", "xxhash")
+LIBRARIES = ("ftfy", "gigatoken", "numpy", "polars", "py3langid", "pyarrow", "tokenizers", "xxhash")
 """Distributions whose version may change the bytes of a result."""
 
 

@@ -115,6 +115,8 @@ class Store:
         limit = {"timeout": SILENCE + source.stat().st_size / SLOWEST} if self.filesystem.async_impl else {}
 
         def send() -> None:
+            if not self.filesystem.async_impl:  # object stores have no folders
+                self.filesystem.makedirs(remote.rpartition("/")[0], exist_ok=True)
             self.filesystem.put_file(str(source), remote, **limit)
             self.filesystem.invalidate_cache()
             if not self._reads_back_as(source, remote):

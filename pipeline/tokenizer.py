@@ -71,7 +71,7 @@ class TrainTokenizer(Step):
         order = np.argsort(np.concatenate(draws), kind="stable")
         sample = pa.concat_tables(texts).take(pa.array(order))
         if sample.num_rows == 0:
-            raise BuildError("no pair is left to train a tokenizer on; see the ledger for why pairs were dropped")
+            raise BuildError("the sample has no pair to train a tokenizer on: set a larger tokenizer.sample_bytes")
         tokenizer = train(_texts(sample), self.vocab_size)
         (out / FILE).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
         report(rows=sample.num_rows, bytes=sample.nbytes)

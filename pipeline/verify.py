@@ -424,7 +424,7 @@ def _entered(store: Store) -> dict[str, tuple[int, int]]:
 
     totals: dict[str, tuple[int, int]] = {}
     with store.open("ledger/files.parquet") as file:
-        for line in pq.read_table(file, columns=["source", "rows", "pairs"]).to_pylist():
+        for line in pq.read_table(file, columns=["source", "rows", "pairs"], use_threads=False).to_pylist():
             rows, pairs = totals.get(line["source"], (0, 0))
             totals[line["source"]] = (rows + line["rows"], pairs + line["pairs"])
     return totals
@@ -444,7 +444,7 @@ def _show(checks: Sequence[Check], out: str) -> None:
         if len(check.problems) > SHOWN:
             screen.print(f"{check.name}: and {len(check.problems) - SHOWN:,} more")
     if any(check.problems for check in checks):
-        screen.print("something is wrong: delete the dataset and build it again")
+        screen.print("something is wrong: delete the dataset and the work folder it was built in, and build it again")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

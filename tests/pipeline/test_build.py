@@ -402,9 +402,23 @@ def test_folder_of_something_else_is_refused(mix: Path, tmp_path: Path) -> None:
         run_build(mix, tmp_path)
 
 
-def test_work_folder_is_another_than_the_datasets(mix: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", ["here/../out", "out/curated", "out/report/work"])
+def test_work_folder_is_another_than_the_datasets(mix: Path, tmp_path: Path, work: str) -> None:
     with pytest.raises(ConfigError, match="dataset's own folder"):
-        build(load(mix), mix.parent, out=str(tmp_path / "out"), workers=1, work=tmp_path / "here/../out")
+        build(load(mix), mix.parent, out=str(tmp_path / "out"), workers=1, work=tmp_path / work)
+
+
+def test_lengths_that_leave_no_sample_are_a_clear_error(mix: Path, tmp_path: Path) -> None:
+    lengths = ("samples.max_tokens=65535", "samples.min_response_tokens=65000", "guard.max_share=1")
+    with pytest.raises(BuildError, match=r"no pair is left: samples\.min_response_tokens"):
+        run_build(mix, tmp_path / "out", overrides=lengths)
+    assert not (tmp_path / "out/dataset.json").exists()
+
+
+def test_dataset_may_go_to_a_file_url(mix: Path, tmp_path: Path) -> None:
+    facts = run_build(mix, f"file://{tmp_path}/deep/out")
+    assert facts["samples"]
+    assert [problem for check in verify(str(tmp_path / "deep/out")) for problem in check.problems] == []
 
 
 def test_dry_run_shows_sources_and_writes_nothing(

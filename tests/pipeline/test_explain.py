@@ -1,5 +1,7 @@
 """Explain tells the whole story of a row."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -74,3 +76,24 @@ def test_ambiguous_prefix_lists_the_candidates(
 def test_folder_without_a_dataset_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "a"]) == 2
     assert "build the dataset first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("record", ["{}", "[1]", '{"format": "millrace-dataset/1"}'])
+def test_commit_record_of_something_else_is_a_clear_error(
+    tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dataset.json").write_text(record)
+    assert main([str(tmp_path), "ab"]) == 2
+    assert "dataset.json: is no commit record" in capsys.readouterr().err
+
+
+def test_command_ends_as_it_says(dataset: Path, ledger: pl.DataFrame) -> None:
+    # Threads of pyarrow that outlive main would abort the interpreter, in about one run of three.
+    for row_id in ledger["row_id"][:6]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.explain", str(dataset), row_id],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -25,11 +25,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def manifest(folder: Path, *names: str) -> Path:
+def manifest(folder: Path, *names: str, version: str = "") -> Path:
     """The small mix and some of the odd sources."""
     content = yaml.safe_load((folder / "mix.yaml").read_text())
-    content["sources"] += [{"name": name, "path": f"{name}.jsonl"} for name in names]
-    path = folder / f"mix-{'-'.join(names)}.yaml"
+    content["sources"] += [{"name": f"{name}{version}", "path": f"{name}.jsonl"} for name in names]
+    path = folder / f"mix-{'-'.join(names)}{version}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -47,6 +47,15 @@ def test_build_stops_with_the_numbers_and_a_key_that_lets_it_pass(
     assert main([*command, key]) == 0
     counts = json.loads((tmp_path / "out/dataset.json").read_text())["counts"]
     assert (counts["hollow"]["kept"], counts["hollow"]["dropped"]) == (50, {"empty_response": 100})
+
+
+def test_key_works_for_a_source_with_a_dot_in_its_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(manifest(folder, "hollow", version=".v1")), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(command) == 1
+    key = capsys.readouterr().err.strip().splitlines()[-1].strip()
+    assert main([*command, key]) == 0
 
 
 def test_rules_on_samples_and_caps_are_guarded_too(
