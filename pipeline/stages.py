@@ -197,14 +197,15 @@ def _scope(partitions: Sequence[Partition]) -> Scope:
 def _plan(mix: Mix, scope: Scope, tasks: Tasks) -> tuple[list[Stratum], int]:
     """Strata with their buckets, and the number of buckets.
 
-    Buckets are cut by the sizes that `Ingest` counted, scaled by the share of each file that is left.
+    Buckets are cut by the sizes that `Ingest` counted, or by what is left of a task's file where that is less: a bound,
+    whichever tasks of the file lost how much.
     """
     sizes: dict[tuple[int, str], int] = {}
     for number, part in enumerate(scope.parts):
         left = part.bytes - scope.lost_bytes.get(number, 0)
         for task, total in tasks[part.key].items():
             place = (part.order, task)
-            sizes[place] = sizes.get(place, 0) + total["bytes"] * left // max(part.bytes, 1)
+            sizes[place] = sizes.get(place, 0) + min(total["bytes"], left)
     if len(sizes) > MAX_STRATA:
         raise BuildError(
             f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "
