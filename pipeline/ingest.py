@@ -216,13 +216,15 @@ def _count(
     counts["records"] += kept.num_rows
     for reason in [*dropped.column("outcome").to_pylist(), *(line.reason.value for line in rejected)]:
         counts["dropped"][reason] = counts["dropped"].get(reason, 0) + 1
-    frame = pl.from_arrow(kept.select(["task", "instruction", "response"]))
+    frame = pl.from_arrow(kept.select(["task", "instruction", "response", "meta"]))
     assert isinstance(frame, pl.DataFrame)
     sizes = pl.col("instruction").str.len_bytes() + pl.col("response").str.len_bytes()
-    for task, rows, size in frame.group_by("task").agg(pl.len(), sizes.sum().alias("bytes")).iter_rows():
-        total = counts["tasks"].setdefault(task, {"rows": 0, "bytes": 0})
+    sums = sizes.sum().alias("bytes"), pl.col("meta").str.len_bytes().sum().alias("meta_bytes")
+    for task, rows, size, meta in frame.group_by("task").agg(pl.len(), *sums).iter_rows():
+        total = counts["tasks"].setdefault(task, {"rows": 0, "bytes": 0, "meta_bytes": 0})
         total["rows"] += rows
         total["bytes"] += size
+        total["meta_bytes"] += meta
 
 
 class _KeyRuns:

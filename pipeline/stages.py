@@ -198,14 +198,14 @@ def _plan(mix: Mix, scope: Scope, tasks: Tasks) -> tuple[list[Stratum], int]:
     """Strata with their buckets, and the number of buckets.
 
     Buckets are cut by the sizes that `Ingest` counted, or by what is left of a task's file where that is less: a bound,
-    whichever tasks of the file lost how much.
+    whichever tasks of the file lost how much. What rows carry along counts too.
     """
     sizes: dict[tuple[int, str], int] = {}
     for number, part in enumerate(scope.parts):
         left = part.bytes - scope.lost_bytes.get(number, 0)
         for task, total in tasks[part.key].items():
             place = (part.order, task)
-            sizes[place] = sizes.get(place, 0) + min(total["bytes"], left)
+            sizes[place] = sizes.get(place, 0) + (min(total["bytes"], left) + total["meta_bytes"] if left else 0)
     if len(sizes) > MAX_STRATA:
         raise BuildError(
             f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "

@@ -515,3 +515,12 @@ def test_report_is_self_contained_and_escapes_what_rows_say(tmp_path: Path) -> N
     assert "http" not in page.replace("http-equiv", "")
     assert "&lt;script&gt;" in page
     assert "repetitive" in page
+
+
+def test_what_rows_carry_along_counts_when_buckets_are_cut(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {n}", "response": f"{n}", "note": f"{n} " * 2000} for n in range(3000)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    mix = {"name": "carried", "sources": [{"name": "rows", "path": "rows.jsonl"}], "tokenizer": {"vocab_size": 300}}
+    (tmp_path / "mix.yaml").write_text(json.dumps(mix))
+    run_build(tmp_path / "mix.yaml", tmp_path / "out")
+    assert len(list((tmp_path / "out/.work/encode").iterdir())) > 1
