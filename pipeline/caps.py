@@ -27,6 +27,7 @@ from pipeline.budget import pieces
 from pipeline.drops import DropKey, DropsWriter, Scope, empty_drops, live_batches, write_details
 from pipeline.exact import places_in
 from pipeline.executor import Executor
+from pipeline.folding import fold_all
 from pipeline.ingest import id_halves
 from pipeline.manifest import CapsSpec
 from pipeline.progress import report
@@ -76,7 +77,7 @@ class InstructionKeys(Step):
 
         for partition, indices, batch in live_batches(work, self.inputs, self.drops):
             keys = np.empty(batch.num_rows, KEYS)
-            digests = b"".join(map(instruction_key, batch.column("instruction").to_pylist()))
+            digests = b"".join(map(xxhash.xxh3_128_digest, fold_all(batch.column("instruction"), case=True)))
             halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
             keys["key_high"], keys["key_low"] = halves[:, 0], halves[:, 1]
             keys["id_high"], keys["id_low"] = id_halves(batch.column("row_id"))
@@ -90,11 +91,6 @@ class InstructionKeys(Step):
                 waiting, rows, runs = [np.empty(0, KEYS)], 0, runs + 1
         write()
         return {}
-
-
-def instruction_key(instruction: str) -> bytes:
-    """16 bytes equal for instructions that `pipeline.ingest.pair_key` takes for equal."""
-    return xxhash.xxh3_128_digest(" ".join(instruction.casefold().split()).encode())
 
 
 def _sizes(batch: pa.RecordBatch) -> NDArray[np.uint32]:

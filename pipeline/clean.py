@@ -12,16 +12,18 @@ text changes nothing.
 
 import re
 
-import numpy as np
 import polars as pl
 
 from corpus.outcome import Outcome
 from pipeline.manifest import CleanSpec
+from pipeline.normal import normalized
 
 STAGE = "clean"
 
 _LINE_ENDS = r"\r\n|[\r\x0b\x0c\u{85}\u{2028}\u{2029}]"
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\u{9f}\u{feff}]"
+_NOT_NFC = r"[^\x00-\u{2ff}]"
+"""The few characters that NFC could change: U+0300 and above."""
 _THINK_BLOCK = r"(?is)<think>.*?</think>"
 _THINK_WITHOUT_BEGIN = r"(?is)\A.*</think>"
 
@@ -47,7 +49,9 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     frame = frame.with_columns(
         pl.col("instruction").str.strip_chars(), _without_markup(pl.col("response"), spec).str.strip_chars()
     )
-    frame = frame.with_columns(_nfc(frame["instruction"]), _nfc(frame["response"]))
+    frame = frame.with_columns(
+        normalized(frame[name], "NFC", may_change=_NOT_NFC) for name in ("instruction", "response")
+    )
     outcome = _outcome(spec, without_response)
     return frame.with_columns(outcome=outcome, detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
 
@@ -64,16 +68,6 @@ def _without_markup(response: pl.Expr, spec: CleanSpec) -> pl.Expr:
         markers = "|".join(re.escape(marker) for marker in spec.end_markers)
         response = response.str.replace(rf"(?:\s*(?:{markers}))+\s*\z", "")
     return response
-
-
-def _nfc(texts: pl.Series) -> pl.Series:
-    """NFC; only the few texts with a character that it could change (U+0300 and above) take the slow way."""
-    rows = texts.str.contains(r"[^\x00-\u{2ff}]").arg_true()
-    if rows.is_empty():
-        return texts
-    choice = np.arange(len(texts))
-    choice[rows.to_numpy()] = np.arange(len(texts), len(texts) + len(rows))
-    return pl.concat([texts, texts.gather(rows).str.normalize("NFC")]).gather(choice)
 
 
 def _outcome(spec: CleanSpec, without_response: bool) -> pl.Expr:

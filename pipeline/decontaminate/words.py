@@ -17,7 +17,20 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.near.characters import DIGIT, JOINER, LETTER, LONE, NEWLINE, SENTENCE_END, SPACE, TABLE_SIZE, tables
+from pipeline.near.characters import (
+    DIGIT,
+    JOINER,
+    LETTER,
+    LONE,
+    NEWLINE,
+    SENTENCE_END,
+    SPACE,
+    TABLE_SIZE,
+    decode,
+    tables,
+)
+from pipeline.near.words import texts_of
+from pipeline.normal import normalized
 
 U64 = NDArray[np.uint64]
 Int = Any
@@ -34,6 +47,8 @@ _ANSWER, _CHOICE, _OPTION, _SOLUTION = (
     for word in ("answer", "choice", "option", "solution")
 )
 """Words of options' labels, seven bits a letter."""
+_NOT_NFKC = r"[^\x00-\x7f]"
+"""Characters that NFKC could change."""
 _MARK_BYTES = 80
 """Calculator marks are at most so long."""
 _PAREN_BYTES, _OPTION_BYTES = 64, 1024
@@ -59,42 +74,13 @@ def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
     first, second
         String (n,), no nulls.
     """
-    first = _compatible(first)
-    texts = first if second is None else (first + "\n" + _compatible(second))
+    first = normalized(first, "NFKC", may_change=_NOT_NFKC)
+    texts = first if second is None else (first + "\n" + normalized(second, "NFKC", may_change=_NOT_NFKC))
     sizes = first.str.len_bytes().to_numpy().astype(np.int64)
-    array = texts.to_arrow().cast(pa.large_string())
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    content, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
     parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
     words, flags, word_bounds = _tokenize(content, parts, *tables())
     return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2])
-
-
-def _compatible(texts: pl.Series) -> pl.Series:
-    """NFKC; only texts with a character outside of ASCII take the slow way."""
-    rows = texts.str.contains(r"[^\x00-\x7f]").arg_true()
-    if rows.is_empty():
-        return texts
-    choice = np.arange(len(texts))
-    choice[rows.to_numpy()] = np.arange(len(texts), len(texts) + len(rows))
-    return pl.concat([texts, texts.gather(rows).str.normalize("NFKC")]).gather(choice)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _decode(content: NDArray[np.uint8], at: Int) -> tuple[Int, int]:
-    """Code point at a byte of valid UTF-8, and its length in bytes."""
-    lead = np.int64(content[at])
-    if lead < 0x80:
-        return lead, 1
-    if lead < 0xE0:
-        return ((lead & 0x1F) << 6) | (np.int64(content[at + 1]) & 0x3F), 2
-    middle = (np.int64(content[at + 1]) & 0x3F) << 6 | (np.int64(content[at + 2]) & 0x3F)
-    if lead < 0xF0:
-        return (lead & 0x0F) << 12 | middle, 3
-    return (lead & 0x07) << 18 | middle << 6 | (np.int64(content[at + 3]) & 0x3F), 4
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -259,7 +245,7 @@ def _is_word_sign(
         at += _mark(content, at, end)
     if at >= end:
         return False
-    char, _ = _decode(content, at)
+    char, _ = decode(content, at)
     after = classes[char] if char < TABLE_SIZE else LONE
     if sign == 45:
         return before == DIGIT and after == DIGIT
@@ -287,7 +273,7 @@ def _tokenize(
         next_letter = np.int64(0)  # what labels the next option in a list of letters alone
         pending = np.uint8(BREAK)
         while at < end:
-            char, width = _decode(content, at)
+            char, width = decode(content, at)
             kind = np.int64(classes[char]) if char < TABLE_SIZE else np.int64(LONE)
             if not (touching and before in (LETTER, DIGIT)):
                 fresh = sentence_start and (at == bounds[text] or content[at - 1] in (10, 32))  # not the "E." of "P.E."
@@ -320,7 +306,7 @@ def _tokenize(
                     flag |= np.uint8(NAME)
                 at += width
                 while kind != LONE and at < end:
-                    char, width = _decode(content, at)
+                    char, width = decode(content, at)
                     if char >= TABLE_SIZE:
                         break
                     following = np.int64(classes[char])

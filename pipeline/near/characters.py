@@ -6,7 +6,9 @@ those above are ideographs, each a word of its own.
 
 import functools
 import unicodedata
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,3 +79,17 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     for char, other in _SAME.items():
         folded[ord(char)] = ord(other)
     return classes, folded
+
+
+@numba.njit(inline="always")
+def decode(content: NDArray[np.uint8], at: Any) -> tuple[Any, int]:
+    """Code point at a byte of valid UTF-8, and its length in bytes."""
+    lead = np.int64(content[at])
+    if lead < 0x80:
+        return lead, 1
+    if lead < 0xE0:
+        return ((lead & 0x1F) << 6) | (np.int64(content[at + 1]) & 0x3F), 2
+    middle = (np.int64(content[at + 1]) & 0x3F) << 6 | (np.int64(content[at + 2]) & 0x3F)
+    if lead < 0xF0:
+        return (lead & 0x0F) << 12 | middle, 3
+    return (lead & 0x07) << 18 | middle << 6 | (np.int64(content[at + 3]) & 0x3F), 4

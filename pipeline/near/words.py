@@ -42,6 +42,7 @@ from pipeline.near.characters import (
     SENTENCE_END,
     SYMBOL,
     TABLE_SIZE,
+    decode,
     tables,
 )
 
@@ -231,20 +232,6 @@ def _fill(words: U64, slots: int) -> U64:
 
 
 @numba.njit(inline="always")
-def _decode(data: NDArray[np.uint8], place: np.int64) -> tuple[np.int64, int]:
-    """Code point at a place, and its length in bytes."""
-    first = np.int64(data[place])
-    if first < 0x80:
-        return first, 1
-    if first < 0xE0:
-        return (first & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F, 2
-    second, third = np.int64(data[place + 1]) & 0x3F, np.int64(data[place + 2]) & 0x3F
-    if first < 0xF0:
-        return (first & 0x0F) << 12 | second << 6 | third, 3
-    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[place + 3]) & 0x3F, 4
-
-
-@numba.njit(inline="always")
 def _is_digit(data: NDArray[np.uint8], place: int, end: int) -> bool:
     return place < end and 48 <= data[place] <= 57
 
@@ -327,7 +314,7 @@ def tokenize(
     previous = np.int64(32)
     place = begin
     while place < end:
-        char, width = _decode(data, place)
+        char, width = decode(data, place)
         kind = np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
         if kind in (LETTER, DIGIT):
             first = place
@@ -361,7 +348,7 @@ def tokenize(
                 place += width
                 if place >= end:
                     break
-                char, width = _decode(data, place)
+                char, width = decode(data, place)
                 kind = np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
             word = mix(word)
             single = length == 1 and place - first == 1 and not digits

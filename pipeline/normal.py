@@ -1,0 +1,16 @@
+"""Unicode normal forms of columns."""
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+
+def normalized(texts: pl.Series, form: Literal["NFC", "NFKC"], *, may_change: str) -> pl.Series:
+    """Texts in a normal form; only those that hold a character of the pattern `may_change` take the slow way."""
+    rows = texts.str.contains(may_change).arg_true()
+    if rows.is_empty():
+        return texts
+    choice = np.arange(len(texts))
+    choice[rows.to_numpy()] = np.arange(len(texts), len(texts) + len(rows))
+    return pl.concat([texts, texts.gather(rows).str.normalize(form)]).gather(choice)
