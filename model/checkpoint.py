@@ -11,7 +11,7 @@
     find (verify) ─▶ load (the model, for inference) or read_tensors (any tensors, in place)
 
 Nothing is unpickled freely: tensors are loaded with `weights_only`, and the pickle that torch.distributed.checkpoint
-keeps its table of contents in may name the classes of that table only. `trainer.checkpoint` writes these folders.
+keeps its table of contents in may name the classes of that table only. `trainer.checkpointing` writes these folders.
 """
 
 import json

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
+from corpus.contract import COMMIT, FOLDERS
 from corpus.discover import SourceFile
 from corpus.formats.stream import public_url
-from pipeline.budget import affordable_workers, default_memory
-from pipeline.contract import COMMIT, FOLDERS
-from pipeline.executor import Executor, LocalExecutor
-from pipeline.inputs import Input, discover_inputs, hash_inputs, lock_text
+from pipeline.dataset.publish import publish, read_commit
+from pipeline.dataset.store import is_url
+from pipeline.engine.budget import affordable_workers, default_memory
+from pipeline.engine.executor import Executor, LocalExecutor
+from pipeline.engine.progress import Display
+from pipeline.engine.shortage import disk_warning, shortage
+from pipeline.engine.step import BuildError, code_version, digest_of, finished, prune, sweep
+from pipeline.ingest.inputs import Input, discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import Mix, load, parse_bytes
-from pipeline.progress import Display
-from pipeline.publish import publish, read_commit
-from pipeline.shortage import disk_warning, shortage
-from pipeline.step import BuildError, code_version, digest_of, finished, prune, sweep
-from pipeline.store import is_url
 
 LOCK = ".lock"
 WORK = ".work"
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not out:
             raise ConfigError("--out is empty; expected a folder or URL")
         if options.dry_run:
-            from pipeline.preview import preview
+            from pipeline.report.preview import preview
 
             preview(mix, base)
             return 0
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if built.faults is None:
             print(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
         else:
-            from pipeline.summary import show
+            from pipeline.report.summary import show
 
             show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
     except (ConfigError, BuildError, OSError) as error:
@@ -128,7 +128,7 @@ def build(
     display
         Where progress is shown; standard error by default.
     ray, address
-        Whether Ray completes the steps, and the address of its cluster; see `pipeline.ray_executor`.
+        Whether Ray completes the steps, and the address of its cluster; see `pipeline.engine.ray`.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def build(
 def _executor(work: Path, workers: int | None, display: Display, *, ray: bool, address: str | None) -> Executor:
     if not ray:
         return LocalExecutor(work, workers or os.cpu_count() or 1, display)
-    from pipeline.ray_executor import RayExecutor
+    from pipeline.engine.ray import RayExecutor
 
     return RayExecutor(work, workers, display, address=address)
 
@@ -207,7 +207,7 @@ def _build_key(mix: Mix, inputs: Sequence[Input], tokenizer: str | None) -> str:
 def _given_tokenizer(mix: Mix, base: Path) -> str | None:
     if mix.tokenizer.file is None:
         return None
-    from pipeline.tokenizer import load_given
+    from pipeline.shards.tokenizer import load_given
 
     return load_given(base / mix.tokenizer.file)
 

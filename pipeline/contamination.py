@@ -36,16 +36,16 @@ from rich import box
 from rich.table import Table
 
 from corpus.config import ConfigError
+from corpus.contract import COMMIT
 from corpus.discover import discover
 from corpus.read import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
-from pipeline.contract import COMMIT
+from pipeline.dataset.store import Store
 from pipeline.decontaminate.probes import all_grams, spans, table_of
 from pipeline.decontaminate.scan import look_up
 from pipeline.decontaminate.words import U64, Words, gram, powers, prefixes, words_of
-from pipeline.store import Store
-from pipeline.summary import console
+from pipeline.report.summary import console
 
 SIZES = (13, 20)
 SUBSETS = (

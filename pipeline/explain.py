@@ -17,11 +17,11 @@ from typing import Any
 from rich.markup import escape
 from rich.text import Text
 
+from corpus.contract import COMMIT, FORMAT
 from corpus.outcome import Outcome
-from pipeline.contract import COMMIT, FORMAT
-from pipeline.report import NEAR_DUPLICATES
-from pipeline.store import Store
-from pipeline.summary import console
+from pipeline.dataset.store import Store
+from pipeline.report.page import NEAR_DUPLICATES
+from pipeline.report.summary import console
 
 SHOWN_MATCHES = 10
 SHOWN_WORDS = 12

@@ -14,9 +14,9 @@ from typing import Any
 
 from corpus.outcome import Outcome
 from corpus.source import SourceSpec
-from pipeline.drops import Scope
+from pipeline.engine.step import BuildError
 from pipeline.manifest import Mix
-from pipeline.step import BuildError
+from pipeline.records.drops import Scope
 
 UNGUARDED = {Outcome.EXACT_DUPLICATE: 1.0, Outcome.REJECTED_LABEL: 1.0}
 """Rules that may take all of a source unless the manifest says otherwise: what equals a pair that is kept is not lost

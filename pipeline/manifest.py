@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from corpus.config import Config, load_manifest
 from corpus.source import DropRule, Share, SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.near.spec import NearDedupSpec
+from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.rules.spec import RulesSpec
 
 MAX_VOCABULARY = 65_536

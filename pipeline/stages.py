@@ -13,23 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.assemble import Assemble
-from pipeline.caps import drop_over_caps
-from pipeline.contract import COMMIT
+from corpus.contract import COMMIT
+from pipeline.dataset.assemble import Assemble
 from pipeline.decontaminate.steps import drop_contaminated
-from pipeline.drops import Part, Scope
-from pipeline.encode import Encode
-from pipeline.evals import WriteEval
-from pipeline.exact import drop_exact_duplicates
-from pipeline.executor import Executor
+from pipeline.dedup.caps import drop_over_caps
+from pipeline.dedup.exact import drop_exact_duplicates
+from pipeline.dedup.near.steps import drop_near_duplicates
+from pipeline.engine.executor import Executor
+from pipeline.engine.step import BuildError, folder
 from pipeline.guard import Guard, dropped_between
-from pipeline.ingest import Ingest
-from pipeline.inputs import Input
+from pipeline.ingest.inputs import Input
+from pipeline.ingest.step import Ingest
 from pipeline.manifest import Mix
-from pipeline.near.steps import drop_near_duplicates
-from pipeline.shuffle import Scatter, Stratum, plan, scatter_groups
-from pipeline.step import BuildError, folder
-from pipeline.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
+from pipeline.records.drops import Part, Scope
+from pipeline.shards.encode import Encode
+from pipeline.shards.evals import WriteEval
+from pipeline.shards.shuffle import Scatter, Stratum, plan, scatter_groups
+from pipeline.shards.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
 
 MAX_STRATA = 100_000
 

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
 from corpus.outcome import Outcome
 from corpus.template import SPECIAL_TOKENS
-from pipeline.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
-from pipeline.ledger import READ_STAGE
-from pipeline.mds import COLUMNS
-from pipeline.store import Store, StoreError
-from pipeline.summary import console
+from pipeline.dataset.store import Store, StoreError
+from pipeline.records.ledger import READ_STAGE
+from pipeline.report.summary import console
+from pipeline.shards.mds import COLUMNS
 
 SHOWN = 20
 """Problems printed per check."""

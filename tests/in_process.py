@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from pipeline.drops import Part, Scope
-from pipeline.executor import Executor, Task
-from pipeline.ingest import RECORDS, Ingest
-from pipeline.progress import StageProgress
-from pipeline.step import complete, folder
+from pipeline.engine.executor import Executor, Task
+from pipeline.engine.progress import StageProgress
+from pipeline.engine.step import complete, folder
+from pipeline.ingest.step import RECORDS, Ingest
+from pipeline.records.drops import Part, Scope
 
 BATCH_ROWS = 10_000
 
@@ -47,7 +47,7 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> Scope:
 
     Returns
     -------
-    pipeline.drops.Scope
+    pipeline.records.drops.Scope
     """
     order = list(dict.fromkeys(source for source, _ in parts))
     made = []

@@ -12,10 +12,10 @@ import pytest
 from botocore.config import Config
 
 import corpus.formats.stream
-import pipeline.store
-from pipeline.publish import read_commit
-from pipeline.step import BuildError
-from pipeline.store import Store
+import pipeline.dataset.store
+from pipeline.dataset.publish import read_commit
+from pipeline.dataset.store import Store
+from pipeline.engine.step import BuildError
 from tests.faults import KINDS, FaultyProxy
 from tests.pipeline.conftest import contents, run_build, write_mix
 from tests.trainer.fixtures import write_dataset, write_manifest
@@ -93,7 +93,7 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FSSPEC_S3", json.dumps(impatient))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(corpus.formats.stream, "PAUSE", 0.01)
-    monkeypatch.setattr(pipeline.store, "SILENCE", 2)
+    monkeypatch.setattr(pipeline.dataset.store, "SILENCE", 2)
 
 
 def remote(url: str) -> dict[str, bytes]:

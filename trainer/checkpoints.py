@@ -32,7 +32,7 @@ from torch.distributed.tensor import DTensor
 
 from model.checkpoint import CheckpointError, Tensors, find, load, recorded, verify
 from model.hrm import HRM
-from trainer.checkpoint import (
+from trainer.checkpointing.checkpoint import (
     Checkpoint,
     Progress,
     commit_record,
@@ -42,9 +42,9 @@ from trainer.checkpoint import (
     record_of,
     step_of,
 )
-from trainer.fetch import is_url, local_path, shown
-from trainer.objects import Objects, StorageError
-from trainer.world import ALONE, World
+from trainer.checkpointing.objects import Objects, StorageError
+from trainer.data.fetch import is_url, local_path, shown
+from trainer.distributed.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from corpus.config import Config
 from model.architectures import carries_gradient
 from model.attention import Kernel
 from model.config import SIZES, ModelConfig, config_for
-from trainer.fetch import check_scheme, is_url, local_path, shown
+from trainer.data.fetch import check_scheme, is_url, local_path, shown
 
 Objective = Literal["response", "all"]
 

@@ -10,13 +10,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainer.checkpoint import CheckpointError
+from trainer.checkpointing.checkpoint import CheckpointError
+from trainer.checkpointing.objects import StorageError
 from trainer.checkpoints import load_model
-from trainer.dataset import open_dataset
+from trainer.data.dataset import open_dataset
+from trainer.data.fetch import DatasetError, shown
 from trainer.diagnostics.page import sections, write_page
 from trainer.diagnostics.report import diagnose, question_batch
-from trainer.fetch import DatasetError, shown
-from trainer.objects import StorageError
 
 EXAMPLE = """example:
   python -m trainer.diagnose out/train out/mix --page out/diagnostics.html

@@ -23,10 +23,10 @@ from tokenizers import Tokenizer
 from corpus.template import END_OF_RESPONSE, prefix_ids
 from model.batch import IGNORE, PackedBatch
 from model.hrm import HRM
-from trainer.dataset import Dataset
-from trainer.fetch import DatasetError
-from trainer.text import plain_tokenizer
-from trainer.world import ALONE, World
+from trainer.data.dataset import Dataset
+from trainer.data.fetch import DatasetError
+from trainer.data.text import plain_tokenizer
+from trainer.distributed.world import ALONE, World
 
 BATCH_TOKENS = 8192
 """Tokens of one forward pass; a single row may have more."""
@@ -55,7 +55,7 @@ def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
 
     Raises
     ------
-    trainer.fetch.DatasetError
+    trainer.data.fetch.DatasetError
         A line is not a question.
     """
     families: dict[tuple[str, str], list[tuple[list[str], str, str]]] = defaultdict(list)
@@ -129,7 +129,7 @@ def evaluate(
 
     Raises
     ------
-    trainer.fetch.DatasetError
+    trainer.data.fetch.DatasetError
         An eval file holds something else than questions.
     InterruptedEvaluationError
         `stop` said so on some rank; raised on all of them.

@@ -12,10 +12,10 @@ import torch
 
 from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 from model.generate import generate
-from trainer.checkpoint import CheckpointError
+from trainer.checkpointing.checkpoint import CheckpointError
+from trainer.checkpointing.objects import StorageError
 from trainer.checkpoints import load_model
-from trainer.objects import StorageError
-from trainer.text import plain_tokenizer
+from trainer.data.text import plain_tokenizer
 
 MOST_TOKENS = 65_536
 """Room for so many tokens in the caches is made at once."""

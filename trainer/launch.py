@@ -10,16 +10,16 @@ import torch
 from filelock import FileLock, Timeout
 
 from corpus.config import ConfigError, load_manifest
-from trainer.checkpoint import CheckpointError
+from trainer.checkpointing.checkpoint import CheckpointError
+from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
-from trainer.dataset import Dataset, open_dataset
-from trainer.draw import PlanError
-from trainer.fetch import DatasetError, shown
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.draw import PlanError
+from trainer.data.fetch import DatasetError, shown
+from trainer.data.plan import Plan, fit_lengths
+from trainer.distributed.world import World
 from trainer.loop import Run, TrainingError, model_memory, plan_inputs
-from trainer.objects import StorageError
-from trainer.plan import Plan, fit_lengths
 from trainer.stop import StopRequest
-from trainer.world import World
 
 
 def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, request: StopRequest) -> int:

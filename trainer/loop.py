@@ -26,23 +26,23 @@ from model.config import ModelConfig
 from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
-from trainer.checkpoint import Checkpoint, Progress
+from trainer.checkpointing.checkpoint import Checkpoint, Progress
 from trainer.checkpoints import Checkpoints
 from trainer.config import TrainConfig
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader, Step
+from trainer.data.plan import Plan, PlanInputs, fit_lengths
+from trainer.data.shards import ShardStore
 from trainer.diagnostics.page import write_page
 from trainer.diagnostics.report import diagnose, question_batch
-from trainer.distribute import Replicated, Sharded
+from trainer.distributed.layout import Replicated, Sharded
+from trainer.distributed.stragglers import Lag, warning
+from trainer.distributed.world import World
 from trainer.evaluate import InterruptedEvaluationError, evaluate
-from trainer.lag import Lag, warning
-from trainer.loader import Loader, Step
 from trainer.metrics import FILE, Metrics, evaluated_steps
 from trainer.optim import AdamAtan2
-from trainer.plan import Plan, PlanInputs, fit_lengths
 from trainer.schedule import gradient_depth, learning_rate
 from trainer.stop import RESUME_ME, StopRequest
-from trainer.store import ShardStore
-from trainer.world import World
 
 WAIT = 1.0
 """Seconds that ranks wait for their batches before they look whether one of them has been asked to stop."""
@@ -77,7 +77,7 @@ class Run:
     ------
     ConfigError
         The run's folder has a checkpoint that another manifest or dataset made.
-    trainer.fetch.DatasetError, trainer.draw.PlanError
+    trainer.data.fetch.DatasetError, trainer.data.draw.PlanError
         The dataset cannot be used, or not be packed as the manifest asks.
     """
 
@@ -184,7 +184,7 @@ class Run:
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.fetch.DatasetError, trainer.checkpoint.CheckpointError
+        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
             A shard cannot be read, a checkpoint not be written.
         """
         known = self.world.from_leader(lambda: evaluated_steps(self.config.out, self.progress.step))

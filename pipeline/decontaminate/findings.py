@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.decontaminate.steps import EXAMPLES, HITS, SHOWN, Decontaminate, read_items, shards_of
-from pipeline.drops import DropKey
-from pipeline.step import folder
+from pipeline.engine.step import folder
+from pipeline.records.drops import DropKey
 
 SETS = pa.schema(
     [

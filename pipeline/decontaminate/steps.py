@@ -23,11 +23,11 @@ from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.words import words_of
-from pipeline.drops import DropKey, Scope, empty_drops, live_batches, write_drops
-from pipeline.executor import Executor
-from pipeline.progress import report
-from pipeline.shuffle import scatter_groups
-from pipeline.step import Step, folder
+from pipeline.engine.executor import Executor
+from pipeline.engine.progress import report
+from pipeline.engine.step import Step, folder
+from pipeline.records.drops import DropKey, Scope, empty_drops, live_batches, write_drops
+from pipeline.shards.shuffle import scatter_groups
 
 HITS = pa.schema(
     [

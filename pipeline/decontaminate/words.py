@@ -17,7 +17,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.near.characters import (
+from pipeline.dedup.near.words import texts_of
+from pipeline.text.characters import (
     DIGIT,
     JOINER,
     LETTER,
@@ -29,8 +30,7 @@ from pipeline.near.characters import (
     decode,
     tables,
 )
-from pipeline.near.words import texts_of
-from pipeline.normal import normalized
+from pipeline.text.normal import normalized
 
 U64 = NDArray[np.uint64]
 Int = Any

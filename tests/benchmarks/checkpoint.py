@@ -36,7 +36,7 @@ from rich.table import Table
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
-from trainer.checkpoint import Progress
+from trainer.checkpointing.checkpoint import Progress
 from trainer.checkpoints import Checkpoints
 from trainer.optim import AdamAtan2
 

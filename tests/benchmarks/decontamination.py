@@ -31,12 +31,12 @@ from rich.table import Table
 from corpus.read import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
-from pipeline.clean import clean
 from pipeline.decontaminate.index import Index
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.steps import SHARD_BYTES, find_hits
-from pipeline.inputs import discover_inputs
+from pipeline.ingest.clean import clean
+from pipeline.ingest.inputs import discover_inputs
 from pipeline.manifest import CleanSpec, Mix
 
 DATA = Path(__file__).parents[3] / "shared/data"

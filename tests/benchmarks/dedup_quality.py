@@ -34,10 +34,10 @@ from rich.table import Table
 
 from corpus.read import read_pairs
 from corpus.record import Pair as Record
-from pipeline.inputs import discover_inputs
+from pipeline.dedup.near.spec import NearDedupSpec
+from pipeline.dedup.near.table import near_dedup
+from pipeline.ingest.inputs import discover_inputs
 from pipeline.manifest import load
-from pipeline.near.spec import NearDedupSpec
-from pipeline.near.table import near_dedup
 from tests.benchmarks import planted
 from tests.benchmarks.planted import Pair
 

@@ -9,7 +9,7 @@ rclone), and reads an epoch of it, each time in a process of its own:
     folder        from a local folder
     memory        the same plan and packing, from arrays in memory: what the loader costs without any storage
 
-`trainer.loader.Loader` yields packed batches; one thread makes them, and others fetch shards. It has no worker
+`trainer.data.loader.Loader` yields packed batches; one thread makes them, and others fetch shards. It has no worker
 processes: more of them would be more ranks, each of which has a loader on the cache that they share.
 `StreamingDataset` under torch's `DataLoader` with 0, 1 and 2 workers yields samples, shuffled, not packed, and without
 a check of what is read.
@@ -44,10 +44,10 @@ from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
 from tests.trainer.fixtures import seal, stratum
-from trainer.dataset import Dataset, open_dataset
-from trainer.loader import Loader
-from trainer.plan import Plan, PlanInputs
-from trainer.store import Sample, ShardStore
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.loader import Loader
+from trainer.data.plan import Plan, PlanInputs
+from trainer.data.shards import Sample, ShardStore
 
 BATCH_TOKENS, ROW_TOKENS, STRATA, VOCABULARY = 196_608, 4096, 20, 65_536
 MEAN, SPREAD = 237, 1.0

@@ -29,11 +29,11 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.executor import Task
-from pipeline.near.signatures import signatures
-from pipeline.near.spec import NearDedupSpec
-from pipeline.near.steps import drop_near_duplicates
-from pipeline.progress import Display, StageProgress
+from pipeline.dedup.near.signatures import signatures
+from pipeline.dedup.near.spec import NearDedupSpec
+from pipeline.dedup.near.steps import drop_near_duplicates
+from pipeline.engine.executor import Task
+from pipeline.engine.progress import Display, StageProgress
 from tests.benchmarks import planted
 from tests.benchmarks.dedup_quality import drawn
 from tests.in_process import InProcess, as_ingested

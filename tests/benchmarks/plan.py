@@ -31,9 +31,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trainer.draw import Stratum
-from trainer.pack import share_rows, square_sums
-from trainer.plan import Plan, PlanInputs, fit_lengths
+from trainer.data.draw import Stratum
+from trainer.data.pack import share_rows, square_sums
+from trainer.data.plan import Plan, PlanInputs, fit_lengths
 
 BATCH_TOKENS, ROW_TOKENS, RANKS, STRATA = 196_608, 4096, 8, 200
 SPREAD = 1.0

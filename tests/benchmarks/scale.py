@@ -28,10 +28,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.budget import affordable_workers
 from pipeline.build import build, default_work
+from pipeline.engine.budget import affordable_workers
+from pipeline.engine.progress import Display
 from pipeline.manifest import load, parse_bytes
-from pipeline.progress import Display
 from tests.benchmarks.texts import EXACT, NEAR, write_texts
 
 FILES = 8

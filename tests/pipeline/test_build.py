@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from corpus.config import ConfigError
 from corpus.template import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
-from pipeline.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp
+from pipeline.engine.step import BuildError, Step
+from pipeline.ingest.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp
 from pipeline.manifest import load
-from pipeline.step import BuildError, Step
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
 from tests.pipeline.conftest import REPOSITORY, command, contents, run_build, start, texts, write_jsonl, write_mix

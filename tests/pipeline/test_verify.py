@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.contract import FINGERPRINTED, fingerprint
+from corpus.contract import FINGERPRINTED, fingerprint
 from pipeline.verify import main, verify
 
 

@@ -21,10 +21,10 @@ from trainer import evaluate as evaluation
 from trainer import generate as ask
 from trainer import train
 from trainer.checkpoints import load_model
-from trainer.dataset import Dataset, open_dataset
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.fetch import DatasetError
+from trainer.data.text import plain_tokenizer
 from trainer.evaluate import evaluate, read_questions
-from trainer.fetch import DatasetError
-from trainer.text import plain_tokenizer
 
 
 def with_questions(data: Path, tmp_path: Path, rows: list[dict[str, object]]) -> Dataset:

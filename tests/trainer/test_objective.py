@@ -7,11 +7,11 @@ import torch
 
 from model.architectures import ARCHITECTURES
 from model.batch import IGNORE
+from tests.trainer.data.test_loader import loader_for
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import log_of, run, steps
-from tests.trainer.test_loader import loader_for
 from trainer.checkpoints import load_model
-from trainer.dataset import open_dataset
+from trainer.data.dataset import open_dataset
 
 
 def test_every_token_of_a_sample_but_its_first_is_a_target_of_the_objective_all(data: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
-from tests.trainer.test_data import upload
 from trainer.checkpoints import Checkpoints
 
 

@@ -7,11 +7,11 @@ from tokenizers import Tokenizer
 
 from model.batch import PackedBatch
 from model.hrm import HRM
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.fetch import DatasetError
 from trainer.diagnostics.depth import ApplicationDepth, effective_depth
 from trainer.diagnostics.gradients import GradientStatistics, Likeness, gradient_statistics
 from trainer.evaluate import pack_questions, read_questions
-from trainer.fetch import DatasetError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def question_batch(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
 
     Raises
     ------
-    trainer.fetch.DatasetError
+    trainer.data.fetch.DatasetError
         There is none.
     """
     questions = read_questions(dataset, tokenizer, rows_per_family=rows_per_family)

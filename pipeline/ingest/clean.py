@@ -1,0 +1,100 @@
+"""Cleaning: texts in their normal form, and the pairs that no rule can save.
+
+`clean(frame, spec)` takes a polars frame with `instruction` and `response` and
+returns it with the texts cleaned and three columns more: `outcome` (null for
+what stays), `detail` and `score`. All of it is polars expressions.
+
+Texts, in this order: line terminators become a newline; other control
+characters and byte order marks go; in responses, thinking and other
+tokenizers' end tags go; white space at both ends goes; NFC. Cleaning a clean
+text changes nothing.
+"""
+
+import re
+
+import polars as pl
+
+from corpus.outcome import Outcome
+from pipeline.manifest import CleanSpec
+from pipeline.text.normal import normalized
+
+STAGE = "clean"
+
+_LINE_ENDS = r"\r\n|[\r\x0b\x0c\u{85}\u{2028}\u{2029}]"
+_CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\u{9f}\u{feff}]"
+_NOT_NFC = r"[^\x00-\u{2ff}]"
+"""The few characters that NFC could change: U+0300 and above."""
+_THINK_BLOCK = r"(?is)<think>.*?</think>"
+_THINK_WITHOUT_BEGIN = r"(?is)\A.*</think>"
+
+
+def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = False) -> pl.DataFrame:
+    """Clean texts and mark what is dropped.
+
+    Parameters
+    ----------
+    frame
+        With String columns `instruction` and `response`; others pass through.
+    spec
+        The manifest's rules.
+    without_response
+        Whether a pair may have none, as a prompt of an eval source.
+
+    Returns
+    -------
+    polars.DataFrame
+        The same rows in the same order; `outcome` String (an `Outcome`, or null), `detail` String, `score` Float64.
+    """
+    frame = frame.with_columns(_plain(pl.col("instruction")), _plain(pl.col("response")))
+    frame = frame.with_columns(
+        pl.col("instruction").str.strip_chars(), _without_markup(pl.col("response"), spec).str.strip_chars()
+    )
+    frame = frame.with_columns(
+        normalized(frame[name], "NFC", may_change=_NOT_NFC) for name in ("instruction", "response")
+    )
+    outcome = _outcome(spec, without_response)
+    return frame.with_columns(outcome=outcome, detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
+
+
+def _plain(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_all(_LINE_ENDS, "\n").str.replace_all(_CONTROLS, "")
+
+
+def _without_markup(response: pl.Expr, spec: CleanSpec) -> pl.Expr:
+    if spec.remove_think:
+        # What stands before an end without a beginning is thinking too: the beginning was part of a chat template.
+        response = response.str.replace_all(_THINK_BLOCK, "").str.replace(_THINK_WITHOUT_BEGIN, "")
+    if spec.end_markers:
+        markers = "|".join(re.escape(marker) for marker in spec.end_markers)
+        response = response.str.replace(rf"(?:\s*(?:{markers}))+\s*\z", "")
+    return response
+
+
+def _outcome(spec: CleanSpec, without_response: bool) -> pl.Expr:
+    instruction, response = pl.col("instruction"), pl.col("response")
+    rules = [(instruction.str.len_bytes() == 0, Outcome.EMPTY_INSTRUCTION)]
+    if not without_response:
+        rules.append((response.str.len_bytes() == 0, Outcome.EMPTY_RESPONSE))
+    if spec.remove_think:
+        rules.append((response.str.contains("(?i)<think>"), Outcome.UNCLOSED_THINK))
+    rules.append((_too_long(spec), Outcome.TOO_LONG))
+    outcome = pl.lit(None, dtype=pl.String)
+    for condition, reason in reversed(rules):
+        outcome = pl.when(condition).then(pl.lit(reason.value)).otherwise(outcome)
+    return outcome
+
+
+def _too_long(spec: CleanSpec) -> pl.Expr:
+    instruction = pl.col("instruction").str.len_chars() > spec.max_instruction_chars
+    return instruction | (pl.col("response").str.len_chars() > spec.max_response_chars)
+
+
+def _detail(spec: CleanSpec) -> pl.Expr:
+    lengths = pl.format(
+        "instruction {} characters (at most {}), response {} (at most {})",
+        pl.col("instruction").str.len_chars(),
+        spec.max_instruction_chars,
+        pl.col("response").str.len_chars(),
+        spec.max_response_chars,
+    )
+    return pl.when(_too_long(spec)).then(lengths).otherwise(pl.lit(None, dtype=pl.String))

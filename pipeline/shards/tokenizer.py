@@ -1,0 +1,238 @@
+"""The tokenizer: trained on a sample of the mix or given, and fast encoding of many texts.
+
+A trained one is byte-level BPE over NFC text, split as Qwen2 does (single
+digits), with the template's special tokens at the first ids. Texts are encoded
+by a copy without special tokens, so that `<|im_end|>` inside a text stays text.
+`Encoder` gives the same ids by either engine: gigatoken, or `tokenizers`, which
+is slower by far and the reference that gigatoken is held to.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from corpus.config import ConfigError
+from corpus.template import SPECIAL_TOKENS, without_special_tokens
+from pipeline.engine.progress import report
+from pipeline.engine.step import BuildError, Step, folder
+from pipeline.manifest import MAX_VOCABULARY
+from pipeline.shards.shuffle import Scatter
+
+FILE = "tokenizer.json"
+
+TOKENIZER_STAGE = "tokenizer"
+
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Qwen2's split pattern; no token crosses its boundaries, so none spells a special token."""
+
+REFERENCE = "tokenizers"
+FAST = "gigatoken"
+
+
+def engine() -> str:
+    """The fastest engine there is."""
+    return FAST if importlib.util.find_spec("gigatoken") is not None else REFERENCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTokenizer(Step):
+    """Train on the samples that `Scatter` drew."""
+
+    stage: ClassVar[str] = TOKENIZER_STAGE
+
+    inputs: tuple[str, ...]
+    """Keys of all `Scatter`s."""
+    vocab_size: int
+
+    @property
+    def partition(self) -> str:
+        return f"vocabulary of {self.vocab_size:,}"
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        texts, draws = [], []
+        for key in self.inputs:
+            with pa.OSFile(str(folder(work, Scatter.stage, key) / "sample.arrow")) as file:
+                sample = pa.ipc.open_file(file).read_all()
+            texts.append(sample.select(["instruction", "response"]))
+            draws.append(sample.column("draw").to_numpy())
+        order = np.argsort(np.concatenate(draws), kind="stable")
+        sample = pa.concat_tables(texts).take(pa.array(order))
+        if sample.num_rows == 0:
+            raise BuildError("the sample has no pair to train a tokenizer on: set a larger tokenizer.sample_bytes")
+        tokenizer = train(_texts(sample), self.vocab_size)
+        (out / FILE).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+        report(rows=sample.num_rows, bytes=sample.nbytes)
+        return {"vocab_size": vocabulary_size(tokenizer.to_str()), "rows": sample.num_rows, "bytes": sample.nbytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenTokenizer(Step):
+    """Use a tokenizer as it is."""
+
+    stage: ClassVar[str] = TOKENIZER_STAGE
+
+    text: str
+    """A `tokenizer.json` that `load_given` has found fit."""
+
+    @property
+    def partition(self) -> str:
+        return "the given file"
+
+    def run(self, work: Path, out: Path) -> dict[str, Any]:
+        (out / FILE).write_text(self.text, encoding="utf-8")
+        return {"vocab_size": vocabulary_size(self.text)}
+
+
+def train(texts: Iterator[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE; the same texts in the same order give the same tokenizer, on any number of threads."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _texts(sample: pa.Table) -> Iterator[str]:
+    for batch in sample.to_batches(max_chunksize=1024):
+        yield from batch.column("instruction").to_pylist()
+        yield from batch.column("response").to_pylist()
+
+
+def load_given(path: Path) -> str:
+    """Text of a user's `tokenizer.json`, found fit for a dataset.
+
+    Raises
+    ------
+    corpus.config.ConfigError
+        It is no such file, lacks a special token, has too many ids, or cannot write every byte.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_str(text)
+    except OSError as error:
+        raise ConfigError(f"tokenizer.file: {path}: {error.strerror}") from None
+    except Exception as error:  # the library raises bare Exception
+        raise ConfigError(f"tokenizer.file: {path}: is no tokenizer.json ({error})") from None
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    missing = [token for token in SPECIAL_TOKENS if token not in added]
+    if missing:
+        raise ConfigError(
+            f"tokenizer.file: {path}: lacks the special token {missing[0]}; "
+            f"all of {', '.join(SPECIAL_TOKENS)} are needed"
+        )
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= MAX_VOCABULARY:
+        raise ConfigError(
+            f"tokenizer.file: {path}: has the id {largest:,}; ids must be below {MAX_VOCABULARY:,} (uint16)"
+        )
+    plain = Tokenizer.from_str(without_special_tokens(text))
+    every_byte = "".join(map(chr, range(256))) + "\u4e2d\U0001f600\U0010ffff"
+    if plain.decode(plain.encode(every_byte, add_special_tokens=False).ids, skip_special_tokens=False) != every_byte:
+        raise ConfigError(f"tokenizer.file: {path}: does not give back every text it encodes; expected byte-level BPE")
+    return text
+
+
+def vocabulary_size(tokenizer_json: str) -> int:
+    """One more than the largest id."""
+    return 1 + max(Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True).values())
+
+
+def special_ids(tokenizer_json: str) -> dict[str, int]:
+    """Id of each of the template's special tokens."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    return {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+
+
+@functools.lru_cache(maxsize=1)
+def load_encoder(tokenizer_json: str, engine: str) -> "Encoder":
+    """An `Encoder`; the last one is kept, since to load one takes longer than to encode a small bucket."""
+    return Encoder(tokenizer_json, engine)
+
+
+class Encoder:
+    """Encodes texts that are never taken for special tokens.
+
+    Parameters
+    ----------
+    tokenizer_json
+        Text of `tokenizer.json`.
+    engine
+        `FAST` or `REFERENCE`.
+    """
+
+    def __init__(self, tokenizer_json: str, engine: str) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        plain = without_special_tokens(tokenizer_json)
+        self.reference = Tokenizer.from_str(plain)
+        self._fast: Any = None
+        if engine == FAST:
+            import gigatoken
+
+            self._fast = gigatoken.Tokenizer.from_json(plain)
+        added = {token["content"]: token["id"] for token in json.loads(tokenizer_json)["added_tokens"]}
+        self.special = {token: added[token] for token in SPECIAL_TOKENS}
+        """Id of each of the template's special tokens."""
+        self._forbidden = np.zeros(MAX_VOCABULARY, bool)
+        self._forbidden[list(added.values())] = True
+
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """Ids of all texts, one after the other, and the bounds (n + 1,) of each.
+
+        Raises
+        ------
+        BuildError
+            A text came out with the id of a special token.
+        """
+        ids, bounds = self._encode_fast(texts) if self._fast is not None else self._encode_reference(texts)
+        hits = np.flatnonzero(self._forbidden[ids])
+        if len(hits):
+            text = texts[int(np.searchsorted(bounds, hits[0], side="right")) - 1]
+            raise BuildError(
+                f"the tokenizer encodes plain text as the special token {ids[hits[0]]}, in {text[:80]!r}; "
+                "use one whose split pattern keeps special tokens apart from text"
+            )
+        return ids.astype(np.uint16), bounds
+
+    def _encode_fast(self, texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        encoded = self._fast.encode_batch(list(texts), parallel=False).layout
+        bounds = np.asarray(encoded.offsets.data, np.int64)
+        return np.asarray(encoded.content.data)[bounds[0] : bounds[-1]], bounds - bounds[0]
+
+    def _encode_reference(self, texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        encoded = [self.reference.encode(text, add_special_tokens=False).ids for text in texts]
+        bounds = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64)
+        flat = np.fromiter((id_ for ids in encoded for id_ in ids), np.int64, int(bounds[-1]))
+        return flat, bounds
+
+    def mismatch(self, texts: Sequence[str], ids: NDArray[np.uint16], bounds: NDArray[np.int64]) -> str | None:
+        """The first text whose ids are not those of the reference, as a sentence; None if all agree."""
+        for row in range(len(texts)):
+            expected = self.reference.encode(texts[row], add_special_tokens=False).ids
+            if ids[bounds[row] : bounds[row + 1]].tolist() != expected:
+                return f"{FAST} and {REFERENCE} {tokenizers.__version__} encode {texts[row][:80]!r} differently"
+        return None

@@ -1,0 +1,211 @@
+"""Claims about reading a dataset: what is refused, what is fetched, what is checked."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import xxhash
+from streaming import MDSWriter
+
+import trainer.data.fetch
+from tests.trainer.fixtures import FIRST, seal
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.fetch import DatasetError
+from trainer.data.shards import ShardStore
+
+
+def read_all(dataset: Dataset) -> list[int]:
+    """First token of each sample, as the sample's index."""
+    store = ShardStore(dataset)
+    return [int(store.read(i).tokens[0]) - FIRST for i in range(dataset.samples)]
+
+
+def reseal(folder: Path) -> None:
+    about = json.loads((folder / "dataset.json").read_text())
+    seal(folder, samples=about["samples"], tokens=about["tokens"], vocab_size=about["tokenizer"]["vocab_size"])
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def flip_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def upload(folder: Path, url: str) -> None:
+    filesystem, root = fsspec.core.url_to_fs(url)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            filesystem.put_file(str(path), f"{root}/{path.relative_to(folder).as_posix()}")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.data.fetch, "PAUSE", 0.01)
+
+
+def test_local_dataset_is_read_in_place_and_left_as_it_was(data: Path, tmp_path: Path) -> None:
+    before = tree(data)
+    assert read_all(open_dataset(str(data), tmp_path / "cache")) == list(range(120))
+    assert tree(data) == before
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["lengths.npy", "strata.json", "tokenizer/tokenizer.json", "shards/index.json"])
+def test_damaged_sidecar_is_named(data: Path, tmp_path: Path, name: str) -> None:
+    flip_last_bit(data / name)
+    with pytest.raises(DatasetError, match=f"{name}: does not have the hash"):
+        open_dataset(str(data), tmp_path)
+    (data / name).unlink()
+    with pytest.raises(DatasetError, match=f"{name}: is missing"):
+        open_dataset(str(data), tmp_path)
+
+
+def test_folder_without_a_dataset_is_told_apart_from_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"dataset\.json: is missing"):
+        open_dataset(str(tmp_path), tmp_path)
+    with pytest.raises(DatasetError, match="no such folder"):
+        open_dataset(str(tmp_path / "none"), tmp_path)
+
+
+def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path) -> None:
+    whole = (data / "dataset.json").read_bytes()
+    for damage in ({"samples": "many"}, {"files": None}, {"files": {"lengths.npy": {}}}, {"eval": None}):
+        (data / "dataset.json").write_bytes(whole)
+        edit(data / "dataset.json", **damage)
+        with pytest.raises(DatasetError, match="lacks a field or has one of another type"):
+            open_dataset(str(data), tmp_path)
+    edit(data / "dataset.json", format="millrace-dataset/9")
+    with pytest.raises(DatasetError, match="has format 'millrace-dataset/9'; expected 'millrace-dataset/1'"):
+        open_dataset(str(data), tmp_path)
+
+
+def test_strata_with_a_gap_are_refused(data: Path, tmp_path: Path) -> None:
+    strata = json.loads((data / "strata.json").read_text())["strata"]
+    strata[1]["begin"] += 1
+    (data / "strata.json").write_text(json.dumps({"strata": strata}))
+    reseal(data)
+    with pytest.raises(DatasetError, match="expected it to begin at 40"):
+        open_dataset(str(data), tmp_path)
+
+
+def test_names_that_leave_the_dataset_are_refused(data: Path, tmp_path: Path) -> None:
+    about = json.loads((data / "dataset.json").read_text())
+    about["files"]["../secret.json"] = {"bytes": 1, "sha256": "0"}
+    about["tokenizer"]["file"] = "../secret.json"
+    (data / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(DatasetError, match="outside of the dataset"):
+        open_dataset(str(data), tmp_path)
+
+
+def test_shard_that_leaves_the_dataset_is_refused(data: Path, tmp_path: Path) -> None:
+    index = json.loads((data / "shards" / "index.json").read_text())
+    index["shards"][0]["raw_data"]["basename"] = "../lengths.npy"
+    (data / "shards" / "index.json").write_text(json.dumps(index))
+    reseal(data)
+    with pytest.raises(DatasetError, match="outside of shards/"):
+        ShardStore(open_dataset(str(data), tmp_path))
+
+
+def test_pickled_columns_are_refused(data: Path, tmp_path: Path) -> None:
+    shutil.rmtree(data / "shards")
+    columns = {"tokens": "pkl", "prefix_len": "uint16", "row_id": "bytes"}
+    with MDSWriter(out=str(data / "shards"), columns=columns, hashes=["xxh64"], progress_bar=False) as writer:
+        for _ in range(120):
+            writer.write({"tokens": np.zeros(1), "prefix_len": np.uint16(1), "row_id": bytes(16)})
+    reseal(data)
+    with pytest.raises(DatasetError, match=r"'tokens': 'pkl'.*pickled ones least of all"):
+        ShardStore(open_dataset(str(data), tmp_path))
+
+
+def test_damaged_shard_is_named_before_a_sample_of_it_is_used(data: Path, tmp_path: Path) -> None:
+    flip_last_bit(data / "shards" / "shard.00001.mds")
+    store = ShardStore(open_dataset(str(data), tmp_path))
+    assert store.read(0).tokens[0] == FIRST
+    with pytest.raises(DatasetError, match=r"shards/shard\.00001\.mds: has the xxh64 hash"):
+        [store.read(i) for i in range(120)]
+
+
+def test_missing_and_cut_shards_are_named(data: Path, tmp_path: Path) -> None:
+    shard = data / "shards" / "shard.00002.mds"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: has .* bytes; index\.json says"):
+        read_all(open_dataset(str(data), tmp_path))
+    shard.unlink()
+    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: is missing"):
+        read_all(open_dataset(str(data), tmp_path))
+
+
+def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Path) -> None:
+    lengths = np.load(data / "lengths.npy")
+    lengths[7, 1] += 1
+    np.save(data / "lengths.npy", lengths)
+    reseal(data)
+    with pytest.raises(DatasetError, match=r"sample 7 has .* lengths\.npy says"):
+        read_all(open_dataset(str(data), tmp_path))
+
+
+def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path) -> None:
+    shard = data / "shards" / "shard.00000.mds"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    index = json.loads((data / "shards" / "index.json").read_text())
+    index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(shard.read_bytes()).hexdigest()
+    (data / "shards" / "index.json").write_text(json.dumps(index))
+    reseal(data)
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 is none"):
+        read_all(open_dataset(str(data), tmp_path))
+
+
+def test_index_that_no_mds_reader_reads_is_refused(data: Path, tmp_path: Path) -> None:
+    whole = json.loads((data / "shards" / "index.json").read_text())
+    for damage in ({"version": 1}, {"format": "csv"}, {"column_names": None}, {"color": "red"}):
+        entry = {**whole["shards"][1], **damage}
+        index = {**whole, "shards": [whole["shards"][0], entry, *whole["shards"][2:]]}
+        (data / "shards" / "index.json").write_text(json.dumps(index))
+        reseal(data)
+        with pytest.raises(DatasetError, match=r"index\.json: shard 1 is not described as MDS"):
+            ShardStore(open_dataset(str(data), tmp_path))
+
+
+def test_dataset_on_s3_is_read_through_the_cache(data: Path, tmp_path: Path, bucket: str) -> None:
+    upload(data, f"{bucket}/mix")
+    cache = tmp_path / "cache"
+    assert read_all(open_dataset(f"{bucket}/mix", cache)) == list(range(120))
+    shard = next(cache.rglob("shard.00001.mds"))
+    flip_last_bit(shard)
+    assert read_all(open_dataset(f"{bucket}/mix/", cache)) == list(range(120))
+    assert shard.read_bytes() == (data / "shards" / "shard.00001.mds").read_bytes()
+
+
+def test_shard_that_s3_lacks_or_has_damaged_is_an_error_with_its_url(data: Path, tmp_path: Path, bucket: str) -> None:
+    flip_last_bit(data / "shards" / "shard.00001.mds")
+    upload(data, f"{bucket}/mix")
+    with pytest.raises(
+        DatasetError, match=r"s3://millrace/mix/shards/shard\.00001\.mds: could not be fetched in 4 tries .*xxh64"
+    ):
+        read_all(open_dataset(f"{bucket}/mix", tmp_path / "cache"))
+    filesystem, root = fsspec.core.url_to_fs(bucket)
+    filesystem.rm_file(f"{root}/mix/shards/shard.00000.mds")
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: could not be fetched in 4 tries .*FileNotFoundError"):
+        read_all(open_dataset(f"{bucket}/mix", tmp_path / "other"))
+    assert not list((tmp_path / "other").rglob("shard.00000.mds"))
+
+
+def test_dataset_that_was_replaced_on_s3_is_fetched_anew(data: Path, tmp_path: Path, bucket: str) -> None:
+    upload(data, f"{bucket}/mix")
+    first = open_dataset(f"{bucket}/mix", tmp_path / "cache")
+    edit(data / "dataset.json", fingerprint="another")
+    upload(data, f"{bucket}/mix")
+    assert open_dataset(f"{bucket}/mix", tmp_path / "cache").fingerprint == "another" != first.fingerprint

@@ -1,0 +1,286 @@
+"""Which sample stands in which row of which batch: the batch plan of a run.
+
+The plan is a pure function of (dataset fingerprint, seed, epoch, global batch
+tokens G, row length T, truncation). No rank, world size or worker count is in
+it, so a run continues with the same batches on any number of devices.
+
+    strata ──trainer.data.draw──▶ order of a chunk ──trainer.data.pack──▶ rows of T tokens, K = G/T rows a batch
+
+An epoch is planned in chunks of about `CHUNK_BATCHES` batches, each from its own
+share of every stratum and without the others. So the first batch, and the one
+that a run resumes at, waits for one chunk only, and memory is that of a chunk,
+however large the epoch. The price is one partly filled batch a chunk.
+
+Chunks are kept on disk under a name made of all inputs, checked by hash, and
+made again when they are missing or damaged.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import xxhash
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from trainer.data.draw import PlanError, Stratum, draw_order
+from trainer.data.pack import pack_rows, share_rows, square_sums, target_tokens, total_lengths
+
+PLAN_FORMAT = 2
+"""Raised when the algorithm changes, so that plans of older code are not taken for new ones."""
+CHUNK_BATCHES = 2048
+"""Batches that are planned together, roughly: one of so many is partly filled."""
+CHUNK_SAMPLES = 1 << 22
+"""More samples are never planned together; bounds memory and the time to the first batch."""
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """Everything the batches depend on, besides the epoch."""
+
+    fingerprint: str
+    """Of the dataset (dataset.json)."""
+    seed: int
+    batch_tokens: int
+    """G: tokens of a global batch."""
+    row_tokens: int
+    """T: tokens of a row."""
+    truncate: bool
+    """Whether a sample longer than a row loses the end of its response; otherwise it is an error."""
+
+    @property
+    def rows(self) -> int:
+        """K: rows of a global batch."""
+        return self.batch_tokens // self.row_tokens
+
+    @property
+    def key(self) -> str:
+        """Hash of these inputs and of the plan's format: what a checkpoint must agree with."""
+        text = json.dumps({"format": PLAN_FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool) -> NDArray[np.uint16]:
+    """Prefix and response length of every sample as it is trained on.
+
+    Parameters
+    ----------
+    lengths
+        [N, 2]: prefix and response length, in tokens.
+    row_tokens
+        T: no sample may be longer.
+    truncate
+        Cut the response's end of longer samples instead of refusing them.
+
+    Raises
+    ------
+    PlanError
+        A sample is longer than a row (and may not be, or cannot be, truncated).
+    """
+    long = np.concatenate(
+        [
+            begin + np.flatnonzero(_totals(lengths[begin : begin + _PART]) > row_tokens)
+            for begin in range(0, len(lengths), _PART)
+        ]
+        or [np.empty(0, np.int64)]
+    )
+    if not len(long):
+        return lengths
+    total = _totals(lengths[long])
+    what = f"{len(long):,} of {len(lengths):,} samples are longer than a row of {row_tokens:,} tokens"
+    if not truncate:
+        raise PlanError(
+            f"{what} (the longest, sample {int(long[total.argmax()])}, has {int(total.max()):,}): set "
+            f"batch.row_tokens to at least {int(total.max())}, or batch.truncate=true to cut the end of their responses"
+        )
+    prefix = lengths[long, 0].astype(np.int64)
+    no_room = int((prefix >= row_tokens).sum())
+    if no_room:
+        raise PlanError(
+            f"{what}, and {no_room:,} of them have no room for a response (sample {int(long[prefix.argmax()])} has a "
+            f"prefix of {int(prefix.max()):,} tokens): set batch.row_tokens above {int(prefix.max())}"
+        )
+    fitted = lengths.copy()
+    fitted[long, 1] = row_tokens - prefix
+    return fitted
+
+
+_PART = 1 << 20
+"""Samples whose lengths are looked at together; bounds memory."""
+
+
+def _totals(lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
+    return lengths[:, 0].astype(np.int32) + lengths[:, 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Consecutive batches of an epoch. Row r of batch b is row b·K + r of the arrays."""
+
+    rows: int
+    """K: rows of a batch, padding rows of the last one included."""
+    samples: NDArray[np.uint32]
+    """[M] sample indices, row after row."""
+    row_begins: I64
+    """[batches·K + 1] where each row begins in `samples`; equal neighbours make a row of padding only."""
+    targets: I64
+    """[batches] response tokens of each batch: what its loss is divided by."""
+    hash: str
+    """Of the arrays: a checkpoint that counts batches must have counted these."""
+
+    @property
+    def batches(self) -> int:
+        """Batches of the chunk."""
+        return len(self.targets)
+
+    def row(self, batch: int, row: int) -> NDArray[np.uint32]:
+        """Samples of one row, in the order they stand in it."""
+        place = batch * self.rows + row
+        return self.samples[self.row_begins[place] : self.row_begins[place + 1]]
+
+    def batch(self, batch: int) -> NDArray[np.uint32]:
+        """Samples of one batch, row after row."""
+        return self.samples[self.row_begins[batch * self.rows] : self.row_begins[(batch + 1) * self.rows]]
+
+    def rows_of_rank(self, batch: int, lengths: NDArray[np.uint16], *, rank: int, world_size: int) -> list[int]:
+        """Which rows of a batch a rank computes: as many for each rank, with the Σ length² of ranks balanced.
+
+        Parameters
+        ----------
+        batch
+            Number of the batch in the chunk.
+        lengths
+            [N, 2] as `fit_lengths` returns them.
+        rank, world_size
+            K must be a multiple of `world_size`.
+
+        Returns
+        -------
+        list of int
+            Rows in increasing order; over all ranks, each row once.
+        """
+        if self.rows % world_size:
+            raise PlanError(
+                f"{self.rows} rows of a batch cannot be shared by {world_size} ranks: set batch.tokens to a multiple "
+                f"of {world_size} rows"
+            )
+        begins = self.row_begins[batch * self.rows : (batch + 1) * self.rows + 1]
+        owner = share_rows(square_sums(self.samples, lengths, begins), world_size)
+        return [int(row) for row in np.flatnonzero(owner == rank)]
+
+
+class Plan:
+    """The batches of all epochs of a run.
+
+    Parameters
+    ----------
+    inputs
+        What the batches follow from.
+    strata, lengths
+        Of the dataset; `lengths` [N, 2] as `fit_lengths` returns them.
+    folder
+        Where chunks are kept, for other processes and later runs; None: nowhere.
+
+    Raises
+    ------
+    PlanError
+        No stratum has a sample to draw.
+    """
+
+    def __init__(
+        self, inputs: PlanInputs, strata: Sequence[Stratum], lengths: NDArray[np.uint16], folder: Path | None = None
+    ):
+        self.inputs = inputs
+        self._strata = strata
+        self._lengths = lengths
+        self._folder = folder
+        self.draws = sum(stratum.per_epoch for stratum in strata)
+        """Samples of an epoch."""
+        if not self.draws:
+            raise PlanError("the dataset has no samples to draw: its strata are empty or capped to 0 per epoch")
+        # Capped strata draw samples of average length, over the epochs.
+        self.tokens = sum(
+            round(stratum.per_epoch / stratum.samples * int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64)))
+            for stratum in strata
+            if stratum.per_epoch
+        )
+        """Tokens of an epoch, without padding; where strata are capped, on average over the epochs."""
+        self.chunks = max(
+            1, round(self.tokens / (CHUNK_BATCHES * inputs.batch_tokens)), -(-self.draws // CHUNK_SAMPLES)
+        )
+        """Chunks of an epoch."""
+        self.chunk = lru_cache(maxsize=4)(self._chunk)  # of the loop, the loader and the prefetcher, and the first
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch, as schedules count them: as if all chunks had as many as the first."""
+        return self.chunks * self.chunk(0, 0).batches
+
+    def ends(self, epoch: int, chunk: int, batch: int) -> bool:
+        """Whether an epoch has no batch at or after this place."""
+        return chunk >= self.chunks - 1 and batch >= self.chunk(epoch, chunk).batches
+
+    def _chunk(self, epoch: int, number: int) -> Chunk:
+        """One chunk of an epoch, from the folder or made and put there; several processes may ask for it at once."""
+        if self._folder is None:
+            return self._make(epoch, number)
+        folder = self._folder / self.inputs.key
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{epoch:04d}-{number:05d}.npz"
+        with FileLock(folder / "lock"):
+            chunk = _read(path, self.inputs.rows)
+            if chunk is None:
+                chunk = self._make(epoch, number)
+                _write(chunk, path)
+        return chunk
+
+    def _make(self, epoch: int, number: int) -> Chunk:
+        inputs = self.inputs
+        order = draw_order(self._strata, inputs.seed, epoch, chunk=number, chunks=self.chunks)
+        samples, row_ends = pack_rows(order, total_lengths(order, self._lengths), inputs.rows, inputs.row_tokens)
+        row_begins = np.concatenate((np.zeros(1, np.int64), row_ends))
+        targets = target_tokens(samples, self._lengths, row_begins[:: inputs.rows].copy())
+        return Chunk(
+            rows=inputs.rows,
+            samples=samples,
+            row_begins=row_begins,
+            targets=targets,
+            hash=_hash(samples, row_begins, targets),
+        )
+
+
+def _read(path: Path, rows: int) -> Chunk | None:
+    """A chunk that was written whole and is as it was written."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = [stored[name] for name in ("samples", "row_begins", "targets")]
+            expected = str(stored["hash"])
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        return None
+    if _hash(*arrays) != expected:
+        return None
+    samples, row_begins, targets = arrays
+    return Chunk(rows=rows, samples=samples, row_begins=row_begins, targets=targets, hash=expected)
+
+
+def _write(chunk: Chunk, path: Path) -> None:
+    new = path.with_suffix(f".{os.getpid()}.new")
+    with new.open("wb") as file:
+        np.savez(file, samples=chunk.samples, row_begins=chunk.row_begins, targets=chunk.targets, hash=chunk.hash)
+    new.replace(path)
+
+
+def _hash(*arrays: NDArray[np.generic]) -> str:
+    digest = xxhash.xxh3_128()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
