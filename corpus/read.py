@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from corpus.adapters import ADAPTERS, Adapter, as_text, fill, look_up, mapped
+from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
@@ -19,7 +20,6 @@ from corpus.formats.stream import Input, StoreError
 from corpus.outcome import FileOutcome, Outcome
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
-from corpus.template import CONDITION_TAGS, order_conditions
 
 __all__ = ["Limits", "read_pairs"]
 
