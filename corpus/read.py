@@ -14,6 +14,7 @@ from typing import Any
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import Adapt, as_text
 from corpus.adapters.templates import fill, look_up, mapped
+from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
@@ -21,7 +22,6 @@ from corpus.formats.stream import Input, StoreError
 from corpus.outcome import FileOutcome, Outcome
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
-from corpus.template import CONDITION_TAGS, order_conditions
 
 __all__ = ["Limits", "read_pairs"]
 

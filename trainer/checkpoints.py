@@ -426,7 +426,7 @@ def load_model(
     Returns
     -------
     model, tokenizer, special
-        `special` maps each of `corpus.template.SPECIAL_TOKENS` to its id.
+        `special` maps each of `corpus.contract.SPECIAL_TOKENS` to its id.
 
     Raises
     ------

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from corpus.template import END_OF_RESPONSE, prefix_ids
+from corpus.contract import END_OF_RESPONSE, prefix_ids
 from model.batch import IGNORE, PackedBatch
 from model.hrm import HRM
 from trainer.data.dataset import Dataset
