@@ -18,12 +18,12 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from corpus.contract import order_conditions
 from corpus.discover import SourceFile
-from corpus.outcome import FileOutcome, Outcome
+from corpus.outcome import FileOutcome
 from corpus.read import read_pairs
 from corpus.record import FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
-from corpus.template import order_conditions
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step
 from pipeline.ingest import clean
@@ -74,8 +74,8 @@ class Ingested:
     """Rows without a pair."""
     records: int
     """Pairs that are kept."""
-    dropped: dict[Outcome, int]
-    """Outcome to the number of pairs, and rows without a pair, that end here."""
+    dropped: dict[str, int]
+    """Reason (`corpus.outcome.Outcome`) to the number of pairs, and rows without a pair, that end here."""
     tasks: dict[str, TaskSize]
     end: FileEnd
 
@@ -124,7 +124,7 @@ class Ingest(Step[Ingested]):
     def run(self, work: Path, out: Path) -> Ingested:
         ledger, keys = LedgerPart(out), runs.RunWriter(out, "pair_high")
         pairs = rejected = records = 0
-        dropped: Counter[Outcome] = Counter()
+        dropped: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
         meta_sizes: Counter[str] = Counter()
         with (
@@ -142,8 +142,8 @@ class Ingest(Step[Ingested]):
                 ledger.write(self._rejected(batch.rejected))
                 pairs, rejected = pairs + len(batch.pairs), rejected + len(batch.rejected)
                 records += kept.num_rows
-                dropped.update(map(Outcome, lost.column("outcome").to_pylist()))
-                dropped.update(line.reason for line in batch.rejected)
+                dropped.update(lost.column("outcome").to_pylist())
+                dropped.update(line.reason.value for line in batch.rejected)
                 for task, size, meta_size in _task_sizes(kept):
                     sizes[task] += size
                     meta_sizes[task] += meta_size

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from corpus.config import ConfigError
-from corpus.template import SPECIAL_TOKENS, without_special_tokens
+from corpus.contract import SPECIAL_TOKENS, without_special_tokens
 from pipeline.engine.counters import count
 from pipeline.engine.step import BuildError, NoResult, Step
 from pipeline.manifest import MAX_VOCABULARY
