@@ -54,7 +54,7 @@ class Guard:
             if rows < self._mix.guard.min_rows:
                 continue
             for rule, count in dropped.get(source.name, {}).items():
-                share, most = count / rows, self._most(source, Outcome(rule))
+                share, most = count / rows, self._most(source, rule)
                 if share > most:
                     lines.append((source.name, rule, f"{rows:,}", f"{count:,}", f"{share:.1%}", f"{most:.1%}"))
                     place = number if "." in source.name else source.name
@@ -68,7 +68,7 @@ class Guard:
                 f"manifest or at the end of the command:\n  {' '.join(keys)}"
             )
 
-    def _most(self, source: SourceSpec, rule: Outcome) -> float:
+    def _most(self, source: SourceSpec, rule: str) -> float:
         for shares in (source.guard, self._mix.guard.rules, UNGUARDED):
             if rule in shares:
                 return shares[rule]
