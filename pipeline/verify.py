@@ -344,7 +344,7 @@ def _ledger_problems(store: Store, commit: dict[str, Any], ids: NDArray[np.uint8
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    known = pa.array({outcome.value for outcome in Outcome}.union(*(c["dropped"] for c in commit["counts"].values())))
+    known = pa.array(sorted({*Outcome}.union(*(count["dropped"] for count in commit["counts"].values()))))
     keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
     tally: Counter[tuple[str, str, str, bool]] = Counter()  # source, outcome, stage, whether it is a row's first part
     sampled = 0

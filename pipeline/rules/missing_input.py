@@ -6,9 +6,7 @@ import polars as pl
 
 from pipeline.rules.rule import Rule, Verdict
 
-MARKER = (
-    r"(?im)^\W*(?:input ?: *)?(?:<?no ?input>?|no input (?:provided|given|needed|required)|none provided)\W*$"
-)
+MARKER = r"(?im)^\W*(?:input ?: *)?(?:<?no ?input>?|no input (?:provided|given|needed|required)|none provided)\W*$"
 OBJECT = (
     r"(?i)\b(?:(?:in|from|at|of|with|see|describe|look at|examine|using|based on|analy[sz]e) the (?:(?:following|given|"
     r"attached|provided|above|uploaded|enclosed) )?(?:image|picture|photo|photograph|screenshot|diagram|figure|chart|"
@@ -17,9 +15,7 @@ OBJECT = (
     r"|(?:this|the following) (?:image|picture|photo|photograph|screenshot|video|audio(?: file| clip)?|link|url)\b)"
 )
 HAS_LINK = r"(?i)https?://|www\.|!\[[^\]]*\]\(|<img\b"
-LINK = (
-    r"(?i)\b(?:(?:this|the following|the (?:given|provided|attached)) (?:link|url|website|web page|webpage))\b"
-)
+LINK = r"(?i)\b(?:(?:this|the following|the (?:given|provided|attached)) (?:link|url|website|web page|webpage))\b"
 MAX_CHARS = 400
 """A longer instruction about an image usually describes it."""
 

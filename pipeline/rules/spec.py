@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ModelWrapValidatorHandler, ValidationInfo, create_model, model_serializer, model_validator
 
@@ -25,20 +25,24 @@ from pipeline.rules.rule import Rule
 _NOT_RULES = {"apply", "rule", "spec"}
 
 
+def _is_rule(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Rule) and not inspect.isabstract(value)
+
+
 def _discover() -> dict[str, type[Rule]]:
-    rules = {}
+    rules: dict[str, type[Rule]] = {}
     for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if info.name not in _NOT_RULES:
-            module = importlib.import_module(f"{__package__}.{info.name}")
-            classes = inspect.getmembers(module, lambda value: inspect.isclass(value) and issubclass(value, Rule))
-            rules |= {info.name: rule for _, rule in classes if rule.__module__ == module.__name__}
+            module = importlib.import_module(f"pipeline.rules.{info.name}")
+            (rules[info.name],) = (v for v in vars(module).values() if _is_rule(v) and v.__module__ == module.__name__)
     return dict(sorted(rules.items(), key=lambda item: item[1].position))
 
 
 RULES: Mapping[str, type[Rule]] = _discover()
 """The rules of this package by name, in order of application."""
 
-_BuiltIn: Any = create_model("_BuiltIn", __base__=Config, **{name: (rule, rule()) for name, rule in RULES.items()})
+_FIELDS: Any = {name: (rule, rule()) for name, rule in RULES.items()}
+_BuiltIn: Any = create_model("_BuiltIn", __base__=Config, **_FIELDS)
 
 
 class RulesSpec(_BuiltIn):
@@ -47,6 +51,9 @@ class RulesSpec(_BuiltIn):
     A key `module:Class` names a rule in a file beside the manifest. Such a rule is enabled unless it says otherwise,
     and a dump of it has the `sha256` of its file, so that keys and lock files depend on its source.
     """
+
+    plugins: ClassVar[list[Plugin]] = []
+    """The plugins whose rules this model has, beside those of this package."""
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -73,10 +80,10 @@ class RulesSpec(_BuiltIn):
         return dict(self.rules)
 
     def __reduce__(self) -> Any:
-        return _restore, (self.model_dump(mode="json"), getattr(type(self), "plugins", None))
+        return _restore, (self.model_dump(mode="json"), self.plugins)
 
 
-def _restore(data: dict[str, Any], plugins: list[Plugin] | None) -> RulesSpec:
+def _restore(data: dict[str, Any], plugins: list[Plugin]) -> RulesSpec:
     """Rebuild a pickled spec, without reading the files of its plugins again."""
     return RulesSpec.model_validate(data, context={"plugins": plugins})
 
@@ -87,19 +94,15 @@ def _with_plugins(plugins: list[Plugin]) -> type[RulesSpec]:
     outcomes = {outcome.value for outcome in Outcome} | {rule.outcome for rule in RULES.values()}
     for plugin in plugins:
         rule = plugin.load()
-        if not inspect.isclass(rule) or not issubclass(rule, Rule) or inspect.isabstract(rule):
+        if not _is_rule(rule):
             raise ValueError(f"{plugin.reference}: expected a subclass of {Rule.__module__}.Rule that defines `judge`")
         outcome = getattr(rule, "outcome", None)
         if not isinstance(outcome, str) or not outcome.isidentifier() or outcome in outcomes:
             raise ValueError(f"{plugin.reference}: expected an `outcome` that no other rule has (found {outcome!r})")
         outcomes.add(outcome)
-        with_hash = create_model(
-            rule.__name__,
-            __base__=rule,
-            enabled=(bool, True),
-            sha256=(Literal[plugin.sha256], plugin.sha256),
-        )
-        fields[plugin.reference] = (with_hash, ...)
+        sha256: Any = Literal[plugin.sha256]
+        pinned = create_model(rule.__name__, __base__=rule, enabled=(bool, True), sha256=(sha256, plugin.sha256))
+        fields[plugin.reference] = (pinned, ...)
     model = create_model("RulesSpec", __base__=RulesSpec, **fields)
-    model.plugins = plugins  # type: ignore[attr-defined]
+    model.plugins = plugins
     return model
