@@ -34,7 +34,6 @@ from model.checkpoint import CheckpointError, Tensors, find, load, recorded, ver
 from model.hrm import HRM
 from trainer.checkpointing.checkpoint import (
     Checkpoint,
-    Progress,
     commit_record,
     describe,
     folder_name,
@@ -44,7 +43,8 @@ from trainer.checkpointing.checkpoint import (
 )
 from trainer.checkpointing.objects import Objects, StorageError
 from trainer.data.fetch import is_url, local_path, shown
-from trainer.distributed.world import ALONE, World
+from trainer.distributed.world import SINGLE, World
+from trainer.position import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Checkpoints:
         keep: int,
         keep_every: int | None = None,
         patience: float = 0.0,
-        world: World = ALONE,
+        world: World = SINGLE,
         history: Path | None = None,
         report: Callable[[str], None] = print,
     ):
@@ -146,7 +146,7 @@ class Checkpoints:
             They cannot.
         """
         if self._remote:
-            self._world.from_leader(self._objects.probe)
+            self._world.broadcast_from_main(self._objects.probe)
 
     def newest(self) -> Checkpoint | None:
         """The newest valid checkpoint, on this machine; None where none has been committed. All ranks call it.
@@ -158,10 +158,10 @@ class Checkpoints:
         StorageError
             The store does not answer.
         """
-        step: int | None = self._world.from_leader(self._newest_step)
+        step: int | None = self._world.broadcast_from_main(self._newest_step)
         if step is None:
             return None
-        if self._remote and self._world.leads_node and not self._world.leads:
+        if self._remote and self._world.is_local_main and not self._world.is_main:
             self.fetch(step)
         self._world.barrier()
         self.newest_step = step
@@ -228,7 +228,7 @@ class Checkpoints:
     # --- Write -------------------------------------------------------------------------------------------------
 
     def save(
-        self, progress: Progress, tensors: Tensors, *, sidecars: Mapping[str, str | bytes], loss: float | None = None
+        self, progress: Position, tensors: Tensors, *, sidecars: Mapping[str, str | bytes], loss: float | None = None
     ) -> None:
         """Begin to write a checkpoint; returns when the tensors have been copied. All ranks call it.
 
@@ -317,14 +317,14 @@ class Checkpoints:
             )
             parts = self._agreed(lambda: self._finish_share(step, folder, sidecars))
             record = {name: entry for part in parts for name, entry in part.items()}
-            self._agreed(lambda: self._commit(step, folder, record) if self._world.leads else None)
+            self._agreed(lambda: self._commit(step, folder, record) if self._world.is_main else None)
             self.newest_step = step
-            if self._remote and self._world.leads_node:
+            if self._remote and self._world.is_local_main:
                 shutil.rmtree(folder, ignore_errors=True)
             size = sum(int(entry["bytes"]) for entry in record.values())
             seconds = time.perf_counter() - began
             self._saved.append(Saved(step=step, stall_seconds=stall, write_seconds=seconds, bytes=size))
-            if self._world.leads:
+            if self._world.is_main:
                 self._retain(step)
         except BaseException as error:  # raised by the next `wait` or `collect`
             self._error = error
@@ -339,7 +339,7 @@ class Checkpoints:
             if self._world.size == 1:
                 raise
             fault = f"{type(error).__name__} on rank {self._world.rank}: {error}"
-        outcomes = self._world.exchange((result, fault))
+        outcomes = self._world.all_gather_object((result, fault))
         for _, fault in outcomes:
             if fault:
                 raise CheckpointError(fault)
@@ -347,9 +347,9 @@ class Checkpoints:
 
     def _make_room(self, step: int, folder: Path) -> None:
         """Remove what was left of this step, and make the folder to write to."""
-        if self._world.leads:
+        if self._world.is_main:
             self._delete(step)
-        if self._world.leads_node:
+        if self._world.is_local_main:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
@@ -358,7 +358,7 @@ class Checkpoints:
     ) -> dict[str, dict[str, int | str]]:
         """Complete and upload this rank's files; returns what the commit record says of them."""
         mine = list(folder.glob(f"__{self._world.rank}_*.distcp"))
-        if self._world.leads:
+        if self._world.is_main:
             for name, content in sidecars.items():
                 (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
             mine += [folder / ".metadata", *(folder / name for name in sidecars)]
@@ -426,7 +426,7 @@ def load_model(
     Returns
     -------
     model, tokenizer, special
-        `special` maps each of `corpus.template.SPECIAL_TOKENS` to its id.
+        `special` maps each of `corpus.contract.SPECIAL_TOKENS` to its id.
 
     Raises
     ------

@@ -36,9 +36,9 @@ from rich.table import Table
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
-from trainer.checkpointing.checkpoint import Progress
 from trainer.checkpoints import Checkpoints
 from trainer.optim import AdamAtan2
+from trainer.position import Position
 
 SIDECARS = {"config.json": "{}", "tokenizer.json": "{}", "manifest.json": "{}"}
 
@@ -115,8 +115,8 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     )
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
+def progress(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
 
 
 def written_by(checkpoints: Checkpoints, written: list[float]) -> bool:

@@ -25,11 +25,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.checkpoint import FORMAT, STEP, CheckpointError, Tensors, file_hash, read_tensors, verify
+from trainer.position import Position
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
-    "Progress",
     "Tensors",
     "describe",
     "folder_name",
@@ -39,31 +39,12 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run is, at a step boundary."""
-
-    step: int
-    """Optimizer steps that are done, skipped ones included."""
-    updates: int
-    """Of those, the ones that changed the weights."""
-    plan_key: str
-    """Hash of what the batches follow from; another key would make `next_batch` mean something else."""
-    plan_hash: str
-    """Hash of the plan of the epoch's chunk itself."""
-    epoch: int
-    chunk: int
-    """Epochs are planned, and their batches counted, in chunks (trainer.data.plan)."""
-    next_batch: int
-    """First batch of the chunk that no step has used."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A valid checkpoint, on this machine."""
 
     step: int
     folder: Path
-    progress: Progress
+    progress: Position
 
     def sidecar(self, name: str) -> Any:
         """One of its JSON files."""
@@ -98,11 +79,11 @@ def open_checkpoint(folder: Path, *, verified: bool = False) -> Checkpoint:
     """
     if not verified:
         verify(folder)
-    progress = Progress(**json.loads((folder / "trainer.json").read_text())["progress"])
+    progress = Position(**json.loads((folder / "trainer.json").read_text())["progress"])
     return Checkpoint(step=progress.step, folder=folder, progress=progress)
 
 
-def describe(progress: Progress, loss: float | None) -> str:
+def describe(progress: Position, loss: float | None) -> str:
     """Content of trainer.json, with torch's random state as it is now."""
     cuda = _to_text(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None
     return json.dumps(

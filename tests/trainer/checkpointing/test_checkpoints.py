@@ -14,9 +14,10 @@ from torch import Tensor
 from model.config import config_for
 from model.hrm import HRM
 from tests.trainer.data.test_dataset import flip_last_bit
-from trainer.checkpointing.checkpoint import CheckpointError, Progress, open_checkpoint
+from trainer.checkpointing.checkpoint import CheckpointError, open_checkpoint
 from trainer.checkpoints import Checkpoints, load_model, main
 from trainer.data.dataset import Dataset, open_dataset
+from trainer.position import Position
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -28,8 +29,8 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
     return open_dataset(str(data), tmp_path)
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
+def progress(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
 
 
 class Written:
