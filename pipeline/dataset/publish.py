@@ -5,44 +5,42 @@ dataset that is not whole. Locally, files are linked to the work folder's where
 the file system can, else copied.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from corpus.contract import COMMIT, FOLDERS
+from corpus.contract import COMMIT, FOLDERS, DatasetError, DatasetInfo, parse_dataset
+from pipeline.dataset.assemble import Place
 from pipeline.dataset.store import Store, is_url
-from pipeline.engine.step import BuildError, discard, folder, sync
+from pipeline.engine.step import BuildError, discard, sync
 
 TEMPORARY = ".publishing"
 UPLOADS = 8
 """Files sent at a time."""
 
 
-def read_commit(out: str) -> dict[str, Any] | None:
+def read_commit(out: str) -> DatasetInfo | None:
     """`dataset.json` of a published dataset all of whose files are there in their full size, else None."""
     store = Store(out)
     try:
-        commit = json.loads(store.read_unhashed(COMMIT))
+        commit = parse_dataset(store.read_unhashed(COMMIT), out)
         sizes = store.sizes()
-        files = {path: facts["bytes"] for path, facts in commit["files"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, DatasetError):
         return None
-    if any(sizes.get(path) != size for path, size in files.items()):
-        return None
-    return commit if isinstance(commit, dict) else None
+    return commit if all(sizes.get(path) == file.bytes for path, file in commit.files.items()) else None
 
 
-def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int], None]) -> None:
-    """Place the files that the step (stage, key) has assembled.
+def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[int], None]) -> None:
+    """Place the files of a dataset.
 
     Parameters
     ----------
     work
         Folder of finished steps.
+    files
+        The files that `Assemble` listed.
     out
         Local folder or URL.
     progress
@@ -53,11 +51,10 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
     BuildError
         A file is no longer as its step made it; that step is discarded, to be run anew.
     """
-    rows = _places(folder(work, stage, key))
-    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in rows]
-    for row, (path, source) in zip(rows, places, strict=True):
-        if not source.exists() or source.stat().st_size != row["bytes"]:
-            discard(work, row["stage"], row["key"] or key)
+    places = [(file.path, file.source(work)) for file in files]
+    for file, (path, source) in zip(files, places, strict=True):
+        if not source.exists() or source.stat().st_size != file.info.bytes:
+            discard(work, file.stage, file.key)
             raise BuildError(
                 f"{path}: was changed since it was built (a dataset's files and those in {work} are the same ones); "
                 "run the build again, which makes it anew"
@@ -66,13 +63,6 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
         _upload(places, Store(out), progress)
     else:
         _link(places, Path(out), progress)
-
-
-def _places(assembled: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((assembled / "places.json").read_text())
-    if rows[-1]["path"] != COMMIT:
-        raise BuildError(f"{assembled}: is no assembled dataset; delete it and build again")
-    return rows
 
 
 def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:

@@ -172,8 +172,8 @@ def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]
     Returns
     -------
     polars.DataFrame
-        The columns of `HITS`, and `row`, `shard`, `place`: the positions of the record, of the shard, and of the item in
-        it. Each pair once, in order of these.
+        The columns of `HITS`, and `row`, `shard`, `place`: the positions of the record, of the shard, and of the item
+        in it. Each pair once, in order of these.
     """
     words = words_of(records["instruction"], records["response"])
     found = []
@@ -243,7 +243,7 @@ def _examples(
 
 
 def window(record: str, item: str, size: int = SHOWN_CHARS, piece: int = 24) -> str:
-    """Return the passage of a record, at most `size` characters, that begins where it has the first piece of the item."""
+    """Return at most `size` characters of a record, from where it has the first piece of the item that it has."""
     lower = record.lower()
     for begin in range(0, len(item) - piece + 1, piece):
         place = lower.find(item[begin : begin + piece].lower())

@@ -12,7 +12,8 @@ class DecontaminateSpec(Config):
 
     enabled: bool = True
     n: int = Field(default=13, ge=4, le=64)
-    """Words of an n-gram; a record is a candidate if it shares one with a question. Shorter questions are searched for as
+    """Words of an n-gram; a record is a candidate if it shares one with a question. Shorter questions are searched for
+    as
     a whole."""
     coverage: float = Field(default=0.7, gt=0.0, le=1.0)
     """Smallest share of a question's words that shared n-grams must cover; words of its template do not count."""

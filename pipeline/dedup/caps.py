@@ -2,10 +2,10 @@
 
     keys of `Ingest` ─ InstructionKeys ─▶ runs sorted by instruction ─ Cap, by range of keys ─▶ drops
 
-Instructions are equal as in exact deduplication: up to white space and letter case. Their sources choose in turns, in the
-manifest's order, so that no source's style displaces the others; a source chooses by row id, which is a hash, so that
-neither length nor place in a file matters. As with exact duplicates, a range of keys is read twice, in parts that fit in
-memory however many responses one instruction has.
+Instructions are equal as in exact deduplication: up to white space and letter case. Their sources choose in turns, in
+the manifest's order, so that no source's style displaces the others; a source chooses by row id, which is a hash, so
+that neither length nor place in a file matters. As with exact duplicates, a range of keys is read twice, in parts that
+fit in memory however many responses one instruction has.
 """
 
 from collections.abc import Iterator

@@ -4,8 +4,8 @@
 
 A range of keys has every copy of its pairs, from all partitions. The step reads it twice, in parts that fit in memory
 however often one pair occurs: first to find the best record of each group of equal ones, then to drop the others. The
-best has the earliest source in the manifest, then the longest response, then the smallest row id; neither partitions nor
-ranges matter.
+best has the earliest source in the manifest, then the longest response, then the smallest row id; neither partitions
+nor ranges matter.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """Memory: how many steps may run at once, and how their work is cut to bounded sizes.
 
-Every step is sized to take at most `STEP_BYTES` beyond the `PROCESS_BYTES` that its process takes for libraries, however
-much data there is: larger work is cut into `pieces`. So a cap on the memory of all processes together only bounds how
-many steps run at once, and changes neither a step nor a byte of its result.
+Every step is sized to take at most `STEP_BYTES` beyond the `PROCESS_BYTES` that its process takes for libraries,
+however much data there is: larger work is cut into `pieces`. So a cap on the memory of all processes together only
+bounds how many steps run at once, and changes neither a step nor a byte of its result.
 """
 
 import math
@@ -16,7 +16,8 @@ PROCESS_BYTES = 256 * 2**20
 STEP_BYTES = 768 * 2**20
 """Most memory that a step may take beyond that."""
 PIECE_BYTES = 256 * 2**20
-"""Target size of a piece: smaller than `STEP_BYTES`, since pieces may be larger than the mean, and every step has buffers
+"""Target size of a piece: smaller than `STEP_BYTES`, since pieces may be larger than the mean, and every step has
+buffers
 and batches of rows besides."""
 DEFAULT_SHARE = 0.75
 """Share of the memory of the machine, or of the container, that a build may take."""

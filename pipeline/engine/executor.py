@@ -89,7 +89,7 @@ class Executor(ABC):
 
 
 def run_task(task: Task, work: Path) -> Any:
-    """Complete a step in a worker and return its result; errors become a `BuildError` that names stage and partition."""
+    """Complete a step in a worker; an error becomes a `BuildError` that names stage and partition."""
     step = task.step
     try:
         return complete(step, work, task.key)

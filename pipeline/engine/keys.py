@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import to_jsonable_python
 
@@ -64,6 +63,7 @@ class SourceTree:
                 self._files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
         self._packages = {name for name, path in self._files.items() if path.name == "__init__.py"}
         self._versions: dict[str, str] = {}
+        self._imported: dict[tuple[str, bool], list[str]] = {}
 
     def whole(self) -> str:
         """Hash of all source files and of all library versions."""
@@ -95,7 +95,9 @@ class SourceTree:
             if (name, explicit) in seen:
                 continue
             seen.add((name, explicit))
-            for target in self._imports(name, explicit):
+            if (name, explicit) not in self._imported:
+                self._imported[name, explicit] = list(self._imports(name, explicit))
+            for target in self._imported[name, explicit]:
                 if target in self._files:
                     waiting.append((target, True))
                     if target in self._packages and "." in target:
@@ -142,7 +144,9 @@ class SourceTree:
     def _hash(self, files: set[Path], libraries: set[str]) -> str:
         versions = {name: library_versions()[name] for name in sorted(libraries)}
         digest = hashlib.sha256(json.dumps([sys.version_info[:2], versions]).encode())
-        named = {path.relative_to(self._root).as_posix() if self._root in path.parents else path.name: path for path in files}
+        named = {
+            path.relative_to(self._root).as_posix() if self._root in path.parents else path.name: path for path in files
+        }
         for name, path in sorted(named.items()):
             digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()

@@ -5,8 +5,8 @@
 
 Only steps and their small results pass through Ray; rows go from step to step through the work folder, as on one
 machine. So every node must see that folder under the same path (NFS, EFS, Lustre, …) and have the same version of the
-code and of the libraries in `LIBRARIES`: all nodes are checked at the start, and each worker before its first step. When
-a node is lost, a step may run twice; both attempts give the same bytes, and the first to finish wins.
+code and of the libraries in `LIBRARIES`: all nodes are checked at the start, and each worker before its first step.
+When a node is lost, a step may run twice; both attempts give the same bytes, and the first to finish wins.
 """
 
 import functools
@@ -214,7 +214,7 @@ def versions() -> tuple[tuple[str, str], ...]:
 
 
 def unfit(work: Path, expected: Expected) -> str | None:
-    """Return why this process cannot run steps of a build, as the predicate of a sentence about its node; None if it can."""
+    """Return why this process cannot run steps of a build, as the end of a sentence about its node; None if it can."""
     try:
         token = (work / TOKEN).read_text()
     except OSError:
@@ -226,7 +226,9 @@ def unfit(work: Path, expected: Expected) -> str | None:
         )
     found = dict(versions())
     other = [
-        f"{name} {found[name]} (the build has {version})" for name, version in expected.versions if found[name] != version
+        f"{name} {found[name]} (the build has {version})"
+        for name, version in expected.versions
+        if found[name] != version
     ]
     if other:
         return f"has {', '.join(other)}; install the same versions on all nodes"

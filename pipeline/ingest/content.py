@@ -177,7 +177,9 @@ def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path,
             step = HashFile(url=file.url, stamp=mark, shown=file.shown_url)
             with suppress(FileNotFoundError):
                 discard(work, step.stage, step.key)
-            raise BuildError(f"{file.shown_url}: has other content than when it was hashed; run the build again, which hashes it again")
+            raise BuildError(
+                f"{file.shown_url}: has changed since it was hashed; run the build again, which hashes it anew"
+            )
         seen.add(digest)
     raise BuildError(f"{file.shown_url}: {_NEVER_THE_SAME}")
 

@@ -1,6 +1,6 @@
 """Inputs: which files a mix reads, their hashes, and the lock file that records them.
 
-    Mix ─ discover_inputs ─▶ files of all sources ─ hash_inputs ─▶ `Input`, one for each file
+Mix ─ discover_inputs ─▶ files of all sources ─ hash_inputs ─▶ `Input`, one for each file
 """
 
 import os
@@ -95,7 +95,7 @@ def _place(spec: SourceSpec, file: SourceFile, base: Path) -> str:
 
 
 def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
-    """Return the lock file: the manifest with every default, and every input file's size and hash, without credentials."""
+    """Return the lock file: the manifest with all defaults, size and hash of every input file, and no credentials."""
     resolved = mix.model_dump(mode="json", exclude={"out"})
     for source in resolved["sources"]:
         path = source["path"]

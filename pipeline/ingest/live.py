@@ -2,8 +2,8 @@
 
     LiveRecords ─ a stage's steps ─▶ drops ─▶ LiveRecords without them ─ next stage ─▶ …
 
-A stage takes the `LiveRecords` that the stage before it left, plans its steps, and returns what they leave. Only numbers
-and keys are in memory; steps read the records themselves by `LiveStep.live`.
+A stage takes the `LiveRecords` that the stage before it left, plans its steps, and returns what they leave. Only
+numbers and keys are in memory; steps read the records themselves by `LiveStep.live`.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from corpus.outcome import Outcome
 from pipeline.engine.step import Step
 from pipeline.ingest.step import Ingest
 from pipeline.records.buckets import RUN_BYTES
-from pipeline.records.drops import LOST, DropRef, Dropped
+from pipeline.records.drops import LOST, Dropped, DropRef
 from pipeline.records.schema import RECORDS
 
 R = TypeVar("R")

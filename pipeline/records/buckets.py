@@ -1,7 +1,7 @@
 """Buckets: records on disk, scattered by the step that will read them.
 
-    tables, bucket of each row ─ BucketWriter ─▶ NAME.arrow, a batch per run and bucket; NAME.npy, the bucket of each batch
-                                                   └─ read_bucket ─▶ rows of one bucket, from several steps
+tables, bucket of each row ─ BucketWriter ─▶ NAME.arrow, a batch per run and bucket; NAME.npy, the bucket of each batch
+                                               └─ read_bucket ─▶ rows of one bucket, from several steps
 """
 
 from collections.abc import Iterable

@@ -4,6 +4,7 @@ A stage writes lines for the pairs that end there; the ledger of a dataset is th
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,7 +46,31 @@ FILES = pa.schema(
         ("detail", pa.string()),
     ]
 )
-"""ledger/files.parquet: one line for each input file."""
+"""ledger/files.parquet: one line for each input file, `FileLine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLine:
+    """An input file, and how reading it ended."""
+
+    source: str
+    file: str
+    """Path relative to the source."""
+    url: str
+    """Without credentials."""
+    bytes: int
+    sha256: str | None
+    format: str | None
+    compression: str | None
+    adapter: str | None
+    rows: int
+    pairs: int
+    outcome: str
+    """A `corpus.outcome.FileOutcome`."""
+    position: str | None
+    """Where reading stopped, if it stopped early."""
+    detail: str | None
+
 
 READ_STAGE = "read"
 """Stage of the lines of rows without a pair: rows that could not be read or adapted."""

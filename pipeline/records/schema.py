@@ -27,7 +27,9 @@ def id_bytes(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint8]:
     """Return row ids as uint8 (n, 16)."""
     chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
     parts = [
-        np.frombuffer(chunk.buffers()[1], np.uint8, 16 * len(chunk), 16 * chunk.offset) for chunk in chunks if len(chunk)
+        np.frombuffer(chunk.buffers()[1], np.uint8, 16 * len(chunk), 16 * chunk.offset)
+        for chunk in chunks
+        if len(chunk)
     ]
     return np.concatenate([np.empty(0, np.uint8), *parts]).reshape(-1, 16)
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, order_conditions
+from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, FileInfo, order_conditions
 from corpus.outcome import Outcome
 from corpus.record import SCHEMA
 from pipeline.engine.counters import count
 from pipeline.engine.step import Step
-from pipeline.records.files import FileFacts
+from pipeline.records.files import file_info
 from pipeline.records.ledger import LedgerPart
 from pipeline.records.schema import id_bytes, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
@@ -51,7 +51,7 @@ class EncodedBucket:
     strata: dict[int, int]
     """Number of a planned stratum to its samples."""
     shards: tuple[ShardInfo, ...] = ()
-    curated: FileFacts | None = None
+    curated: FileInfo | None = None
     """None if the bucket has no samples."""
 
 
@@ -122,7 +122,7 @@ class Encode(Step[EncodedBucket]):
             max_tokens=int(lengths.sum(axis=1, dtype=np.int64).max(initial=0)),
             strata=dict(strata),
             shards=tuple(self._write_shards(out, slices, lengths)),
-            curated=FileFacts.of(out / self.CURATED) if first else None,
+            curated=file_info(out / self.CURATED) if first else None,
         )
 
     def _sorted(self, rows: pa.Table) -> pa.Table:
@@ -159,12 +159,12 @@ class Encode(Step[EncodedBucket]):
             response=full,
             max_tokens=self.max_tokens,
             min_response_tokens=self.min_response_tokens,
-            samples=Samples(tokens=tokens, lengths=lengths[kept].astype(np.uint16), row_ids=id_bytes(part.column("row_id"))[kept]),
+            samples=Samples(
+                tokens=tokens, lengths=lengths[kept].astype(np.uint16), row_ids=id_bytes(part.column("row_id"))[kept]
+            ),
         )
 
-    def _write_shards(
-        self, out: Path, slices: "list[Samples]", lengths: NDArray[np.uint16]
-    ) -> Iterator[ShardInfo]:
+    def _write_shards(self, out: Path, slices: "list[Samples]", lengths: NDArray[np.uint16]) -> Iterator[ShardInfo]:
         if len(lengths) == 0:
             return
         tokens = np.concatenate([samples.tokens for samples in slices])
@@ -180,7 +180,7 @@ class Encode(Step[EncodedBucket]):
                 self.shard_size,
             )
             (out / self.shard_file(number)).write_bytes(content)
-            yield ShardInfo.of(content, end - begin)
+            yield mds.describe(content, end - begin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +249,7 @@ def _join(
     tags: _Ragged,
     marks: tuple[int, int, int],
 ) -> NDArray[np.uint16]:
-    """Join the tokens of the samples `rows`: start, tags, instruction, end of prefix; response, end of response if it fits."""
+    """Join tokens of samples `rows`: start, tags, instruction, end of prefix, response, end of response if it fits."""
     total = 0
     for row in rows:
         total += lengths[row, 0] + lengths[row, 1]
@@ -297,9 +297,7 @@ def _lines(part: pa.Table, encoded: EncodedRows, first: int) -> pa.Table:
             detail=pl.when(pl.col("kept") & pl.col("long"))
             .then(pl.format("{}, truncated to {} in all", lengths, pl.lit(encoded.max_tokens)))
             .when("short")
-            .then(
-                pl.format("{}; expected at least {} response tokens", lengths, pl.lit(encoded.min_response_tokens))
-            )
+            .then(pl.format("{}; expected at least {} response tokens", lengths, pl.lit(encoded.min_response_tokens)))
             .when(~pl.col("kept"))
             .then(pl.format("{}; expected at most {}", lengths, pl.lit(encoded.max_tokens))),
             sample=pl.when("kept").then(pl.col("kept").cast(pl.Int64).cum_sum() + (first - 1)),

@@ -10,10 +10,11 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from corpus.contract import FileInfo
 from corpus.outcome import Outcome
 from pipeline.engine.counters import count
 from pipeline.ingest.live import LiveStep, live_tables
-from pipeline.records.files import FileFacts
+from pipeline.records.files import file_info
 from pipeline.records.ledger import LedgerPart
 from pipeline.records.schema import with_hex_ids
 
@@ -24,7 +25,7 @@ FIELDS = ("row_id", "source", "task", "instruction", "response", "condition")
 class EvalFile:
     """Result of `WriteEval`."""
 
-    file: FileFacts
+    file: FileInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +56,4 @@ class WriteEval(LiveStep[EvalFile]):
                 ledger.write(dropped)
                 count(rows=len(kept))
         ledger.close()
-        return EvalFile(file=FileFacts.of(out / self.FILE))
+        return EvalFile(file=file_info(out / self.FILE))

@@ -1,14 +1,13 @@
 """MDS shards, written as columns: byte for byte what mosaicml-streaming's `MDSWriter` writes for the same samples.
 
-Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes, `tokens` ndarray:uint16. Whole columns need
-no Python call per sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
+Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes, `tokens` ndarray:uint16. Whole columns
+need no Python call per sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numba
 import numpy as np
@@ -100,15 +99,15 @@ class ShardInfo:
     xxh64: str
     sha256: str
 
-    @classmethod
-    def of(cls, content: bytes, samples: int) -> Self:
-        """Describe a shard's content."""
-        return cls(
-            samples=samples,
-            bytes=len(content),
-            xxh64=xxhash.xxh64(content).hexdigest(),
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
+
+def describe(content: bytes, samples: int) -> ShardInfo:
+    """Return size and hashes of a shard's content."""
+    return ShardInfo(
+        samples=samples,
+        bytes=len(content),
+        xxh64=xxhash.xxh64(content).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def index(shards: Sequence[ShardInfo], size_limit: int, name: Callable[[int], str]) -> str:

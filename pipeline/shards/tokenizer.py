@@ -1,8 +1,8 @@
 """The tokenizer: trained on a sample of the mix or given, and fast encoding of many texts.
 
 A trained one is byte-level BPE over NFC text, split as in Qwen2 (single digits), with the template's special tokens as
-the first ids. Texts are encoded by a copy without special tokens, so that `<|im_end|>` inside a text stays text. `Encoder`
-gives the same ids with either engine: gigatoken, or `tokenizers`, the much slower reference for gigatoken.
+the first ids. Texts are encoded by a copy without special tokens, so that `<|im_end|>` inside a text stays text.
+`Encoder` gives the same ids with either engine: gigatoken, or `tokenizers`, the much slower reference for gigatoken.
 """
 
 import functools
@@ -150,7 +150,9 @@ def load_given(path: Path) -> str:
     plain = Tokenizer.from_str(without_special_tokens(text))
     every_byte = "".join(map(chr, range(256))) + "\u4e2d\U0001f600\U0010ffff"
     if plain.decode(plain.encode(every_byte, add_special_tokens=False).ids, skip_special_tokens=False) != every_byte:
-        raise ConfigError(f"tokenizer.file: {path}: does not decode every text to what was encoded; expected byte-level BPE")
+        raise ConfigError(
+            f"tokenizer.file: {path}: does not decode every text to what was encoded; expected byte-level BPE"
+        )
     return text
 
 

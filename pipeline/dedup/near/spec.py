@@ -16,7 +16,7 @@ class NearDedupSpec(Config):
 
     enabled: bool = True
     threshold: float = Field(default=0.8, gt=0.0, le=1.0)
-    """Smallest Jaccard similarity between the shingles (of instruction and response together) of a duplicate and its twin."""
+    """Smallest Jaccard similarity of a duplicate to its twin, over the shingles of instruction and response."""
     shingle: int = Field(default=5, ge=1, le=32)
     """Words of a shingle; a text of fewer words is one shingle. In scripts without spaces a character is a word."""
     bands: int = Field(default=14, ge=1, le=256)

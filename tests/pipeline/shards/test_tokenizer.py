@@ -92,9 +92,9 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
         ),
         (
             lambda c: [c["model"]["vocab"].pop(k) for k in ["Ġ"] if not c["model"].__setitem__("merges", [])],
-            "give back every text",
+            "decode every text",
         ),
-        (lambda c: c.clear(), "is no tokenizer.json"),
+        (lambda c: c.clear(), "not a tokenizer.json"),
     ],
 )
 def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path, change: Any, says: str) -> None:
