@@ -38,7 +38,7 @@ from rich.table import Table
 from corpus.config import ConfigError
 from corpus.contract import COMMIT
 from corpus.discover import discover
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
 from pipeline.dataset.store import Store

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from corpus.discover import SourceFile
 from corpus.formats.base import printable
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from pipeline.dedup.near.spec import describe

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from corpus.discover import SourceFile
 from corpus.formats.base import printable
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
 from pipeline.ingest.clean import clean
