@@ -27,7 +27,7 @@ from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
 from trainer.checkpointing.checkpoint import Checkpoint, Progress
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Step
@@ -108,12 +108,12 @@ class Run:
         self.progress = Progress(
             step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, chunk=0, next_batch=0
         )
-        self.checkpoints = Checkpoints(
+        self.checkpoints = CheckpointManager(
             config.checkpoint_url,
             staging=config.out / "staging" / f"node-{world.node}",
             keep=config.checkpoint.keep,
             keep_every=config.checkpoint.keep_every,
-            patience=config.deadline,
+            storage_timeout=config.deadline,
             world=world,
             history=config.out / FILE,
         )
@@ -184,7 +184,7 @@ class Run:
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
+        trainer.data.fetch.DatasetError, model.loading.CheckpointError
             A shard cannot be read, a checkpoint not be written.
         """
         known = self.world.from_leader(lambda: evaluated_steps(self.config.out, self.progress.step))
