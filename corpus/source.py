@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from corpus.adapters import ADAPTERS, template_columns
+from corpus.adapters import ADAPTERS
+from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
+from corpus.contract import order_conditions
 from corpus.formats import SUFFIXES
 from corpus.outcome import Outcome
-from corpus.template import order_conditions
 
 Format = Literal["jsonl", "json", "csv", "tsv", "yaml", "parquet", "arrow", "webdataset"]
 

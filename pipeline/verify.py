@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
+from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, SPECIAL_TOKENS, fingerprint
 from corpus.outcome import Outcome
-from corpus.template import SPECIAL_TOKENS
 from pipeline.dataset.store import Store, StoreError
 from pipeline.records.ledger import READ_STAGE
 from pipeline.report.summary import console

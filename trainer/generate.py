@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
+from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 from model.generate import generate
 from model.loading import CheckpointError
 from trainer.checkpointing.load import load_model

@@ -76,7 +76,7 @@ def _alone(config: TrainConfig, world: World) -> Iterator[None]:
                 f"another process is training in {config.out}: wait for it, or set another out="
             ) from None
 
-    world.from_leader(take)
+    world.broadcast_from_main(take)
     try:
         yield
     finally:

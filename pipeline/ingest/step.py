@@ -17,12 +17,12 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.outcome import FileOutcome
 from corpus.read import read_pairs
 from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
-from corpus.template import order_conditions
 from pipeline.engine.progress import report
 from pipeline.engine.step import UNHASHED, BuildError, Step
 from pipeline.ingest import clean

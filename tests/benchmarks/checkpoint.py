@@ -36,9 +36,9 @@ from rich.table import Table
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
-from trainer.checkpointing.checkpoint import Progress
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.optim import AdamAtan2
+from trainer.position import Position
 
 SIDECARS = {"config.json": "{}", "tokenizer.json": "{}", "manifest.json": "{}"}
 
@@ -85,7 +85,7 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
         nonlocal step
         step += 1
         began = time.perf_counter()
-        checkpoints.save(progress(step), trained.tensors, sidecars=SIDECARS)
+        checkpoints.save(position(step), trained.tensors, sidecars=SIDECARS)
         return time.perf_counter() - began
 
     undisturbed = products_per_second(lambda seconds: seconds < 2)
@@ -115,8 +115,8 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     )
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
+def position(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
 
 
 def written_by(checkpoints: CheckpointManager, written: list[float]) -> bool:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from corpus.template import prefix_ids
+from corpus.contract import prefix_ids
 from model.generate import generate
 from model.loading import find_checkpoint, load_checkpoint
 from tests.trainer.fixtures import write_dataset, write_manifest

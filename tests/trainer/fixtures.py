@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from corpus.template import PAD, SPECIAL_TOKENS
+from corpus.contract import PAD, SPECIAL_TOKENS
 
 FIRST = 16
 """Token of sample 0; the ids below are special."""

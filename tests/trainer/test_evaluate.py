@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from corpus.template import END_OF_RESPONSE, SPECIAL_TOKENS
+from corpus.contract import END_OF_RESPONSE, SPECIAL_TOKENS
 from model.config import config_for
 from model.generate import generate
 from model.hrm import HRM

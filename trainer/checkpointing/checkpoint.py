@@ -25,25 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.loading import FORMAT, STEP_FOLDER, Tensors, file_hash, read_tensors, verify
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Position of a run at a step boundary."""
-
-    step: int
-    """Optimizer steps completed, skipped ones included."""
-    updates: int
-    """Steps that changed the weights."""
-    plan_key: str
-    """Hash of the inputs of the batch plan; with another key `next_batch` would mean another batch."""
-    plan_hash: str
-    """Hash of the plan of the current chunk."""
-    epoch: int
-    chunk: int
-    """Part of the epoch; epochs are planned, and their batches counted, in chunks (trainer.data.plan)."""
-    next_batch: int
-    """First batch of the chunk that no step has used."""
+from trainer.position import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +34,7 @@ class Checkpoint:
 
     step: int
     folder: Path
-    progress: Progress
+    position: Position
 
     def sidecar(self, name: str) -> Any:
         """Content of one of its JSON files."""
@@ -87,17 +69,17 @@ def open_checkpoint(folder: Path, *, verified: bool = False) -> Checkpoint:
     """
     if not verified:
         verify(folder)
-    progress = Progress(**json.loads((folder / "trainer.json").read_text())["progress"])
-    return Checkpoint(step=progress.step, folder=folder, progress=progress)
+    position = Position(**json.loads((folder / "trainer.json").read_text())["progress"])
+    return Checkpoint(step=position.step, folder=folder, position=position)
 
 
-def trainer_json(progress: Progress, loss: float | None) -> str:
+def trainer_json(position: Position, loss: float | None) -> str:
     """Content of trainer.json, with the current state of torch's random number generators."""
     cuda = _to_text(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None
     return json.dumps(
         {
             "format": FORMAT,
-            "progress": asdict(progress),
+            "progress": asdict(position),
             "random": {"cpu": _to_text(torch.get_rng_state()), "cuda": cuda},
             "loss": loss,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

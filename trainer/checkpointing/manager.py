@@ -26,7 +26,6 @@ from torch.distributed.tensor import DTensor
 from model.loading import CheckpointError, Tensors, recorded_files, verify
 from trainer.checkpointing.checkpoint import (
     Checkpoint,
-    Progress,
     commit_record,
     file_records,
     folder_name,
@@ -37,7 +36,8 @@ from trainer.checkpointing.checkpoint import (
 from trainer.checkpointing.objects import Objects, StorageError
 from trainer.checkpointing.staging import StagingBuffers
 from trainer.data.fetch import is_url, local_path, shown
-from trainer.distributed.world import ALONE, World
+from trainer.distributed.world import SINGLE, World
+from trainer.position import Position
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class CheckpointManager:
         keep: int,
         keep_every: int | None = None,
         storage_timeout: float = 0.0,
-        world: World = ALONE,
+        world: World = SINGLE,
         history: Path | None = None,
     ):
         self._remote = is_url(location)
@@ -128,7 +128,7 @@ class CheckpointManager:
             They cannot.
         """
         if self._remote:
-            self._world.from_leader(self._objects.probe)
+            self._world.broadcast_from_main(self._objects.probe)
 
     def newest(self) -> Checkpoint | None:
         """Find the newest valid checkpoint and fetch it to this machine. All ranks call it.
@@ -145,10 +145,10 @@ class CheckpointManager:
         StorageError
             The store does not respond.
         """
-        step: int | None = self._world.from_leader(self._newest_step)
+        step: int | None = self._world.broadcast_from_main(self._newest_step)
         if step is None:
             return None
-        if self._remote and self._world.leads_node and not self._world.leads:
+        if self._remote and self._world.is_local_main and not self._world.is_main:
             self.fetch(step)
         self._world.barrier()
         self.newest_step = step
@@ -220,7 +220,7 @@ class CheckpointManager:
     # --- Write -------------------------------------------------------------------------------------------------
 
     def save(
-        self, progress: Progress, tensors: Tensors, *, sidecars: Mapping[str, str | bytes], loss: float | None = None
+        self, position: Position, tensors: Tensors, *, sidecars: Mapping[str, str | bytes], loss: float | None = None
     ) -> None:
         """Copy the tensors and start writing a checkpoint in the background. All ranks call it.
 
@@ -228,7 +228,7 @@ class CheckpointManager:
 
         Parameters
         ----------
-        progress
+        position
             Position of the run.
         tensors
             Tensors by group and name, which may change once this returns. A rank writes its shards of DTensors; plain
@@ -245,13 +245,13 @@ class CheckpointManager:
         """
         began = time.perf_counter()
         self.wait()
-        if progress.step == self.newest_step and progress.step:
+        if position.step == self.newest_step and position.step:
             return
         copies = self._buffers.copy({key: self._own_share(group) for key, group in tensors.items()})
-        files = {**sidecars, "trainer.json": trainer_json(progress, loss)}
+        files = {**sidecars, "trainer.json": trainer_json(position, loss)}
         stall = time.perf_counter() - began
         self._thread = threading.Thread(
-            target=self._write, args=(progress.step, copies, files, stall), name="checkpoint", daemon=True
+            target=self._write, args=(position.step, copies, files, stall), name="checkpoint", daemon=True
         )
         self._thread.start()
 
@@ -308,14 +308,14 @@ class CheckpointManager:
             )
             parts = self._on_all_ranks(lambda: self._finish_files(step, folder, sidecars))
             records = {name: record for part in parts for name, record in part.items()}
-            self._on_all_ranks(lambda: self._commit(step, folder, records) if self._world.leads else None)
+            self._on_all_ranks(lambda: self._commit(step, folder, records) if self._world.is_main else None)
             self.newest_step = step
-            if self._remote and self._world.leads_node:
+            if self._remote and self._world.is_local_main:
                 shutil.rmtree(folder, ignore_errors=True)
             size = sum(int(record["bytes"]) for record in records.values())
             seconds = time.perf_counter() - began
             self._saved.append(Saved(step=step, stall_seconds=stall, write_seconds=seconds, bytes=size))
-            if self._world.leads:
+            if self._world.is_main:
                 self._retain(step)
         except BaseException as error:  # raised by the next `wait` or `collect`
             self._error = error
@@ -330,7 +330,7 @@ class CheckpointManager:
             if self._world.size == 1:
                 raise
             fault = f"{type(error).__name__} on rank {self._world.rank}: {error}"
-        outcomes = self._world.exchange((result, fault))
+        outcomes = self._world.all_gather_object((result, fault))
         for _, fault in outcomes:
             if fault:
                 raise CheckpointError(fault)
@@ -338,9 +338,9 @@ class CheckpointManager:
 
     def _prepare_folder(self, step: int, folder: Path) -> None:
         """Delete what is left of the step from before, and make the folder to write to."""
-        if self._world.leads:
+        if self._world.is_main:
             self._delete(step)
-        if self._world.leads_node:
+        if self._world.is_local_main:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
@@ -349,7 +349,7 @@ class CheckpointManager:
     ) -> dict[str, dict[str, int | str]]:
         """Complete and upload this rank's files; returns their entries for the commit record."""
         files = list(folder.glob(f"__{self._world.rank}_*.distcp"))
-        if self._world.leads:
+        if self._world.is_main:
             for name, content in sidecars.items():
                 (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
             files += [folder / ".metadata", *(folder / name for name in sidecars)]

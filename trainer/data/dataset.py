@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from corpus.template import SPECIAL_TOKENS
+from corpus.contract import SPECIAL_TOKENS
 from trainer.data.draw import Stratum
 from trainer.data.fetch import DEADLINE, DatasetError, Files
 
@@ -37,7 +37,7 @@ class Dataset:
     """Tokens of all samples together."""
     vocab_size: int
     special: Mapping[str, int]
-    """Tag to token id, for all of `corpus.template.SPECIAL_TOKENS`."""
+    """Tag to token id, for all of `corpus.contract.SPECIAL_TOKENS`."""
     strata: tuple[Stratum, ...]
     lengths: NDArray[np.uint16]
     """[N, 2]: prefix and response length of each sample, in tokens; memory-mapped."""

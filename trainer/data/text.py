@@ -2,7 +2,7 @@
 
 from tokenizers import Tokenizer
 
-from corpus.template import without_special_tokens
+from corpus.contract import without_special_tokens
 
 
 def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:

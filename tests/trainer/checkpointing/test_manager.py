@@ -15,11 +15,12 @@ from model.config import config_for
 from model.hrm import HRM
 from model.loading import CheckpointError
 from tests.trainer.data.test_dataset import flip_last_bit
-from trainer.checkpointing.checkpoint import Progress, open_checkpoint
+from trainer.checkpointing.checkpoint import open_checkpoint
 from trainer.checkpointing.load import load_model
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.checkpoints import main
 from trainer.data.dataset import Dataset, open_dataset
+from trainer.position import Position
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -31,8 +32,8 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
     return open_dataset(str(data), tmp_path)
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
+def position(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -61,7 +62,7 @@ class Written:
         for step in steps:
             with torch.no_grad():
                 self.model.lm_head.weight[0, 0] = step
-            self.checkpoints.save(progress(step), self.tensors(), sidecars=self.sidecars)
+            self.checkpoints.save(position(step), self.tensors(), sidecars=self.sidecars)
         self.checkpoints.wait()
 
 
@@ -74,7 +75,7 @@ def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
     written.save(1, 2)
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
-    assert checkpoint.progress == progress(2)
+    assert checkpoint.position == position(2)
     expected = {name: t.clone() for name, t in written.model.state_dict().items()}
     with torch.no_grad():
         for tensor in written.model.state_dict().values():
@@ -86,7 +87,7 @@ def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
 def test_what_changes_after_save_returns_is_not_in_the_checkpoint(written: Written) -> None:
     with torch.no_grad():
         written.model.lm_head.weight.fill_(1.0)
-    written.checkpoints.save(progress(1), written.tensors(), sidecars=written.sidecars)
+    written.checkpoints.save(position(1), written.tensors(), sidecars=written.sidecars)
     with torch.no_grad():
         written.model.lm_head.weight.fill_(2.0)
     written.checkpoints.wait()
@@ -149,7 +150,7 @@ def test_retention_never_deletes_the_only_valid_checkpoint(dataset: Dataset, tmp
     written = Written(str(tmp_path / "checkpoints"), dataset, keep=1)
     written.save(1)
     assert written.checkpoints.steps() == [1]
-    written.checkpoints.save(progress(2), written.tensors(), sidecars={"no/such/folder": "x"})
+    written.checkpoints.save(position(2), written.tensors(), sidecars={"no/such/folder": "x"})
     with pytest.raises(CheckpointError, match="could not be written"):
         written.checkpoints.wait()
     checkpoint = written.checkpoints.newest()
@@ -240,7 +241,7 @@ def test_checkpoints_on_s3_are_found_kept_and_skipped_like_local_ones(
     assert written.checkpoints.steps() == [2, 3]
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
-    assert checkpoint.progress == progress(3)
+    assert checkpoint.position == position(3)
     checkpoint.load_into({"model": written.model.state_dict()})
     assert open_checkpoint(checkpoint.folder).step == 3
     import fsspec
