@@ -6,7 +6,7 @@ list of files, and `corpus.pairs` turns each file into pairs.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.templates import template_columns
@@ -15,21 +15,11 @@ from corpus.contract import order_conditions
 from corpus.formats import find_format, formats, split_suffix
 from corpus.formats.base import Format
 from corpus.formats.external import from_reader
-from corpus.outcome import Outcome
 from corpus.plugins import Plugin, resolve
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NameOrPlugin = Annotated[str | Plugin, BeforeValidator(resolve)]
 """A name of this package, or `module:name` of a module beside the manifest."""
-
-
-def _drops(outcome: Outcome) -> Outcome:
-    if outcome is Outcome.KEPT:
-        raise ValueError("kept is not a rule that drops rows; expected the name of one")
-    return outcome
-
-
-DropRule = Annotated[Outcome, AfterValidator(_drops)]
 
 
 class FieldMap(Config):
@@ -96,8 +86,8 @@ class SourceSpec(Config):
     """Largest number of samples from each of the source's strata in one epoch."""
     repeat: Annotated[int, Field(ge=1)] = 1
     """Number of times that each sample of the source is drawn in one epoch."""
-    guard: dict[DropRule, Share] = Field(default_factory=dict)
-    """Largest share of the source's rows that a rule may drop without stopping the build, by the rule's name."""
+    guard: dict[str, Share] = Field(default_factory=dict)
+    """Largest share of the source's rows that may be dropped for one reason before a build stops, by outcome."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

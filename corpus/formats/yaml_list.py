@@ -79,6 +79,8 @@ def _parse(item: bytes, limits: Limits) -> Row:
     try:
         value = _value(text, limits)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in (error.problem or ""):  # newer versions of libyaml have a limit, too
+            raise RowError(Outcome.TOO_DEEP, "lists and objects are nested deeper than YAML's parser reads") from None
         line = f"line {error.problem_mark.line + 1} of the item: " if error.problem_mark else ""
         raise RowError(Outcome.INVALID_SYNTAX, f"{line}{error.problem or error.context}") from None
     except yaml.YAMLError as error:
