@@ -39,7 +39,7 @@ def ledger_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
     for path, table in dataset.batches(dataset.info.ledger):
         lines = table.append_column("is_first", pc.equal(table.column("part"), 0))
         if not pc.all(pc.is_in(lines.column("outcome"), value_set=known), min_count=0).as_py():
-            yield f"{path}: has an outcome that is neither Millrace's nor in the counts of {COMMIT}"
+            yield f"{path}: has an outcome that {COMMIT} does not list"
         keys.append(_halves(lines))
         for group in lines.group_by(list(_Kind._fields)).aggregate([([], "count_all")]).to_pylist():
             tally[_Kind(*(group[field] for field in _Kind._fields))] += group["count_all"]
