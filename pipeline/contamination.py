@@ -45,7 +45,7 @@ from pipeline.dataset.store import Store
 from pipeline.decontaminate.probes import all_grams, spans, table_of
 from pipeline.decontaminate.scan import look_up
 from pipeline.decontaminate.words import U64, Words, gram, powers, prefixes, words_of
-from pipeline.report.summary import console
+from pipeline.report.console import console
 
 SIZES = (13, 20)
 SUBSETS = (

@@ -20,8 +20,8 @@ from rich.text import Text
 from corpus.contract import COMMIT, FORMAT
 from corpus.outcome import Outcome
 from pipeline.dataset.store import Store
+from pipeline.report.console import console
 from pipeline.report.page import NEAR_DUPLICATES
-from pipeline.report.summary import console
 
 SHOWN_MATCHES = 10
 SHOWN_WORDS = 12

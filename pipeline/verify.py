@@ -26,7 +26,7 @@ from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, SPECIAL_TOKENS, finge
 from corpus.outcome import Outcome
 from pipeline.dataset.store import Store, StoreError
 from pipeline.records.ledger import READ_STAGE
-from pipeline.report.summary import console
+from pipeline.report.console import console
 from pipeline.shards.mds import COLUMNS
 
 SHOWN = 20
