@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from corpus.discover import SourceFile
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from pipeline.dedup.near.spec import describe
