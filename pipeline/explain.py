@@ -166,7 +166,7 @@ def main(
     ] = None,
 ) -> None:
     """Explain what happened to a row, and why."""
-    from pipeline.report.summary import console
+    from pipeline.report.console import console
 
     if (row_id is None) == (near is None):
         raise typer.BadParameter("give either a row id or --near COUNT")
