@@ -153,7 +153,7 @@ def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64
     from rich.table import Table
 
     from pipeline.report.contamination_effect import significant
-    from pipeline.report.summary import console
+    from pipeline.report.console import console
 
     screen = console()
     title = f"n = {n}, {len(scores):,} items, mean score {scores.mean():.4f}"

@@ -81,7 +81,7 @@ def _show(checks: Sequence[Check], out: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.report.summary import console
+    from pipeline.report.console import console
 
     screen = console()
     table = Table(title=escape(out), title_justify="left")
