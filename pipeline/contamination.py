@@ -152,8 +152,8 @@ def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64
     from rich import box
     from rich.table import Table
 
-    from pipeline.report.contamination_effect import significant
     from pipeline.report.console import console
+    from pipeline.report.contamination_effect import significant
 
     screen = console()
     title = f"n = {n}, {len(scores):,} items, mean score {scores.mean():.4f}"
