@@ -53,7 +53,7 @@ def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
         There are no items.
     """
     from corpus.discover import discover
-    from corpus.read import read_pairs
+    from corpus.pairs import read_pairs
     from corpus.record import Pair
     from corpus.source import SourceSpec
 
