@@ -359,7 +359,7 @@ def main(
     from pipeline.report.summary import show
 
     faults = [asdict(line) for line in built.faults]
-    show(built.dataset.model_dump(), faults, out=built.out, work=built.work, seconds=time.monotonic() - begin)
+    show(built.dataset, faults, out=built.out, work=built.work, seconds=time.monotonic() - begin)
     return 0
 
 

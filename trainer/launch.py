@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from corpus.config import ConfigError, load_manifest
-from trainer.checkpointing.checkpoint import CheckpointError
+from model.loading import CheckpointError
 from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset

@@ -383,13 +383,13 @@ class Assemble(Step[Assembled]):
         )
         report.write(
             out,
-            info.model_dump(),
-            [dataclasses.asdict(line) for line in lines],
-            [stratum.model_dump() for stratum in strata],
-            lengths,
-            tally.examples,
-            duplicates,
-            findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
+            info,
+            files=[dataclasses.asdict(line) for line in lines],
+            strata=strata,
+            lengths=lengths,
+            examples=tally.examples,
+            duplicates=duplicates,
+            contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
         )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
 from pipeline.engine.counters import count
