@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from corpus.formats.base import printable
-from corpus.formats.stream import public_url
 from corpus.look import NoDatasetError, Scan, read_bytes, read_json, scan
 from corpus.outcome import FileOutcome, Outcome
+from corpus.storage.redact import redact
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA_SHOWN = 40
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        what = public_url(f"{options.out}: cannot be read: {error}")
+        what = redact(f"{options.out}: cannot be read: {error}")
         print(f"error: {what}; `python -m pipeline.verify` checks a dataset", file=sys.stderr)
         return 1
     return 0
@@ -71,7 +71,7 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
     if source is not None:
         if source not in dataset["counts"]:
             known = ", ".join(sorted(dataset["counts"]))
-            raise NoDatasetError(f"{public_url(out)}: there is no source {source!r}; its sources are {known}")
+            raise NoDatasetError(f"{redact(out)}: there is no source {source!r}; its sources are {known}")
         look = Scan(*(frame.filter(pl.col("source") == source) for frame in look))
     if search is None:
         _show_sources(console, dataset, source)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 import fsspec
 import polars as pl
 
-from corpus.formats.stream import public_url
 from corpus.record import SCHEMA
+from corpus.storage.redact import redact
 
 
 class NoDatasetError(Exception):
@@ -60,7 +60,7 @@ def scan(out: str | Path) -> Scan:
 
     records, ledger, inputs = frame("curated/"), frame("ledger/rows"), frame("ledger/files")
     if ledger is None or inputs is None:
-        raise NoDatasetError(f"{public_url(str(out))}: dataset.json lists no ledger; build the dataset again")
+        raise NoDatasetError(f"{redact(str(out))}: dataset.json lists no ledger; build the dataset again")
     if records is None:
         records = cast(pl.DataFrame, pl.from_arrow(SCHEMA.empty_table())).lazy()
     return Scan(records, ledger, inputs)
@@ -77,7 +77,7 @@ def read_bytes(out: str | Path, name: str) -> bytes:
         with fsspec.open(_join(out, name), "rb") as file:
             return cast(bytes, file.read())
     except (FileNotFoundError, NotADirectoryError):
-        where = public_url(str(out))
+        where = redact(str(out))
         raise NoDatasetError(
             f"{where}: there is no {name}, so this is no finished dataset; expected a folder that pipeline.build wrote"
         ) from None

@@ -41,7 +41,8 @@ from corpus.discover import discover
 from corpus.read import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
-from pipeline.dataset.store import Store
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
 from pipeline.decontaminate.probes import all_grams, spans, table_of
 from pipeline.decontaminate.scan import look_up
 from pipeline.decontaminate.words import U64, Words, gram, powers, prefixes, words_of
@@ -130,8 +131,8 @@ def read_items(store: Store, commit: dict[str, Any], places: Sequence[str]) -> d
     items: dict[str, str] = {}
     for place in places:
         if f"eval/{place}.jsonl" in commit["files"]:
-            with store.open(f"eval/{place}.jsonl") as file:
-                for line in file:
+            with store.open(f"eval/{place}.jsonl") as lines:
+                for line in lines:
                     record = json.loads(line)
                     items[record["row_id"]] = f"{record['instruction']}\n{record['response'] or ''}"
             continue
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if min(options.n) < 1:
         parser.error(f"--n is {min(options.n)}; expected 1 or more")
     try:
-        store = Store(options.out)
+        store = Store(options.out, attempts=INTERACTIVE_ATTEMPTS)
         commit = json.loads(store.read(COMMIT))
         items = read_items(store, commit, options.eval)
         scores = read_scores(options.scores.read_text(encoding="utf-8"), items)

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from corpus.contract import COMMIT, FORMAT
 from corpus.outcome import Outcome
-from pipeline.dataset.store import Store
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
 from pipeline.report.page import NEAR_DUPLICATES
 from pipeline.report.summary import console
 
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.near is not None and options.near < 1:
         parser.error(f"--near is {options.near}; expected how many to show, 1 or more")
     try:
-        store = Store(options.out)
+        store = Store(options.out, attempts=INTERACTIVE_ATTEMPTS)
         commit = json.loads(store.read(COMMIT))
         if not isinstance(commit, dict) or commit.get("format") != FORMAT or "files" not in commit:
             raise ValueError(f"{options.out}/{COMMIT}: is no commit record of format {FORMAT}; build the dataset again")

@@ -24,7 +24,10 @@ from rich.table import Table
 
 from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, SPECIAL_TOKENS, fingerprint
 from corpus.outcome import Outcome
-from pipeline.dataset.store import Store, StoreError
+from corpus.storage import StorageError
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
+from pipeline.dataset.publish import dataset_sizes
 from pipeline.records.ledger import READ_STAGE
 from pipeline.report.summary import console
 from pipeline.shards.mds import COLUMNS
@@ -57,7 +60,7 @@ def verify(out: str) -> list[Check]:
     FileNotFoundError
         There is no `dataset.json`.
     """
-    store = Store(out)
+    store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     commit = json.loads(store.read(COMMIT))
     checks = [_check("dataset.json", f"format {FORMAT}", _commit_problems(commit))]
     if checks[-1].problems:
@@ -94,7 +97,7 @@ def _check(name: str, checked: str, problems: Iterator[str]) -> Check:
     try:
         for problem in problems:
             found.append(problem)
-    except StoreError:
+    except StorageError:
         raise
     except Exception as error:
         found.append(f"cannot be checked further: {type(error).__name__}: {error}")
@@ -154,7 +157,7 @@ def _file_problems(store: Store, commit: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: has {size:,} bytes, expected {facts['bytes']:,}"
         elif digest.hexdigest() != facts["sha256"]:
             yield f"{path}: its content has changed (sha256 differs)"
-    for path in sorted(set(store.sizes()) - set(commit["files"]) - {COMMIT}):
+    for path in sorted(set(dataset_sizes(store)) - set(commit["files"]) - {COMMIT}):
         yield f"{path}: is no part of the dataset"
 
 
@@ -460,7 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError:
         print(f"error: {options.out}: has no {COMMIT}, so it is no finished dataset; build it first", file=sys.stderr)
         return 2
-    except StoreError as error:
+    except StorageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
