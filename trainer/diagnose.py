@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainer.checkpointing.checkpoint import CheckpointError
-from trainer.checkpointing.objects import StorageError
-from trainer.checkpoints import load_model
+from corpus.storage.redact import redact
+from model.loading import CheckpointError
+from trainer.checkpointing.load import load_model
 from trainer.data.dataset import open_dataset
-from trainer.data.fetch import DatasetError, shown
+from trainer.data.fetch import DatasetError
 from trainer.diagnostics.page import sections, write_page
 from trainer.diagnostics.report import diagnose, question_batch
 
@@ -59,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = open_dataset(options.data, options.cache)
         if dict(dataset.special) != dict(special) or dataset.vocab_size != model.config.vocab_size:
             raise DatasetError(
-                f"{shown(options.data)}: has another tokenizer ({dataset.vocab_size:,} tokens) than "
-                f"{shown(options.checkpoint)} "
+                f"{redact(options.data)}: has another tokenizer ({dataset.vocab_size:,} tokens) than "
+                f"{redact(options.checkpoint)} "
                 f"({model.config.vocab_size:,}): give the dataset that the model was trained on"
             )
         report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=options.rows_per_family))
-        write_page(report, options.page, title=f"Diagnostics of {shown(options.checkpoint)}")
-    except (CheckpointError, DatasetError, StorageError, OSError) as error:
+        write_page(report, options.page, title=f"Diagnostics of {redact(options.checkpoint)}")
+    except (CheckpointError, DatasetError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     console = Console(width=None if sys.stdout.isatty() else 140)

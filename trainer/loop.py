@@ -27,7 +27,7 @@ from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
 from trainer.checkpointing.checkpoint import Checkpoint
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Step
@@ -109,12 +109,12 @@ class Run:
         self.progress = Position(
             step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, chunk=0, next_batch=0
         )
-        self.checkpoints = Checkpoints(
+        self.checkpoints = CheckpointManager(
             config.checkpoint_url,
             staging=config.out / "staging" / f"node-{world.node}",
             keep=config.checkpoint.keep,
             keep_every=config.checkpoint.keep_every,
-            patience=config.deadline,
+            storage_timeout=config.deadline,
             world=world,
             history=config.out / FILE,
         )
@@ -146,13 +146,13 @@ class Run:
             "model": checkpoint.sidecar("config.json")["model"],
         }
         differing = [key for key in here if here[key] != there.get(key)]
-        if differing or checkpoint.progress.plan_key != self.inputs.key:
+        if differing or checkpoint.position.plan_key != self.inputs.key:
             what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
             raise ConfigError(
                 f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
                 f"Restore these values to continue it, or set another out= to begin a new run"
             )
-        at = checkpoint.progress
+        at = checkpoint.position
         planned = self.plan.chunk(at.epoch, at.chunk).hash
         if planned != at.plan_hash:
             raise ConfigError(
@@ -162,9 +162,9 @@ class Run:
             )
         tensors = {"model": self.model.state_dict(), **self.optimizer.state_dict()}
         checkpoint.load_into(tensors, group=self.world.saving)
-        self.optimizer.updates = checkpoint.progress.updates
+        self.optimizer.updates = checkpoint.position.updates
         checkpoint.restore_random_state()
-        self.progress = checkpoint.progress
+        self.progress = checkpoint.position
 
     # --- Train -------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Run:
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
+        trainer.data.fetch.DatasetError, model.loading.CheckpointError
             A shard cannot be read, a checkpoint not be written.
         """
         known = self.world.broadcast_from_main(lambda: evaluated_steps(self.config.out, self.progress.step))

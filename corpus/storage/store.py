@@ -86,7 +86,7 @@ class Store:
             for top in tops:
                 found |= filesystem.find(top, detail=True)
             if folders is not None:
-                found |= {info["name"]: info for info in filesystem.ls(root) if info["type"] == "file"}
+                found |= {info["name"]: info for info in filesystem.ls(root, detail=True) if info["type"] == "file"}
             return {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in found.items()}
 
         try:
@@ -259,7 +259,9 @@ class Store:
         """`action` under the retry policy; its error names the operation and the file."""
         began = time.monotonic()
         made = 0
+        # Once the store has served, missing permission may end: credentials are renewed during a long run.
         patient = self._timeout is not None and self._has_served and attempts is None
+        answers = (FileNotFoundError, MismatchError) if patient else ANSWERS
 
         def attempt() -> T:
             nonlocal made
@@ -279,11 +281,12 @@ class Store:
                 attempts=None if patient else attempts or self._attempts,
                 timeout=self._timeout if patient else None,
                 final_after=final_after,
-                # Credentials that have worked before may be about to be renewed.
-                answers=(FileNotFoundError, MismatchError) if patient else ANSWERS,
+                answers=answers,
             )
         except OSError as error:
-            kind = next((answer for answer in ANSWERS if isinstance(error, answer)), StorageError)
+            kind = next((answer for answer in answers if isinstance(error, answer)), StorageError)
+            if isinstance(error, NotADirectoryError):  # a path below a file
+                kind = FileNotFoundError
             after = "" if made == 1 else f" after {made} attempts in {time.monotonic() - began:.0f} s"
             detail = redact(str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}")
             place = f"{self.shown}/{name}" if name else self.shown

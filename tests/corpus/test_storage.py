@@ -283,7 +283,7 @@ def test_stored_bytes_that_differ_from_those_sent_are_sent_again(
     tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:
     store = Store(f"{bucket}/files")
-    faults.kinds, faults.share, faults.seed = ("corrupt",), 0.3, 2
+    faults.kinds, faults.share, faults.seed = ("corrupt",), 0.5, 1
     for number in range(6):
         (tmp_path / "sent").write_bytes(bytes(1000 * number + 1))
         store.put(tmp_path / "sent", f"{number}")

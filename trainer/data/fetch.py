@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from corpus.contract import DatasetError
 from corpus.storage import StorageError
 from corpus.storage.connect import SILENCE
 from corpus.storage.location import is_url, local_path
@@ -25,10 +26,6 @@ MakeRoom = Callable[[Path], None]
 
 STORAGE_TIMEOUT = 600.0
 """Seconds after which a file that cannot be fetched stops the run."""
-
-
-class DatasetError(Exception):
-    """A dataset cannot be used; the message names the file, what is wrong with it, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
