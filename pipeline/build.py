@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
-from corpus.contract import COMMIT, FOLDERS
+from corpus.contract import COMMIT, FOLDERS, DatasetInfo
 from corpus.discover import SourceFile
 from corpus.storage.location import is_url, normalized
 from corpus.storage.redact import redact
@@ -69,7 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from pipeline.report.summary import show
 
-            show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
+            show(
+                DatasetInfo.model_validate(built.dataset, strict=False),
+                built.faults,
+                out=out,
+                work=work,
+                seconds=time.monotonic() - begin,
+            )
     except (ConfigError, BuildError, OSError) as error:
         print(f"error: {redact(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

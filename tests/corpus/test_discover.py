@@ -14,7 +14,7 @@ import pytest
 from corpus.config import ConfigError
 from corpus.discover import SourceFile, discover
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair
 from corpus.source import SourceSpec, stratum_of
 from tests.corpus import write as w
