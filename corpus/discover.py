@@ -108,11 +108,11 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     if not any("://" in place.url for place in files.values()):
         return [_examine(spec, path, files[path]) for path in paths]
     with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store has a high latency, but answers in parallel
-        return list(
-            pool.map(
-                lambda path: retry(lambda: _examine(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS), paths
-            )
-        )
+
+        def examined(path: str) -> SourceFile:
+            return retry(lambda: _examine(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
+
+        return list(pool.map(examined, paths))
 
 
 # Locations

@@ -228,7 +228,9 @@ class CheckpointManager:
 
         try:
             self._store.get(name, local, check=fault)
-        except (FileNotFoundError, MismatchError) as error:
+        except FileNotFoundError:
+            raise CheckpointError(f"{self._location}/{name} is missing") from None
+        except MismatchError as error:
             raise CheckpointError(str(error)) from None
 
     def _folder(self, step: int) -> Path:
