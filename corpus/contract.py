@@ -46,6 +46,15 @@ CONDITION_TAGS: Mapping[str, str] = {
 SPECIAL_TOKENS: tuple[str, ...] = (PAD, START, END_OF_PREFIX, END_OF_RESPONSE, *CONDITION_TAGS.values())
 """All tags. Text never tokenizes to one of them."""
 
+TEMPLATE: Mapping[str, Any] = {
+    "start": START,
+    "end_of_prefix": END_OF_PREFIX,
+    "end_of_response": END_OF_RESPONSE,
+    "pad": PAD,
+    "conditions": [[name, tag] for name, tag in CONDITION_TAGS.items()],
+}
+"""The template as JSON, which checkpoints carry for readers that do not know this module."""
+
 
 def order_conditions(conditions: Iterable[str]) -> tuple[str, ...]:
     """Return the conditions in template order, without repeats.

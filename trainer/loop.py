@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 import torch
 
 from corpus.config import ConfigError
+from corpus.contract import TEMPLATE
 from model.attention import Kernel
 from model.config import ModelConfig
 from model.execution import Execution, prepare
@@ -453,14 +454,19 @@ class Run:
         write_page(report, self.config.out / f"diagnostics/step-{step:08d}.html", title=f"Step {step:,}")
 
     def _save(self) -> None:
-        about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}
+        config = {
+            "model": asdict(self.model_config),
+            "special": dict(self.dataset.special),
+            "template": dict(TEMPLATE),
+            "max_positions": self.config.batch.row_tokens,
+        }
         manifest = {"manifest": self.config.shown(), "plan": asdict(self.inputs)}
         self.checkpoints.save(
             self.progress,
             {"model": self.model.state_dict(), **self.optimizer.state_dict()},
             loss=self.loss if self.loss is not None and math.isfinite(self.loss) else None,
             sidecars={
-                "config.json": json.dumps(about, indent=1),
+                "config.json": json.dumps(config, indent=1),
                 "manifest.json": json.dumps(manifest, indent=1),
                 "tokenizer.json": self.dataset.tokenizer_file.read_bytes(),
             },
