@@ -22,6 +22,7 @@ import typer
 
 from corpus.cli import command, fail
 from corpus.config import ConfigError
+from corpus.storage.location import is_url, normalized
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
 
@@ -130,6 +131,7 @@ def build(
     out = str(mix.out if out is None else out)
     if not out:
         raise ConfigError("--out is empty; expected a folder or URL")
+    out = normalized(out)
     if address is None:
         workers = _affordable(workers, memory)
     return _build(
@@ -218,8 +220,6 @@ def _executor(kind: str, work: Path, workers: int | None, display: "Display", ad
 
 def default_work(out: str) -> Path:
     """Return the folder for intermediate results that a build uses by default."""
-    from pipeline.dataset.store import is_url
-
     if not is_url(out):
         return Path(out) / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -240,8 +240,6 @@ def _refuse_own_files(files: "Sequence[SourceFile]", out: str, work: Path) -> No
 
 def _folders(out: str, work: Path) -> list[Path]:
     """Local folders that a build writes to."""
-    from pipeline.dataset.store import is_url
-
     return [work] if is_url(out) else [Path(out), work]
 
 

@@ -1,8 +1,9 @@
-"""Publish: put the assembled files where the dataset belongs, a folder or any fsspec URL.
+"""Publication of a dataset: its files are linked into a folder or uploaded to an fsspec URL.
 
-`dataset.json` is removed first and written last, so at no moment does it claim a
-dataset that is not whole. Locally, files are linked to the work folder's where
-the file system can, else copied.
+    `Place` of each file (path, step, size) ─▶ checked ─▶ linked, copied or uploaded ─▶ dataset.json
+
+`dataset.json` is removed first and written last, so that it never describes an incomplete dataset. In a folder, files
+are hard links to those of the work folder where the file system supports it, else copies.
 """
 
 import os
@@ -11,29 +12,38 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from corpus.contract import COMMIT, FOLDERS, DatasetError, DatasetInfo, parse_dataset
+from corpus.contract import COMMIT, FILES, FOLDERS, DatasetError, DatasetInfo, parse_dataset
+from corpus.storage.location import is_url
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
 from pipeline.dataset.assemble import Place
-from pipeline.dataset.store import Store, is_url
 from pipeline.engine.step import BuildError, discard, sync
 
 TEMPORARY = ".publishing"
+"""Name of a file in a dataset's folder while it is linked or copied."""
 UPLOADS = 8
-"""Files sent at a time."""
+"""Files uploaded at a time."""
+
+
+def dataset_sizes(store: Store) -> dict[str, int]:
+    """Bytes of each file that is part of a dataset, or could be by its location."""
+    sizes = store.list(FOLDERS)
+    return {path: size for path, size in sizes.items() if "/" in path or path in (*FILES, COMMIT)}
 
 
 def read_commit(out: str) -> DatasetInfo | None:
-    """`dataset.json` of a published dataset all of whose files are there in their full size, else None."""
-    store = Store(out)
+    """`dataset.json` of a published dataset, or None if there is none or a file of it has another size."""
+    store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     try:
-        commit = parse_dataset(store.read_unhashed(COMMIT), out)
-        sizes = store.sizes()
+        commit = parse_dataset(store.read_confirmed(COMMIT), out)
+        sizes = dataset_sizes(store)
     except (FileNotFoundError, DatasetError):
         return None
     return commit if all(sizes.get(path) == file.bytes for path, file in commit.files.items()) else None
 
 
 def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[int], None]) -> None:
-    """Place the files of a dataset.
+    """Publish the files of a dataset.
 
     Parameters
     ----------
@@ -44,20 +54,20 @@ def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[in
     out
         Local folder or URL.
     progress
-        Told the bytes of each file as it is placed.
+        Called with the size of each file once it is published.
 
     Raises
     ------
     BuildError
-        A file is no longer as its step made it; that step is discarded, to be run anew.
+        A file has changed since its step wrote it; the result of that step is deleted, so that it runs again.
     """
     places = [(file.path, file.source(work)) for file in files]
     for file, (path, source) in zip(files, places, strict=True):
         if not source.exists() or source.stat().st_size != file.info.bytes:
             discard(work, file.stage, file.key)
             raise BuildError(
-                f"{path}: was changed since it was built (a dataset's files and those in {work} are the same ones); "
-                "run the build again, which makes it anew"
+                f"{path}: has changed since it was built (a dataset's files are hard links to those in {work}); "
+                "run the build again, which rebuilds it"
             )
     if is_url(out):
         _upload(places, Store(out), progress)
@@ -97,12 +107,9 @@ def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int
 
 
 def _upload(places: Sequence[tuple[str, Path]], store: Store, progress: Callable[[int], None]) -> None:
-    try:
-        before = store.sizes()
-    except FileNotFoundError:
-        before = {}
+    before = dataset_sizes(store)
     if COMMIT in before:
-        store.remove(COMMIT)
+        store.delete(COMMIT)
 
     def send(place: tuple[str, Path]) -> None:
         path, source = place
@@ -115,5 +122,5 @@ def _upload(places: Sequence[tuple[str, Path]], store: Store, progress: Callable
     wanted = {path for path, _ in places}
     for path in before:
         if path not in wanted and path != COMMIT:
-            store.remove(path)
+            store.delete(path)
     send(commit)

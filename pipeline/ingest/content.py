@@ -14,12 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import fsspec
-
 from corpus.discover import SourceFile, examine
-from corpus.formats.stream import open_binary, public_url, tried
 from corpus.source import SourceSpec
-from pipeline.dataset.store import reaching
+from corpus.storage.connect import connect, open_file, storage_errors
+from corpus.storage.retry import retry
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step, discard
 
@@ -48,14 +46,14 @@ def stamp(url: str) -> str:
             return type(error).__name__
         # The mode is part of it: a file that becomes readable may change in nothing else.
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
-    info = tried(lambda: _info(url))
+    info = retry(lambda: _info(url))
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
 
 
 def _info(url: str) -> dict[str, Any]:
-    with reaching(public_url(url)):
-        filesystem, path = fsspec.core.url_to_fs(url)
+    with storage_errors(url):
+        filesystem, path = connect(url)
         filesystem.invalidate_cache()
         info: dict[str, Any] = filesystem.info(path)
     return info
@@ -117,7 +115,7 @@ class HashFile(Step[Hashed]):
         marks = {mark.strip('"') for mark in self.stamp.split("/")}
         seen: set[str] = set()
         for _ in range(READINGS):
-            digest, md5 = tried(lambda: _hashes(self.url))
+            digest, md5 = retry(lambda: _hashes(self.url))
             if changed(self.url, self.stamp):
                 raise BuildError("changed while it was hashed; run the build again")
             if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
@@ -127,7 +125,7 @@ class HashFile(Step[Hashed]):
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    with open_binary(url) as file:
+    with open_file(url) as file:
         while chunk := file.read(_CHUNK):
             count(bytes=len(chunk))
             yield chunk
@@ -170,7 +168,7 @@ def as_hashed(
 def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
     seen: set[str] = set()
     for _ in range(READINGS):
-        digest = tried(lambda: _copied(file.url, copy))
+        digest = retry(lambda: _copied(file.url, copy))
         if digest == sha256:
             return
         if digest in seen:

@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from corpus.discover import SourceFile, discover
-from corpus.formats.stream import public_url
 from corpus.source import SourceSpec
+from corpus.storage.redact import redact
 from pipeline.engine.executor import Executor
 from pipeline.engine.keys import digest_of
 from pipeline.ingest.content import GENERATOR, HashFile, stamp
@@ -89,7 +89,7 @@ def hash_inputs(found: Sequence[Found], base: Path, executor: Executor) -> list[
 
 def _place(spec: SourceSpec, file: SourceFile, base: Path) -> str:
     entries = spec.path if isinstance(spec.path, list) else [spec.path or ""]
-    if "://" in file.url or any(os.path.isabs(entry) for entry in entries):
+    if "://" in file.url or any(os.path.isabs(entry.removeprefix("file://")) for entry in entries):
         return file.shown_url
     return os.path.relpath(file.shown_url, os.path.abspath(base))
 
@@ -99,7 +99,7 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
     resolved = mix.model_dump(mode="json", exclude={"out"})
     for source in resolved["sources"]:
         path = source["path"]
-        source["path"] = [public_url(entry) for entry in path] if isinstance(path, list) else path and public_url(path)
+        source["path"] = [redact(entry) for entry in path] if isinstance(path, list) else path and redact(path)
     files = [
         {
             "source": item.spec.name,

@@ -116,7 +116,7 @@ def test_byte_level_alphabet_is_complete(trained: str) -> None:
 
 
 def test_disagreeing_engine_is_replaced_for_the_whole_build(
-    mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A gigatoken that errs is put before the real one on the workers' path."""
     (tmp_path / "gigatoken.py").write_text(
@@ -131,6 +131,6 @@ def test_disagreeing_engine_is_replaced_for_the_whole_build(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     run_build(mix, tmp_path / "out")
-    assert "encoded by tokenizers instead" in capsys.readouterr().err
+    assert "encoded by tokenizers instead" in caplog.text
     ours, expected = contents(tmp_path / "out"), contents(dataset)
     assert {name for name in ours if ours[name] != expected[name]} == set()
