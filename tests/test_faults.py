@@ -113,9 +113,9 @@ def upload(folder: Path, url: str) -> None:
 def test_files_arrive_as_they_were_sent_however_the_store_fails(
     bucket: str, faults: FaultyProxy, tmp_path: Path
 ) -> None:
-    faults.kinds, faults.share = (*KINDS, "corrupt"), 0.3
+    faults.kinds, faults.share, faults.seed = (*KINDS, "corrupt", "corrupt"), 0.3, 4
     store = Store(f"{bucket}/files")
-    expected = {f"shards/{number}": os.urandom(1 + 1000 * number) for number in range(12)}
+    expected = {f"shards/{number}": os.urandom(1 + 1000 * number) for number in range(24)}
     for name, content in expected.items():
         (tmp_path / "file").write_bytes(content)
         store.put(tmp_path / "file", name)
