@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from corpus.adapters import ADAPTERS, Adapter, as_text, fill, look_up, mapped
+from corpus.adapters import ADAPTERS
+from corpus.adapters.base import Adapt, as_text
+from corpus.adapters.templates import fill, look_up, mapped
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
@@ -86,7 +88,7 @@ def _converter(
     spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
 ) -> Callable[[int, Row], list[Pair]]:
     """The function from a row's number and columns to its pairs; it raises `RowError` for a row without one."""
-    adapt: Adapter
+    adapt: Adapt
     if spec.map is not None:
         adapt = mapped(spec.map.instruction, spec.map.response)
     else:

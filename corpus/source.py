@@ -6,26 +6,17 @@ list of files, and `corpus.read` turns each file into pairs.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from corpus.adapters import ADAPTERS, template_columns
+from corpus.adapters import ADAPTERS
+from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
 from corpus.contract import order_conditions
 from corpus.formats import SUFFIXES
-from corpus.outcome import Outcome
 
 Format = Literal["jsonl", "json", "csv", "tsv", "yaml", "parquet", "arrow", "webdataset"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def _drops(outcome: Outcome) -> Outcome:
-    if outcome is Outcome.KEPT:
-        raise ValueError("kept is no rule that drops rows; expected the name of one")
-    return outcome
-
-
-DropRule = Annotated[Outcome, AfterValidator(_drops)]
 
 
 class FieldMap(Config):
@@ -90,8 +81,8 @@ class SourceSpec(Config):
     """At most so many samples of each of the source's strata in one epoch."""
     repeat: Annotated[int, Field(ge=1)] = 1
     """How often each sample of the source is seen in one epoch."""
-    guard: dict[DropRule, Share] = Field(default_factory=dict)
-    """Largest share of the source's rows that a rule may drop before a build stops, by the rule's name."""
+    guard: dict[str, Share] = Field(default_factory=dict)
+    """Largest share of the source's rows that may be dropped for one reason before a build stops, by outcome."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -343,7 +343,7 @@ def _ledger_problems(store: Store, commit: dict[str, Any], ids: NDArray[np.uint8
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    known = pa.array([outcome.value for outcome in Outcome])
+    known = pa.array(sorted({*Outcome}.union(*(count["dropped"] for count in commit["counts"].values()))))
     keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
     tally: Counter[tuple[str, str, str, bool]] = Counter()  # source, outcome, stage, whether it is a row's first part
     sampled = 0
@@ -353,7 +353,7 @@ def _ledger_problems(store: Store, commit: dict[str, Any], ids: NDArray[np.uint8
                 lines = pa.Table.from_batches([batch])
                 lines = lines.append_column("first", pc.equal(lines.column("part"), 0))
                 if not pc.all(pc.is_in(lines.column("outcome"), value_set=known), min_count=0).as_py():
-                    yield f"{path}: has an outcome that is none of the project's"
+                    yield f"{path}: has an outcome that dataset.json does not list"
                 keys.append(_halves(lines))
                 names = ["source", "outcome", "stage", "first"]
                 for group in lines.group_by(names).aggregate([([], "count_all")]).to_pylist():

@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.plan import Plan, PlanInputs, fit_lengths
@@ -48,7 +48,7 @@ class Run:
     model: HRM
     layout: WeightLayout
     optimizer: AdamAtan2
-    checkpoints: Checkpoints
+    checkpoints: CheckpointManager
     metrics: Metrics
     evaluators: tuple[Evaluator, ...]
 
@@ -100,12 +100,12 @@ def build(
         weight_decay=config.optimizer.weight_decay,
         ema=config.optimizer.ema,
     )
-    checkpoints = Checkpoints(
+    checkpoints = CheckpointManager(
         config.checkpoint_url,
         staging=config.out / "staging" / f"node-{world.node}",
         keep=config.checkpoint.keep,
         keep_every=config.checkpoint.keep_every,
-        patience=config.storage_timeout,
+        storage_timeout=config.storage_timeout,
         world=world,
         history=config.out / FILE,
     )

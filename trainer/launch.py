@@ -12,7 +12,7 @@ from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
 from model.config import ModelConfig
 from trainer.build import build, plan_inputs
-from trainer.checkpointing.checkpoint import CheckpointError
+from model.loading import CheckpointError
 from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
@@ -87,7 +87,7 @@ def train(
         The config cannot be used here, or another run is in its folder.
     trainer.data.fetch.DatasetError, trainer.data.draw.PlanError, trainer.step.TrainingError
         The dataset cannot be read or packed, or the loss is not finite in too many steps.
-    trainer.checkpointing.checkpoint.CheckpointError, trainer.checkpointing.objects.StorageError
+    model.loading.CheckpointError, trainer.checkpointing.objects.StorageError
         Checkpoints cannot be read or written.
     """
     world = World.join(config.device, sharded=config.distribution == "fsdp2")

@@ -73,7 +73,7 @@ class Loop:
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
+        trainer.data.fetch.DatasetError, model.loading.CheckpointError
             A shard cannot be read, or a checkpoint cannot be written.
         """
         run = self._run

@@ -22,7 +22,7 @@ def save(run: Run, position: Position, loss: float | None) -> None:
 
     Raises
     ------
-    trainer.checkpointing.checkpoint.CheckpointError
+    model.loading.CheckpointError
         The checkpoint before this one could not be written.
     """
     model = {"model": asdict(run.model.config), "special": dict(run.dataset.special)}
@@ -61,7 +61,7 @@ def restore(run: Run) -> Position:
         first = run.plan.chunk(0, 0).hash
         return Position(step=0, updates=0, plan_key=inputs.key, plan_hash=first, epoch=0, chunk=0, next_batch=0)
     _check_same_run(run, checkpoint)
-    position = checkpoint.progress
+    position = checkpoint.position
     tensors = {"model": run.model.state_dict(), **run.optimizer.named_state()}
     checkpoint.load_into(tensors, group=run.world.saving)
     for state in run.optimizer.state.values():
@@ -78,7 +78,7 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
         "objective": made_with["manifest"]["objective"],
         "model": checkpoint.sidecar("config.json")["model"],
     }
-    position = checkpoint.progress
+    position = checkpoint.position
     differing = [key for key in here if here[key] != there.get(key)]
     if differing or position.plan_key != run.plan.inputs.key:
         what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)

@@ -16,14 +16,14 @@ import pytest
 from tests.faults import FaultyProxy
 from tests.trainer.fixtures import write_dataset, write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.stop import EXIT_RESUMABLE, SAME_REQUEST_SECONDS
 
 TWO_RANKS = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def checkpoints_of(place: Path | str, tmp_path: Path) -> Checkpoints:
-    return Checkpoints(str(place), staging=tmp_path / "looked at", keep=1)
+def checkpoints_of(place: Path | str, tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(str(place), staging=tmp_path / "looked at", keep=1)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -76,7 +76,7 @@ def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     assert len(set(resumable)) >= 6, f"the kills fell so that little was resumed: {resumable}"
 
 
-def uncommitted(stored: Checkpoints) -> dict[int, set[str]]:
+def uncommitted(stored: CheckpointManager) -> dict[int, set[str]]:
     """Files of checkpoints that have no commit record, by step."""
     return {step: set(files) for step, files in stored.folders().items() if "COMMIT.json" not in files}
 

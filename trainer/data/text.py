@@ -1,4 +1,4 @@
-"""Text to tokens, as the samples were written."""
+"""Encoding of text in the way the samples were encoded."""
 
 from tokenizers import Tokenizer
 
@@ -6,5 +6,5 @@ from corpus.contract import without_special_tokens
 
 
 def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy for encoding text, in which nothing is taken for a special token."""
+    """Return a copy for encoding text, which matches no special tokens."""
     return Tokenizer.from_str(without_special_tokens(tokenizer.to_str()))

@@ -15,7 +15,7 @@ from tests.faults import FaultyProxy
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_dataset, write_manifest
 from tests.trainer.processes import finish, kill, lines, log_of, run, run_ranks, start_ranks, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.data.dataset import open_dataset
 from trainer.data.plan import Plan, PlanInputs
 from trainer.data.shards import ShardStore
@@ -51,7 +51,7 @@ def manifest_of(tmp_path: Path, data: Path | str, **changes: Any) -> Path:
 
 
 def newest(folder: Path) -> int:
-    return max(Checkpoints(str(folder / "checkpoints"), staging=folder, keep=1).steps(), default=0)
+    return max(CheckpointManager(str(folder / "checkpoints"), staging=folder, keep=1).steps(), default=0)
 
 
 def kill_after_next_checkpoint(ranks: int, manifest: Path, *overrides: str) -> None:
@@ -127,7 +127,7 @@ def test_ranks_on_machines_without_a_common_disk_resume_from_an_object_store(
     assert {path.name for path in staging.glob("node-*/step-00000006")} == {"step-00000006"}
     assert len(list(staging.glob("node-*/step-00000006/COMMIT.json"))) == 2
     same(tmp_path / "later", tmp_path / "alone")
-    assert Checkpoints(f"{bucket}/checkpoints", staging=tmp_path / "s", keep=1).steps() == [8, 12]
+    assert CheckpointManager(f"{bucket}/checkpoints", staging=tmp_path / "s", keep=1).steps() == [8, 12]
 
 
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp2"])
