@@ -1,6 +1,6 @@
 """From a config to the parts of a run: batch plan, model, optimizer, checkpoints, metrics, evaluators.
 
-    TrainConfig, Dataset, World ─ build ─▶ Run ─ trainer.resume ─▶ Position ─ trainer.loop ─▶ trained model
+TrainConfig, Dataset, World ─ build ─▶ Run ─ trainer.resume ─▶ Position ─ trainer.loop ─▶ trained model
 """
 
 from collections import Counter

@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
 from model.config import ModelConfig
-from trainer.build import build, plan_inputs
 from model.loading import CheckpointError
+from trainer.build import build, plan_inputs
 from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset

@@ -37,7 +37,7 @@ class AdamAtan2(Optimizer):
     Parameters
     ----------
     params
-        Parameters, (name, parameter) pairs, or groups of them; every group may have its own values of the options below.
+        Parameters, (name, parameter) pairs, or groups of them, which may have their own values of the options below.
     lr
         Learning rate.
     betas
@@ -91,7 +91,14 @@ class AdamAtan2(Optimizer):
                     self.state[p]["step"] += 1
                     by_step[int(self.state[p]["step"])].append(p)
             for step, parameters in by_step.items():
-                self._update(parameters, step, **{key: group[key] for key in self.defaults})
+                self._update(
+                    parameters,
+                    step,
+                    lr=group["lr"],
+                    betas=group["betas"],
+                    weight_decay=group["weight_decay"],
+                    ema=group["ema"],
+                )
         return loss
 
     def _update(
@@ -139,5 +146,7 @@ class AdamAtan2(Optimizer):
 
         The optimizer must have been made of (name, parameter) pairs.
         """
-        named = [pair for group in self.param_groups for pair in zip(group["param_names"], group["params"], strict=True)]
+        named = [
+            pair for group in self.param_groups for pair in zip(group["param_names"], group["params"], strict=True)
+        ]
         return {key: {name: self.state[p][key] for name, p in named} for key in ("m", "v", "ema")}

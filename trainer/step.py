@@ -1,6 +1,6 @@
 """One optimizer step.
 
-    Step (rows of this rank) ─ forward, backward ─▶ gradients and loss summed over ranks ─▶ clipped ─▶ optimizer
+Step (rows of this rank) ─ forward, backward ─▶ gradients and loss summed over ranks ─▶ clipped ─▶ optimizer
 """
 
 import math
