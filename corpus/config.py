@@ -1,7 +1,7 @@
-"""Manifests at the edge: YAML and `key=value` overrides in, validated models out.
+"""Manifests: YAML and `key=value` overrides are validated into pydantic models.
 
-Errors name the place in the manifest, what was found, and the closest key that
-exists. Pipeline and trainer each declare their own pydantic models.
+Errors name the place in the manifest, what was found, and the closest known
+key. Pipeline and trainer each declare their own models.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class ConfigError(Exception):
-    """A manifest that cannot be used; the message is all a user needs to mend it."""
+    """A manifest that cannot be used; the message says where, why, and what to change."""
 
 
 class Config(BaseModel):
@@ -31,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """`yaml.safe_load`'s loader, for which a key that stands twice is an error instead of the last one winning."""
+    """The loader of `yaml.safe_load`, except that a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -40,9 +40,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.MarkedYAMLError(problem="a key that is no plain value", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key that is not a plain value", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -63,7 +63,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     Raises
     ------
     ConfigError
-        The file is missing or no YAML mapping, an override has no `=` or names no place, or validation fails.
+        The file is missing or not a YAML mapping, an override is malformed, or validation fails.
     """
     path = Path(path)
     try:
@@ -76,7 +76,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
     try:
         data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deep; expected a mapping of keys to values") from None
@@ -128,7 +128,7 @@ def _item(items: list[Any], step: str) -> int | None:
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """End of a message about an unknown `word`: the closest of the `known` ones, or all of them if none is close."""
+    """Complete a message about an unknown `word`: name the closest `known` one, or all of them if none is close."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if match:
         return f"; did you mean {match[0]!r}?"
@@ -169,7 +169,7 @@ def _suggestion(model: type[BaseModel], loc: Sequence[int | str]) -> str:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model inside an annotation such as `list[Source] | None`, if there is one."""
+    """Return the pydantic model inside an annotation such as `list[Source] | None`, if there is one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (list, tuple, dict, typing.Union, types.UnionType, typing.Annotated):

@@ -4,7 +4,7 @@
       dataset.json             commit record, written last: counts, tokenizer, hash of every file  `DatasetInfo`
       strata.json              the range of samples of each (source, task)                         `Stratum`
       lengths.npy              uint16 (N, 2): tokens of prefix and response of each sample
-      shards/                  index.json and MDS shards with the columns `COLUMNS`
+      shards/                  MDS shards with the columns `COLUMNS`; index.json                   `ShardInfo`
       tokenizer/tokenizer.json
       curated/, ledger/        Parquet: kept records as text; the outcome of every row
       eval/                    JSON lines: held-out records
@@ -20,7 +20,7 @@ The tokens of a sample follow one template, by which the pipeline writes samples
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Annotated, Any, Literal, TypeVar
 
@@ -45,6 +45,15 @@ CONDITION_TAGS: Mapping[str, str] = {
 
 SPECIAL_TOKENS: tuple[str, ...] = (PAD, START, END_OF_PREFIX, END_OF_RESPONSE, *CONDITION_TAGS.values())
 """All tags. Text never tokenizes to one of them."""
+
+TEMPLATE: Mapping[str, Any] = {
+    "start": START,
+    "end_of_prefix": END_OF_PREFIX,
+    "end_of_response": END_OF_RESPONSE,
+    "pad": PAD,
+    "conditions": [[name, tag] for name, tag in CONDITION_TAGS.items()],
+}
+"""The template as JSON, which checkpoints carry for readers that do not know this module."""
 
 
 def order_conditions(conditions: Iterable[str]) -> tuple[str, ...]:
@@ -298,6 +307,54 @@ class StrataInfo(_Described):
     strata: tuple[Stratum, ...]
 
 
+class ShardFile(_Described):
+    """The file of a shard."""
+
+    basename: str
+    """Name in the folder shards/."""
+    bytes: Count
+    hashes: dict[str, str]
+    """Contains xxh64, in hex."""
+
+    @model_validator(mode="after")
+    def _is_plain_and_hashed(self) -> "ShardFile":
+        if not is_inside(self.basename) or "/" in self.basename or not self.basename.endswith(".mds"):
+            raise ValueError(f"the name {self.basename!r} leads outside of shards/ or does not end in .mds")
+        if "xxh64" not in self.hashes:
+            raise ValueError(f"{self.basename} has no xxh64 hash")
+        return self
+
+
+class ShardInfo(_Described):
+    """A plain, uncompressed MDS shard, as its entry in shards/index.json describes it."""
+
+    version: Literal[2]
+    format: Literal["mds"]
+    compression: None
+    hashes: tuple[str, ...]
+    size_limit: int | None
+    column_names: tuple[str, ...]
+    column_encodings: tuple[str, ...]
+    column_sizes: tuple[int | None, ...]
+    samples: Count
+    raw_data: ShardFile
+    zip_data: None
+
+    @model_validator(mode="after")
+    def _has_the_columns(self) -> "ShardInfo":
+        found = dict(zip(self.column_names, self.column_encodings, strict=False))
+        if found != COLUMNS or len(self.column_encodings) != len(COLUMNS):
+            raise ValueError(f"the columns are {found}, expected {COLUMNS} (others may run code when read)")
+        return self
+
+
+class ShardIndex(_Described):
+    """Content of shards/index.json."""
+
+    version: Literal[2]
+    shards: tuple[ShardInfo, ...]
+
+
 Model = TypeVar("Model", bound=_Described)
 
 
@@ -345,26 +402,27 @@ def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, 
         The content is something else, or the strata do not cover the samples.
     """
     strata = _parse(StrataInfo, content, where).strata
-    for problem in strata_problems(strata, samples):
-        raise DatasetError(f"{where}: {problem}; build the dataset again")
-    return strata
-
-
-def strata_problems(strata: Sequence[Stratum], samples: int) -> Iterator[str]:
-    """Yield what is wrong with the ranges of strata that should cover `samples` samples."""
     end = 0
     names = set()
     for stratum in strata:
         name = f"source {stratum.source}, task {stratum.task}"
         if stratum.begin != end or stratum.end <= stratum.begin:
-            covered = f"[{stratum.begin:,}, {stratum.end:,})"
-            yield f"{name}: covers {covered}, expected it to begin at {end:,} and to have samples"
+            raise DatasetError(
+                f"{where}: {name}: covers [{stratum.begin:,}, {stratum.end:,}), expected it to begin at {end:,} and to "
+                "have samples; build the dataset again"
+            )
         if (stratum.source, stratum.task) in names:
-            yield f"{name}: is there twice, expected one range"
+            raise DatasetError(f"{where}: {name}: has two ranges, expected one; build the dataset again")
         names.add((stratum.source, stratum.task))
         end = stratum.end
     if end != samples:
-        yield f"the strata cover {end:,} samples, expected {samples:,}"
+        raise DatasetError(f"{where}: covers {end:,} samples, expected {samples:,}; build the dataset again")
+    return strata
+
+
+def parse_index(content: bytes, where: str) -> tuple[ShardInfo, ...]:
+    """Parse and check shards/index.json; like `parse_strata`."""
+    return _parse(ShardIndex, content, where).shards
 
 
 def _parse(model: type[Model], content: bytes, where: str) -> Model:

@@ -1,4 +1,4 @@
-"""Objects found by name: of the files of a package, and of a module that stands beside a manifest.
+"""Objects found by discovery in a package, or by reference in a module beside a manifest.
 
     "my_module:name" in a manifest ─ find ─▶ Plugin(reference, source text) ─ load ─▶ the object
 
@@ -39,6 +39,9 @@ class Plugin(Config):
     """The module's file, for tracebacks."""
     source: str = Field(exclude=True, repr=False)
     """Content of the file."""
+
+    def __str__(self) -> str:
+        return self.reference
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -96,19 +99,16 @@ def find(reference: str, base: Path) -> Plugin:
     return Plugin(reference=reference, path=str(path), source=source)
 
 
-def load(reference: str, base: Path) -> Any:
-    """Return the object that a reference names; see `find` and `Plugin.load`."""
-    return find(reference, base).load()
-
-
 def resolve(value: Any, info: ValidationInfo) -> Any:
-    """Turn a reference in a manifest into its `Plugin`; other values pass through.
+    """Turn a reference in a manifest into its `Plugin`; names pass through.
 
     A pydantic `BeforeValidator` for fields that take a name or a reference. The folder is `base` of the validation
     context, which `corpus.config.load_manifest` sets to the manifest's; without one it is the current directory.
     """
-    if not isinstance(value, str) or not is_reference(value):
+    if isinstance(value, Plugin) or (isinstance(value, str) and not is_reference(value)):
         return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected a name, or module:name of a module beside the manifest (found {value!r})")
     plugin = find(value, (info.context or {}).get("base", Path()))
     plugin.load()  # its errors are the manifest's
     return plugin

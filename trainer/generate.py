@@ -78,14 +78,13 @@ def main(
     from model.generate import generate
     from model.loading import CheckpointError
     from trainer.checkpointing.load import load_model
-    from trainer.checkpointing.objects import StorageError
     from trainer.data.text import plain_tokenizer
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
     try:
         model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged", device=device)
-    except (CheckpointError, StorageError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         return cli.fail(error)
     instruction_ids = plain_tokenizer(tokenizer).encode(instruction, add_special_tokens=False).ids
     try:

@@ -10,14 +10,14 @@ from filelock import FileLock, Timeout
 
 from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
+from corpus.storage.redact import redact
 from model.config import ModelConfig
 from model.loading import CheckpointError
 from trainer.build import build, plan_inputs
-from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
-from trainer.data.fetch import DatasetError, shown
+from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
 from trainer.distributed.world import World
 from trainer.evaluators import Evaluator
@@ -52,7 +52,7 @@ def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, req
         return train(config, request=request)
     except ConfigError as error:
         return fail(error, MISUSED)
-    except (DatasetError, PlanError, CheckpointError, StorageError, TrainingError, OSError) as error:
+    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
         return fail(error)
 
 
@@ -87,7 +87,7 @@ def train(
         The config cannot be used here, or another run is in its folder.
     trainer.data.fetch.DatasetError, trainer.data.draw.PlanError, trainer.step.TrainingError
         The dataset cannot be read or packed, or the loss is not finite in too many steps.
-    model.loading.CheckpointError, trainer.checkpointing.objects.StorageError
+    model.loading.CheckpointError
         Checkpoints cannot be read or written.
     """
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
@@ -100,7 +100,7 @@ def train(
 
 
 def _open(config: TrainConfig) -> Dataset:
-    return open_dataset(config.data, config.cache_folder, deadline=config.storage_timeout)
+    return open_dataset(config.data, config.cache_folder, storage_timeout=config.storage_timeout)
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     packed = int(lengths[first.samples].sum(dtype=np.int64))
     targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
-    print(f"data        {shown(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    print(f"data        {redact(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
     print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "

@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict
 
 from corpus.config import ConfigError
+from corpus.contract import TEMPLATE
 from trainer.build import Run
 from trainer.checkpointing.checkpoint import Checkpoint
 from trainer.position import Position
@@ -25,14 +26,19 @@ def save(run: Run, position: Position, loss: float | None) -> None:
     model.loading.CheckpointError
         The checkpoint before this one could not be written.
     """
-    model = {"model": asdict(run.model.config), "special": dict(run.dataset.special)}
+    config = {
+        "model": asdict(run.model.config),
+        "special": dict(run.dataset.special),
+        "template": dict(TEMPLATE),
+        "max_positions": run.config.batch.row_tokens,
+    }
     manifest = {"manifest": run.config.redacted(), "plan": asdict(run.plan.inputs)}
     run.checkpoints.save(
         position,
         {"model": run.model.state_dict(), **run.optimizer.named_state()},
         loss=loss if loss is not None and math.isfinite(loss) else None,
         sidecars={
-            "config.json": json.dumps(model, indent=1),
+            "config.json": json.dumps(config, indent=1),
             "manifest.json": json.dumps(manifest, indent=1),
             "tokenizer.json": run.dataset.tokenizer_file.read_bytes(),
         },

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
 from pipeline.engine.progress import report

@@ -7,7 +7,7 @@ import polars as pl
 from rich.table import Table
 
 from corpus.discover import SourceFile
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
 from pipeline.ingest.clean import clean
