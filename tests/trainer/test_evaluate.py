@@ -177,7 +177,7 @@ class TestCommand:
         )
         shown = capsys.readouterr()
         model, tokenizer, special = load_model(trained)
-        prompt = [special[tag] for tag in ("<|im_start|>", "<|object_ref_start|>", "<|object_ref_end|>")]
+        prompt = [special[tag] for tag in ("<|im_start|>", "<|object_ref_end|>", "<|object_ref_start|>")]
         prompt += [20, 21, special["<|im_end|>"]]
         (answer,) = generate(model, [prompt], max_new_tokens=5, end_id=special[END_OF_RESPONSE])
         assert shown.out == tokenizer.decode(answer, skip_special_tokens=False) + "\n"
