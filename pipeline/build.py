@@ -22,7 +22,7 @@ import typer
 
 from corpus.cli import command, fail
 from corpus.config import ConfigError
-from corpus.storage.location import is_url, normalized
+from corpus.storage.location import is_url, local_path, normalized
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
 
@@ -221,7 +221,7 @@ def _executor(kind: str, work: Path, workers: int | None, display: "Display", ad
 def default_work(out: str) -> Path:
     """Return the folder for intermediate results that a build uses by default."""
     if not is_url(out):
-        return Path(out) / WORK
+        return local_path(out) / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "millrace" / hashlib.sha256(out.encode()).hexdigest()[:16]
 

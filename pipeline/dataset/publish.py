@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corpus.contract import COMMIT, FILES, FOLDERS, DatasetError, DatasetInfo, parse_dataset
-from corpus.storage.location import is_url
+from corpus.storage.location import is_url, local_path
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
 from pipeline.dataset.assemble import Place
@@ -72,7 +72,7 @@ def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[in
     if is_url(out):
         _upload(places, Store(out), progress)
     else:
-        _link(places, Path(out), progress)
+        _link(places, local_path(out), progress)
 
 
 def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:

@@ -102,6 +102,12 @@ def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path)
         open_dataset(str(data), tmp_path)
 
 
+def test_dataset_with_the_earlier_order_of_tags_is_refused_with_the_reason(data: Path, tmp_path: Path) -> None:
+    edit(data / "dataset.json", format="millrace-dataset/1")
+    with pytest.raises(DatasetError, match=r"condition tags in another order.*build the dataset again"):
+        open_dataset(str(data), tmp_path)
+
+
 def test_tokenizer_without_a_special_token_or_with_ids_that_uint16_cannot_hold_is_refused(
     data: Path, tmp_path: Path
 ) -> None:
@@ -190,7 +196,7 @@ def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path
     index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(shard.read_bytes()).hexdigest()
     (data / "shards" / "index.json").write_text(json.dumps(index))
     reseal(data)
-    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 is none"):
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 cannot be decoded"):
         read_all(open_dataset(str(data), tmp_path))
 
 
