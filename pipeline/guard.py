@@ -16,9 +16,13 @@ from pipeline.engine.step import BuildError
 from pipeline.ingest.live import LiveRecords
 from pipeline.manifest import Mix
 
-UNGUARDED: Mapping[str, float] = {Outcome.EXACT_DUPLICATE: 1.0, Outcome.REJECTED_LABEL: 1.0}
+UNGUARDED: Mapping[str, float] = {
+    Outcome.EXACT_DUPLICATE: 1.0,
+    Outcome.REJECTED_LABEL: 1.0,
+    Outcome.NOT_TRAINED: 1.0,
+}
 """Rules that may drop all of a source by default: the content of an exact duplicate is kept (sources often contain each
-other), and a rejected label is the data's own."""
+other), and a rejection or a mark on an answer is the data's own."""
 
 Dropped = Mapping[str, Mapping[str, int]]
 """Source to the number of rows that each rule has dropped."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from corpus.contract import order_conditions
 from corpus.discover import SourceFile
+from corpus.markup import Markup
 from corpus.outcome import FileOutcome
 from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected, row_id
@@ -31,7 +32,7 @@ from pipeline.ingest.content import as_hashed, changed
 from pipeline.ingest.spec import CleanSpec
 from pipeline.records import runs
 from pipeline.records.ledger import READ_STAGE, LedgerPart
-from pipeline.records.schema import IPC, RECORDS, id_halves
+from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
 from pipeline.text.folding import fold, fold_all
@@ -132,7 +133,7 @@ class Ingest(Step[Ingested]):
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
-            for batch in _batches(self.spec, file):
+            for batch in _batches(self.spec, file, self.clean.markup):
                 kept, lost = self._clean(batch.pairs)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
@@ -200,17 +201,17 @@ class Ingest(Step[Ingested]):
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
         lost = frame.filter(pl.col("outcome").is_not_null()).select(names).to_arrow()
-        return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(RECORDS.field("row_id").type))
+        return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(ROW_ID))
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
         """Ledger lines of rows without a pair."""
         return pa.table(
             {
-                "row_id": pa.array([self._row_id(line.row, 0) for line in rejected], RECORDS.field("row_id").type),
+                "row_id": pa.array([self._row_id(line.row, line.part) for line in rejected], ROW_ID),
                 "source": [self.spec.name] * len(rejected),
                 "file": [self.file.path] * len(rejected),
                 "row": [line.row for line in rejected],
-                "part": [0] * len(rejected),
+                "part": [line.part for line in rejected],
                 "outcome": [line.reason.value for line in rejected],
                 "stage": [READ_STAGE] * len(rejected),
                 "detail": [f"{line.position}: {line.detail}" for line in rejected],
@@ -234,20 +235,20 @@ class _Batch:
     """Of the last batch only."""
 
 
-def _batches(spec: SourceSpec, file: SourceFile) -> Iterator[_Batch]:
+def _batches(spec: SourceSpec, file: SourceFile, markup: Markup) -> Iterator[_Batch]:
     """Yield what the reader yields, in batches of bounded size."""
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     chars = 0
     row = part = -1
-    for item in read_pairs(spec, file):
+    for item in read_pairs(spec, file, markup=markup):
         if isinstance(item, FileEnd):
             if item.rows != row + 1 and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")
             yield _Batch(pairs=pairs, rejected=rejected, end=item)
             return
-        expected = (row, part + 1) if item.row == row and isinstance(item, Pair) else (row + 1, 0)
-        found = (item.row, item.part if isinstance(item, Pair) else 0)
+        expected = (row, part + 1) if item.row == row else (row + 1, 0)
+        found = (item.row, item.part)
         if found != expected:
             raise BuildError(f"the reader yielded row {found[0]} part {found[1]} after row {row} part {part}")
         row, part = found

@@ -37,7 +37,7 @@ from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.ingest.clean import clean
 from pipeline.ingest.inputs import discover_inputs
-from pipeline.manifest import CleanSpec, Mix
+from pipeline.ingest.spec import CleanSpec, Mix
 
 DATA = Path(__file__).parents[3] / "shared/data"
 BATCH_ROWS = 8192
