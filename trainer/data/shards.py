@@ -99,7 +99,7 @@ class ShardStore:
         Raises
         ------
         DatasetError
-            Its shard is missing or damaged, or the sample is not what lengths.npy says; the message names the shard.
+            Its shard is missing or damaged, or the sample does not have the lengths in lengths.npy.
         """
         number = int(np.searchsorted(self._ends, index, side="right"))
         content, offsets = self._open.get(number) or self._map(number)
@@ -108,13 +108,15 @@ class ShardStore:
         try:
             stored = shard.reader.decode_sample(content[begin:end].tobytes())
         except (ValueError, IndexError) as error:
-            raise DatasetError(f"{self._url(number)}: sample {index} is none ({error}); build again") from None
+            raise DatasetError(
+                f"{self._url(number)}: sample {index} cannot be decoded ({error}); build the dataset again"
+            ) from None
         tokens, prefix_len = stored["tokens"], int(stored["prefix_len"])
         found, expected = [prefix_len, len(tokens) - prefix_len], self._lengths[index].tolist()
         if found != expected:
             raise DatasetError(
                 f"{self._url(number)}: sample {index} has {found[0]} tokens of prefix and {found[1]} of response; "
-                f"lengths.npy says {expected[0]} and {expected[1]}; build again"
+                f"expected {expected[0]} and {expected[1]} as in lengths.npy; build the dataset again"
             )
         return Sample(tokens=tokens, prefix_len=prefix_len)
 
@@ -184,13 +186,13 @@ class ShardStore:
         shard = self._shards[number]
         found = path.stat().st_size
         if found != shard.bytes:
-            return f"has {found:,} bytes; index.json says {shard.bytes:,}"
+            return f"has {found:,} bytes, expected {shard.bytes:,} as in index.json"
         digest = xxhash.xxh64()
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 digest.update(chunk)
         if digest.hexdigest() != shard.xxh64:
-            return f"has the xxh64 hash {digest.hexdigest()}; index.json says {shard.xxh64}"
+            return f"has the xxh64 hash {digest.hexdigest()}, expected {shard.xxh64} as in index.json"
         return None
 
     def _make_room(self, number: int, new: Path, *, wanted_now: bool) -> None:
