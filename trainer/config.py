@@ -7,10 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from corpus.config import Config
+from corpus.storage.location import check_scheme, is_url, local_path, normalized
+from corpus.storage.redact import redact
 from model.architectures import carries_gradient
 from model.attention import Kernel
 from model.config import SIZES, ModelConfig, config_for
-from trainer.data.fetch import check_scheme, is_url, local_path, shown
 
 Objective = Literal["response", "all"]
 
@@ -180,7 +181,7 @@ class TrainConfig(Config):
             return folder
         if is_url(folder):
             raise ValueError(
-                f"{shown(folder)} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
+                f"{redact(folder)} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
             )
         return local_path(folder)
 
@@ -257,9 +258,9 @@ class TrainConfig(Config):
     def shown(self) -> dict[str, Any]:
         """All keys and values, for others to read: without the user and password of URLs."""
         dumped = self.model_dump(mode="json")
-        dumped["data"] = shown(self.data)
+        dumped["data"] = redact(self.data)
         if self.checkpoint.path is not None:
-            dumped["checkpoint"]["path"] = shown(self.checkpoint.path)
+            dumped["checkpoint"]["path"] = redact(self.checkpoint.path)
         return dumped
 
     @property
@@ -276,4 +277,4 @@ class TrainConfig(Config):
 def _known_place(location: str) -> str:
     """A location with `~` replaced if it is on this machine, and with a known scheme if it is a URL."""
     check_scheme(location)
-    return location if is_url(location) else str(local_path(location))
+    return normalized(location)

@@ -55,7 +55,6 @@ def main(
     from corpus.contract import DatasetError
     from model.loading import CheckpointError
     from trainer.checkpointing.load import load_model
-    from trainer.checkpointing.objects import StorageError
     from trainer.data.dataset import open_dataset
     from trainer.diagnostics.page import sections, write_page
     from trainer.diagnostics.report import diagnose, question_batch
@@ -72,7 +71,7 @@ def main(
             )
         report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=rows_per_family))
         write_page(report, page, title=f"Diagnostics of {cli.redact(checkpoint)}")
-    except (CheckpointError, DatasetError, StorageError, OSError) as error:
+    except (CheckpointError, DatasetError, OSError) as error:
         return cli.fail(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
     for section in sections(report):

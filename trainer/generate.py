@@ -14,7 +14,6 @@ from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 from model.generate import generate
 from model.loading import CheckpointError
 from trainer.checkpointing.load import load_model
-from trainer.checkpointing.objects import StorageError
 from trainer.data.text import plain_tokenizer
 
 MOST_TOKENS = 65_536
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model, tokenizer, special = load_model(
             options.checkpoint, ema=options.weights == "averaged", device=options.device
         )
-    except (CheckpointError, StorageError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids

@@ -10,12 +10,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from corpus.config import ConfigError, load_manifest
+from corpus.storage.redact import redact
 from model.loading import CheckpointError
-from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
-from trainer.data.fetch import DatasetError, shown
+from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
 from trainer.distributed.world import World
 from trainer.loop import Run, TrainingError, model_memory, plan_inputs
@@ -42,12 +42,12 @@ def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, req
     try:
         config = load_manifest(manifest, TrainConfig, overrides)
         if dry_run:
-            return _dry_run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline))
+            return _dry_run(config, open_dataset(config.data, config.cache_folder, storage_timeout=config.deadline))
         return _train(config, request)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except (DatasetError, PlanError, CheckpointError, StorageError, TrainingError, OSError) as error:
+    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -56,7 +56,7 @@ def _train(config: TrainConfig, request: StopRequest) -> int:
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
     _set_up_torch(config, world)
     with _alone(config, world):
-        run = Run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline), world)
+        run = Run(config, open_dataset(config.data, config.cache_folder, storage_timeout=config.deadline), world)
         code = run.train(request)
     world.leave()
     return code
@@ -105,7 +105,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     packed = int(lengths[first.samples].sum(dtype=np.int64))
     targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
-    print(f"data        {shown(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    print(f"data        {redact(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
     print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "

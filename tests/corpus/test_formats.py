@@ -19,11 +19,12 @@ from corpus.discover import SourceFile, discover
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, RowError
 from corpus.formats.json_file import _items, _Text
-from corpus.formats.stream import ForwardFile, Input, StoreError, read_lines
+from corpus.formats.stream import ForwardFile, Input, read_lines
 from corpus.outcome import FileOutcome, Outcome
 from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
+from corpus.storage import StorageError
 from tests.corpus import write as w
 
 # Text that UTF-8 can encode, except NUL, which is not valid in CSV.
@@ -378,5 +379,5 @@ def test_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.M
     source = SourceSpec(name="s", path=str(path))
     (file,) = discover(source, tmp_path)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         list(read_pairs(source, file))

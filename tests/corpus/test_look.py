@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -234,10 +235,12 @@ def test_importing_corpus_imports_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: Any) -> None:
+def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: str) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="data")
     for path in dataset.rglob("*.*"):
         if path.is_file():
-            bucket.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
+            client.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
     assert scan("s3://data/runs/mix").records.collect().equals(scan(dataset).records.collect())
     assert shown("s3://data/runs/mix/") == shown(str(dataset))
     with pytest.raises(NoDatasetError):

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 from streaming import MDSWriter
 
-import trainer.data.fetch
+import corpus.storage.retry
 from tests.trainer.fixtures import FIRST, seal
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
@@ -53,7 +53,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.data.fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(corpus.storage.retry, "PAUSE", 0.01)
 
 
 def test_local_dataset_is_read_in_place_and_left_as_it_was(data: Path, tmp_path: Path) -> None:
@@ -219,12 +219,12 @@ def test_shard_that_s3_lacks_or_has_damaged_is_an_error_with_its_url(data: Path,
     flip_last_bit(data / "shards" / "shard.00001.mds")
     upload(data, f"{bucket}/mix")
     with pytest.raises(
-        DatasetError, match=r"s3://millrace/mix/shards/shard\.00001\.mds: could not be fetched in 4 tries .*xxh64"
+        DatasetError, match=r"s3://millrace/mix/shards/shard\.00001\.mds: download failed after 4 attempts .*xxh64"
     ):
         read_all(open_dataset(f"{bucket}/mix", tmp_path / "cache"))
     filesystem, root = fsspec.core.url_to_fs(bucket)
     filesystem.rm_file(f"{root}/mix/shards/shard.00000.mds")
-    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: could not be fetched in 4 tries .*FileNotFoundError"):
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: download failed after 4 attempts .*FileNotFoundError"):
         read_all(open_dataset(f"{bucket}/mix", tmp_path / "other"))
     assert not list((tmp_path / "other").rglob("shard.00000.mds"))
 
