@@ -143,7 +143,7 @@ def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
         raise ConfigError(
             f"source {spec.name!r}: the {kind}: {redact(entry)}"
             + ("" if "://" in entry else f" (relative to {base})")
-            + "; mend the path or remove the source"
+            + "; correct the path or remove the source"
         )
     return places
 
@@ -163,7 +163,7 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
             elif not entry.rstrip("/").endswith("**"):  # `**` matches the folder's content too
                 yield from _folder(match, root)
     else:
-        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); mend the path")
+        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); correct the path")
 
 
 def _folder(folder: str, root: str) -> Iterator[_Place]:
@@ -220,7 +220,7 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
             name = posixpath.basename(shown) or "file"
             return [_Place(entry, shown[: -len(name)].rstrip("/"), name, size)]
     except FileNotFoundError:
-        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; mend the URL") from None
+        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; correct the URL") from None
     except (ImportError, ValueError) as error:
         raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {redact(str(error))}") from None
     except Exception as error:  # each store has its own errors, which may quote credentials

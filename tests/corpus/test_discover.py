@@ -82,7 +82,7 @@ def test_exclude_removes_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("no.jsonl", r"source 's': there is no no\.jsonl \(relative to .*\); mend the path"),
+        ("no.jsonl", r"source 's': there is no no\.jsonl \(relative to .*\); correct the path"),
         ("*.parquet", r"source 's': the glob matches no file: \*\.parquet"),
     ],
 )

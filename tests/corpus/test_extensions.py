@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,6 +55,7 @@ def responses(folder: Path) -> list[str]:
     return sorted(pl.read_parquet(folder / "out/curated/*.parquet")["response"].to_list())
 
 
+@pytest.mark.slow  # runs three builds
 def test_format_and_adapter_from_outside_are_used_in_a_build_and_part_of_its_identity(tmp_path: Path) -> None:
     write(tmp_path)
     done = build(tmp_path)

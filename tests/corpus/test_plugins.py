@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corpus.plugins import find, load
+from corpus.plugins import find
 
 MODULE = """
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def double(number):
 
 def test_reference_names_an_object_of_a_module_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "answers.py").write_text(MODULE)
-    assert load("answers:double", tmp_path)(2).value == 4
+    assert find("answers:double", tmp_path).load()(2).value == 4
 
 
 def test_pickled_plugin_runs_the_source_that_was_hashed(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_reference_that_leads_nowhere_is_an_error(reference: str, source: str, m
     (tmp_path / "answers.py").write_text(source)
     (tmp_path / "beside.py").write_text("")
     with pytest.raises(ValueError, match=message):
-        load(reference, tmp_path)
+        find(reference, tmp_path).load()
