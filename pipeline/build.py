@@ -20,7 +20,7 @@ from typing import Any
 from corpus.config import ConfigError
 from corpus.contract import COMMIT, FOLDERS, DatasetInfo
 from corpus.discover import SourceFile
-from corpus.storage.location import is_url, normalized
+from corpus.storage.location import is_url, local_path, normalized
 from corpus.storage.redact import redact
 from pipeline.dataset.publish import publish, read_commit
 from pipeline.engine.budget import affordable_workers, default_memory
@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = mix.out if options.out is None else options.out
         if not out:
             raise ConfigError("--out is empty; expected a folder or URL")
-        out = normalized(out)
         if options.dry_run:
             from pipeline.report.preview import preview
 
@@ -144,6 +143,7 @@ def build(
     BuildError
         The build failed; finished work is kept.
     """
+    out = normalized(out)
     display = display or Display()
     found = discover_inputs(mix, base)
     _refuse_own_files([file for _, _, file in found], out, work)
@@ -189,7 +189,7 @@ def _executor(work: Path, workers: int | None, display: Display, *, ray: bool, a
 def default_work(out: str) -> Path:
     """Where intermediate results lie when `--work` does not say."""
     if not is_url(out):
-        return Path(out) / WORK
+        return local_path(out) / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "millrace" / hashlib.sha256(out.encode()).hexdigest()[:16]
 

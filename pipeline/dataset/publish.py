@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.contract import COMMIT, FILES, FOLDERS
-from corpus.storage.location import is_url
+from corpus.storage.location import is_url, local_path
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
 from pipeline.engine.step import BuildError, discard, folder, sync
@@ -75,7 +75,7 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
     if is_url(out):
         _upload(places, Store(out), progress)
     else:
-        _link(places, Path(out), progress)
+        _link(places, local_path(out), progress)
 
 
 def _places(assembled: Path) -> list[dict[str, Any]]:

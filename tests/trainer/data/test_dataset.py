@@ -196,7 +196,7 @@ def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path
     index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(shard.read_bytes()).hexdigest()
     (data / "shards" / "index.json").write_text(json.dumps(index))
     reseal(data)
-    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 is none"):
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 cannot be decoded"):
         read_all(open_dataset(str(data), tmp_path))
 
 
