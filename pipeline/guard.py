@@ -18,9 +18,13 @@ from pipeline.engine.step import BuildError
 from pipeline.manifest import Mix
 from pipeline.records.drops import Scope
 
-UNGUARDED: Mapping[str, float] = {Outcome.EXACT_DUPLICATE: 1.0, Outcome.REJECTED_LABEL: 1.0}
+UNGUARDED: Mapping[str, float] = {
+    Outcome.EXACT_DUPLICATE: 1.0,
+    Outcome.REJECTED_LABEL: 1.0,
+    Outcome.NOT_TRAINED: 1.0,
+}
 """Rules that may take all of a source unless the manifest says otherwise: what equals a pair that is kept is not lost
-(sources often contain each other), and a rejection is the data's own."""
+(sources often contain each other), and a rejection or a mark on an answer is the data's own."""
 
 Dropped = Mapping[str, Mapping[str, int]]
 """For each source: rows that each rule has dropped."""

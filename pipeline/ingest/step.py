@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from corpus.contract import order_conditions
 from corpus.discover import SourceFile
+from corpus.markup import Markup
 from corpus.outcome import FileOutcome
 from corpus.pairs import read_pairs
 from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
@@ -90,7 +91,7 @@ class Ingest(Step):
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as records,
         ):
-            for batch in _batches(self.spec, file):
+            for batch in _batches(self.spec, file, CleanSpec.model_validate(self.clean).markup):
                 pairs, rejected = batch.pairs, batch.rejected
                 kept, dropped = self._clean(pairs)
                 for columns in kept.to_batches():
@@ -156,11 +157,11 @@ class Ingest(Step):
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
         return pa.table(
             {
-                "row_id": [row_id(self.spec.name, self.file.path, line.row, 0) for line in rejected],
+                "row_id": [row_id(self.spec.name, self.file.path, line.row, line.part) for line in rejected],
                 "source": [self.spec.name] * len(rejected),
                 "file": [self.file.path] * len(rejected),
                 "row": [line.row for line in rejected],
-                "part": [0] * len(rejected),
+                "part": [line.part for line in rejected],
                 "outcome": [line.reason.value for line in rejected],
                 "stage": [READ_STAGE] * len(rejected),
                 "detail": [f"{line.position}: {line.detail}" for line in rejected],
@@ -181,20 +182,20 @@ class _Batch:
     """Of the last batch only."""
 
 
-def _batches(spec: SourceSpec, file: SourceFile) -> Iterator[_Batch]:
+def _batches(spec: SourceSpec, file: SourceFile, markup: Markup) -> Iterator[_Batch]:
     """What the reader yields, in batches of bounded size."""
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     chars = 0
     row = part = -1
-    for item in read_pairs(spec, file):
+    for item in read_pairs(spec, file, markup=markup):
         if isinstance(item, FileEnd):
             if item.rows != row + 1 and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")
             yield _Batch(pairs=pairs, rejected=rejected, end=item)
             return
-        expected = (row, part + 1) if item.row == row and isinstance(item, Pair) else (row + 1, 0)
-        found = (item.row, item.part if isinstance(item, Pair) else 0)
+        expected = (row, part + 1) if item.row == row else (row + 1, 0)
+        found = (item.row, item.part)
         if found != expected:
             raise BuildError(f"the reader yielded row {found[0]} part {found[1]} after row {row} part {part}")
         row, part = found
