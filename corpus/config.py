@@ -7,9 +7,9 @@ key. Pipeline and trainer each declare their own models.
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,8 @@ class Config(BaseModel):
     """Base of all manifest models: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former to present names of keys; the error about an unknown key suggests the present one."""
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -138,8 +140,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     for problem in error.errors():
         place = ".".join(str(step) for step in problem["loc"]) or "the manifest"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, problem["loc"][:-1])
-            lines.append(f"{where}: unknown key {place}{closest(str(problem['loc'][-1]), known)}")
+            lines.append(f"{where}: unknown key {place}{_suggestion(model, problem['loc'])}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             found = problem.get("input")
@@ -153,15 +154,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _known_keys(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+def _suggestion(model: type[BaseModel], loc: Sequence[int | str]) -> str:
+    """End of the message about the unknown key at `loc`."""
     current: type[BaseModel] | None = model
-    for step in loc:
-        if current is None:
-            return []
-        if isinstance(step, int) or step not in current.model_fields:
-            continue
-        current = _model_in(current.model_fields[step].annotation)
-    return list(current.model_fields) if current else []
+    *parents, last = loc
+    key = str(last)
+    for step in parents:
+        if current is not None and not isinstance(step, int) and step in current.model_fields:
+            current = _model_in(current.model_fields[step].annotation)
+    if current is None:
+        return ""
+    renamed = current.renamed if issubclass(current, Config) else {}
+    return f"; did you mean {renamed[key]!r}?" if key in renamed else closest(key, list(current.model_fields))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

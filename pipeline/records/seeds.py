@@ -1,18 +1,17 @@
-"""Randomness as a pure function: a seed, a purpose, and the identity of the thing that is drawn for.
+"""Randomness as a pure function of a seed, a purpose and a row id.
 
-No generator state exists, so a draw depends neither on order nor on partition.
+There is no generator state, so a draw depends neither on order nor on partitions.
 """
 
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
+from pipeline.records.schema import U64
 
 
 def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
-    """A uniform 64-bit number for each row id.
+    """Return a uniform 64-bit number for each row id.
 
     Parameters
     ----------
@@ -21,7 +20,7 @@ def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
     seed
         Seed of the mix.
     purpose
-        What is drawn ("shuffle", …); different purposes are independent.
+        What is drawn ("shuffle", …); draws for different purposes are independent.
 
     Returns
     -------

@@ -49,14 +49,14 @@ class Trained:
     def __init__(self, layers: int):
         self.config = config_for("B", vocab_size=21_504, num_layers=layers)
         self.model = HRM(self.config, seed=0)
-        self.optimizer = AdamAtan2(self.model, betas=(0.9, 0.95), weight_decay=0.1, ema=0.9999)
-        for tensors in (self.optimizer.m, self.optimizer.v):  # zeros would compress
-            for tensor in tensors:
-                tensor.normal_()
+        self.optimizer = AdamAtan2(self.model.named_parameters(), lr=1e-4)
+        for state in self.optimizer.state.values():  # zeros would compress
+            state["m"].normal_()
+            state["v"].normal_()
 
     @property
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {"model": self.model.state_dict(), **self.optimizer.state_dict()}
+        return {"model": self.model.state_dict(), **self.optimizer.named_state()}
 
     @property
     def bytes(self) -> int:

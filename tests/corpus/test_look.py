@@ -67,6 +67,14 @@ def test_inspect_of_a_damaged_dataset_is_a_message(dataset: Path, capsys: pytest
     assert len([line for line in lines if line.startswith("error: ")]) == 3
 
 
+def test_inspect_of_a_dataset_with_the_earlier_order_of_tags_says_why_it_is_refused(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(dataset, format="millrace-dataset/1")
+    assert main([str(dataset)]) == 1
+    assert "condition tags in another order (direct first); build the dataset again" in capsys.readouterr().err
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A dataset of two sources with 10 and 5 records; 3 rows were dropped."""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.decontaminate.contaminated import find_hits
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.steps import find_hits
 from pipeline.decontaminate.words import words_of
 from tests.pipeline.conftest import run_build, write_jsonl
 

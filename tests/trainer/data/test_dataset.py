@@ -102,6 +102,12 @@ def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path)
         open_dataset(str(data), tmp_path)
 
 
+def test_dataset_with_the_earlier_order_of_tags_is_refused_with_the_reason(data: Path, tmp_path: Path) -> None:
+    edit(data / "dataset.json", format="millrace-dataset/1")
+    with pytest.raises(DatasetError, match=r"condition tags in another order.*build the dataset again"):
+        open_dataset(str(data), tmp_path)
+
+
 def test_tokenizer_without_a_special_token_or_with_ids_that_uint16_cannot_hold_is_refused(
     data: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +173,7 @@ def test_damaged_shard_is_named_before_a_sample_of_it_is_used(data: Path, tmp_pa
 def test_missing_and_cut_shards_are_named(data: Path, tmp_path: Path) -> None:
     shard = data / "shards" / "shard.00002.mds"
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: has .* bytes; index\.json says"):
+    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: has .* bytes, expected .* as in index\.json"):
         read_all(open_dataset(str(data), tmp_path))
     shard.unlink()
     with pytest.raises(DatasetError, match=r"shard\.00002\.mds: is missing"):
@@ -179,7 +185,7 @@ def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Pa
     lengths[7, 1] += 1
     np.save(data / "lengths.npy", lengths)
     reseal(data)
-    with pytest.raises(DatasetError, match=r"sample 7 has .* lengths\.npy says"):
+    with pytest.raises(DatasetError, match=r"sample 7 has .* as in lengths\.npy"):
         read_all(open_dataset(str(data), tmp_path))
 
 
@@ -190,7 +196,7 @@ def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path
     index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(shard.read_bytes()).hexdigest()
     (data / "shards" / "index.json").write_text(json.dumps(index))
     reseal(data)
-    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 is none"):
+    with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 0 cannot be decoded"):
         read_all(open_dataset(str(data), tmp_path))
 
 
