@@ -201,8 +201,8 @@ class CheckpointManager:
             return step
         if committed:
             raise CheckpointError(
-                f"{self._location}: none of the checkpoints here is valid ({len(committed)} were checked); restore one from "
-                f"a copy, or move them away to start the run again"
+                f"{self._location}: none of the checkpoints here is valid ({len(committed)} were checked); restore "
+                f"one from a copy, or move them away to start the run again"
             )
         return None
 
