@@ -106,8 +106,7 @@ class Decontaminated:
     """Columns of the given frame."""
     hits: pl.DataFrame
     """A line for each dropped row and item in it: `row` of the given frame, `eval` (number of the eval set), `item`
-    (row
-    in it), `part` ("question" or "solution"), `coverage` (share of the part's own words), `answered`."""
+    (row in it), `part` ("question" or "solution"), `coverage` (share of the part's own words), `answered`."""
 
     @property
     def counts(self) -> dict[int, int]:
