@@ -51,7 +51,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     Parameters
     ----------
     path
-        The manifest.
+        The manifest. Its folder is `base` in the validation context, for fields that refer to files beside it.
     model
         Pydantic model to validate against.
     overrides
@@ -83,7 +83,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     for override in overrides:
         _apply(data, override)
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"base": path.parent})
     except ValidationError as error:
         raise ConfigError(_explain(error, model, str(path))) from None
 

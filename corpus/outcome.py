@@ -1,8 +1,8 @@
 """Why an input row, or a pair made from it, did or did not reach the dataset.
 
 Every input row that yields no pair, and every pair, ends in exactly one
-`Outcome`. All of the project's reasons stand here, so the ledger has one
-vocabulary: readers, adapters and pipeline stages name their reason from it.
+outcome: an `Outcome`, or the `outcome` of a quality rule (pipeline/rules),
+which each rule names itself.
 """
 
 from enum import StrEnum
@@ -46,28 +46,6 @@ class Outcome(StrEnum):
     """A <think> block without its end: what of the response is thinking cannot be told."""
     TOO_LONG = "too_long"
     """More characters than the manifest allows."""
-
-    # Quality rules (pipeline/rules).
-    REPETITIVE = "repetitive"
-    """The response repeats itself beyond the manifest's rule."""
-    COMPRESSIBLE = "compressible"
-    """The response deflates to less than the manifest's rule allows."""
-    ECHO = "echo"
-    """The response is the instruction again."""
-    REFUSAL = "refusal"
-    """The response begins by declining."""
-    PLACEHOLDER = "placeholder"
-    """The response has text that someone meant to replace."""
-    MISSING_INPUT = "missing_input"
-    """The instruction is about an input, picture, attachment or link that is not there."""
-    MOJIBAKE = "mojibake"
-    """Text decoded by a wrong encoding that cannot be repaired."""
-    LANGUAGE = "language"
-    """In another language than those the manifest keeps."""
-    CODE = "code"
-    """More of the response is program code than the manifest's rule allows."""
-    LENGTH_RATIO = "length_ratio"
-    """The response is much longer or shorter than its instruction."""
 
     # Duplicates (pipeline/exact, pipeline/near).
     EXACT_DUPLICATE = "exact_duplicate"

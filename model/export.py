@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from model import hf
-from model.checkpoint import CheckpointError, Trained, find, load
+from model.loading import CheckpointError, LoadedModel, find_checkpoint, load_checkpoint
 
 BEGIN, END_OF_PREFIX, END_OF_RESPONSE, PAD = "<|im_start|>", "<|im_end|>", "<|box_end|>", "<|endoftext|>"
 
@@ -49,7 +49,7 @@ EXAMPLE = """example:
 exit codes: 0 written, 1 the checkpoint cannot be exported, 2 usage"""
 
 
-def export(trained: Trained, folder: Path, *, max_positions: int) -> None:
+def export(trained: LoadedModel, folder: Path, *, max_positions: int) -> None:
     """Write a trained model as a folder that transformers loads.
 
     Parameters
@@ -81,7 +81,7 @@ def export(trained: Trained, folder: Path, *, max_positions: int) -> None:
         hf.save(trained.model, partial, max_positions=max_positions, token_ids=ids)
         files: dict[str, Mapping[str, Any]] = {
             "generation_config.json": {"do_sample": False, **ids},
-            "tokenizer.json": _marking_the_prefix(json.loads(trained.tokenizer)),
+            "tokenizer.json": _marking_the_prefix(json.loads(trained.tokenizer_json)),
             "tokenizer_config.json": {
                 "tokenizer_class": "PreTrainedTokenizerFast",
                 "bos_token": BEGIN,
@@ -129,9 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.folder.exists():
         parser.error(f"{options.folder} exists; name a new folder, or remove it")
     try:
-        checkpoint = find(options.checkpoint)
+        checkpoint = find_checkpoint(options.checkpoint)
         row_tokens = json.loads((checkpoint / "manifest.json").read_text())["plan"]["row_tokens"]
-        export(load(checkpoint, ema=options.weights == "averaged"), options.folder, max_positions=row_tokens)
+        export(load_checkpoint(checkpoint, ema=options.weights == "averaged"), options.folder, max_positions=row_tokens)
     except (CheckpointError, hf.FormatError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

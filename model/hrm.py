@@ -64,10 +64,10 @@ class HRM(nn.Module):
         Normal cut at three standard deviations and rescaled, so that the standard deviation is 1/√fan_in for the
         projections, 1/√d for embedding and head, 1 for the initial z_L.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         for name, tensor in self.state_dict().items():
             std = 1.0 if name == "z_L_init" else 1 / math.sqrt(tensor.shape[-1])
-            drawn = torch.empty(tensor.shape, dtype=torch.float32)
+            drawn = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
             nn.init.trunc_normal_(drawn, std=1.0, a=-3.0, b=3.0, generator=generator)
             tensor.copy_(drawn.mul_(std / _TRUNCATED_STD))
 

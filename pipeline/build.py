@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
-from corpus.contract import COMMIT, FOLDERS
+from corpus.contract import COMMIT, FOLDERS, DatasetInfo
 from corpus.discover import SourceFile
 from corpus.formats.stream import public_url
 from pipeline.dataset.publish import publish, read_commit
@@ -68,7 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from pipeline.report.summary import show
 
-            show(built.dataset, built.faults, out=out, work=work, seconds=time.monotonic() - begin)
+            show(
+                DatasetInfo.model_validate(built.dataset, strict=False),
+                built.faults,
+                out=out,
+                work=work,
+                seconds=time.monotonic() - begin,
+            )
     except (ConfigError, BuildError, OSError) as error:
         print(f"error: {public_url(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -18,7 +18,7 @@ from pipeline.engine.step import BuildError
 from pipeline.manifest import Mix
 from pipeline.records.drops import Scope
 
-UNGUARDED = {Outcome.EXACT_DUPLICATE: 1.0, Outcome.REJECTED_LABEL: 1.0}
+UNGUARDED: Mapping[str, float] = {Outcome.EXACT_DUPLICATE: 1.0, Outcome.REJECTED_LABEL: 1.0}
 """Rules that may take all of a source unless the manifest says otherwise: what equals a pair that is kept is not lost
 (sources often contain each other), and a rejection is the data's own."""
 
@@ -54,7 +54,7 @@ class Guard:
             if rows < self._mix.guard.min_rows:
                 continue
             for rule, count in dropped.get(source.name, {}).items():
-                share, most = count / rows, self._most(source, Outcome(rule))
+                share, most = count / rows, self._most(source, rule)
                 if share > most:
                     lines.append((source.name, rule, f"{rows:,}", f"{count:,}", f"{share:.1%}", f"{most:.1%}"))
                     place = number if "." in source.name else source.name
@@ -68,7 +68,7 @@ class Guard:
                 f"manifest or at the end of the command:\n  {' '.join(keys)}"
             )
 
-    def _most(self, source: SourceSpec, rule: Outcome) -> float:
+    def _most(self, source: SourceSpec, rule: str) -> float:
         for shares in (source.guard, self._mix.guard.rules, UNGUARDED):
             if rule in shares:
                 return shares[rule]

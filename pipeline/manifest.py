@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from corpus.config import Config, load_manifest
-from corpus.source import DropRule, Share, SourceSpec
+from corpus.config import Config, closest, load_manifest
+from corpus.outcome import Outcome
+from corpus.source import Share, SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.rules.spec import RulesSpec
@@ -71,8 +72,8 @@ class GuardSpec(Config):
 
     max_share: Share = 0.5
     """Largest share of a source's rows that one rule may drop; 1 for any. A source's own `guard` comes first."""
-    rules: dict[DropRule, Share] = Field(default_factory=dict)
-    """Other shares for some rules, by name. Exact duplicates and rejected labels may take all if nothing is said."""
+    rules: dict[str, Share] = Field(default_factory=dict)
+    """Other shares for some outcomes. Exact duplicates and rejected labels may take all if nothing is said."""
     min_rows: int = Field(default=100, ge=1)
     """Sources of fewer rows are not looked at: in them, a few rows are a large share."""
 
@@ -135,6 +136,11 @@ class Mix(Config):
             raise ValueError(f"two sources are named {twice[0]!r}; a source's name is part of its rows' identity")
         if all(source.role == "eval" for source in self.sources):
             raise ValueError("every source has role: eval; at least one must be there to train on")
+        drops = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value} | self.rules.outcomes
+        guards = {f"sources.{number}.guard": source.guard for number, source in enumerate(self.sources)}
+        for place, shares in {**guards, "guard.rules": self.guard.rules}.items():
+            for name in shares.keys() - drops:
+                raise ValueError(f"{place}: {name!r} is not a reason to drop a row{closest(name, sorted(drops))}")
         if self.samples.min_response_tokens >= self.samples.max_tokens:
             raise ValueError("samples.min_response_tokens must be smaller than samples.max_tokens")
         return self

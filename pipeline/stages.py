@@ -78,12 +78,12 @@ def build(
     BuildError
         A stage failed, or nothing is left to train on.
     """
-    clean, rules = mix.clean.model_dump(mode="json"), mix.rules.model_dump(mode="json")
+    clean = mix.clean.model_dump(mode="json")
     ingests = [
         Ingest(
             identity=item.identity,
             clean=clean,
-            rules=rules if item.spec.role == "train" else None,
+            rules=mix.rules if item.spec.role == "train" else None,
             spec=item.spec,
             file=item.file,
             stamp=item.stamp,

@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainer.checkpointing.checkpoint import CheckpointError
+from model.loading import CheckpointError
+from trainer.checkpointing.load import load_model
 from trainer.checkpointing.objects import StorageError
-from trainer.checkpoints import load_model
 from trainer.data.dataset import open_dataset
 from trainer.data.fetch import DatasetError, shown
 from trainer.diagnostics.page import sections, write_page

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from corpus.template import END_OF_RESPONSE, prefix_ids
+from corpus.contract import END_OF_RESPONSE, prefix_ids
 from model.batch import IGNORE, PackedBatch
 from model.hrm import HRM
 from trainer.data.dataset import Dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.text import plain_tokenizer
-from trainer.distributed.world import ALONE, World
+from trainer.distributed.world import SINGLE, World
 
 BATCH_TOKENS = 8192
 """Tokens of one forward pass; a single row may have more."""
@@ -99,7 +99,7 @@ def evaluate(
     *,
     rows_per_family: int,
     row_tokens: int,
-    world: World = ALONE,
+    world: World = SINGLE,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Loss and exact match on a dataset's held-out questions; the same on every rank.

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
-from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
+from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 from model.generate import generate
-from trainer.checkpointing.checkpoint import CheckpointError
+from model.loading import CheckpointError
+from trainer.checkpointing.load import load_model
 from trainer.checkpointing.objects import StorageError
-from trainer.checkpoints import load_model
 from trainer.data.text import plain_tokenizer
 
 MOST_TOKENS = 65_536

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from corpus.config import ConfigError, load_manifest
-from trainer.checkpointing.checkpoint import CheckpointError
+from model.loading import CheckpointError
 from trainer.checkpointing.objects import StorageError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
@@ -76,7 +76,7 @@ def _alone(config: TrainConfig, world: World) -> Iterator[None]:
                 f"another process is training in {config.out}: wait for it, or set another out="
             ) from None
 
-    world.from_leader(take)
+    world.broadcast_from_main(take)
     try:
         yield
     finally:

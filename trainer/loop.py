@@ -26,8 +26,8 @@ from model.config import ModelConfig
 from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
-from trainer.checkpointing.checkpoint import Checkpoint, Progress
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.checkpoint import Checkpoint
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Step
@@ -36,13 +36,14 @@ from trainer.data.shards import ShardStore
 from trainer.diagnostics.page import write_page
 from trainer.diagnostics.report import diagnose, question_batch
 from trainer.distributed.layout import Replicated, Sharded
-from trainer.distributed.stragglers import Lag, warning
+from trainer.distributed.stragglers import StragglerMonitor, straggler_warning
 from trainer.distributed.world import World
 from trainer.evaluate import InterruptedEvaluationError, evaluate
 from trainer.metrics import FILE, Metrics, evaluated_steps
 from trainer.optim import AdamAtan2
+from trainer.position import Position
 from trainer.schedule import gradient_depth, learning_rate
-from trainer.stop import RESUME_ME, StopRequest
+from trainer.stop import EXIT_RESUMABLE, StopRequest
 
 WAIT = 1.0
 """Seconds that ranks wait for their batches before they look whether one of them has been asked to stop."""
@@ -103,21 +104,21 @@ class Run:
             weight_decay=config.optimizer.weight_decay,
             ema=config.optimizer.ema,
         )
-        self.lag = Lag(world)
+        self.lag = StragglerMonitor(world)
         self.loss: float | None = None
-        self.progress = Progress(
+        self.progress = Position(
             step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, chunk=0, next_batch=0
         )
-        self.checkpoints = Checkpoints(
+        self.checkpoints = CheckpointManager(
             config.checkpoint_url,
             staging=config.out / "staging" / f"node-{world.node}",
             keep=config.checkpoint.keep,
             keep_every=config.checkpoint.keep_every,
-            patience=config.deadline,
+            storage_timeout=config.deadline,
             world=world,
             history=config.out / FILE,
         )
-        if world.leads_node:
+        if world.is_local_main:
             self.checkpoints.clean()
         self.checkpoints.check_writable()
         checkpoint = self.checkpoints.newest()
@@ -145,13 +146,13 @@ class Run:
             "model": checkpoint.sidecar("config.json")["model"],
         }
         differing = [key for key in here if here[key] != there.get(key)]
-        if differing or checkpoint.progress.plan_key != self.inputs.key:
+        if differing or checkpoint.position.plan_key != self.inputs.key:
             what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
             raise ConfigError(
                 f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
                 f"Restore these values to continue it, or set another out= to begin a new run"
             )
-        at = checkpoint.progress
+        at = checkpoint.position
         planned = self.plan.chunk(at.epoch, at.chunk).hash
         if planned != at.plan_hash:
             raise ConfigError(
@@ -161,9 +162,9 @@ class Run:
             )
         tensors = {"model": self.model.state_dict(), **self.optimizer.state_dict()}
         checkpoint.load_into(tensors, group=self.world.saving)
-        self.optimizer.updates = checkpoint.progress.updates
+        self.optimizer.updates = checkpoint.position.updates
         checkpoint.restore_random_state()
-        self.progress = checkpoint.progress
+        self.progress = checkpoint.position
 
     # --- Train -------------------------------------------------------------------------------------------------
 
@@ -178,28 +179,28 @@ class Run:
         Returns
         -------
         int
-            Exit code: 0, or `RESUME_ME`.
+            Exit code: 0, or `EXIT_RESUMABLE`.
 
         Raises
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
+        trainer.data.fetch.DatasetError, model.loading.CheckpointError
             A shard cannot be read, a checkpoint not be written.
         """
-        known = self.world.from_leader(lambda: evaluated_steps(self.config.out, self.progress.step))
+        known = self.world.broadcast_from_main(lambda: evaluated_steps(self.config.out, self.progress.step))
         due = self._evaluation_is_due() and self.progress.step not in known
         if self.finished and not due:
-            if self.world.leads:
+            if self.world.is_main:
                 print(f"already finished: {self.progress.step:,} steps are done, see {self.config.out}")
             return 0
-        request.work_at_stake = lambda: self.progress.step > self.checkpoints.newest_step
-        metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
+        request.has_unsaved_work = lambda: self.progress.step > self.checkpoints.newest_step
+        metrics = Metrics(self.config.out, self.progress.step) if self.world.is_main else None
         if metrics is not None and self.progress.step:
             metrics.say(f"continuing after step {self.progress.step:,}")
         try:
             if due and not self._evaluate(metrics, request):
-                return self._leave(metrics, RESUME_ME)
+                return self._leave(metrics, EXIT_RESUMABLE)
             if self.finished:
                 return self._leave(metrics, 0)
             with self._loader() as loader:
@@ -235,7 +236,7 @@ class Run:
             waited = 0.0 if supplied else self._wait(loader, request)
             if waited is None:
                 self._save()
-                return self._leave(metrics, RESUME_ME)
+                return self._leave(metrics, EXIT_RESUMABLE)
             step = next(steps, None)
             if step is None:
                 raise TrainingError(
@@ -253,7 +254,7 @@ class Run:
                 }
                 metrics.step(self.progress.step, self.total, values | compared)
                 metrics.checkpoints(saved)
-                if lags := warning(compared):
+                if lags := straggler_warning(compared):
                     metrics.say(lags)
             if self._evaluation_is_due() and not stop:
                 stop = not self._evaluate(metrics, request)
@@ -263,7 +264,7 @@ class Run:
             if finished or stop or self.progress.step % self.config.checkpoint.every == 0:
                 self._save()
             if finished or stop:
-                return self._leave(metrics, RESUME_ME if stop else 0)
+                return self._leave(metrics, EXIT_RESUMABLE if stop else 0)
 
     def _wait(self, loader: Loader, request: StopRequest) -> float | None:
         """Wait until every rank has its next batch.
@@ -307,9 +308,9 @@ class Run:
         lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
         depths = config.depths(self.model_config)
         k = gradient_depth(at.step, self.total, depths=depths, ramp=config.schedule.k_ramp)
-        self.lag.begin()
+        self.lag.compute_started()
         share = self._pass(step, k)
-        self.lag.end()
+        self.lag.compute_ended()
         self.layout.end()
         flags = [float(request.received is not None), float(not loader.ready())]
         status = torch.tensor([0.0, *flags], dtype=torch.float64, device=self.world.device)
@@ -395,8 +396,10 @@ class Run:
             "length": config.batch.row_tokens,
             "sample_tokens": max(1, self.plan.tokens // self.plan.draws),
         }
-        timings = self.world.from_leader(lambda: measure(self.model_config, **shape, device=device, dtype=dtype))
-        if self.world.leads:
+        timings = self.world.broadcast_from_main(
+            lambda: measure(self.model_config, **shape, device=device, dtype=dtype)
+        )
+        if self.world.is_main:
             print(f"attention: {fastest(timings)} ({describe(timings)})", flush=True)
         return fastest(timings)
 

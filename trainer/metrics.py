@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoints import Saved
+from trainer.checkpointing.manager import Saved
 
 FILE = "metrics.jsonl"
 """Name of the file in the run's folder."""

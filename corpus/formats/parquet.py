@@ -1,11 +1,11 @@
-"""Parquet, batch by batch. The schema stands at the file's end, so a truncated file has no readable row."""
+"""Parquet, batch by batch. The schema is at the file's end, so a truncated file has no readable row."""
 
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
+from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import SLICE_ROWS, batch_rows, check_names, error_text
 from corpus.formats.stream import Input, StoreError
 
@@ -18,9 +18,9 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The file has no valid footer, or two columns have one name.
+        The file has no valid footer, or two columns have the same name.
     """
-    # The head of a Parquet file cannot be read alone.
+    # A head cannot be read without the footer, so the whole file is opened.
     file = Input(source.url, source.compression).seekable(limits)
     try:
         parquet = pq.ParquetFile(file)
@@ -49,3 +49,6 @@ def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | 
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise BrokenFileError(f"row group {group}, after row {number:,}", error_text(error)) from None
+
+
+PARQUET = Format(name="parquet", suffixes=(".parquet",), read=read, magic=((0, b"PAR1"),))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, fingerprint
+from corpus.contract import COMMIT, FINGERPRINTED, FORMAT, DatasetInfo, Stratum, fingerprint
 from corpus.outcome import FileOutcome, Outcome
 from pipeline.decontaminate import findings
 from pipeline.dedup.near.examples import least_similar
@@ -126,7 +126,17 @@ class Assemble(Step):
         }
         duplicates = least_similar(work, self.drops, Verify.stage)
         contamination = findings.collect(work, self.drops, out / report.CONTAMINATION_HITS)
-        report.write(out, dataset, files, strata, lengths, tally.examples, duplicates, contamination)
+        draft = dataset | {"files": {}, "lock_sha256": "", "fingerprint": ""}
+        report.write(
+            out,
+            DatasetInfo.model_validate(draft, strict=False),
+            files=files,
+            strata=[Stratum.model_validate(stratum) for stratum in strata],
+            lengths=lengths,
+            examples=tally.examples,
+            duplicates=duplicates,
+            contamination=contamination,
+        )
         places.add_own()
         dataset["files"] = places.facts()
         dataset["lock_sha256"] = dataset["files"]["mix.lock.yaml"]["sha256"]

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import BaseModel
+
 from pipeline.engine.shortage import shortage
 
 RESULT = "result.json"
@@ -64,8 +66,15 @@ def code_version() -> str:
 
 def digest_of(value: Any) -> str:
     """32 hexadecimal digits that stand for a JSON-like value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_as_json)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _as_json(value: Any) -> Any:
+    """Return the JSON-like value of a manifest's model."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} cannot be part of a step's key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class Input:
         content = self.sha256 or (self.file.url if self.file.url.startswith(GENERATOR) else self.stamp)
         file = self.file
         how = [file.path, file.format, file.compression, file.adapter, file.skipped, file.problem]
-        return digest_of([spec, how, content])
+        return digest_of([spec, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
 
 
 def discover_inputs(mix: Mix, base: Path) -> list[tuple[int, SourceSpec, SourceFile]]:

@@ -17,12 +17,12 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
-from corpus.template import order_conditions
 from pipeline.engine.progress import report
 from pipeline.engine.step import UNHASHED, BuildError, Step
 from pipeline.ingest import clean
@@ -68,8 +68,8 @@ class Ingest(Step):
     """Hash of the file's content and of all that the source's spec says about reading it."""
     clean: dict[str, Any]
     """The manifest's `CleanSpec`."""
-    rules: dict[str, Any] | None
-    """The manifest's `RulesSpec`; None for an eval source, whose pairs may also have no response."""
+    rules: RulesSpec | None
+    """Quality rules; None for an eval source, whose pairs may also have no response."""
     spec: SourceSpec = field(metadata=UNHASHED)
     file: SourceFile = field(metadata=UNHASHED)
     stamp: str = field(metadata=UNHASHED)
@@ -142,7 +142,7 @@ class Ingest(Step):
         frame = clean.clean(frame, CleanSpec.model_validate(self.clean), without_response=self.rules is None)
         frame = frame.with_columns(stage=pl.lit(clean.STAGE))
         if self.rules is not None:
-            frame = apply_rules(frame, RulesSpec.model_validate(self.rules))
+            frame = apply_rules(frame, self.rules)
         frame = frame.with_columns(
             pl.col("condition").str.extract_all(r"\S+"),
             source=pl.lit(self.spec.name),

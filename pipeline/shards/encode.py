@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, order_conditions
 from corpus.outcome import Outcome
 from corpus.record import SCHEMA
-from corpus.template import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, order_conditions
 from pipeline.engine.progress import report
 from pipeline.engine.step import Step, folder
 from pipeline.ingest.step import id_halves

@@ -13,8 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-COLUMNS = {"prefix_len": "uint16", "row_id": "bytes", "tokens": "ndarray:uint16"}
-"""Column name to MDS encoding."""
+from corpus.contract import COLUMNS
 
 _SIZES = [2, None, None]
 _FIXED = 4 + 8 + 2 + 16

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from corpus.config import ConfigError
-from corpus.template import SPECIAL_TOKENS, without_special_tokens
+from corpus.contract import SPECIAL_TOKENS, without_special_tokens
 from pipeline.engine.progress import report
 from pipeline.engine.step import BuildError, Step, folder
 from pipeline.manifest import MAX_VOCABULARY

@@ -36,9 +36,9 @@ from rich.table import Table
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
-from trainer.checkpointing.checkpoint import Progress
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.optim import AdamAtan2
+from trainer.position import Position
 
 SIDECARS = {"config.json": "{}", "tokenizer.json": "{}", "manifest.json": "{}"}
 
@@ -78,14 +78,14 @@ class Measured:
 
 def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured:
     """Save `saves` times as training does, then once synchronously, then load."""
-    checkpoints = Checkpoints(place, staging=staging, keep=1)
+    checkpoints = CheckpointManager(place, staging=staging, keep=1)
     step = 0
 
     def save() -> float:
         nonlocal step
         step += 1
         began = time.perf_counter()
-        checkpoints.save(progress(step), trained.tensors, sidecars=SIDECARS)
+        checkpoints.save(position(step), trained.tensors, sidecars=SIDECARS)
         return time.perf_counter() - began
 
     undisturbed = products_per_second(lambda seconds: seconds < 2)
@@ -98,7 +98,7 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     checkpoints.wait()
     synchronous = time.perf_counter() - began
 
-    fresh = Checkpoints(place, staging=staging, keep=1)
+    fresh = CheckpointManager(place, staging=staging, keep=1)
     began = time.perf_counter()
     newest = fresh.newest()
     assert newest is not None
@@ -115,11 +115,11 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     )
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
+def position(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
 
 
-def written_by(checkpoints: Checkpoints, written: list[float]) -> bool:
+def written_by(checkpoints: CheckpointManager, written: list[float]) -> bool:
     """Whether a checkpoint has been finished since the last call; notes how long it took."""
     saved = checkpoints.collect()
     written += [one.write_seconds for one in saved]

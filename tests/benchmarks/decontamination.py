@@ -28,7 +28,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
 from pipeline.decontaminate.index import Index

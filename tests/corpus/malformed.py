@@ -193,7 +193,7 @@ MALFORMED: list[Case] = [
         FileOutcome.READ,
         1,
     ),
-    _cut("field-twice.json", b'{"data": [{"q": 1}],\n "data": [{"q": 2}]}', 0, "stands twice"),
+    _cut("field-twice.json", b'{"data": [{"q": 1}],\n "data": [{"q": 2}]}', 0, "occurs twice"),
     _cut("half-object.json", b'{"data": [' + _pair('"a"') + b",\n" + _pair('"b"')[:20], 1, "cut off"),
     # CSV
     Case(

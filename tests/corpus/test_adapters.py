@@ -1,11 +1,13 @@
-"""Each schema that people have is guessed from its rows and becomes the pairs that its rule states."""
+"""Each usual schema is detected from its rows and yields the pairs that its adapter documents."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from corpus.adapters import ADAPTERS, as_text, fill, guess, mapped, template_columns
+from corpus.adapters import ADAPTERS, guess
+from corpus.adapters.base import as_text
+from corpus.adapters.templates import fill, mapped, template_columns
 from corpus.formats.base import LIST_KEY, RowError
 from corpus.outcome import Outcome
 

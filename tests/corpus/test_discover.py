@@ -14,7 +14,7 @@ from corpus.config import ConfigError
 from corpus.discover import SourceFile, discover
 from corpus.formats.stream import public_url
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair
 from corpus.source import SourceSpec, stratum_of
 from tests.corpus import write as w

@@ -21,7 +21,7 @@ from corpus.formats.base import BrokenFileError, Limits, RowError
 from corpus.formats.json_file import _items, _Text
 from corpus.formats.stream import ForwardFile, Input, StoreError, read_lines
 from corpus.outcome import FileOutcome, Outcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from tests.corpus import write as w

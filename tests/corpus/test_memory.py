@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from corpus.discover import discover
 from corpus.formats.base import Limits
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair, Rejected
 from corpus.source import SourceSpec
 import corpus.formats.json_file, corpus.formats.csv_file, corpus.formats.jsonl, corpus.formats.yaml_list

@@ -8,7 +8,7 @@ import pytest
 
 from corpus.discover import discover
 from corpus.outcome import FileOutcome, Outcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 

@@ -328,6 +328,13 @@ class TestWeights:
         values = {block.attn.o_proj.weight[0, 0].item() for block in blocks}
         assert len(values) == len(blocks)
 
+    def test_weights_are_drawn_on_the_cpu_whatever_the_default_device_is(self, model):
+        other = HRM(CONFIG, seed=8)
+        with torch.device("meta"):
+            other.init_weights(7)
+        for name, tensor in other.state_dict().items():
+            assert torch.equal(tensor, model.state_dict()[name]), name
+
     @pytest.mark.gpu
     def test_weights_made_on_a_gpu_are_those_made_on_a_cpu(self, model, cuda):
         with torch.device(cuda):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from corpus.template import SPECIAL_TOKENS
+from corpus.contract import SPECIAL_TOKENS
 from pipeline.build import build, default_work
 from pipeline.manifest import load
 

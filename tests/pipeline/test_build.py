@@ -20,7 +20,7 @@ from streaming import StreamingDataset
 from tokenizers import Tokenizer
 
 from corpus.config import ConfigError
-from corpus.template import CONDITION_TAGS, SPECIAL_TOKENS
+from corpus.contract import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
 from pipeline.engine.step import BuildError, Step
 from pipeline.ingest.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp

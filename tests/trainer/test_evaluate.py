@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from corpus.template import END_OF_RESPONSE, SPECIAL_TOKENS
+from corpus.contract import END_OF_RESPONSE, SPECIAL_TOKENS
 from model.config import config_for
 from model.generate import generate
 from model.hrm import HRM
@@ -20,7 +20,7 @@ from tests.trainer.fixtures import write_manifest
 from trainer import evaluate as evaluation
 from trainer import generate as ask
 from trainer import train
-from trainer.checkpoints import load_model
+from trainer.checkpointing.load import load_model
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.text import plain_tokenizer

@@ -12,7 +12,7 @@ import pytest
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_stopped_run_writes_a_checkpoint_and_asks_to_be_resumed(data: Path, tmp_
     process.join(60)
     assert process.exitcode == 75
     last = steps(tmp_path / "run")[-1]["step"]
-    assert Checkpoints(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
+    assert CheckpointManager(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
 
 
 def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from model.checkpoint import CheckpointError, file_hash
+from model.loading import CheckpointError, file_hash
 from trainer.data.fetch import check_scheme, is_url, local_path, shown
 
 ATTEMPTS = 7

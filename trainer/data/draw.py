@@ -12,11 +12,12 @@ each stratum is spread evenly over the epoch, and the draws of any chunk [c/C,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from corpus.contract import Stratum
 
 BLOCK = 8192
 """Samples of a stratum that are shuffled among each other; bounds how many shards are read at a time."""
@@ -27,29 +28,6 @@ I64 = NDArray[np.int64]
 
 class PlanError(Exception):
     """The dataset cannot be packed as asked; the message says how many samples are the cause, and the remedy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
-    """Samples [begin, end) of the dataset that are drawn as one group."""
-
-    source: str
-    task: str
-    begin: int
-    end: int
-    max_per_epoch: int | None
-    repeat: int
-
-    @property
-    def samples(self) -> int:
-        """How many samples the stratum has."""
-        return self.end - self.begin
-
-    @property
-    def per_epoch(self) -> int:
-        """How many draws an epoch makes: every sample `repeat` times, at most `max_per_epoch`."""
-        wanted = self.samples * self.repeat
-        return wanted if self.max_per_epoch is None else min(wanted, self.max_per_epoch)
 
 
 def draw_order(

@@ -23,6 +23,8 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.callbacks import Callback
 
+from corpus.contract import DatasetError
+
 T = TypeVar("T")
 Check = Callable[[Path], str | None]
 MakeRoom = Callable[[Path], None]
@@ -36,10 +38,6 @@ PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 SURE = 4
 """Tries after which a store is believed that says a file is not there, or gives another one than it should."""
-
-
-class DatasetError(Exception):
-    """A dataset that cannot be used; the message names the file, what is wrong with it, and what to do."""
 
 
 class _StallError(Exception):

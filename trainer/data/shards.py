@@ -26,14 +26,12 @@ import xxhash
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from corpus.contract import COLUMNS, DatasetError
 from trainer.data.dataset import Dataset
-from trainer.data.fetch import DatasetError
 
 if TYPE_CHECKING:
     from streaming.base.format.mds import MDSReader
 
-COLUMNS = {"prefix_len": "uint16", "row_id": "bytes", "tokens": "ndarray:uint16"}
-"""Encoding of each column."""
 SUFFIX = ".mds"
 
 

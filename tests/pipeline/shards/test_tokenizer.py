@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from corpus.config import ConfigError
-from corpus.template import SPECIAL_TOKENS
+from corpus.contract import SPECIAL_TOKENS
 from pipeline.engine.step import BuildError
 from pipeline.shards import tokenizer as tok
 from tests.pipeline.conftest import contents, run_build, texts

@@ -7,7 +7,7 @@ import pytest
 
 import trainer.checkpointing.objects
 from corpus.config import ConfigError, load_manifest
-from model.checkpoint import file_hash
+from model.loading import file_hash
 from tests.faults import FaultyProxy
 from tests.trainer.fixtures import write_manifest
 from trainer.checkpointing.objects import Objects, StorageError

@@ -73,7 +73,7 @@ def test_damaged_sidecar_is_named(data: Path, tmp_path: Path, name: str) -> None
         open_dataset(str(data), tmp_path)
 
 
-def test_folder_without_a_dataset_is_told_apart_from_a_missing_folder(tmp_path: Path) -> None:
+def test_folder_without_a_dataset_and_missing_folder_are_different_errors(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"dataset\.json: is missing"):
         open_dataset(str(tmp_path), tmp_path)
     with pytest.raises(DatasetError, match="no such folder"):
@@ -82,14 +82,40 @@ def test_folder_without_a_dataset_is_told_apart_from_a_missing_folder(tmp_path: 
 
 def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path) -> None:
     whole = (data / "dataset.json").read_bytes()
-    for damage in ({"samples": "many"}, {"files": None}, {"files": {"lengths.npy": {}}}, {"eval": None}):
+    damages: list[tuple[dict[str, Any], str]] = [
+        ({"samples": "many"}, r"samples is 'many', expected a valid integer"),
+        ({"files": None}, r"files is None, expected an object"),
+        ({"files": {"lengths.npy": {}}}, r"lacks the field files\.lengths\.npy\.bytes"),
+        ({"eval": None}, r"eval is None, expected an object"),
+        ({"files": {}}, r"does not list shards/index\.json"),
+        ({"samples": 119}, r"lengths\.npy: is uint16 \[120, 2\], expected uint16 \[119, 2\]|cover 120 samples"),
+    ]
+    for damage, problem in damages:
         (data / "dataset.json").write_bytes(whole)
         edit(data / "dataset.json", **damage)
-        with pytest.raises(DatasetError, match="lacks a field or has one of another type"):
+        with pytest.raises(DatasetError, match=problem):
             open_dataset(str(data), tmp_path)
     edit(data / "dataset.json", format="millrace-dataset/9")
-    with pytest.raises(DatasetError, match="has format 'millrace-dataset/9'; expected 'millrace-dataset/1'"):
+    with pytest.raises(
+        DatasetError, match=r"dataset\.json: has format 'millrace-dataset/9', expected 'millrace-dataset/"
+    ):
         open_dataset(str(data), tmp_path)
+
+
+def test_tokenizer_without_a_special_token_or_with_ids_that_uint16_cannot_hold_is_refused(
+    data: Path, tmp_path: Path
+) -> None:
+    tokenizer = json.loads((data / "dataset.json").read_text())["tokenizer"]
+    special = {tag: number for tag, number in tokenizer["special"].items() if tag != "<|im_end|>"}
+    damages: list[tuple[dict[str, Any], str]] = [
+        ({"special": special}, r"tokenizer: lacks the special token <\|im_end\|>"),
+        ({"special": special | {"<|im_end|>": 60_000}}, "<|im_end|> has the id 60000, expected one below vocab_size"),
+        ({"vocab_size": 65_537}, "tokenizer.vocab_size is 65537, expected less than or equal to 65536"),
+    ]
+    for damage, problem in damages:
+        edit(data / "dataset.json", tokenizer=tokenizer | damage)
+        with pytest.raises(DatasetError, match=problem):
+            open_dataset(str(data), tmp_path)
 
 
 def test_strata_with_a_gap_are_refused(data: Path, tmp_path: Path) -> None:

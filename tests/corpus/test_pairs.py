@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from corpus.discover import discover
 from corpus.outcome import Outcome
-from corpus.read import Limits, read_pairs
+from corpus.pairs import Limits, read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from tests.corpus import write as w

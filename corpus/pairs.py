@@ -1,9 +1,9 @@
-"""From one input file to its pairs: the one entry that the pipeline calls.
+"""From one input file to its pairs: the function that the pipeline calls.
 
     file ─▶ corpus.formats: rows ─▶ adapter: drafts ─▶ Pair, Rejected, …, FileEnd
 
-Bad content never raises. Each input row ends as at least one `Pair` or exactly
-one `Rejected`; the file ends as one `FileEnd`.
+Bad content never raises. Each input row yields at least one `Pair` or exactly
+one `Rejected`; the file yields one `FileEnd`.
 """
 
 import json
@@ -11,15 +11,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from corpus.adapters import ADAPTERS, Adapter, as_text, fill, look_up, mapped
+from corpus.adapters import ADAPTERS
+from corpus.adapters.base import Adapt, as_text, from_function
+from corpus.adapters.templates import fill, look_up, mapped
+from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
 from corpus.formats.stream import Input, StoreError
 from corpus.outcome import FileOutcome, Outcome
+from corpus.plugins import Plugin
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
-from corpus.template import CONDITION_TAGS, order_conditions
 
 __all__ = ["Limits", "read_pairs"]
 
@@ -27,7 +30,7 @@ _LIMITS = Limits()
 
 
 def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) -> Iterator[Pair | Rejected | FileEnd]:
-    """Pairs of one file, in the file's order.
+    """Yield the pairs of one file, in the file's order.
 
     Parameters
     ----------
@@ -41,14 +44,14 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
     Yields
     ------
     Pair or Rejected
-        Row numbers start at 0 and have no gaps; blank lines are no rows. Texts may need cleaning but are UTF-8.
+        Row numbers start at 0 and have no gaps; blank lines are not rows. Texts are valid UTF-8, not yet cleaned.
     FileEnd
         Once, last.
 
     Raises
     ------
     StoreError
-        A remote store (an OSError) cannot be reached.
+        A remote store cannot be reached. It is an OSError.
     """
     if file.skipped is not None:
         yield FileEnd(FileOutcome.SKIPPED_NOT_DATA, 0, "", file.skipped)
@@ -58,7 +61,7 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
         return
     rows = 0
     try:
-        source = open_rows(Input(file.url, file.compression), file.format, limits)
+        source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
         to_pairs = _converter(spec, file, source.context, limits)
         for position, row in source.rows:
             try:
@@ -82,16 +85,20 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
         yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
 
 
+def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
+    if spec.map is not None:
+        return mapped(spec.map.instruction, spec.map.response)
+    if isinstance(spec.adapter, Plugin):
+        return from_function(spec.adapter.load(), spec.adapter.reference)
+    # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
+    return ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+
+
 def _converter(
     spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
 ) -> Callable[[int, Row], list[Pair]]:
-    """The function from a row's number and columns to its pairs; it raises `RowError` for a row without one."""
-    adapt: Adapter
-    if spec.map is not None:
-        adapt = mapped(spec.map.instruction, spec.map.response)
-    else:
-        # Rows that no adapter fits are rejected by `pairs`, which says what it looked for.
-        adapt = ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+    """Make the function from a row's number and columns to its pairs; it raises `RowError` for a row without one."""
+    adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
@@ -105,7 +112,9 @@ def _converter(
         condition = fixed
         if spec.map is not None and spec.map.condition:
             condition = order_conditions((*fixed, *_mapped_conditions(spec.map, row)))
-        elif "condition" in row and "condition" not in used and (own := _own_conditions(row["condition"])) is not None:
+        elif (
+            "condition" in row and "condition" not in used and (own := _parse_conditions(row["condition"])) is not None
+        ):
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
         meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
@@ -117,8 +126,8 @@ def _converter(
     return convert
 
 
-def _own_conditions(value: Any) -> Sequence[str] | None:
-    """Condition names in a row's column `condition`; None when it holds something else (then it is just a column)."""
+def _parse_conditions(value: Any) -> Sequence[str] | None:
+    """Return the condition names in a row's column `condition`; None when it holds anything else."""
     names = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
@@ -130,7 +139,7 @@ def _mapped_conditions(field_map: FieldMap, row: Row) -> Sequence[str]:
     if not isinstance(field_map.condition, str):
         return field_map.condition
     found = fill(field_map.condition, row)
-    names = _own_conditions(found)
+    names = _parse_conditions(found)
     if names is None:
         known = ", ".join(CONDITION_TAGS)
         raise RowError(Outcome.WRONG_TYPE, f"the map's condition is {found[:60]!r}; expected some of {known}")
@@ -141,7 +150,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
 def _meta(row: Row, used: frozenset[str], max_bytes: int) -> str | None:
-    """The row's other columns as a JSON object, as many as fit; None when there are none."""
+    """Return the row's unused columns, up to `max_bytes`, as a JSON object; None when there are none."""
     others = {name: value for name, value in row.items() if name not in used and value is not None}
     if not others:
         return None

@@ -1,4 +1,4 @@
-"""Claims about checkpoints: what makes one valid, which is used, which are kept."""
+"""Claims about checkpoints: what makes one valid, which one is used, which are kept."""
 
 import json
 import os
@@ -13,10 +13,14 @@ from torch import Tensor
 
 from model.config import config_for
 from model.hrm import HRM
+from model.loading import CheckpointError
 from tests.trainer.data.test_dataset import flip_last_bit
-from trainer.checkpointing.checkpoint import CheckpointError, Progress, open_checkpoint
-from trainer.checkpoints import Checkpoints, load_model, main
+from trainer.checkpointing.checkpoint import open_checkpoint
+from trainer.checkpointing.load import load_model
+from trainer.checkpointing.manager import CheckpointManager
+from trainer.checkpoints import main
 from trainer.data.dataset import Dataset, open_dataset
+from trainer.position import Position
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -28,17 +32,20 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
     return open_dataset(str(data), tmp_path)
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
+def position(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="k", plan_hash="h", epoch=0, chunk=0, next_batch=step)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "trainer.checkpointing.manager"]
 
 
 class Written:
     """Checkpoints of a small model whose first weight is the step."""
 
     def __init__(self, location: str, dataset: Dataset, keep: int = 2):
-        self.messages: list[str] = []
         self.staging = Path(dataset.files.folder).parent / "staging"
-        self.checkpoints = Checkpoints(location, staging=self.staging, keep=keep, report=self.messages.append)
+        self.checkpoints = CheckpointManager(location, staging=self.staging, keep=keep)
         self.model = HRM(config_for("tiny", dataset.vocab_size, **SMALL))
         about = {"model": asdict(self.model.config), "special": dict(dataset.special)}
         self.sidecars: dict[str, str | bytes] = {
@@ -55,7 +62,7 @@ class Written:
         for step in steps:
             with torch.no_grad():
                 self.model.lm_head.weight[0, 0] = step
-            self.checkpoints.save(progress(step), self.tensors(), sidecars=self.sidecars)
+            self.checkpoints.save(position(step), self.tensors(), sidecars=self.sidecars)
         self.checkpoints.wait()
 
 
@@ -68,7 +75,7 @@ def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
     written.save(1, 2)
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
-    assert checkpoint.progress == progress(2)
+    assert checkpoint.position == position(2)
     expected = {name: t.clone() for name, t in written.model.state_dict().items()}
     with torch.no_grad():
         for tensor in written.model.state_dict().values():
@@ -80,7 +87,7 @@ def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
 def test_what_changes_after_save_returns_is_not_in_the_checkpoint(written: Written) -> None:
     with torch.no_grad():
         written.model.lm_head.weight.fill_(1.0)
-    written.checkpoints.save(progress(1), written.tensors(), sidecars=written.sidecars)
+    written.checkpoints.save(position(1), written.tensors(), sidecars=written.sidecars)
     with torch.no_grad():
         written.model.lm_head.weight.fill_(2.0)
     written.checkpoints.wait()
@@ -93,7 +100,7 @@ def test_what_changes_after_save_returns_is_not_in_the_checkpoint(written: Writt
 @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "trainer.json", "tokenizer.json", "COMMIT.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_damaged_checkpoint_is_reported_and_the_one_before_is_used(
-    written: Written, tmp_path: Path, name: str, damage: str
+    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
     written.save(1, 2)
     file = tmp_path / "checkpoints" / "step-00000002" / name
@@ -107,7 +114,7 @@ def test_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert checkpoint is not None
     assert checkpoint.step == 1
     uncommitted = (name, damage) == ("COMMIT.json", "missing")
-    assert uncommitted or "step-00000002 is passed over" in written.messages[0]
+    assert uncommitted or "step-00000002: " in warnings(caplog)[0]
 
 
 def test_no_checkpoint_is_found_where_there_is_none(written: Written, tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ def test_retention_never_deletes_the_only_valid_checkpoint(dataset: Dataset, tmp
     written = Written(str(tmp_path / "checkpoints"), dataset, keep=1)
     written.save(1)
     assert written.checkpoints.steps() == [1]
-    written.checkpoints.save(progress(2), written.tensors(), sidecars={"no/such/folder": "x"})
+    written.checkpoints.save(position(2), written.tensors(), sidecars={"no/such/folder": "x"})
     with pytest.raises(CheckpointError, match="could not be written"):
         written.checkpoints.wait()
     checkpoint = written.checkpoints.newest()
@@ -173,15 +180,17 @@ def test_rest_of_a_deletion_that_was_cut_short_is_removed_by_the_next_one(writte
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_commit_record_that_lists_too_little_makes_no_checkpoint(written: Written, tmp_path: Path) -> None:
+def test_commit_record_that_lists_too_few_files_makes_no_checkpoint(
+    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     written.save(1)
     commit = tmp_path / "checkpoints" / "step-00000001" / "COMMIT.json"
     content = json.loads(commit.read_text())
     del content["files"]["trainer.json"]
     commit.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="none of the checkpoints here is valid"):
+    with pytest.raises(CheckpointError, match="none of the 1 checkpoints here is valid"):
         written.checkpoints.newest()
-    assert "does not list trainer.json" in written.messages[0]
+    assert "does not list trainer.json" in warnings(caplog)[0]
 
 
 class Malice:
@@ -224,7 +233,7 @@ def test_model_is_loaded_with_averaged_or_last_weights_from_run_folder_or_step(
         load_model(tmp_path / "data")
 
 
-def test_checkpoints_on_s3_are_found_retained_and_passed_over_like_local_ones(
+def test_checkpoints_on_s3_are_found_kept_and_skipped_like_local_ones(
     dataset: Dataset, bucket: str, tmp_path: Path
 ) -> None:
     written = Written(f"{bucket}/run", dataset)
@@ -232,7 +241,7 @@ def test_checkpoints_on_s3_are_found_retained_and_passed_over_like_local_ones(
     assert written.checkpoints.steps() == [2, 3]
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
-    assert checkpoint.progress == progress(3)
+    assert checkpoint.position == position(3)
     checkpoint.load_into({"model": written.model.state_dict()})
     assert open_checkpoint(checkpoint.folder).step == 3
     import fsspec
@@ -247,17 +256,14 @@ def test_checkpoints_on_s3_are_found_retained_and_passed_over_like_local_ones(
 
 
 def test_checkpoint_on_s3_is_used_although_the_metrics_beside_it_are_lost(
-    dataset: Dataset, bucket: str, tmp_path: Path
+    dataset: Dataset, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Written(f"{bucket}/run", dataset).save(1)
-    messages: list[str] = []
     history = tmp_path / "elsewhere" / "metrics.jsonl"
-    found = Checkpoints(
-        f"{bucket}/run", staging=tmp_path / "fetched", keep=1, history=history, report=messages.append
-    ).newest()
+    found = CheckpointManager(f"{bucket}/run", staging=tmp_path / "fetched", keep=1, history=history).newest()
     assert found is not None
     assert found.step == 1
-    assert "metrics.jsonl is missing" in messages[0]
+    assert "metrics.jsonl is missing" in warnings(caplog)[0]
     assert list(history.parent.iterdir()) == []
 
 

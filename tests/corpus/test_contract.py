@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.template import CONDITION_TAGS, END_OF_PREFIX, SPECIAL_TOKENS, START, order_conditions, prefix_ids
+from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, SPECIAL_TOKENS, START, order_conditions, prefix_ids
 
 NAMES = st.lists(st.sampled_from(list(CONDITION_TAGS)))
 

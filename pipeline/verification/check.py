@@ -1,0 +1,39 @@
+"""A check and its result."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from corpus.contract import DatasetError
+from corpus.formats.stream import StoreError as ReadError
+from pipeline.dataset.store import StoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The result of one check."""
+
+    name: str
+    checked: str
+    """What was looked at, and how much of it."""
+    problems: tuple[str, ...]
+
+
+def check(name: str, checked: str, problems: Iterator[str]) -> Check:
+    """Collect the problems that a check yields; an exception that ends it early is one more.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be reached, which says nothing about the dataset.
+    """
+    found: list[str] = []
+    try:
+        for problem in problems:
+            found.append(problem)
+    except (StoreError, ReadError):
+        raise
+    except DatasetError as error:
+        found.append(str(error))
+    except Exception as error:
+        found.append(f"cannot be checked further: {type(error).__name__}: {error}")
+    return Check(name=name, checked=checked, problems=tuple(found))
