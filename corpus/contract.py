@@ -26,7 +26,9 @@ from typing import IO, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT = "millrace-dataset/1"
+FORMAT = "millrace-dataset/2"
+OUTDATED = {"millrace-dataset/1": "its samples have the condition tags in another order (direct first)"}
+"""Earlier format to the reason why it cannot be used."""
 
 # --- Template of a sample ---------------------------------------------------------------------------------------------
 
@@ -36,15 +38,24 @@ END_OF_RESPONSE = "<|box_end|>"
 PAD = "<|endoftext|>"
 
 CONDITION_TAGS: Mapping[str, str] = {
-    "direct": "<|object_ref_start|>",
-    "cot": "<|object_ref_end|>",
     "synth": "<|quad_end|>",
     "noisy": "<|quad_start|>",
+    "cot": "<|object_ref_end|>",
+    "direct": "<|object_ref_start|>",
 }
-"""Condition name to its tag, in the order in which a sample has them."""
+"""Condition name to its tag, in the order in which a sample has them: that of the published model HRM-Text-1B."""
 
 SPECIAL_TOKENS: tuple[str, ...] = (PAD, START, END_OF_PREFIX, END_OF_RESPONSE, *CONDITION_TAGS.values())
 """All tags. Text never tokenizes to one of them."""
+
+TEMPLATE: Mapping[str, Any] = {
+    "start": START,
+    "end_of_prefix": END_OF_PREFIX,
+    "end_of_response": END_OF_RESPONSE,
+    "pad": PAD,
+    "conditions": [[name, tag] for name, tag in CONDITION_TAGS.items()],
+}
+"""The template as JSON, which checkpoints carry for readers that do not know this module."""
 
 
 def order_conditions(conditions: Iterable[str]) -> tuple[str, ...]:
@@ -370,8 +381,9 @@ def parse_dataset(content: bytes, where: str) -> DatasetInfo:
         raise DatasetError(f"{where}: is not valid JSON ({error}); build the dataset again") from None
     if not isinstance(found, dict):
         raise DatasetError(f"{where}: is {_shown(found)}, expected an object; build the dataset again")
-    if found.get("format") != FORMAT:
-        raise DatasetError(f"{where}: has format {found.get('format')!r}, expected {FORMAT!r}; build the dataset again")
+    if (name := found.get("format")) != FORMAT:
+        reason = f": {OUTDATED[str(name)]}" if str(name) in OUTDATED else ""
+        raise DatasetError(f"{where}: has format {name!r}, expected {FORMAT!r}{reason}; build the dataset again")
     return _parse(DatasetInfo, content, where)
 
 

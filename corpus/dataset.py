@@ -13,17 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from corpus.contract import COMMIT, LENGTHS, STRATA, DatasetError, DatasetInfo, Stratum, parse_dataset, parse_strata
-from corpus.formats.stream import StoreError, public_url, tried
+from corpus.storage.redact import redact
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ATTEMPTS = 2
 
 
 class NoDatasetError(DatasetError):
@@ -49,7 +48,7 @@ class Dataset:
 
     def url(self, path: str) -> str:
         """Return where a file is, for messages: without credentials."""
-        return _url(self.location, path)
+        return f"{redact(self.location)}/{path}"
 
     @contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:
@@ -57,7 +56,7 @@ class Dataset:
         if path not in self.info.files:
             raise DatasetError(f"{self.url(COMMIT)}: does not list {path}; build the dataset again")
         try:
-            with _opened(self.location, path) as file:
+            with Store(self.location, attempts=INTERACTIVE_ATTEMPTS).open(path) as file:
                 yield file
         except FileNotFoundError:
             raise DatasetError(f"{self.url(path)}: is missing; copy it again, or build the dataset again") from None
@@ -106,19 +105,13 @@ def open_dataset(location: str | Path) -> Dataset:
         The folder or store cannot be read.
     """
     location = str(location).rstrip("/")
-    where = _url(location, COMMIT)
-
-    def read() -> bytes:
-        with _opened(location, COMMIT) as file:
-            return file.read()
-
     try:
-        content = tried(read, _ATTEMPTS if "://" in location else 1)
-    except (FileNotFoundError, NotADirectoryError):
+        content = Store(location, attempts=INTERACTIVE_ATTEMPTS).read(COMMIT)
+    except FileNotFoundError:
         raise NoDatasetError(
-            f"{public_url(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
+            f"{redact(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
         ) from None
-    return Dataset(location=location, info=parse_dataset(content, where))
+    return Dataset(location=location, info=parse_dataset(content, f"{redact(location)}/{COMMIT}"))
 
 
 def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray[np.uint16]:
@@ -148,24 +141,3 @@ def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray
             "build the dataset again"
         )
     return lengths
-
-
-def _url(location: str, path: str) -> str:
-    return f"{public_url(location)}/{path}"
-
-
-@contextmanager
-def _opened(location: str, path: str) -> Iterator[IO[bytes]]:
-    if "://" not in location:
-        with (Path(location) / path).open("rb") as file:
-            yield file
-        return
-    try:
-        with fsspec.open(f"{location}/{path}", "rb") as file:
-            yield file
-    except (OSError, DatasetError):
-        raise
-    except Exception as error:  # the classes of the store's client library
-        if type(error).__module__.startswith(("pyarrow", "corpus", "pipeline")):
-            raise
-        raise StoreError(f"{_url(location, path)}: cannot be read: {public_url(str(error))}") from None

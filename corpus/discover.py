@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import fsspec
-
 from corpus.adapters import guess
 from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row
 from corpus.formats.sniff import sniff
-from corpus.formats.stream import Input, StoreError, public_url, tried
+from corpus.formats.stream import Input
 from corpus.source import SourceSpec
+from corpus.storage import StorageError
+from corpus.storage.connect import connect
+from corpus.storage.redact import redact
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
 
 GUESS_ROWS = 32
 """Number of first rows by which a file's adapter is detected."""
@@ -40,8 +42,6 @@ GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
 _REMOTE_THREADS = 16
-_INTERACTIVE_ATTEMPTS = 2
-"""Attempts on a store, each of which its client retries: few, because a user waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class SourceFile:
     @property
     def shown_url(self) -> str:
         """`url` without credentials, for ledgers, logs and messages."""
-        return _as_utf8(public_url(self.url))
+        return _as_utf8(redact(self.url))
 
 
 def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
@@ -86,7 +86,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     ------
     ConfigError
         A path does not exist, a glob or folder has no file, or the generator is unknown.
-    StoreError
+    StorageError
         A remote store (an OSError) cannot be reached.
     """
     if spec.generator is not None:
@@ -96,7 +96,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     files: dict[str, _Place] = {}
     for path, place in _relative(found):
         if path in files and files[path].url != place.url:
-            both = f"{public_url(files[path].url)} and {public_url(place.url)}"
+            both = f"{redact(files[path].url)} and {redact(place.url)}"
             raise ConfigError(
                 f"source {spec.name!r}: {both} have one name in the source, {path}; make them two sources"
             )
@@ -108,9 +108,11 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     if not any("://" in place.url for place in files.values()):
         return [_examine(spec, path, files[path]) for path in paths]
     with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store has a high latency, but answers in parallel
-        return list(
-            pool.map(lambda path: tried(lambda: _examine(spec, path, files[path]), _INTERACTIVE_ATTEMPTS), paths)
-        )
+
+        def examined(path: str) -> SourceFile:
+            return retry(lambda: _examine(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
+
+        return list(pool.map(examined, paths))
 
 
 # Locations
@@ -129,18 +131,19 @@ class _Place:
 
 def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
     """List the files that one entry of `path` names."""
+    entry = entry.removeprefix("file://")
     remote = "://" in entry
     places = (
-        tried(lambda: _expand_url(spec, entry), _INTERACTIVE_ATTEMPTS)
+        retry(lambda: _expand_url(spec, entry), attempts=INTERACTIVE_ATTEMPTS)
         if remote
         else list(_expand_local(spec, entry, base))
     )
     if not places:
         kind = "glob matches no file" if glob.has_magic(entry) else "folder holds no file"
         raise ConfigError(
-            f"source {spec.name!r}: the {kind}: {public_url(entry)}"
+            f"source {spec.name!r}: the {kind}: {redact(entry)}"
             + ("" if "://" in entry else f" (relative to {base})")
-            + "; mend the path or remove the source"
+            + "; correct the path or remove the source"
         )
     return places
 
@@ -160,7 +163,7 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
             elif not entry.rstrip("/").endswith("**"):  # `**` matches the folder's content too
                 yield from _folder(match, root)
     else:
-        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); mend the path")
+        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); correct the path")
 
 
 def _folder(folder: str, root: str) -> Iterator[_Place]:
@@ -201,9 +204,9 @@ def _fixed_part(pattern: str) -> str:
 
 
 def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
-    shown = public_url(entry)
+    shown = redact(entry)
     try:
-        filesystem, top = fsspec.core.url_to_fs(entry)
+        filesystem, top = connect(entry)
         # A web server has no listing: for a folder it returns a page.
         has_folders = not entry.startswith(("http://", "https://"))
         if has_folders and glob.has_magic(top):
@@ -217,15 +220,15 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
             name = posixpath.basename(shown) or "file"
             return [_Place(entry, shown[: -len(name)].rstrip("/"), name, size)]
     except FileNotFoundError:
-        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; mend the URL") from None
+        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; correct the URL") from None
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {public_url(str(error))}") from None
+        raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {redact(str(error))}") from None
     except Exception as error:  # each store has its own errors, which may quote credentials
-        raise StoreError(f"source {spec.name!r}: {shown} cannot be reached: {public_url(str(error))}") from None
+        raise StorageError(f"source {spec.name!r}: {shown} cannot be reached: {redact(str(error))}") from None
     return [
         _Place(
             filesystem.unstrip_protocol(path),
-            public_url(filesystem.unstrip_protocol(root)),
+            redact(filesystem.unstrip_protocol(root)),
             path[len(root) :].lstrip("/"),
             int(info.get("size") or 0),
         )
@@ -262,7 +265,7 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
         return file
     try:
         found = sniff(place.url, path, None if spec.format is None else str(spec.format))
-    except StoreError:
+    except StorageError:
         raise
     except OSError as error:
         return replace(file, problem=f"the file cannot be read: {error.strerror or error}")

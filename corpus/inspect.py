@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corpus import cli
-from corpus.contract import DatasetError, SourceCounts, Stratum
+from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import open_dataset
 from corpus.formats.base import printable
 from corpus.outcome import FileOutcome, Outcome
@@ -71,9 +71,8 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
     look = scan(dataset)
     if source is not None:
         if source not in counts:
-            raise DatasetError(
-                f"{dataset.url('')}: has no source {source!r}; its sources are {', '.join(sorted(counts))}"
-            )
+            known = ", ".join(sorted(counts))
+            raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
         counts = {source: counts[source]}
         look = Scan(*(frame.filter(pl.col("source") == source) for frame in look))
     if search is None:

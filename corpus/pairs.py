@@ -18,11 +18,12 @@ from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
-from corpus.formats.stream import Input, StoreError
+from corpus.formats.stream import Input
 from corpus.outcome import FileOutcome, Outcome
 from corpus.plugins import Plugin
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
+from corpus.storage import StorageError
 
 __all__ = ["Limits", "read_pairs"]
 
@@ -50,7 +51,7 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
 
     Raises
     ------
-    StoreError
+    StorageError
         A remote store cannot be reached. It is an OSError.
     """
     if file.skipped is not None:
@@ -76,7 +77,7 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
     except BrokenFileError as broken:
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
         yield FileEnd(outcome, rows, broken.position, broken.detail)
-    except StoreError:
+    except StorageError:
         raise
     except OSError as error:
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE

@@ -99,11 +99,6 @@ def find(reference: str, base: Path) -> Plugin:
     return Plugin(reference=reference, path=str(path), source=source)
 
 
-def load(reference: str, base: Path) -> Any:
-    """Return the object that a reference names; see `find` and `Plugin.load`."""
-    return find(reference, base).load()
-
-
 def resolve(value: Any, info: ValidationInfo) -> Any:
     """Turn a reference in a manifest into its `Plugin`; names pass through.
 

@@ -5,7 +5,7 @@
 
     step-00000500/
       __0_0.distcp …, .metadata   torch.distributed.checkpoint: model, m, v, ema
-      config.json                 the model's shape and the special token ids
+      config.json                 the model's shape, special token ids, prompt template, longest sample
       tokenizer.json
       trainer.json                step, position in the data, random state
       manifest.json               the run's manifest, and the inputs of its batch plan
@@ -42,7 +42,9 @@ from model.hrm import HRM
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "millrace-checkpoint/2"
+FORMAT = "millrace-checkpoint/3"
+OUTDATED = {"millrace-checkpoint/2": "it was trained with another order of condition tags (direct first)"}
+"""Earlier format to the reason why it cannot be used."""
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 REQUIRED_FILES = frozenset({".metadata", "config.json", "manifest.json", "tokenizer.json", "trainer.json"})
 """Files that every checkpoint has, besides those that hold the tensors."""
@@ -226,7 +228,8 @@ def verify(folder: Path) -> None:
             raise CheckpointError(f"{path} does not have the hash that COMMIT.json records")
     found = json.loads((folder / "trainer.json").read_text())["format"]
     if found != FORMAT:
-        raise CheckpointError(f"{folder} has format {found!r}; expected {FORMAT!r}")
+        reason = f": {OUTDATED[found]}; train again" if found in OUTDATED else ""
+        raise CheckpointError(f"{folder} has format {found!r}; expected {FORMAT!r}{reason}")
 
 
 def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None = None) -> None:

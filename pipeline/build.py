@@ -20,9 +20,9 @@ from typing import Any
 from corpus.config import ConfigError
 from corpus.contract import COMMIT, FOLDERS, DatasetInfo
 from corpus.discover import SourceFile
-from corpus.formats.stream import public_url
+from corpus.storage.location import is_url, normalized
+from corpus.storage.redact import redact
 from pipeline.dataset.publish import publish, read_commit
-from pipeline.dataset.store import is_url
 from pipeline.engine.budget import affordable_workers, default_memory
 from pipeline.engine.executor import Executor, LocalExecutor
 from pipeline.engine.progress import Display
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = mix.out if options.out is None else options.out
         if not out:
             raise ConfigError("--out is empty; expected a folder or URL")
+        out = normalized(out)
         if options.dry_run:
             from pipeline.report.preview import preview
 
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seconds=time.monotonic() - begin,
             )
     except (ConfigError, BuildError, OSError) as error:
-        print(f"error: {public_url(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
+        print(f"error: {redact(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished work is kept, and the same command continues", file=sys.stderr)

@@ -17,6 +17,7 @@ import typer
 from corpus import cli
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
+from corpus.formats.base import printable
 from corpus.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _show(screen: "Console", dataset: Dataset, line: Row, *, label: str = "row i
     }
     for name, value in fields.items():
         if value not in (None, ""):
-            screen.print(f"{name:<12} {value}", soft_wrap=True, markup=False)
+            screen.print(f"{name:<12} {printable(str(value))}", soft_wrap=True, markup=False)
     if line["twin"] is not None and label == "row id":
         screen.print("")
         _show(screen, dataset, find(dataset, line["twin"]), label="lost to")

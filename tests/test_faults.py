@@ -11,10 +11,10 @@ import fsspec
 import pytest
 from botocore.config import Config
 
-import corpus.formats.stream
-import pipeline.dataset.store
+import corpus.storage.retry
+import corpus.storage.store
+from corpus.storage.store import Store
 from pipeline.dataset.publish import read_commit
-from pipeline.dataset.store import Store
 from pipeline.engine.step import BuildError
 from tests.faults import KINDS, FaultyProxy
 from tests.pipeline.conftest import contents, run_build, write_mix
@@ -92,8 +92,8 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(fsspec.config.conf, "s3", impatient)
     monkeypatch.setenv("FSSPEC_S3", json.dumps(impatient))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(corpus.formats.stream, "PAUSE", 0.01)
-    monkeypatch.setattr(pipeline.dataset.store, "SILENCE", 2)
+    monkeypatch.setattr(corpus.storage.retry, "PAUSE", 0.01)
+    monkeypatch.setattr(corpus.storage.store, "SILENCE", 2)
 
 
 def remote(url: str) -> dict[str, bytes]:

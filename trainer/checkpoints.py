@@ -29,13 +29,13 @@ def main(
     from rich.console import Console
     from rich.table import Table
 
+    from corpus.storage import StorageError
+    from corpus.storage.location import is_url, normalized
     from model.loading import CheckpointError
     from trainer.checkpointing.load import split_location
     from trainer.checkpointing.manager import CheckpointManager
-    from trainer.checkpointing.objects import StorageError
-    from trainer.data.fetch import is_url, local_path
 
-    location = location if is_url(location) else str(local_path(location))
+    location = normalized(location)
     inside = Path(location) / "checkpoints"
     parent, only = split_location(str(inside) if not is_url(location) and inside.is_dir() else location)
     table = Table("step", "valid", "size", "loss", "time", box=None)

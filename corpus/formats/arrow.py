@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import batch_rows, check_names, error_text
-from corpus.formats.stream import Input, StoreError
+from corpus.formats.stream import Input
+from corpus.storage import StorageError
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -24,7 +25,7 @@ def read(source: Input, limits: Limits) -> Rows:
         is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
         file.seek(0)
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         file.close()
@@ -64,7 +65,7 @@ def _rows(
             for row in batch_rows(batch, limits):
                 number += 1
                 yield number, row
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BrokenFileError(f"after row {number:,}", error_text(error)) from None

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import SLICE_ROWS, batch_rows, check_names, error_text
-from corpus.formats.stream import Input, StoreError
+from corpus.formats.stream import Input
+from corpus.storage import StorageError
 
 _BATCH_BYTES = 16 << 20
 
@@ -24,7 +25,7 @@ def read(source: Input, limits: Limits) -> Rows:
     file = Input(source.url, source.compression).seekable(limits)
     try:
         parquet = pq.ParquetFile(file)
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         file.close()
@@ -45,7 +46,7 @@ def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | 
                     for row in batch_rows(batch, limits):
                         number += 1
                         yield number, row
-            except StoreError:
+            except StorageError:
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise BrokenFileError(f"row group {group}, after row {number:,}", error_text(error)) from None

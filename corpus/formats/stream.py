@@ -1,35 +1,28 @@
 """Bytes of a file in chunks: local, remote or generated, decompressed on the way.
 
-    open_binary(url) ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines
+    open_file(url) ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines
 
 Nothing here holds more than a few chunks. A compressed stream that breaks off
 yields every byte before the break, then raises `BrokenFileError`.
 """
 
 import io
-import random
-import re
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 from urllib.parse import parse_qs, urlsplit
 
-import fsspec
 import zstandard
 
 from corpus.formats.base import BrokenFileError, Limits
-
-T = TypeVar("T")
+from corpus.storage import StorageError
+from corpus.storage.connect import open_file
+from corpus.storage.redact import redact
 
 CHUNK_BYTES = 1 << 20
-ATTEMPTS = 7
-"""Tries before a store is given up."""
-PAUSE = 0.5
-"""Seconds before the second try, doubled before each further one; a random part of it is left out."""
 _ZSTD_INPUT_BYTES = 2 << 10
 """A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
 _GZIP_INPUT_BYTES = 64 << 10
@@ -76,7 +69,7 @@ class Input:
     def seekable(self, limits: Limits) -> BinaryIO:
         """The decompressed content as a file with random access; a compressed one passes through a temporary file."""
         if self.compression is None:
-            return open_binary(self.url)
+            return open_file(self.url)
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         for chunk in self.chunks():
             if spool.tell() + len(chunk) > limits.max_spool_bytes:
@@ -87,86 +80,14 @@ class Input:
             except OSError as error:  # says nothing about the file, and may be over by the next build
                 where = f"{tempfile.gettempdir()} (TMPDIR names another)"
                 detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
-                raise StoreError(f"{public_url(self.url)} {detail}") from None
+                raise StorageError(f"{redact(self.url)} {detail}") from None
         spool.seek(0)
         return spool
 
 
-class StoreError(OSError):
-    """A store could not be reached or failed while it was used: nothing is said about the file's content."""
-
-
-def tried(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """What `action` gives, which is repeated while a store fails; that a file is not there is an answer."""
-    pause = PAUSE
-    for _ in range(attempts - 1):
-        try:
-            return action()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause *= 2
-    return action()
-
-
-def open_binary(url: str) -> BinaryIO:
-    """Open a local path or an fsspec URL for reading.
-
-    Raises
-    ------
-    StoreError
-        The URL's store cannot be reached; reading the file later can raise it too.
-    OSError
-        The local file cannot be opened.
-    """
-    return open(url, "rb") if "://" not in url else cast(BinaryIO, _RemoteFile(url))
-
-
-class _RemoteFile(io.RawIOBase):
-    """An fsspec file whose errors, of whatever class, are `StoreError` without credentials."""
-
-    def __init__(self, url: str):
-        self._url = url
-        self._file: Any = None
-        self._file = self._try(lambda: fsspec.open(url, "rb").open())
-
-    def _try(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except Exception as error:
-            raise StoreError(f"{public_url(self._url)} cannot be read: {public_url(str(error))}") from None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._try(lambda: cast(bytes, self._file.read(size)))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._try(lambda: int(self._file.seek(offset, whence)))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        if self._file is not None and not self.closed:
-            self._file.close()
-        super().close()
-
-
-def public_url(url: str) -> str:
-    """`url`, or a message that quotes one, as it may be shown: without user, password and query."""
-    url = re.sub(r"://[^/\s]*@", "://", url)
-    return url if url.startswith("generator://") else re.sub(r"(?<=://)([^?#\s]*)[?#]\S*", r"\1", url)
-
-
 def read_raw_head(url: str, size: int) -> bytes:
     """The first `size` bytes as they are stored."""
-    with open_binary(url) as file:
+    with open_file(url) as file:
         return file.read(size)
 
 
@@ -179,7 +100,7 @@ def _first(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _raw_chunks(url: str) -> Iterator[bytes]:
-    with open_binary(url) as file:
+    with open_file(url) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 

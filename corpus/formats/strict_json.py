@@ -107,4 +107,4 @@ def check_unicode(value: Any) -> None:
         code = ord(error.object[error.start])
         if 0xDC80 <= code <= 0xDCFF:
             raise RowError(Outcome.INVALID_UNICODE, f"the byte 0x{code - 0xDC00:02x} is not UTF-8") from None
-        raise RowError(Outcome.INVALID_UNICODE, f"the lone surrogate U+{code:04X} is no character") from None
+        raise RowError(Outcome.INVALID_UNICODE, f"the lone surrogate U+{code:04X} is not a character") from None

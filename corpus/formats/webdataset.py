@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
-from corpus.formats.stream import ForwardFile, Input, StoreError
+from corpus.formats.stream import ForwardFile, Input
 from corpus.formats.strict_json import parse_bytes
 from corpus.outcome import Outcome
+from corpus.storage import StorageError
 
 _TEXT_SUFFIXES = frozenset({"txt", "text", "md", "cls", "json", ""})
 _OVERSIZE = object()
@@ -79,7 +80,7 @@ class _Members:
                 if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("it ends without the mark of a tar's end")
         except (tarfile.TarError, ValueError, OSError, BrokenFileError) as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, StorageError):
                 raise
             if _sample_name(self.name) != last_sample:
                 yield {}  # the previous sample is complete: this makes webdataset yield it

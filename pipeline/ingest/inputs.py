@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import fsspec
 import yaml
 
 from corpus.discover import SourceFile, discover, examine
-from corpus.formats.stream import open_binary, public_url, tried
 from corpus.source import SourceSpec
-from pipeline.dataset.store import reaching
+from corpus.storage.connect import connect, open_file, storage_errors
+from corpus.storage.redact import redact
+from corpus.storage.retry import retry
 from pipeline.engine.executor import Executor
 from pipeline.engine.progress import report
 from pipeline.engine.step import UNHASHED, BuildError, Step, digest_of, discard
@@ -93,7 +93,7 @@ def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], base: Path,
 
 def _place(spec: SourceSpec, file: SourceFile, base: Path) -> str:
     entries = spec.path if isinstance(spec.path, list) else [spec.path or ""]
-    if "://" in file.url or any(os.path.isabs(entry) for entry in entries):
+    if "://" in file.url or any(os.path.isabs(entry.removeprefix("file://")) for entry in entries):
         return file.shown_url
     return os.path.relpath(file.shown_url, os.path.abspath(base))
 
@@ -112,14 +112,14 @@ def stamp(url: str) -> str:
             return type(error).__name__
         # With the mode: whether a file can be read may be all that changes.
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
-    info = tried(lambda: _info(url))
+    info = retry(lambda: _info(url))
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
 
 
 def _info(url: str) -> dict[str, Any]:
-    with reaching(public_url(url)):
-        filesystem, path = fsspec.core.url_to_fs(url)
+    with storage_errors(url):
+        filesystem, path = connect(url)
         filesystem.invalidate_cache()
         info: dict[str, Any] = filesystem.info(path)
     return info
@@ -174,7 +174,7 @@ class HashFile(Step):
         marks = {mark.strip('"') for mark in self.stamp.split("/")}
         seen: set[str] = set()
         for _ in range(READINGS):
-            digest, md5 = tried(lambda: _hashes(self.url))
+            digest, md5 = retry(lambda: _hashes(self.url))
             if changed(self.url, self.stamp):
                 raise BuildError("changed while it was hashed; run the build again")
             if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
@@ -188,7 +188,7 @@ _NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: see what is wr
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    with open_binary(url) as file:
+    with open_file(url) as file:
         while chunk := file.read(_CHUNK):
             report(bytes=len(chunk))
             yield chunk
@@ -231,7 +231,7 @@ def as_hashed(
 def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
     seen: set[str] = set()
     for _ in range(READINGS):
-        digest = tried(lambda: _copied(file.url, copy))
+        digest = retry(lambda: _copied(file.url, copy))
         if digest == sha256:
             return
         if digest in seen:
@@ -257,7 +257,7 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
     resolved = mix.model_dump(mode="json", exclude={"out"})
     for source in resolved["sources"]:
         path = source["path"]
-        source["path"] = [public_url(entry) for entry in path] if isinstance(path, list) else path and public_url(path)
+        source["path"] = [redact(entry) for entry in path] if isinstance(path, list) else path and redact(path)
     files = [
         {
             "source": item.spec.name,

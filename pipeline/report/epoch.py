@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 
 from corpus.discover import SourceFile
-from corpus.formats.stream import open_binary
 from corpus.source import SourceSpec, stratum_of
+from corpus.storage.connect import open_file
 from pipeline.manifest import Mix
 from pipeline.report.console import safe
 
@@ -58,7 +58,7 @@ def _rows(spec: SourceSpec, file: SourceFile) -> int | None:
     if file.format != "parquet" or file.compression is not None:
         return None
     try:
-        with open_binary(file.url) as opened:
+        with open_file(file.url) as opened:
             return int(pq.read_metadata(opened).num_rows)
     except (OSError, pa.ArrowException):
         return None  # the table of files, or the build, reports the error

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from corpus.contract import DatasetError
-from corpus.formats.stream import StoreError as ReadError
-from pipeline.dataset.store import StoreError
+from corpus.storage import StorageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +22,14 @@ def check(name: str, checked: str, problems: Iterator[str]) -> Check:
 
     Raises
     ------
-    StoreError
+    StorageError
         The store cannot be reached, which says nothing about the dataset.
     """
     found: list[str] = []
     try:
         for problem in problems:
             found.append(problem)
-    except (StoreError, ReadError):
+    except StorageError:
         raise
     except DatasetError as error:
         found.append(str(error))

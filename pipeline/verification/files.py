@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 from corpus.contract import COMMIT, FINGERPRINTED, LOCK, REQUIRED, DatasetError, fingerprint
 from corpus.dataset import Dataset
-from pipeline.dataset.store import Store
+from corpus.storage.store import Store
+from pipeline.dataset.publish import dataset_sizes
 
 _CHUNK = 2**20
 
@@ -34,7 +35,7 @@ def file_problems(dataset: Dataset) -> Iterator[str]:
             yield f"{path}: has {size:,} bytes, expected {expected.bytes:,}"
         elif digest.hexdigest() != expected.sha256:
             yield f"{path}: its content has changed (sha256 differs)"
-    for path in sorted(set(Store(dataset.location).sizes()) - {*files, COMMIT}):
+    for path in sorted(set(dataset_sizes(Store(dataset.location))) - {*files, COMMIT}):
         yield f"{path}: is not part of the dataset"
 
 

@@ -1,4 +1,4 @@
-"""A sample's tags are written in one order, and names that are no condition are refused."""
+"""The tags of a sample have one order, and unknown conditions are refused."""
 
 import pytest
 from hypothesis import given
@@ -18,8 +18,15 @@ def test_conditions_are_ordered_without_repeats_whatever_order_they_come_in(name
 
 
 def test_unknown_condition_is_an_error_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown condition 'cott': expected some of direct, cot, synth, noisy"):
+    with pytest.raises(ValueError, match="unknown condition 'cott': expected some of synth, noisy, cot, direct"):
         order_conditions(["cot", "cott"])
+
+
+def test_tags_have_the_order_of_the_published_model() -> None:
+    special = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    ids = prefix_ids(special, ["direct", "cot", "noisy", "synth"], [])
+    tokens = [SPECIAL_TOKENS[number] for number in ids]
+    assert tokens[1:-1] == ["<|quad_end|>", "<|quad_start|>", "<|object_ref_end|>", "<|object_ref_start|>"]
 
 
 def test_special_tokens_are_distinct() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -64,6 +65,14 @@ def test_inspect_of_a_damaged_dataset_is_a_message(dataset: Path, capsys: pytest
     assert main(["nope://nowhere/mix"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("error: ")]) == 3
+
+
+def test_inspect_of_a_dataset_with_the_earlier_order_of_tags_says_why_it_is_refused(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(dataset, format="millrace-dataset/1")
+    assert main([str(dataset)]) == 1
+    assert "condition tags in another order (direct first); build the dataset again" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -234,10 +243,12 @@ def test_importing_corpus_imports_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: Any) -> None:
+def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: str) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="data")
     for path in dataset.rglob("*.*"):
         if path.is_file():
-            bucket.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
+            client.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
     assert scan("s3://data/runs/mix").records.collect().equals(scan(dataset).records.collect())
     assert shown("s3://data/runs/mix/") == shown(str(dataset))
     with pytest.raises(NoDatasetError):

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, reading it ends with an account of every row, and never raises."""
+"""Reading a malformed file accounts for every row, and never raises."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Strata, conditions, meta and the declarative map: what a manifest says about a source's pairs."""
+"""Strata, conditions, meta and the declarative map: how a manifest determines a source's pairs."""
 
 import json
 from pathlib import Path
@@ -77,13 +77,13 @@ def test_conditions_of_source_and_row_are_joined_in_template_order(tmp_path: Pat
     assert one(tmp_path, row | {"condition": "synth, cot"}).meta is None
 
 
-def test_column_named_condition_with_other_values_is_just_a_column(tmp_path: Path) -> None:
+def test_column_named_condition_with_other_values_is_kept_as_meta(tmp_path: Path) -> None:
     found = one(tmp_path, {"question": "a", "answer": "b", "condition": "diabetes"})
     assert found.condition == ()
     assert json.loads(found.meta or "") == {"condition": "diabetes"}
 
 
-def test_map_makes_pairs_of_rows_that_no_adapter_knows(tmp_path: Path) -> None:
+def test_map_makes_pairs_of_rows_that_no_adapter_fits(tmp_path: Path) -> None:
     row = {"left": "a", "right": 2, "kind": "cot", "topic": {"name": "sums"}, "more": "m"}
     template = {"instruction": "{left}\n{right}", "response": "={right}", "condition": "{kind}", "task": "{topic.name}"}
     assert one(tmp_path, row, map=template) == Pair(
@@ -126,6 +126,6 @@ def test_nan_of_a_parquet_column_stays_readable_json(tmp_path: Path) -> None:
         ({"path": "x", "format": "xml"}, "jsonl"),
     ],
 )
-def test_source_that_makes_no_sense_is_refused(spec: dict[str, Any], message: str) -> None:
+def test_contradictory_source_is_refused(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SourceSpec(**({"name": "s"} | spec))

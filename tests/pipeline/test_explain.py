@@ -79,7 +79,7 @@ def test_folder_without_a_dataset_is_an_error(tmp_path: Path, capsys: pytest.Cap
     assert "build the dataset first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("record", ["{}", "[1]", '{"format": "' + FORMAT + '"}'])
+@pytest.mark.parametrize("record", ["{}", "[1]", '{"format": "millrace-dataset/1"}', '{"format": "' + FORMAT + '"}'])
 def test_dataset_json_with_other_content_is_a_clear_error(
     tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,11 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
         "has format 'other/9'",
     ),
     (
+        "the earlier order of tags",
+        lambda o: change_json(o / "dataset.json", lambda c: c.update(format="millrace-dataset/1")),
+        "condition tags in another order (direct first)",
+    ),
+    (
         "a path out of the dataset",
         lambda o: change_json(o / "dataset.json", lambda c: c["files"].update({"../x": {"bytes": 1, "sha256": ""}})),
         "'../x' leads out",

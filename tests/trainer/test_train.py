@@ -144,7 +144,10 @@ def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(
     ("override", "code", "message"),
     [
         ("optimiser.lr=1", 2, "unknown key optimiser; did you mean 'optimizer'?"),
-        ("batch.tokens=100", 2, "no multiple of row_tokens (32): try tokens=96"),
+        ("schedule.floor=0.2", 2, "unknown key schedule.floor; did you mean 'min_lr_ratio'?"),
+        ("deadline=60", 2, "unknown key deadline; did you mean 'storage_timeout'?"),
+        ("ahead=2", 2, "unknown key ahead; did you mean 'prefetch_batches'?"),
+        ("batch.tokens=100", 2, "not a multiple of row_tokens (32): try tokens=96"),
         ("steps=3", 2, "set exactly one of epochs and steps"),
         ("device=tpu", 2, "expected auto, cpu or cuda"),
         ("model.size=huge", 2, "unknown model size 'huge'; known sizes: tiny"),

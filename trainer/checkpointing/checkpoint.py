@@ -2,7 +2,7 @@
 
     step-00000500/
       __0_0.distcp …, .metadata   torch.distributed.checkpoint: model, m, v, ema
-      config.json                 the model's shape and the special token ids
+      config.json                 the model's shape, special token ids, prompt template, longest sample
       tokenizer.json              so that generation needs no dataset
       trainer.json                step, position in the data, random state, loss, time
       manifest.json               the run's manifest, and the inputs of its batch plan

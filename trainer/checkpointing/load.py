@@ -7,11 +7,12 @@ import torch
 from tokenizers import Tokenizer
 
 import model
+from corpus.storage.location import is_url, local_path
+from corpus.storage.redact import redact
 from model.hrm import HRM
 from model.loading import CheckpointError
 from trainer.checkpointing.checkpoint import step_of
 from trainer.checkpointing.manager import CheckpointManager
-from trainer.data.fetch import is_url, local_path, shown
 
 
 def load_model(
@@ -61,5 +62,5 @@ def _fetch(url: str, staging: Path) -> Path:
         return manager.fetch(step)
     newest = manager.newest()
     if newest is None:
-        raise CheckpointError(f"{shown(url)}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
+        raise CheckpointError(f"{redact(url)}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
     return newest.folder

@@ -23,7 +23,11 @@ from torch import Tensor
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.tensor import DTensor
 
-from model.loading import CheckpointError, Tensors, recorded_files, verify
+from corpus.storage import MismatchError, StorageError
+from corpus.storage.location import normalized
+from corpus.storage.redact import redact
+from corpus.storage.store import Store
+from model.loading import CheckpointError, Tensors, file_hash, recorded_files, verify
 from trainer.checkpointing.checkpoint import (
     Checkpoint,
     commit_record,
@@ -33,9 +37,7 @@ from trainer.checkpointing.checkpoint import (
     step_of,
     trainer_json,
 )
-from trainer.checkpointing.objects import Objects, StorageError
 from trainer.checkpointing.staging import StagingBuffers
-from trainer.data.fetch import is_url, local_path, shown
 from trainer.distributed.world import SINGLE, World
 from trainer.position import Position
 
@@ -88,9 +90,9 @@ class CheckpointManager:
         world: World = SINGLE,
         history: Path | None = None,
     ):
-        self._remote = is_url(location)
-        self._objects = Objects(location, patience=storage_timeout if self._remote else 0.0)
-        self._location = shown(location.rstrip("/")) if self._remote else str(local_path(location))
+        self._store = Store(location, timeout=storage_timeout or None)
+        self._remote = self._store.remote
+        self._location = redact(normalized(location).rstrip("/"))
         self._staging = staging if self._remote else Path(self._location)
         self._keep = keep
         self._keep_every = keep_every
@@ -108,7 +110,7 @@ class CheckpointManager:
     def folders(self) -> dict[int, dict[str, int]]:
         """File names and sizes of each step's folder, committed or not, in ascending order of steps."""
         found: dict[int, dict[str, int]] = {}
-        for path, size in self._objects.list().items():
+        for path, size in self._store.list().items():
             folder, _, name = path.partition("/")
             step = step_of(folder)
             if step is not None:
@@ -128,7 +130,7 @@ class CheckpointManager:
             They cannot.
         """
         if self._remote:
-            self._world.broadcast_from_main(self._objects.probe)
+            self._world.broadcast_from_main(self._store.probe)
 
     def newest(self) -> Checkpoint | None:
         """Find the newest valid checkpoint and fetch it to this machine. All ranks call it.
@@ -173,9 +175,9 @@ class CheckpointManager:
         if self._remote:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            self._objects.get(f"{folder.name}/COMMIT.json", folder / "COMMIT.json")
+            self._get(f"{folder.name}/COMMIT.json", folder / "COMMIT.json")
             for name, (size, digest) in recorded_files(folder).items():
-                self._objects.get(f"{folder.name}/{name}", folder / name, size=size, digest=digest)
+                self._get(f"{folder.name}/{name}", folder / name, size=size, digest=digest)
         verify(folder)
         return folder
 
@@ -190,6 +192,8 @@ class CheckpointManager:
         for step in reversed(committed):
             try:
                 self.fetch(step)
+            except StorageError:
+                raise
             except (CheckpointError, OSError) as error:
                 logger.warning("skipping checkpoint %s/%s: %s", self._location, folder_name(step), error)
                 continue
@@ -206,13 +210,28 @@ class CheckpointManager:
         if self._history is None or self._history.exists():
             return
         self._history.parent.mkdir(parents=True, exist_ok=True)
-        part = self._history.with_name(f"{self._history.name}.part")
         try:
-            self._objects.get(self._history.name, part)
+            self._get(self._history.name, self._history)
         except CheckpointError as error:
             logger.warning("the run continues without the metrics of its earlier steps: %s", error)
-        else:
-            os.replace(part, self._history)
+
+    def _get(self, name: str, local: Path, *, size: int | None = None, digest: str | None = None) -> None:
+        """Fetch a file, which must have this size in bytes and this XXH3-128 hash."""
+
+        def fault(copy: Path) -> str | None:
+            found = copy.stat().st_size
+            if size is not None and found != size:
+                return f"has {found:,} bytes; COMMIT.json says {size:,}"
+            if digest is not None and file_hash(copy) != digest:
+                return "does not have the hash that COMMIT.json says"
+            return None
+
+        try:
+            self._store.get(name, local, check=fault)
+        except FileNotFoundError:
+            raise CheckpointError(f"{self._location}/{name} is missing") from None
+        except MismatchError as error:
+            raise CheckpointError(str(error)) from None
 
     def _folder(self, step: int) -> Path:
         return self._staging / folder_name(step)
@@ -284,7 +303,7 @@ class CheckpointManager:
         if self._error is not None:
             error, self._error = self._error, None
             raise CheckpointError(
-                f"a checkpoint could not be written to {self._location}: {shown(str(error))}"
+                f"a checkpoint could not be written to {self._location}: {redact(str(error))}"
             ) from error
 
     def _own_share(self, group: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -355,7 +374,7 @@ class CheckpointManager:
             files += [folder / ".metadata", *(folder / name for name in sidecars)]
         if self._remote:
             for file in files:
-                self._objects.put(file, f"{folder_name(step)}/{file.name}")
+                self._store.put(file, f"{folder_name(step)}/{file.name}")
         return file_records(files)
 
     def _commit(self, step: int, folder: Path, records: Mapping[str, Mapping[str, int | str]]) -> None:
@@ -365,8 +384,8 @@ class CheckpointManager:
         if self._remote:
             if self._history is not None and self._history.exists():
                 # A copy, because the run keeps writing the file; its reader drops lines after the checkpoint's step.
-                self._objects.put(Path(shutil.copy(self._history, folder)), self._history.name)
-            self._objects.put(commit, f"{folder_name(step)}/COMMIT.json")
+                self._store.put(Path(shutil.copy(self._history, folder)), self._history.name)
+            self._store.put(commit, f"{folder_name(step)}/COMMIT.json")
             return
         for path in folder.iterdir():
             _fsync(path)
@@ -388,13 +407,13 @@ class CheckpointManager:
             for step in older:
                 if step not in kept:
                     self._delete(step)
-        except (StorageError, OSError) as error:  # the new checkpoint itself is stored
+        except OSError as error:  # the new checkpoint itself is stored
             logger.warning("old checkpoints in %s could not be deleted yet: %s", self._location, error)
 
     def _delete(self, step: int) -> None:
         # The commit record first, so that an interrupted deletion leaves no seemingly valid checkpoint.
         for name in sorted(self.folders().get(step, ()), key=lambda name: name != "COMMIT.json"):
-            self._objects.delete(f"{folder_name(step)}/{name}")
+            self._store.delete(f"{folder_name(step)}/{name}")
         if not self._remote:
             shutil.rmtree(self._folder(step), ignore_errors=True)
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from corpus.contract import COMMIT, LENGTHS, SHARD_INDEX, STRATA, FileInfo, Stratum, parse_dataset, parse_strata
 from corpus.dataset import load_lengths
-from trainer.data.fetch import DEADLINE, DatasetError, Files
+from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Dataset:
         return Tokenizer.from_file(str(self.tokenizer_file))
 
 
-def open_dataset(location: str, cache: Path, *, deadline: float = DEADLINE) -> Dataset:
+def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE_TIMEOUT) -> Dataset:
     """Read and verify a dataset's sidecars.
 
     Parameters
@@ -55,8 +55,8 @@ def open_dataset(location: str, cache: Path, *, deadline: float = DEADLINE) -> D
         Folder or fsspec URL.
     cache
         Folder for the files of a remote dataset; each dataset gets a subfolder.
-    deadline
-        Seconds after which a file of a remote dataset that cannot be fetched is an error.
+    storage_timeout
+        Seconds for which a file of a remote dataset is retried.
 
     Raises
     ------
@@ -64,7 +64,9 @@ def open_dataset(location: str, cache: Path, *, deadline: float = DEADLINE) -> D
         A file is missing or damaged, does not have the contract's content, or contradicts another one.
     """
     location = location.rstrip("/")
-    files = Files.at(location, cache / hashlib.sha256(location.encode()).hexdigest()[:16], deadline=deadline)
+    files = Files.at(
+        location, cache / hashlib.sha256(location.encode()).hexdigest()[:16], storage_timeout=storage_timeout
+    )
     if not files.remote and not files.folder.is_dir():
         raise DatasetError(f"{location}: there is no such folder; build a dataset first, or set data=PATH")
     info = parse_dataset(files.read(COMMIT), files.url(COMMIT))

@@ -13,20 +13,19 @@ download that fails leaves its shard marked as being prepared, so that other rea
 the folder before is never verified. (`tests.benchmarks.loader` compares the two.)
 """
 
-import json
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from corpus.contract import COLUMNS, DatasetError
+from corpus.contract import DatasetError, parse_index
 from trainer.data.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class ShardStore:
         self._lengths = dataset.lengths
         self._folder = dataset.files.path("shards")
         where = dataset.files.url("shards/index.json")
-        self._shards = _read_index(json.loads((self._folder / "index.json").read_bytes()), dataset, where)
+        self._shards = _read_index((self._folder / "index.json").read_bytes(), where, dataset)
         self._ends = np.array([shard.begin + shard.samples for shard in self._shards], np.int64)
         self._numbers = {shard.basename: number for number, shard in enumerate(self._shards)}
         self._limit = cache_bytes if self.remote else None
@@ -231,45 +230,27 @@ class FullError(Exception):
     """The cache is full of what is needed sooner."""
 
 
-def _read_index(index: dict[str, Any], dataset: Dataset, where: str) -> list[_Shard]:
-    """The shards of an index, which are what the contract says."""
-    from streaming.base.format.mds import MDSReader  # which takes longer than importing torch
+def _read_index(content: bytes, where: str, dataset: Dataset) -> list[_Shard]:
+    """Return the shards of an index, after checking that they are as the contract says."""
+    from streaming.base.format.mds import MDSReader  # takes longer to import than torch
 
     shards: list[_Shard] = []
     begin = 0
-    for number, entry in enumerate(index.get("shards", [])):
-        try:
-            reader = MDSReader.from_json("", None, entry)
-            columns = dict(zip(reader.column_names, reader.column_encodings, strict=True))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{where}: shard {number} is not described as MDS ({error!r}); build again") from None
-        if columns != COLUMNS:
-            raise DatasetError(
-                f"{where}: shard {number} has the columns {columns}; expected {COLUMNS} "
-                "(other column types are not read, pickled ones least of all)"
-            )
+    for info in parse_index(content, where):
+        reader = MDSReader.from_json("", None, info.model_dump(mode="json"))
         reader.validate(allow_unsafe_types=False)
-        data = reader.raw_data
-        if reader.compression or "xxh64" not in data.hashes:
-            raise DatasetError(
-                f"{where}: shard {number} is compressed or has no xxh64 hash; expected a plain, hashed one"
-            )
-        if Path(data.basename).name != data.basename or not data.basename.endswith(SUFFIX):
-            raise DatasetError(
-                f"{where}: shard {number} is the file {data.basename!r}, which lies outside of shards/ or is no "
-                f"{SUFFIX} file; do not use it"
-            )
+        file = info.raw_data
         shards.append(
             _Shard(
                 reader=reader,
-                basename=data.basename,
+                basename=file.basename,
                 begin=begin,
-                samples=reader.samples,
-                bytes=data.bytes,
-                xxh64=data.hashes["xxh64"],
+                samples=info.samples,
+                bytes=file.bytes,
+                xxh64=file.hashes["xxh64"],
             )
         )
-        begin += reader.samples
+        begin += info.samples
     if begin != dataset.samples:
         raise DatasetError(f"{where}: the shards hold {begin:,} samples; dataset.json counts {dataset.samples:,}")
     return shards

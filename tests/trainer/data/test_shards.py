@@ -15,7 +15,7 @@ import pytest
 from streaming import Stream
 from streaming.base.world import World
 
-import trainer.data.fetch
+import corpus.storage.retry
 from tests.faults import FaultyProxy
 from tests.trainer.data.test_dataset import tree, upload
 from tests.trainer.fixtures import FIRST, write_dataset
@@ -31,7 +31,7 @@ CONTEXT.set_forkserver_preload([__name__, "s3fs"])
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.data.fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(corpus.storage.retry, "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_dataset_is_read_from_a_plain_web_server(web: str, tmp_path: Path) -> No
 
 def test_password_of_a_url_is_in_no_message(web: str, data: Path, tmp_path: Path) -> None:
     (data / "strata.json").unlink()
-    with pytest.raises(DatasetError, match=r"strata\.json: could not be fetched") as error:
+    with pytest.raises(DatasetError, match=r"strata\.json: download failed") as error:
         open_dataset(web.replace("://", "://reader:secret@"), tmp_path / "cache")
     assert "secret" not in str(error.value)
 
@@ -136,16 +136,18 @@ def test_limit_below_a_shard_is_refused(data: Path, tmp_path: Path, bucket: str)
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("stall", "nothing came for"), ("503", "")])
-def test_store_that_does_not_answer_is_given_up_at_the_deadline(
+def test_store_that_does_not_answer_is_reported_at_the_timeout(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy, kind: str, cause: str
 ) -> None:
     upload(data, f"{bucket}/mix")
-    store = ShardStore(open_dataset(f"{bucket}/mix", tmp_path / "cache", deadline=3))
+    store = ShardStore(open_dataset(f"{bucket}/mix", tmp_path / "cache", storage_timeout=3))
     faults.kinds, faults.share = (kind,), 1.0
     began = time.monotonic()
-    with pytest.raises(DatasetError, match=rf"s3://millrace/mix/shards/shard\.00000\.mds: could not be .*{cause}"):
+    with pytest.raises(DatasetError, match=rf"s3://millrace/mix/shards/shard\.00000\.mds: download failed .*{cause}"):
         store.read(0)
-    assert time.monotonic() - began < 3 + 3 / 4 + 5  # the deadline, a try that began just before it, and a slow machine
+    assert (
+        time.monotonic() - began < 3 + 3 / 4 + 5
+    )  # the timeout, an attempt that began just before it, and a slow machine
     assert shards_in(tmp_path / "cache") == []
 
 

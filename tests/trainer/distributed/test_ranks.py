@@ -175,7 +175,7 @@ def test_ranks_that_wait_for_data_stop_with_a_checkpoint_when_one_is_asked_to(
     folder = write_dataset(tmp_path / "data", samples=400)
     upload(folder, f"{bucket}/mix")
     batch = {"tokens": 64, "row_tokens": 32}
-    manifest = manifest_of(tmp_path, f"{bucket}/mix", batch=batch, ahead=1, checkpoint={"every": 1000})
+    manifest = manifest_of(tmp_path, f"{bucket}/mix", batch=batch, prefetch_batches=1, checkpoint={"every": 1000})
     last, reachable = shard_that_is_needed_last(folder, **batch)
     faults.kinds, faults.only, faults.share = ("stall",), f"shard.{last:05}.mds", 1.0
     ranks = start_ranks(2, manifest)

@@ -1,12 +1,11 @@
-"""`python -m tests.benchmarks.rivals`: HRM and its rivals at equal training cost, on the embedded mix, over seeds.
+"""`python -m tests.benchmarks.baselines`: HRM and its baselines at equal training cost on the embedded mix.
 
     manifests/mix.yaml ─ built once ─▶ dataset ─ trainer.train for each variant and seed ─▶ results.jsonl ─▶ tables
 
-Every run costs what HRM's `--steps` steps cost (`model.flops`: projections, head and attention of all computed
-positions, with the ramp of K), so a cheaper model gets more steps, and thus more tokens. Warm-up and the average of the
-weights reach over the same share of each run; size, learning rate and all else are those of manifests/train.yaml and
-tuned for none. Results are appended to FOLDER/results.jsonl as runs end; the same command after a kill goes on with
-what is missing.
+Every run has the cost of `--steps` steps of HRM (`model.flops`: projections, head and attention of all computed
+positions, with the ramp of K), so cheaper models get more steps and more tokens. Warm-up and weight averaging span the
+same share of each run; size, learning rate and all other settings are those of manifests/train.yaml and are tuned for
+no model. Results are appended to FOLDER/results.jsonl as runs end; after a kill, the same command runs what is missing.
 """
 
 import argparse
@@ -37,19 +36,19 @@ from trainer.schedule import gradient_depth
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "manifests/train.yaml"
 SHARE = 0.05
-"""Of a run's steps: how long the learning rate warms up, and how far back the average of the weights reaches."""
+"""Share of the steps of a run for which the learning rate warms up and over which weights are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is compared."""
+    """One of the compared models."""
 
     name: str
     architecture: str = "hrm"
     objective: str = "response"
     mask: str = "prefix_lm"
     deep: bool = False
-    """As many layers as cost HRM's step, instead of more steps."""
+    """Set the layers so that a step costs as much as one of HRM, instead of training for more steps."""
 
 
 ARCHITECTURES = (
@@ -73,15 +72,15 @@ VARIANTS = {variant.name: variant for variant in (*ARCHITECTURES, *OBJECTIVES)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is missing, and print the tables; returns the exit code."""
+    """Run the missing runs and print the tables; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.rivals",
-        description="Train HRM and its rivals at equal cost on the embedded mix; print held-out loss and exact match.",
-        epilog="example:\n  python -m tests.benchmarks.rivals --steps 600 --seeds 3 --jobs 2",
+        prog="python -m tests.benchmarks.baselines",
+        description="Train HRM and its baselines at equal cost on the embedded mix; print loss and exact match.",
+        epilog="example:\n  python -m tests.benchmarks.baselines --steps 600 --seeds 3 --jobs 2",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--folder", type=Path, default=Path("out/rivals"), help="of data and results (out/rivals)")
-    parser.add_argument("--steps", type=int, default=600, help="of HRM; the others get the same cost (default 600)")
+    parser.add_argument("--folder", type=Path, default=Path("out/baselines"), help="data and results (out/baselines)")
+    parser.add_argument("--steps", type=int, default=600, help="steps of HRM, whose cost all models get (default 600)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default 3)")
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants to run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread (default 1)")
@@ -118,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(variant: Variant, seed: int, hrm_steps: int, folder: Path) -> dict[str, Any]:
-    """One run of a variant with the cost of `hrm_steps` steps of HRM; what came out."""
+    """Train a variant at the cost of `hrm_steps` steps of HRM; returns its results."""
     from trainer.train import main as trainer_main  # heavy, and needed in the processes that train only
 
     data = folder / "mix"
@@ -173,14 +172,14 @@ def _configured(hrm: TrainConfig, variant: Variant, vocab_size: int) -> TrainCon
 
 
 def run_flops(config: TrainConfig, model: ModelConfig, steps: int, target_share: float) -> float:
-    """Operations of a run: all positions of its rows, padding too, with a dense mask.
+    """Operations of a run, counted for all positions of its rows including padding, with a dense mask.
 
     Parameters
     ----------
     config, model
-        Of the run.
+        Configuration of the run and its model.
     steps
-        How many, with the ramp of K over them.
+        Number of steps, over which K ramps up.
     target_share
         Targets per position.
     """
@@ -198,7 +197,7 @@ def run_flops(config: TrainConfig, model: ModelConfig, steps: int, target_share:
 
 
 def _results(path: Path, hrm_steps: int) -> list[dict[str, Any]]:
-    """Results with that cost; a line that a kill broke off is left out, and cut from the file."""
+    """Read the results of that cost; an incomplete last line is removed from the file."""
     if not path.exists():
         return []
     whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
