@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
 from pipeline.dedup.near.candidates import ENTRIES, LARGEST_GROUP, U32, Groups, proposals
-from pipeline.dedup.near.compare import find_duplicates, read
+from pipeline.dedup.near.compare import extract_features, find_duplicates
 from pipeline.dedup.near.examples import write_examples
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.words import U64, Vocabulary, count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.dedup.near.tokens import Vocabulary
+from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, frequent_words, vocabulary
 from pipeline.engine.budget import PIECE_BYTES, pieces
 from pipeline.engine.executor import Executor
 from pipeline.engine.progress import report
@@ -44,6 +45,7 @@ from pipeline.ingest.step import IPC, id_halves
 from pipeline.records.drops import DropKey, Scope, empty_drops, live_batches, write_drops
 from pipeline.records.seeds import keyed_hash
 from pipeline.shards.shuffle import scatter_groups
+from pipeline.text.hashing import U64
 
 SAMPLE_ROWS = 200_000
 """Records, about, in which words are counted."""
@@ -356,7 +358,7 @@ class Verify(Step):
     def run(self, work: Path, out: Path) -> dict[str, Any]:
         spec = NearDedupSpec.model_validate(self.spec)
         records = self._records(work)
-        readings = read(
+        features = extract_features(
             records.column("instruction"), records.column("response"), _vocabulary(work, self.ordinary), spec.shingle
         )
         high, low = id_halves(records.column("row_id"))
@@ -365,7 +367,7 @@ class Verify(Step):
             np.array(self.priorities)[partitions], pc.utf8_length(records.column("response")).to_numpy(), high, low
         )
         lost, survivor, score = find_duplicates(
-            readings, records.column("group").to_numpy(), np.argsort(best_first), spec.threshold
+            features, records.column("group").to_numpy(), np.argsort(best_first), spec.threshold
         )
         drops = empty_drops(len(lost))
         drops["partition"], drops["index"] = partitions[lost], records.column("index").to_numpy()[lost]
