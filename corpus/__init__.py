@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corpus.library import read, read_batches
     from corpus.look import scan
 
-__all__ = ["scan"]
+__all__ = ["read", "read_batches", "scan"]
 
 
 def __getattr__(name: str) -> Any:
-    """`corpus.scan` is imported when it is used: it needs polars, which the trainer does without."""
+    """Import a function at its first use: all of them need polars, which the trainer does without."""
     if name == "scan":
         from corpus.look import scan
 
         return scan
+    if name in __all__:
+        from corpus import library
+
+        return getattr(library, name)
     raise AttributeError(f"module 'corpus' has no attribute {name!r}")

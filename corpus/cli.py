@@ -20,7 +20,7 @@ from typing import Protocol
 import typer
 
 from corpus.config import ConfigError, closest
-from corpus.formats.stream import public_url as redact
+from corpus.storage.redact import redact
 
 FAILED = 1
 MISUSED = 2

@@ -1,35 +1,37 @@
-"""Manifests at the edge: YAML and `key=value` overrides in, validated models out.
+"""Manifests: YAML and `key=value` overrides are validated into pydantic models.
 
-Errors name the place in the manifest, what was found, and the closest key that
-exists. Pipeline and trainer each declare their own pydantic models.
+Errors name the place in the manifest, what was found, and the closest known
+key. Pipeline and trainer each declare their own models.
 """
 
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class ConfigError(Exception):
-    """A manifest that cannot be used; the message is all a user needs to mend it."""
+    """A manifest that cannot be used; the message says where, why, and what to change."""
 
 
 class Config(BaseModel):
     """Base of all manifest models: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former to present names of keys; the error about an unknown key suggests the present one."""
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """`yaml.safe_load`'s loader, for which a key that stands twice is an error instead of the last one winning."""
+    """The loader of `yaml.safe_load`, except that a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -38,9 +40,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.MarkedYAMLError(problem="a key that is no plain value", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key that is not a plain value", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -51,7 +53,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     Parameters
     ----------
     path
-        The manifest.
+        The manifest. Its folder is `base` in the validation context, for fields that refer to files beside it.
     model
         Pydantic model to validate against.
     overrides
@@ -61,7 +63,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     Raises
     ------
     ConfigError
-        The file is missing or no YAML mapping, an override has no `=` or names no place, or validation fails.
+        The file is missing or not a YAML mapping, an override is malformed, or validation fails.
     """
     path = Path(path)
     try:
@@ -74,7 +76,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
     try:
         data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deep; expected a mapping of keys to values") from None
@@ -83,7 +85,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     for override in overrides:
         _apply(data, override)
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"base": path.parent})
     except ValidationError as error:
         raise ConfigError(_explain(error, model, str(path))) from None
 
@@ -126,7 +128,7 @@ def _item(items: list[Any], step: str) -> int | None:
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """End of a message about an unknown `word`: the closest of the `known` ones, or all of them if none is close."""
+    """Complete a message about an unknown `word`: name the closest `known` one, or all of them if none is close."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if match:
         return f"; did you mean {match[0]!r}?"
@@ -138,8 +140,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     for problem in error.errors():
         place = ".".join(str(step) for step in problem["loc"]) or "the manifest"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, problem["loc"][:-1])
-            lines.append(f"{where}: unknown key {place}{closest(str(problem['loc'][-1]), known)}")
+            lines.append(f"{where}: unknown key {place}{_suggestion(model, problem['loc'])}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             found = problem.get("input")
@@ -153,19 +154,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _known_keys(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+def _suggestion(model: type[BaseModel], loc: Sequence[int | str]) -> str:
+    """End of the message about the unknown key at `loc`."""
     current: type[BaseModel] | None = model
-    for step in loc:
-        if current is None:
-            return []
-        if isinstance(step, int) or step not in current.model_fields:
-            continue
-        current = _model_in(current.model_fields[step].annotation)
-    return list(current.model_fields) if current else []
+    *parents, last = loc
+    key = str(last)
+    for step in parents:
+        if current is not None and not isinstance(step, int) and step in current.model_fields:
+            current = _model_in(current.model_fields[step].annotation)
+    if current is None:
+        return ""
+    renamed = current.renamed if issubclass(current, Config) else {}
+    return f"; did you mean {renamed[key]!r}?" if key in renamed else closest(key, list(current.model_fields))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model inside an annotation such as `list[Source] | None`, if there is one."""
+    """Return the pydantic model inside an annotation such as `list[Source] | None`, if there is one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (list, tuple, dict, typing.Union, types.UnionType, typing.Annotated):

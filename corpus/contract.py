@@ -1,26 +1,454 @@
-"""The dataset contract's fixed names, shared by what writes a dataset and what checks it."""
+"""The dataset contract: everything that is fixed about a built dataset, in pure Python.
+
+    OUT/
+      dataset.json             commit record, written last: counts, tokenizer, hash of every file  `DatasetInfo`
+      strata.json              the range of samples of each (source, task)                         `Stratum`
+      lengths.npy              uint16 (N, 2): tokens of prefix and response of each sample
+      shards/                  MDS shards with the columns `COLUMNS`; index.json                   `ShardInfo`
+      tokenizer/tokenizer.json
+      curated/, ledger/        Parquet: kept records as text; the outcome of every row
+      eval/                    JSON lines: held-out records
+      report/, README.md, mix.lock.yaml
+
+The tokens of a sample follow one template, by which the pipeline writes samples and the trainer prompts the model:
+
+    <|im_start|> condition tags… instruction <|im_end|> | response <|box_end|>
+    └────────────────── prefix ─────────────────────┘   └───── response ─────┘
+
+`corpus.dataset` reads a dataset by this contract.
+"""
 
 import hashlib
-from collections.abc import Iterable
-from typing import IO
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import IO, Annotated, Any, Literal, TypeVar
 
-FORMAT = "millrace-dataset/1"
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+FORMAT = "millrace-dataset/2"
+OUTDATED = {"millrace-dataset/1": "its samples have the condition tags in another order (direct first)"}
+"""Earlier format to the reason why it cannot be used."""
+
+# --- Template of a sample ---------------------------------------------------------------------------------------------
+
+START = "<|im_start|>"
+END_OF_PREFIX = "<|im_end|>"
+END_OF_RESPONSE = "<|box_end|>"
+PAD = "<|endoftext|>"
+
+CONDITION_TAGS: Mapping[str, str] = {
+    "synth": "<|quad_end|>",
+    "noisy": "<|quad_start|>",
+    "cot": "<|object_ref_end|>",
+    "direct": "<|object_ref_start|>",
+}
+"""Condition name to its tag, in the order in which a sample has them: that of the published model HRM-Text-1B."""
+
+SPECIAL_TOKENS: tuple[str, ...] = (PAD, START, END_OF_PREFIX, END_OF_RESPONSE, *CONDITION_TAGS.values())
+"""All tags. Text never tokenizes to one of them."""
+
+TEMPLATE: Mapping[str, Any] = {
+    "start": START,
+    "end_of_prefix": END_OF_PREFIX,
+    "end_of_response": END_OF_RESPONSE,
+    "pad": PAD,
+    "conditions": [[name, tag] for name, tag in CONDITION_TAGS.items()],
+}
+"""The template as JSON, which checkpoints carry for readers that do not know this module."""
+
+
+def order_conditions(conditions: Iterable[str]) -> tuple[str, ...]:
+    """Return the conditions in template order, without repeats.
+
+    Raises
+    ------
+    ValueError
+        A name is not a condition.
+    """
+    names = set(conditions)
+    unknown = sorted(names - set(CONDITION_TAGS))
+    if unknown:
+        raise ValueError(f"unknown condition {unknown[0]!r}: expected some of {', '.join(CONDITION_TAGS)}")
+    return tuple(name for name in CONDITION_TAGS if name in names)
+
+
+def prefix_ids(special: Mapping[str, int], conditions: Iterable[str], instruction: Sequence[int]) -> list[int]:
+    """Return the token ids of a prefix, after which the model writes a response.
+
+    Parameters
+    ----------
+    special
+        Tag to token id, for all of `SPECIAL_TOKENS`.
+    conditions
+        Condition names, in any order.
+    instruction
+        Token ids of the instruction's text.
+    """
+    tags = [special[CONDITION_TAGS[name]] for name in order_conditions(conditions)]
+    return [special[START], *tags, *instruction, special[END_OF_PREFIX]]
+
+
+def without_special_tokens(tokenizer_json: str) -> str:
+    """Return a `tokenizer.json` that encodes text only: it matches no special tokens, adds none and cuts nothing."""
+    content = json.loads(tokenizer_json)
+    content["added_tokens"] = []
+    content["post_processor"] = content["truncation"] = content["padding"] = None
+    return json.dumps(content, ensure_ascii=False)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
 COMMIT = "dataset.json"
-"""Written last: a folder without it is no dataset."""
-FILES = ("README.md", "lengths.npy", "mix.lock.yaml", "strata.json")
-"""Files beside it, outside of subfolders."""
+"""Written last: a folder without it is not a dataset."""
+STRATA = "strata.json"
+LENGTHS = "lengths.npy"
+SHARD_INDEX = "shards/index.json"
+TOKENIZER = "tokenizer/tokenizer.json"
+LOCK = "mix.lock.yaml"
+CARD = "README.md"
+LEDGER_FILES = "ledger/files.parquet"
+REPORT = "report/index.html"
+
+REQUIRED = (SHARD_INDEX, STRATA, LENGTHS, TOKENIZER, LOCK, CARD, LEDGER_FILES, REPORT)
+"""Files that every dataset has, besides `COMMIT`, shards and parts of the ledger."""
+FILES = (CARD, LENGTHS, LOCK, STRATA)
+"""Files at the top of the folder, besides `COMMIT`."""
 FOLDERS = ("shards", "tokenizer", "curated", "eval", "ledger", "report")
-"""Subfolders that belong to the dataset: a rebuild removes from them what is no part of it."""
+"""Subfolders that belong to the dataset: a rebuild deletes every other file in them."""
+FINGERPRINTED = (SHARD_INDEX, LENGTHS, STRATA, TOKENIZER)
+"""Files whose concatenated contents the fingerprint is the sha256 of."""
 
 
-FINGERPRINTED = ("shards/index.json", "lengths.npy", "strata.json", "tokenizer/tokenizer.json")
-"""Files whose contents, one after the other, the fingerprint is the sha256 of."""
+def shard_file(number: int) -> str:
+    """Path of a shard."""
+    return f"shards/shard.{number:05}.mds"
+
+
+def curated_file(part: int) -> str:
+    """Path of a part of the curated records."""
+    return f"curated/part-{part:05}.parquet"
+
+
+def ledger_file(part: int) -> str:
+    """Path of a part of the ledger's rows."""
+    return f"ledger/rows-{part:05}.parquet"
+
+
+def eval_file(source: str) -> str:
+    """Path of the records of an eval source."""
+    return f"eval/{source}.jsonl"
+
+
+COLUMNS: Mapping[str, str] = {"prefix_len": "uint16", "row_id": "bytes", "tokens": "ndarray:uint16"}
+"""Column of the MDS shards to its encoding, in MDS's alphabetical order. `row_id` has 16 bytes."""
 
 
 def fingerprint(files: Iterable[IO[bytes]]) -> str:
-    """sha256 over the contents of the `FINGERPRINTED` files, in their order."""
+    """Return the sha256 over the contents of the `FINGERPRINTED` files, in their order."""
     digest = hashlib.sha256()
     for file in files:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+# --- dataset.json and strata.json -------------------------------------------------------------------------------------
+
+
+class DatasetError(Exception):
+    """A dataset that cannot be used; the message names the file, what was found, what was expected, and what to do."""
+
+
+class _Described(BaseModel):
+    """Base of the models: immutable, no conversion of types, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+Count = Annotated[int, Field(ge=0)]
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path from an index is relative and stays inside of its folder."""
+    pure = PurePosixPath(path)
+    return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and not set(path) & set("\\:\0")
+
+
+def _checked_path(path: str) -> str:
+    if not is_inside(path):
+        raise ValueError(f"{path!r} leads outside of the dataset")
+    return path
+
+
+FilePath = Annotated[str, AfterValidator(_checked_path)]
+"""Path relative to the dataset, which does not leave it."""
+
+
+class FileInfo(_Described):
+    """Size and hash of a file."""
+
+    bytes: Count
+    sha256: str
+
+
+class TokenizerInfo(_Described):
+    """The tokenizer that the samples were encoded with."""
+
+    file: FilePath
+    sha256: str
+    vocab_size: Annotated[int, Field(gt=0, le=2**16)]
+    """Largest token id + 1; ids are stored as uint16."""
+    special: dict[str, Count]
+    """Tag to token id, for all of `SPECIAL_TOKENS`."""
+
+    @model_validator(mode="after")
+    def _has_all_tags(self) -> "TokenizerInfo":
+        for tag in SPECIAL_TOKENS:
+            if tag not in self.special:
+                raise ValueError(f"lacks the special token {tag}")
+            if self.special[tag] >= self.vocab_size:
+                raise ValueError(f"{tag} has the id {self.special[tag]}, expected one below vocab_size")
+        return self
+
+
+class SourceCounts(_Described):
+    """How many rows of a source came in, and what became of them."""
+
+    role: Literal["train", "eval"]
+    rows: Count
+    """Rows read, including those that could not be parsed."""
+    pairs: Count
+    """Instruction-response pairs made from them."""
+    kept: Count
+    dropped: dict[str, Count]
+    """Reason (`corpus.outcome.Outcome`) to the number of pairs, and rows without a pair, dropped for it."""
+    tokens: Count
+    """Tokens of its samples."""
+
+
+class EvalInfo(_Described):
+    """The held-out records."""
+
+    files: tuple[FilePath, ...]
+    """One file for each eval source."""
+    rows: Count
+
+
+class DatasetInfo(_Described):
+    """Content of dataset.json."""
+
+    format: str = FORMAT
+    name: str
+    fingerprint: str
+    """Identity of the samples: `fingerprint` of the `FINGERPRINTED` files."""
+    samples: Count
+    tokens: Count
+    """Tokens of all samples: `prefix_tokens` + `response_tokens`."""
+    prefix_tokens: Count
+    response_tokens: Count
+    max_tokens: Count
+    """Tokens of the longest sample."""
+    tokenizer: TokenizerInfo
+    shards: Count
+    """Number of shards."""
+    counts: dict[str, SourceCounts]
+    """By source, in the manifest's order."""
+    eval: EvalInfo
+    files: dict[FilePath, FileInfo]
+    """Every file of the dataset but `COMMIT`, by its path."""
+    lock_sha256: str
+    """sha256 of `LOCK`."""
+    build_key: str
+    """Hash of the manifest, the inputs and the code that built the dataset."""
+    versions: dict[str, str]
+    """Library to the version it was built with."""
+
+    def files_of(self, prefix: str) -> list[str]:
+        """Return the paths that begin with `prefix`, in order."""
+        return sorted(path for path in self.files if path.startswith(prefix))
+
+    @property
+    def curated(self) -> list[str]:
+        """Paths of the curated records, in sample order."""
+        return self.files_of("curated/")
+
+    @property
+    def ledger(self) -> list[str]:
+        """Paths of the ledger's rows."""
+        return self.files_of("ledger/rows-")
+
+
+class Stratum(_Described):
+    """Samples [begin, end) of the dataset, drawn as one group."""
+
+    source: str
+    task: str
+    begin: Count
+    end: Count
+    max_per_epoch: Count | None
+    """Most draws of an epoch; None: no bound."""
+    repeat: Count
+    """How many times an epoch draws each sample, where `max_per_epoch` allows."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.end - self.begin
+
+    @property
+    def per_epoch(self) -> int:
+        """Number of draws in an epoch: every sample `repeat` times, at most `max_per_epoch`."""
+        wanted = self.samples * self.repeat
+        return wanted if self.max_per_epoch is None else min(wanted, self.max_per_epoch)
+
+
+class StrataInfo(_Described):
+    """Content of strata.json."""
+
+    strata: tuple[Stratum, ...]
+
+
+class ShardFile(_Described):
+    """The file of a shard."""
+
+    basename: str
+    """Name in the folder shards/."""
+    bytes: Count
+    hashes: dict[str, str]
+    """Contains xxh64, in hex."""
+
+    @model_validator(mode="after")
+    def _is_plain_and_hashed(self) -> "ShardFile":
+        if not is_inside(self.basename) or "/" in self.basename or not self.basename.endswith(".mds"):
+            raise ValueError(f"the name {self.basename!r} leads outside of shards/ or does not end in .mds")
+        if "xxh64" not in self.hashes:
+            raise ValueError(f"{self.basename} has no xxh64 hash")
+        return self
+
+
+class ShardInfo(_Described):
+    """A plain, uncompressed MDS shard, as its entry in shards/index.json describes it."""
+
+    version: Literal[2]
+    format: Literal["mds"]
+    compression: None
+    hashes: tuple[str, ...]
+    size_limit: int | None
+    column_names: tuple[str, ...]
+    column_encodings: tuple[str, ...]
+    column_sizes: tuple[int | None, ...]
+    samples: Count
+    raw_data: ShardFile
+    zip_data: None
+
+    @model_validator(mode="after")
+    def _has_the_columns(self) -> "ShardInfo":
+        found = dict(zip(self.column_names, self.column_encodings, strict=False))
+        if found != COLUMNS or len(self.column_encodings) != len(COLUMNS):
+            raise ValueError(f"the columns are {found}, expected {COLUMNS} (others may run code when read)")
+        return self
+
+
+class ShardIndex(_Described):
+    """Content of shards/index.json."""
+
+    version: Literal[2]
+    shards: tuple[ShardInfo, ...]
+
+
+Model = TypeVar("Model", bound=_Described)
+
+
+def parse_dataset(content: bytes, where: str) -> DatasetInfo:
+    """Parse and check dataset.json.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    where
+        The file's path or URL, for error messages.
+
+    Raises
+    ------
+    DatasetError
+        The content is not JSON, has another format, or lacks a field or has one of another type.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise DatasetError(f"{where}: is not valid JSON ({error}); build the dataset again") from None
+    if not isinstance(found, dict):
+        raise DatasetError(f"{where}: is {_shown(found)}, expected an object; build the dataset again")
+    if (name := found.get("format")) != FORMAT:
+        reason = f": {OUTDATED[str(name)]}" if str(name) in OUTDATED else ""
+        raise DatasetError(f"{where}: has format {name!r}, expected {FORMAT!r}{reason}; build the dataset again")
+    return _parse(DatasetInfo, content, where)
+
+
+def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, ...]:
+    """Parse and check strata.json.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    where
+        The file's path or URL, for error messages.
+    samples
+        Samples of the dataset, which the strata must cover without gap or overlap.
+
+    Raises
+    ------
+    DatasetError
+        The content is something else, or the strata do not cover the samples.
+    """
+    strata = _parse(StrataInfo, content, where).strata
+    end = 0
+    names = set()
+    for stratum in strata:
+        name = f"source {stratum.source}, task {stratum.task}"
+        if stratum.begin != end or stratum.end <= stratum.begin:
+            raise DatasetError(
+                f"{where}: {name}: covers [{stratum.begin:,}, {stratum.end:,}), expected it to begin at {end:,} and to "
+                "have samples; build the dataset again"
+            )
+        if (stratum.source, stratum.task) in names:
+            raise DatasetError(f"{where}: {name}: has two ranges, expected one; build the dataset again")
+        names.add((stratum.source, stratum.task))
+        end = stratum.end
+    if end != samples:
+        raise DatasetError(f"{where}: covers {end:,} samples, expected {samples:,}; build the dataset again")
+    return strata
+
+
+def parse_index(content: bytes, where: str) -> tuple[ShardInfo, ...]:
+    """Parse and check shards/index.json; like `parse_strata`."""
+    return _parse(ShardIndex, content, where).shards
+
+
+def _parse(model: type[Model], content: bytes, where: str) -> Model:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first, *others = error.errors()
+    place = first["loc"][:-2] if first["loc"][-1:] == ("[key]",) else first["loc"]
+    field = ".".join(map(str, place))
+    more = f" (and {len(others)} more)" if others else ""
+    match first["type"]:
+        case "missing":
+            problem = f"lacks the field {field}"
+        case "extra_forbidden":
+            problem = f"has an unknown field {field}"
+        case "value_error":
+            problem = f"{field}: {first['msg'].removeprefix('Value error, ')}"
+        case _:
+            expected = first["msg"].removeprefix("Input should be ")
+            problem = f"{field} is {_shown(first['input'])}, expected {expected}"
+    raise DatasetError(f"{where}: {problem}{more}; build the dataset again")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

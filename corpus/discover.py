@@ -1,9 +1,10 @@
-"""Which files a source has, and what each one is.
+"""Discovery of a source's files, and of the format and adapter of each.
 
     SourceSpec ─▶ paths, globs, URLs ─▶ sorted files ─▶ head of each ─▶ SourceFile
 
-A file's compression and format are told by its content, with its name as a hint;
-its adapter by its first rows. Files that are no data are listed with the reason.
+Compression and format are detected by a file's content, with its name as a
+hint; the adapter by its first rows. Files that are not data are listed with the
+reason.
 """
 
 import fnmatch
@@ -19,58 +20,60 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import fsspec
-
 from corpus.adapters import guess
 from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row
 from corpus.formats.sniff import sniff
-from corpus.formats.stream import Input, StoreError, public_url, tried
+from corpus.formats.stream import Input
 from corpus.source import SourceSpec
+from corpus.storage import StorageError
+from corpus.storage.connect import connect
+from corpus.storage.redact import redact
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
 
 GUESS_ROWS = 32
-"""So many first rows decide a file's adapter."""
+"""Number of first rows by which a file's adapter is detected."""
 
 HEAD_BYTES = 4 << 20
-"""So much of a file's decompressed content is looked at, at most."""
+"""Largest part of a file's decompressed content that is read to detect its adapter."""
 
 GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
 _REMOTE_THREADS = 16
-_LOOKS = 2
-"""Tries, each of which a store's client repeats by itself, before it is given up: somebody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One input file of a source, and how it is to be read."""
+    """One input file of a source, and how to read it."""
 
     source: str
     path: str
     """Relative to the source, with forward slashes; part of the identity of each of its rows."""
     url: str = field(repr=False)
-    """What is opened: a local path, an fsspec URL, or generator://. May hold credentials: show `shown_url`."""
+    """Local path, fsspec URL, or generator:// URL. It may contain credentials: show `shown_url` instead."""
     bytes: int
     """Size on disk; 0 for a generator."""
     format: str | None = None
+    """Name of the format, or reference of the source's plugin."""
     compression: str | None = None
     """None, "gz" or "zst"."""
     adapter: str | None = None
+    """Name of the adapter, or reference of the source's plugin."""
     skipped: str | None = None
-    """Why this is no data, as a sentence; None for data."""
+    """Reason why the file is not data; None for data."""
     problem: str | None = None
-    """Why a file without format cannot be read, as a sentence."""
+    """Reason why a file without format cannot be read."""
 
     @property
     def shown_url(self) -> str:
         """`url` without credentials, for ledgers, logs and messages."""
-        return _as_utf8(public_url(self.url))
+        return _as_utf8(redact(self.url))
 
 
 def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
-    """All files of a source, sorted by path; only the heads of files are read.
+    """List all files of a source, sorted by path; only the heads of files are read.
 
     Parameters
     ----------
@@ -82,8 +85,8 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     Raises
     ------
     ConfigError
-        A path does not exist, a glob or folder holds no file, or there is no such generator.
-    StoreError
+        A path does not exist, a glob or folder has no file, or the generator is unknown.
+    StorageError
         A remote store (an OSError) cannot be reached.
     """
     if spec.generator is not None:
@@ -93,7 +96,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     files: dict[str, _Place] = {}
     for path, place in _relative(found):
         if path in files and files[path].url != place.url:
-            both = f"{public_url(files[path].url)} and {public_url(place.url)}"
+            both = f"{redact(files[path].url)} and {redact(place.url)}"
             raise ConfigError(
                 f"source {spec.name!r}: {both} have one name in the source, {path}; make them two sources"
             )
@@ -104,16 +107,20 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     paths = sorted(files)
     if not any("://" in place.url for place in files.values()):
         return [_examine(spec, path, files[path]) for path in paths]
-    with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store answers late, but many at once
-        return list(pool.map(lambda path: tried(lambda: _examine(spec, path, files[path]), _LOOKS), paths))
+    with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store has a high latency, but answers in parallel
+
+        def examined(path: str) -> SourceFile:
+            return retry(lambda: _examine(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
+
+        return list(pool.map(examined, paths))
 
 
-# Places
+# Locations
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A file that was found: where it is, the folder its source's paths start from, and its size."""
+    """A file that was found: its location, the folder that its path is relative to, and its size."""
 
     url: str
     root: str
@@ -123,15 +130,20 @@ class _Place:
 
 
 def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
-    """Files that one entry of `path` names."""
+    """List the files that one entry of `path` names."""
+    entry = entry.removeprefix("file://")
     remote = "://" in entry
-    places = tried(lambda: _expand_url(spec, entry), _LOOKS) if remote else list(_expand_local(spec, entry, base))
+    places = (
+        retry(lambda: _expand_url(spec, entry), attempts=INTERACTIVE_ATTEMPTS)
+        if remote
+        else list(_expand_local(spec, entry, base))
+    )
     if not places:
         kind = "glob matches no file" if glob.has_magic(entry) else "folder holds no file"
         raise ConfigError(
-            f"source {spec.name!r}: the {kind}: {public_url(entry)}"
+            f"source {spec.name!r}: the {kind}: {redact(entry)}"
             + ("" if "://" in entry else f" (relative to {base})")
-            + "; mend the path or remove the source"
+            + "; correct the path or remove the source"
         )
     return places
 
@@ -148,14 +160,14 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
             match = os.path.abspath(base / name)
             if not os.path.isdir(match):
                 yield _local(match, root)
-            elif not entry.rstrip("/").endswith("**"):  # `**` matches what is in the folder by itself
+            elif not entry.rstrip("/").endswith("**"):  # `**` matches the folder's content too
                 yield from _folder(match, root)
     else:
-        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); mend the path")
+        raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); correct the path")
 
 
 def _folder(folder: str, root: str) -> Iterator[_Place]:
-    """All files below `folder` but those in hidden folders such as .git, and what cannot be looked into."""
+    """Yield all files below `folder`, hidden folders such as .git excepted, and the folders that cannot be read."""
     errors: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -185,17 +197,17 @@ def _local(path: str, root: str) -> _Place:
 
 
 def _fixed_part(pattern: str) -> str:
-    """The folder of a glob that stands before its first wildcard."""
+    """Return the folder of a glob before its first wildcard."""
     steps = pattern.split("/")
     fixed = next(index for index, step in enumerate(steps) if glob.has_magic(step))
     return "/".join(steps[:fixed]) or ("/" if pattern.startswith("/") else "")
 
 
 def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
-    shown = public_url(entry)
+    shown = redact(entry)
     try:
-        filesystem, top = fsspec.core.url_to_fs(entry)
-        # A web server has no listing: what it shows for a folder is a page.
+        filesystem, top = connect(entry)
+        # A web server has no listing: for a folder it returns a page.
         has_folders = not entry.startswith(("http://", "https://"))
         if has_folders and glob.has_magic(top):
             root = _fixed_part(top)
@@ -203,20 +215,20 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
         elif has_folders and filesystem.isdir(top):
             root, found = top.rstrip("/"), filesystem.find(top, detail=True)
         else:
-            # The URL itself is opened: it may carry a query that the path does not.
+            # The URL itself is opened: it may have a query, which the path has not.
             size = int(filesystem.info(top).get("size") or 0)
             name = posixpath.basename(shown) or "file"
             return [_Place(entry, shown[: -len(name)].rstrip("/"), name, size)]
     except FileNotFoundError:
-        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; mend the URL") from None
+        raise ConfigError(f"source {spec.name!r}: there is nothing at {shown}; correct the URL") from None
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {public_url(str(error))}") from None
-    except Exception as error:  # stores raise errors of their own, which may quote credentials
-        raise StoreError(f"source {spec.name!r}: {shown} cannot be reached: {public_url(str(error))}") from None
+        raise ConfigError(f"source {spec.name!r}: {shown} cannot be opened: {redact(str(error))}") from None
+    except Exception as error:  # each store has its own errors, which may quote credentials
+        raise StorageError(f"source {spec.name!r}: {shown} cannot be reached: {redact(str(error))}") from None
     return [
         _Place(
             filesystem.unstrip_protocol(path),
-            public_url(filesystem.unstrip_protocol(root)),
+            redact(filesystem.unstrip_protocol(root)),
             path[len(root) :].lstrip("/"),
             int(info.get("size") or 0),
         )
@@ -226,7 +238,7 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
 
 
 def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
-    """Each place with its path in the source: relative to the deepest folder that all entries share."""
+    """Yield each file with its path in the source, relative to the deepest folder that all entries share."""
     roots = zip(*(place.root.split("/") for place in places), strict=False)
     shared = sum(1 for _ in takewhile(lambda steps: len(set(steps)) == 1, roots))
     for place in places:
@@ -235,15 +247,15 @@ def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
 
 
 def _as_utf8(name: str) -> str:
-    r"""`name` with bytes that are not UTF-8 written as `\xff`: a file's name may hold any bytes, a ledger text only."""
+    r"""Escape the bytes of a file name that are not UTF-8, as `\xff`: a name may have any bytes, a ledger only text."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-# What a file is
+# Format and adapter
 
 
 def examine(spec: SourceSpec, file: SourceFile, url: str) -> SourceFile:
-    """A file as `discover` would list it if it lay at `url`, where it or a copy lies."""
+    """Describe a file as `discover` would if it were at `url`, the location of a copy."""
     return _examine(spec, file.path, _Place(url, "", "", file.bytes))
 
 
@@ -252,8 +264,8 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     if place.problem is not None:
         return file
     try:
-        found = sniff(place.url, path, spec.format)
-    except StoreError:
+        found = sniff(place.url, path, None if spec.format is None else str(spec.format))
+    except StorageError:
         raise
     except OSError as error:
         return replace(file, problem=f"the file cannot be read: {error.strerror or error}")
@@ -262,22 +274,24 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     )
     if file.format is None or spec.map is not None:
         return file
-    return replace(file, adapter=spec.adapter or _guess_adapter(file))
+    return replace(file, adapter=_adapter(spec, file))
 
 
-def _guess_adapter(file: SourceFile) -> str | None:
-    """The adapter that fits the first rows of the file's head."""
+def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
+    """Return the source's adapter, or the one that fits the first rows of the file's head."""
+    if spec.adapter is not None:
+        return str(spec.adapter)
     source = Input(file.url, file.compression, head_bytes=HEAD_BYTES)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
     try:
-        source_rows = open_rows(source, file.format or "", Limits())
+        source_rows = open_rows(source, spec.format_of(file.format or ""), Limits())
         context = source_rows.context
         for _, row in islice(source_rows.rows, GUESS_ROWS):
             if isinstance(row, dict):
                 rows.append(row)
     except BrokenFileError:
-        pass  # the head ends, or the file does: reading it will tell
+        pass  # the head ends here, or the file is broken, which reading it reports
     return guess(rows, context)
 
 
@@ -288,7 +302,7 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
     from corpus.generators import open_generator
 
     name, rows = str(spec.generator), int(spec.rows or 0)
-    open_generator(name, rows=0, seed=spec.seed, split=spec.split)  # raises ConfigError for a name that is none
+    open_generator(name, rows=0, seed=spec.seed, split=spec.split)  # raises ConfigError for an unknown name
     files: list[SourceFile] = []
     for number, start in enumerate(range(0, rows, GENERATED_ROWS)):
         query = {"seed": spec.seed, "split": spec.split, "start": start, "rows": min(GENERATED_ROWS, rows - start)}
@@ -296,7 +310,7 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
         url = f"generator://{name}?{urlencode(query)}"
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
         if spec.map is None:
-            # All of a family's rows have one schema, so the first file tells the adapter of all.
-            file = replace(file, adapter=spec.adapter or (files[0].adapter if files else _guess_adapter(file)))
+            # All rows of a family have one schema, so all files have the adapter of the first.
+            file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file))
         files.append(file)
     return files

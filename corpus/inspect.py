@@ -1,26 +1,30 @@
-"""`python -m corpus.inspect OUT`: what a person asks first of a built dataset.
+"""Show what is in a built dataset: sources, strata, lengths, drop reasons, samples.
 
-Sources, strata, length quantiles, drop reasons, input files that were not read
-whole, random samples, and search by text.
+    python -m corpus.inspect out/mix --source gsm8k --search "how many apples"
+
+Also lists the input files that were not read to their end.
 """
 
-import argparse
-import io
 import random
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import polars as pl
+import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from corpus import cli
+from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
+from corpus.dataset import open_dataset
 from corpus.formats.base import printable
-from corpus.formats.stream import public_url
-from corpus.look import NoDatasetError, Scan, read_bytes, read_json, scan
 from corpus.outcome import FileOutcome, Outcome
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA_SHOWN = 40
@@ -29,32 +33,24 @@ _EXAMPLE = """example:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m corpus.inspect",
-        description="Show what is in a built dataset: sources, strata, lengths, drop reasons, samples.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("out", metavar="OUT", help="folder or URL that pipeline.build wrote")
-    parser.add_argument("--source", help="only this source")
-    parser.add_argument("--search", metavar="TEXT", help="show records that hold TEXT, whatever its case")
-    parser.add_argument("--sample", metavar="N", type=int, default=3, help="how many records to show (default 3)")
-    parser.add_argument("--seed", type=int, default=0, help="other seeds show other random records (default 0)")
-    options = parser.parse_args(arguments)
-    if options.sample < 0:
-        parser.error(f"--sample {options.sample}: expected 0 or more")
+@cli.command("python -m corpus.inspect", errors=(DatasetError, OSError), epilog=_EXAMPLE)
+def main(
+    out: Annotated[str, typer.Argument(help="folder or URL that pipeline.build wrote", metavar="OUT")],
+    source: Annotated[str | None, typer.Option(help="only this source")] = None,
+    search: Annotated[
+        str | None, typer.Option(help="show records that contain TEXT, in any letter case", metavar="TEXT")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="number of records to show", metavar="N")] = 3,
+    seed: Annotated[int, typer.Option(help="another seed shows other random records")] = 0,
+) -> int:
+    """Show what is in a built dataset: sources, strata, lengths, drop reasons, samples."""
+    import polars as pl
+
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        show(console, options.out, options.source, options.search, options.sample, options.seed)
-    except NoDatasetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        show(console, out, source, search, sample, seed)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        what = public_url(f"{options.out}: cannot be read: {error}")
-        print(f"error: {what}; `python -m pipeline.verify` checks a dataset", file=sys.stderr)
-        return 1
+        return cli.fail(f"{out}: cannot be read: {error}; `python -m pipeline.verify` checks a dataset")
     return 0
 
 
@@ -63,26 +59,27 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
 
     Raises
     ------
-    NoDatasetError
+    DatasetError
         There is no finished dataset, or it has no such source.
     """
-    dataset = read_json(out, "dataset.json")
-    look = scan(out)
+    import polars as pl
+
+    from corpus.look import Scan, scan
+
+    dataset = open_dataset(out)
+    counts = dataset.info.counts
+    look = scan(dataset)
     if source is not None:
-        if source not in dataset["counts"]:
-            known = ", ".join(sorted(dataset["counts"]))
-            raise NoDatasetError(f"{public_url(out)}: there is no source {source!r}; its sources are {known}")
+        if source not in counts:
+            known = ", ".join(sorted(counts))
+            raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
+        counts = {source: counts[source]}
         look = Scan(*(frame.filter(pl.col("source") == source) for frame in look))
     if search is None:
-        _show_sources(console, dataset, source)
-        strata = [
-            stratum
-            for stratum in read_json(out, "strata.json")["strata"]
-            if source is None or stratum["source"] == source
-        ]
-        lengths = np.load(io.BytesIO(read_bytes(out, "lengths.npy")), allow_pickle=False)
-        _show_strata(console, strata, lengths)
-        _show_lengths(console, strata, lengths)
+        _show_sources(console, counts)
+        strata = [stratum for stratum in dataset.strata if stratum.source in counts]
+        _show_strata(console, strata, dataset.lengths)
+        _show_lengths(console, strata, dataset.lengths)
         _show_drops(console, look.ledger)
         _show_files(console, look.files)
     if search is not None or sample:
@@ -98,44 +95,44 @@ def _table(title: str, *columns: str, numbers: int) -> Table:
     return table
 
 
-def _show_sources(console: Console, dataset: dict[str, Any], source: str | None) -> None:
+def _show_sources(console: Console, counts: dict[str, SourceCounts]) -> None:
     table = _table("Sources", "source", "rows", "pairs", "kept", "dropped", "tokens", numbers=5)
-    for name, count in dataset["counts"].items():
-        if source in (None, name):
-            dropped = sum(count["dropped"].values())
-            numbers = (count["rows"], count["pairs"], count["kept"], dropped, count["tokens"])
-            table.add_row(Text(name), *(f"{number:,}" for number in numbers))
+    for name, count in counts.items():
+        numbers = (count.rows, count.pairs, count.kept, sum(count.dropped.values()), count.tokens)
+        table.add_row(Text(name), *(f"{number:,}" for number in numbers))
     console.print(table)
 
 
-def _show_strata(console: Console, strata: list[dict[str, Any]], lengths: np.ndarray) -> None:
-    largest = sorted(strata, key=lambda stratum: stratum["begin"] - stratum["end"])[:_STRATA_SHOWN]
-    title = "Strata" if len(largest) == len(strata) else f"The largest {len(largest)} of {len(strata):,} strata"
-    table = _table(title, "source", "task", "samples", "tokens", "per epoch at most", "repeat", numbers=4)
-    for stratum in strata if len(largest) == len(strata) else largest:
-        begin, end = stratum["begin"], stratum["end"]
-        tokens = int(lengths[begin:end].sum(dtype=np.int64))
-        most = "" if stratum["max_per_epoch"] is None else f"{stratum['max_per_epoch']:,}"
-        names = Text(stratum["source"]), Text(stratum["task"])
-        table.add_row(*names, f"{end - begin:,}", f"{tokens:,}", most, f"{stratum['repeat']:,}")
+def _show_strata(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
+    title, shown = "Strata", strata
+    if len(strata) > _STRATA_SHOWN:
+        title = f"The largest {_STRATA_SHOWN} of {len(strata):,} strata"
+        shown = sorted(strata, key=lambda stratum: -stratum.samples)[:_STRATA_SHOWN]
+    table = _table(title, "source", "task", "samples", "tokens", "max per epoch", "repeat", numbers=4)
+    for stratum in shown:
+        tokens = int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64))
+        cap = "" if stratum.max_per_epoch is None else f"{stratum.max_per_epoch:,}"
+        names = Text(stratum.source), Text(stratum.task)
+        table.add_row(*names, f"{stratum.samples:,}", f"{tokens:,}", cap, f"{stratum.repeat:,}")
     console.print(table)
 
 
-def _show_lengths(console: Console, strata: list[dict[str, Any]], lengths: np.ndarray) -> None:
+def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
     heads = [{0.0: "min", 0.5: "median", 1.0: "max"}.get(q, f"{q:.0%}") for q in _QUANTILES]
     table = _table("Lengths in tokens", "source", "part", *heads, numbers=len(heads))
-    for name in dict.fromkeys(stratum["source"] for stratum in strata):
-        parts = [lengths[s["begin"] : s["end"]] for s in strata if s["source"] == name]
-        own = np.concatenate(parts).astype(np.int64)
-        if len(own):
-            for part, values in (("prefix", own[:, 0]), ("response", own[:, 1]), ("sample", own.sum(axis=1))):
-                # An observed length rather than one between two.
-                quantiles = np.quantile(values, _QUANTILES, method="lower")
-                table.add_row(Text(name), part, *(f"{int(value):,}" for value in quantiles))
+    for name in dict.fromkeys(stratum.source for stratum in strata):
+        ranges = [lengths[stratum.begin : stratum.end] for stratum in strata if stratum.source == name]
+        found = np.concatenate(ranges).astype(np.int64)
+        for part, values in (("prefix", found[:, 0]), ("response", found[:, 1]), ("sample", found.sum(axis=1))):
+            # "lower": the length of a sample, not one between two.
+            quantiles = np.quantile(values, _QUANTILES, method="lower")
+            table.add_row(Text(name), part, *(f"{int(value):,}" for value in quantiles))
     console.print(table)
 
 
-def _show_drops(console: Console, ledger: pl.LazyFrame) -> None:
+def _show_drops(console: Console, ledger: "pl.LazyFrame") -> None:
+    import polars as pl
+
     counts = (
         ledger.filter(pl.col("outcome") != Outcome.KEPT.value)
         .group_by("source", "outcome")
@@ -149,7 +146,9 @@ def _show_drops(console: Console, ledger: pl.LazyFrame) -> None:
     console.print(table if len(counts) else "Nothing was dropped.")
 
 
-def _show_files(console: Console, files: pl.LazyFrame) -> None:
+def _show_files(console: Console, files: "pl.LazyFrame") -> None:
+    import polars as pl
+
     unread = (
         files.filter(pl.col("outcome") != FileOutcome.READ.value)
         .select("source", "file", "outcome", "position", "detail")
@@ -157,14 +156,16 @@ def _show_files(console: Console, files: pl.LazyFrame) -> None:
         .collect()
     )
     if len(unread):
-        table = _table("Input files that were not read whole", "source", "file", "outcome", "why", numbers=0)
+        table = _table("Input files that were not read to their end", "source", "file", "outcome", "why", numbers=0)
         for source, file, outcome, position, detail in unread.iter_rows():
             why = ": ".join(part for part in (position, detail) if part)
             table.add_row(Text(source), Text(file), Text(outcome), Text(why))
         console.print(table)
 
 
-def _show_records(console: Console, records: pl.LazyFrame, search: str | None, sample: int, seed: int) -> None:
+def _show_records(console: Console, records: "pl.LazyFrame", search: str | None, sample: int, seed: int) -> None:
+    import polars as pl
+
     if search is None:
         count = records.select(pl.len()).collect().item()
         chosen = sorted(random.Random(f"{seed}/inspect").sample(range(count), min(sample, count)))
@@ -178,7 +179,7 @@ def _show_records(console: Console, records: pl.LazyFrame, search: str | None, s
         )
         count = matches.select(pl.len()).collect().item()
         found = matches.head(sample).collect()
-        title = f"{count:,} records hold {search!r}; the first {len(found)}:"
+        title = f"{count:,} records contain {search!r}; the first {len(found)}:"
     console.print(Text(title))
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""

@@ -1,48 +1,46 @@
-"""A built dataset as polars frames: the kept records, the story of every row, and of every input file.
+"""A built dataset as lazy polars frames: kept records, the outcome of every row, and the input files.
 
-OUT/dataset.json (what files there are) ─▶ scan_parquet, lazily, local or on S3
+dataset.json (which files there are) ─▶ scan_parquet, local or on S3
 """
 
-import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import fsspec
 import polars as pl
 
-from corpus.formats.stream import public_url
+from corpus.contract import COMMIT, LEDGER_FILES, DatasetError
+from corpus.dataset import Dataset, NoDatasetError, open_dataset
 from corpus.record import SCHEMA
 
-
-class NoDatasetError(Exception):
-    """There is no finished dataset at the given place; the message says what was looked for."""
+__all__ = ["NoDatasetError", "Scan", "scan"]
 
 
 class Scan(NamedTuple):
-    """Lazy frames over one dataset."""
+    """Lazy frames of a dataset."""
 
     records: pl.LazyFrame
     """Kept records as text; row i is sample i of the shards. Columns as in `corpus.record.SCHEMA`."""
     ledger: pl.LazyFrame
-    """One line for each pair, and for each input row without one: its outcome and why."""
+    """One line for each pair, and for each input row without a pair: its outcome, and why."""
     files: pl.LazyFrame
     """One line for each input file."""
 
 
-def scan(out: str | Path) -> Scan:
-    """Open a built dataset for looking.
+def scan(out: str | Path | Dataset) -> Scan:
+    """Open a built dataset as lazy polars frames.
 
     Parameters
     ----------
     out
         Folder or fsspec URL that `pipeline.build` wrote. For S3, credentials, region and endpoint come from the usual
-        AWS environment variables.
+        AWS environment variables. Or a dataset that is already open.
 
     Raises
     ------
-    NoDatasetError
-        There is no finished dataset.
+    DatasetError
+        There is no finished dataset, or it has another format. `NoDatasetError` if there is no dataset.json.
 
     Examples
     --------
@@ -50,46 +48,22 @@ def scan(out: str | Path) -> Scan:
     >>> look = corpus.scan("out/mix")  # doctest: +SKIP
     >>> look.records.filter(pl.col("response").str.contains("therefore")).head().collect()  # doctest: +SKIP
     """
-    files = sorted(read_json(out, "dataset.json")["files"])
+    dataset = out if isinstance(out, Dataset) else open_dataset(out)
+    if not dataset.info.ledger or LEDGER_FILES not in dataset.info.files:
+        raise DatasetError(f"{dataset.url(COMMIT)}: lists no ledger; build the dataset again")
 
-    def frame(prefix: str) -> pl.LazyFrame | None:
-        names = [name for name in files if name.startswith(prefix) and name.endswith(".parquet")]
-        if not names:
-            return None
-        return pl.scan_parquet([_join(out, name) for name in names], glob=False, storage_options=_storage_options(out))
+    def frame(paths: Sequence[str]) -> pl.LazyFrame:
+        urls = [f"{dataset.location}/{path}" for path in paths]
+        return pl.scan_parquet(urls, glob=False, storage_options=_storage_options(dataset.location))
 
-    records, ledger, inputs = frame("curated/"), frame("ledger/rows"), frame("ledger/files")
-    if ledger is None or inputs is None:
-        raise NoDatasetError(f"{public_url(str(out))}: dataset.json lists no ledger; build the dataset again")
-    if records is None:
-        records = cast(pl.DataFrame, pl.from_arrow(SCHEMA.empty_table())).lazy()
-    return Scan(records, ledger, inputs)
+    curated = dataset.info.curated
+    records = frame(curated) if curated else cast(pl.DataFrame, pl.from_arrow(SCHEMA.empty_table())).lazy()
+    return Scan(records, frame(dataset.info.ledger), frame([LEDGER_FILES]))
 
 
-def read_json(out: str | Path, name: str) -> dict[str, Any]:
-    """A JSON file of a dataset; raises `NoDatasetError` when it is not there."""
-    return cast(dict[str, Any], json.loads(read_bytes(out, name)))
-
-
-def read_bytes(out: str | Path, name: str) -> bytes:
-    """Content of one file of a dataset; raises `NoDatasetError` when it is not there."""
-    try:
-        with fsspec.open(_join(out, name), "rb") as file:
-            return cast(bytes, file.read())
-    except (FileNotFoundError, NotADirectoryError):
-        where = public_url(str(out))
-        raise NoDatasetError(
-            f"{where}: there is no {name}, so this is no finished dataset; expected a folder that pipeline.build wrote"
-        ) from None
-
-
-def _join(out: str | Path, name: str) -> str:
-    return f"{str(out).rstrip('/')}/{name}"
-
-
-def _storage_options(out: str | Path) -> dict[str, str] | None:
-    """What polars needs to know of S3, under its own names."""
-    if not str(out).startswith(("s3://", "s3a://")):
+def _storage_options(location: str) -> dict[str, str] | None:
+    """Return polars' options for S3, from the AWS environment variables."""
+    if not location.startswith(("s3://", "s3a://")):
         return None
     env = {
         "aws_access_key_id": os.environ.get("AWS_ACCESS_KEY_ID"),

@@ -1,15 +1,15 @@
-"""Why an input row, or a pair made from it, did or did not reach the dataset.
+"""Outcomes: why an input row, or a pair made from it, is in the dataset or not.
 
 Every input row that yields no pair, and every pair, ends in exactly one
-`Outcome`. All of the project's reasons stand here, so the ledger has one
-vocabulary: readers, adapters and pipeline stages name their reason from it.
+outcome: an `Outcome`, or the `outcome` of a quality rule (pipeline/rules),
+which each rule names itself.
 """
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The last thing that happened to a pair, or to a row without a pair."""
+    """What happened last to a pair, or to a row without a pair."""
 
     KEPT = "kept"
 
@@ -21,84 +21,66 @@ class Outcome(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     """One object names a key twice, so its value is ambiguous."""
     TOO_DEEP = "too_deep"
-    """Nested deeper than any instruction data is."""
+    """The row is nested deeper than the reader's limit."""
     TOO_LARGE = "too_large"
-    """One row larger than the reader's bound on a row."""
+    """The row is larger than the reader's limit."""
     WRONG_COLUMNS = "wrong_columns"
     """A CSV row with more or fewer cells than the header."""
 
-    # A row that was read but yields no pair (corpus/adapters).
+    # A row, or one answer of a row, that was read but yields no pair (corpus/adapters).
     NOT_A_RECORD = "not_a_record"
     """The row is not an object with named fields."""
     MISSING_FIELD = "missing_field"
     """A field that the adapter needs is absent or null."""
     WRONG_TYPE = "wrong_type"
-    """A field holds another type than the adapter needs."""
+    """A field has a type that the adapter does not accept."""
     NO_PAIR = "no_pair"
     """A well-formed row without any instruction-response pair, such as a conversation without an answer."""
+    MEDIA = "media"
+    """The row carries an image, sound or video that its text refers to."""
     REJECTED_LABEL = "rejected_label"
     """Preference data marks the response as bad (KTO label false)."""
+    NOT_TRAINED = "not_trained"
+    """The data marks the answer as context only (a weight of 0, a mask, `train: false`)."""
 
-    # Cleaning (pipeline/clean).
+    # Cleaning (pipeline/ingest).
     EMPTY_INSTRUCTION = "empty_instruction"
     EMPTY_RESPONSE = "empty_response"
     UNCLOSED_THINK = "unclosed_think"
-    """A <think> block without its end: what of the response is thinking cannot be told."""
+    """A <think> block without its end, so the response cannot be separated from it."""
     TOO_LONG = "too_long"
     """More characters than the manifest allows."""
 
-    # Quality rules (pipeline/rules).
-    REPETITIVE = "repetitive"
-    """The response repeats itself beyond the manifest's rule."""
-    COMPRESSIBLE = "compressible"
-    """The response deflates to less than the manifest's rule allows."""
-    ECHO = "echo"
-    """The response is the instruction again."""
-    REFUSAL = "refusal"
-    """The response begins by declining."""
-    PLACEHOLDER = "placeholder"
-    """The response has text that someone meant to replace."""
-    MISSING_INPUT = "missing_input"
-    """The instruction is about an input, picture, attachment or link that is not there."""
-    MOJIBAKE = "mojibake"
-    """Text decoded by a wrong encoding that cannot be repaired."""
-    LANGUAGE = "language"
-    """In another language than those the manifest keeps."""
-    CODE = "code"
-    """More of the response is program code than the manifest's rule allows."""
-    LENGTH_RATIO = "length_ratio"
-    """The response is much longer or shorter than its instruction."""
-
-    # Duplicates (pipeline/exact, pipeline/near).
+    # Duplicates (pipeline/dedup).
     EXACT_DUPLICATE = "exact_duplicate"
     """Equal to its twin up to white space and the instruction's letter case."""
     NEAR_DUPLICATE = "near_duplicate"
-    """In almost the same words as its twin, with nothing informative lost; the score is their Jaccard similarity."""
+    """Nearly the same words as its twin, and no informative ones less; the score is their Jaccard similarity."""
 
     # Decontamination (pipeline/decontaminate).
     CONTAMINATED = "contaminated"
-    """Holds a question or a solution of an eval source; the detail names it, the score is the share that is covered."""
+    """Contains a question or solution of an eval source; the detail names it, the score is the share found."""
 
-    # Caps (pipeline/caps).
+    # Caps (pipeline/dedup).
     OVER_CAP = "over_cap"
-    """There are as many responses to its instruction as the manifest keeps; its twin has the first of them."""
+    """Its instruction already has as many responses as the manifest keeps; its twin has the first of them."""
 
-    # Tokenization (pipeline/tokenize).
+    # Tokenization (pipeline/shards).
     SHORT_RESPONSE = "short_response"
-    """Fewer response tokens than the manifest asks for."""
+    """Fewer response tokens than the manifest requires."""
     TOO_MANY_TOKENS = "too_many_tokens"
     """Longer than a sample may be, and not truncatable under the manifest's rule."""
 
 
 class FileOutcome(StrEnum):
-    """What became of an input file as a whole (table ledger/files.parquet)."""
+    """What happened to an input file (table ledger/files.parquet)."""
 
     READ = "read"
     EMPTY = "empty"
-    """Zero bytes, or no row in what there is (an empty list, a header alone): read, and nothing in it."""
+    """Read, but without rows: zero bytes, an empty list, or a header only."""
     SKIPPED_NOT_DATA = "skipped_not_data"
-    """A licence, a readme, a label list: no rows to read, by name or content."""
+    """A licence, readme or label list, by its name or content."""
     TRUNCATED = "truncated"
-    """The rows before the break were read; position says where it stops."""
+    """Read up to the position where its data ends early."""
     UNREADABLE = "unreadable"
-    """No row could be read; detail says why."""
+    """No row could be read; the detail has the cause."""

@@ -1,4 +1,4 @@
-"""What a record is: one instruction–response pair, and the identity it keeps for life."""
+"""Records: instruction–response pairs, their schema and their identity."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ SCHEMA = pa.schema(
 
 
 def row_id(source: str, file: str, row: int, part: int) -> str:
-    """Identity of one pair: 32 hexadecimal digits (128 bits) that no later stage replaces.
+    """Return the identity of a pair, which no later stage changes: 32 hexadecimal digits (128 bits).
 
     Parameters
     ----------
     source
-        The manifest's name for the source.
+        Name of the source in the manifest.
     file
         Path of the file relative to the source, with forward slashes.
     row
         Number of the row in its file, from 0; unreadable rows are counted too.
     part
-        Which of the row's pairs, from 0; 0 also for a row without a pair.
+        Number of the pair among the answers of the row, from 0; 0 for a row without a pair.
     """
     key = f"{source}\0{file}\0{row}\0{part}".encode("utf-8", "surrogateescape")
     return hashlib.blake2b(key, digest_size=16).hexdigest()
@@ -41,18 +41,18 @@ def row_id(source: str, file: str, row: int, part: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One instruction–response pair as its adapter made it, before cleaning."""
+    """An instruction–response pair from an adapter, before cleaning."""
 
     row: int
-    """Input row it comes from, from 0."""
+    """Number of its input row, from 0."""
     part: int
-    """Which of that row's pairs, from 0."""
+    """Number of the pair among those of the row, from 0."""
     task: str
     instruction: str
     response: str
     condition: tuple[str, ...] = ()
     meta: str | None = None
-    """JSON object of the source's other fields, or None."""
+    """The source's other fields as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,21 @@ class Rejected:
     row: int
     reason: Outcome
     position: str
-    """Where in the file: "line 12", "byte 4,096", "row group 3, row 7"."""
+    """Place in the file: "line 12", "byte 4,096", "row group 3, row 7"."""
     detail: str
     """What was found and what was expected, in one sentence."""
+    part: int = 0
+    """Number of the excluded answer among the row's answers, from 0, in one sequence with those of its pairs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileEnd:
-    """What became of an input file; the last thing that reading it yields."""
+    """What happened to an input file; yielded last when it is read."""
 
     outcome: FileOutcome
     rows: int
-    """Input rows seen, readable or not."""
+    """Input rows found, readable or not."""
     position: str = ""
-    """Where reading stopped, when it stopped early."""
+    """Where reading stopped, if before the end."""
     detail: str = ""
-    """What was found and what was expected; empty when there is nothing to say."""
+    """What was found and what was expected; empty for a file read to its end."""

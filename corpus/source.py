@@ -1,45 +1,39 @@
-"""What a mix manifest says about one source: where its rows are, and how they become pairs.
+"""What a mix manifest states about one source: where its rows are, and how they become pairs.
 
 A `SourceSpec` names files (or a generator); `corpus.discover` turns it into a
-list of files, and `corpus.read` turns each file into pairs.
+list of files, and `corpus.pairs` turns each file into pairs.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from corpus.adapters import ADAPTERS, template_columns
+from corpus.adapters import ADAPTERS
+from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
-from corpus.formats import SUFFIXES
-from corpus.outcome import Outcome
-from corpus.template import order_conditions
-
-Format = Literal["jsonl", "json", "csv", "tsv", "yaml", "parquet", "arrow", "webdataset"]
+from corpus.contract import order_conditions
+from corpus.formats import find_format, formats, split_suffix
+from corpus.formats.base import Format
+from corpus.formats.external import from_reader
+from corpus.plugins import Plugin, resolve
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def _drops(outcome: Outcome) -> Outcome:
-    if outcome is Outcome.KEPT:
-        raise ValueError("kept is no rule that drops rows; expected the name of one")
-    return outcome
-
-
-DropRule = Annotated[Outcome, AfterValidator(_drops)]
+NameOrPlugin = Annotated[str | Plugin, BeforeValidator(resolve)]
+"""A name of this package, or `module:name` of a module beside the manifest."""
 
 
 class FieldMap(Config):
-    """Pairs from columns by template, for rows that no adapter knows.
+    """Pairs from columns by template, for rows that no adapter fits.
 
     In a template, `{column}` stands for the column's value as text, `{a.b}` for the value inside an object, `{a.0}`
-    for an item of a list, `{column?}` for a value that may be absent (then it is the empty text). `{{` and `}}` are
-    literal braces.
+    for an item of a list, `{column?}` for a value that may be absent (then it is empty). `{{` and `}}` are literal
+    braces.
     """
 
     instruction: str
     response: str | None = None
-    """A template that is one column alone, and that column a list of texts, gives one pair for each distinct text.
-    Only an eval source may go without: its rows are prompts."""
+    """A template that is a single column, whose value is a list of texts, gives one pair for each distinct text.
+    Optional for an eval source, whose rows may be prompts."""
     condition: tuple[str, ...] | str = ()
     """Condition names, or a template that yields them separated by commas or spaces."""
     task: str | None = None
@@ -60,15 +54,15 @@ class FieldMap(Config):
 
 
 class SourceSpec(Config):
-    """One entry of `sources:` in a mix manifest. Of duplicates, the source that stands earlier in the manifest wins."""
+    """One entry of `sources:` in a mix manifest. Of duplicates, the pair of the earlier source is kept."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     path: str | list[str] | None = None
     """File, folder (recursive), glob or fsspec URL, or a list of them; relative to the manifest's folder."""
     generator: str | None = None
-    """Name of a family in corpus.generators; takes the place of `path`."""
+    """Name of a family in `corpus.generators`; instead of `path`."""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Generator only: how many rows."""
+    """Number of rows; generator only."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Generator only."""
     split: Literal["train", "heldout"] = "train"
@@ -76,22 +70,24 @@ class SourceSpec(Config):
     exclude: tuple[str, ...] = ()
     """Globs on the path relative to the source; `*` also matches `/`."""
     role: Literal["train", "eval"] = "train"
-    """Rows of an eval source go to OUT/eval/, never to shards; train records that hold one of them are dropped."""
-    format: Format | None = None
-    """Guessed for each file when absent."""
-    adapter: str | None = None
-    """Guessed for each file when absent."""
+    """Rows of an eval source go to OUT/eval/, never to shards; train records that contain one of them are dropped."""
+    format: NameOrPlugin | None = None
+    """Format of all files; detected for each file when absent. `module:reader` names a function from a binary file
+    (decompressed, forward only) to an iterable of rows."""
+    adapter: NameOrPlugin | None = None
+    """Adapter of all files; detected for each file when absent. `module:function` names a function from a row to an
+    iterable of (instruction, response)."""
     map: FieldMap | None = None
     task: Annotated[str, StringConstraints(pattern=r"^(file|source|column:.+)$")] = "file"
     """Stratum of a pair: "file" (relative path without suffixes), "source", or "column:NAME"."""
     condition: tuple[str, ...] = ()
     """Added to every pair."""
     max_per_epoch: Annotated[int, Field(ge=1)] | None = None
-    """At most so many samples of each of the source's strata in one epoch."""
+    """Largest number of samples from each of the source's strata in one epoch."""
     repeat: Annotated[int, Field(ge=1)] = 1
-    """How often each sample of the source is seen in one epoch."""
-    guard: dict[DropRule, Share] = Field(default_factory=dict)
-    """Largest share of the source's rows that a rule may drop before a build stops, by the rule's name."""
+    """Number of times that each sample of the source is drawn in one epoch."""
+    guard: dict[str, Share] = Field(default_factory=dict)
+    """Largest share of the source's rows that may be dropped for one reason before a build stops, by outcome."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,21 +106,33 @@ class SourceSpec(Config):
             raise ValueError("expected at most one of adapter and map, found both")
         if self.map is not None and self.map.response is None and self.role == "train":
             raise ValueError("map: response is missing; only a source with role: eval may have prompts alone")
-        if self.adapter is not None and self.adapter not in ADAPTERS:
+        if isinstance(self.adapter, str) and self.adapter not in ADAPTERS:
             raise ValueError(f"unknown adapter {self.adapter!r}{closest(self.adapter, list(ADAPTERS))}")
+        if isinstance(self.format, str) and self.format not in formats():
+            raise ValueError(f"unknown format {self.format!r}; expected one of {', '.join(formats())}")
         order_conditions(self.condition)
         return self
 
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that decide how the source's files are read."""
+        return tuple(value for value in (self.format, self.adapter) if isinstance(value, Plugin))
+
+    def format_of(self, name: str) -> Format:
+        """Return the format called `name` in a `SourceFile` of this source."""
+        if isinstance(self.format, Plugin):
+            return from_reader(self.format.load(), self.format.reference)
+        return find_format(name)
+
 
 def stratum_of(spec: SourceSpec, path: str) -> str:
-    """Stratum of a file's pairs, unless a column states it: its relative path without suffixes, or the source's name.
+    """Return the stratum of a file's pairs, unless a column states it: the path without suffixes, or the source's name.
 
-    A generator's rows are one stratum, however many virtual files they are split into.
+    All rows of a generator are one stratum, whatever number of virtual files they are split into.
     """
     if spec.task != "file":
         return spec.name
     if spec.generator is not None:
         return spec.generator
     path = path.removesuffix(".gz").removesuffix(".zst")
-    suffix = next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
-    return path[: len(path) - len(suffix)] or path
+    return split_suffix(path)[0] or path

@@ -1,8 +1,8 @@
-"""HRM and the models it is compared with, as data: which stacks there are, and in which order they are applied to what.
+"""HRM and its baselines as data: the stacks of each architecture, and the schedule in which they are applied.
 
-Every model has the same two states, z_H (at first the scaled embedding x) and z_L (at first the fixed vector z⁰), and
-the same embedding, head and blocks. An application adds up the states it reads, applies a stack, and writes one state;
-what the last one writes goes to the head. `model.hrm` runs such a schedule, `model.flops` counts it.
+Every model has two states, z_H (initially the scaled embedding x) and z_L (initially the fixed vector z⁰), and the same
+embedding, head and blocks. An application sums the states it reads, applies a stack, and writes one state; the head
+reads the state written last. `model.hrm` runs the schedule, `model.flops` counts its operations.
 
     hrm          2 × (3 × z_L ← L(z_L + z_H), then z_H ← H(z_H + z_L))     L and H: half of the blocks each
     transformer  z_H ← R(z_H)                                               R: all blocks
@@ -27,26 +27,29 @@ class Application:
     """One application of a stack."""
 
     stack: str
-    """Name of the stack, which is its name in the module too."""
+    """Name of the stack and of its submodule."""
     reads: tuple[State, ...]
-    """The stack is applied to the sum of these."""
+    """States whose sum is the input."""
     writes: State
+    """State that the output replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What sets one model apart from the others."""
+    """Stacks, schedule and gradient depths of one architecture."""
 
     stacks: tuple[str, ...]
+    """Names of the stacks."""
     layer_share: int
-    """A stack has the size's layers divided by this."""
+    """The layers of a stack are `num_layers` divided by this."""
     schedule: tuple[Application, ...]
+    """Stack applications of one forward pass, in order."""
     depths: tuple[int, int]
-    """K, the number of applications that carry gradients, at the start of training and after its ramp."""
+    """K, the number of applications that carry gradients, at the start of training and after the ramp."""
 
 
 def architecture_of(name: Name, *, H_cycles: int, L_cycles: int) -> Architecture:
-    """The architecture of that name; the cycles are HRM's, the others have their own."""
+    """Build an architecture by name; the numbers of cycles apply to HRM only, the baselines have fixed schedules."""
     low = Application("L_module", ("z_L", "z_H"), "z_L")
     high = Application("H_module", ("z_H", "z_L"), "z_H")
     shared_low = Application("R_module", ("z_L", "z_H"), "z_L")
@@ -72,34 +75,39 @@ def architecture_of(name: Name, *, H_cycles: int, L_cycles: int) -> Architecture
 
 
 def possible_depths(schedule: tuple[Application, ...]) -> range:
-    """The K that a schedule can have: from one application of each state it writes to all of them."""
+    """Valid values of K for a schedule: from the number of states it writes to the number of applications."""
     return range(len({application.writes for application in schedule}), len(schedule) + 1)
 
 
 def carries_gradient(schedule: tuple[Application, ...], k: int) -> tuple[bool, ...]:
-    """Which applications carry gradients, in the order they run.
+    """Select the k applications that carry gradients.
 
-    Of k applications, one at least goes to the inner ones (those that write another state than the output) and as many
-    as possible to the outer ones, which write the output; of both kinds the last ones. HRM's H is outer, its L inner:
-    min(H_cycles, k - 1) of H, the rest of L. Where all write one state, it is the last k.
+    Outer applications write the state that the head reads, inner ones the other state. As many outer applications as
+    possible carry gradients, but at least one inner one; of each kind, the last ones do. In HRM, H is outer and L
+    inner: min(H_cycles, k - 1) applications of H and the rest of L. Without inner applications the last k do.
 
     Parameters
     ----------
     schedule
-        Of an `Architecture`.
+        Schedule of an `Architecture`.
     k
-        How many of them.
+        Number of applications that carry gradients.
+
+    Returns
+    -------
+    tuple of bool
+        For each application, in order.
 
     Raises
     ------
     ValueError
-        k leaves a kind without any, or asks for more applications than there are.
+        k is not one of `possible_depths`.
     """
     outer = [application.writes == schedule[-1].writes for application in schedule]
     depths = possible_depths(schedule)
     if k not in depths:
         span = f"from {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"{depths[0]}"
-        raise ValueError(f"k is {k}; expected a whole number {span}, the model's applications")
+        raise ValueError(f"k is {k}; expected a whole number {span} for this model's applications")
     k_outer = k if all(outer) else min(sum(outer), k - 1)
     left = {True: k_outer, False: k - k_outer}
     carries = []

@@ -1,4 +1,4 @@
-"""What a model sees: rows of packed samples, and where each sample lies in them."""
+"""Batches of packed samples, the input of a model."""
 
 from dataclasses import dataclass, fields
 
@@ -6,33 +6,32 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-"""Label of a position without a loss."""
+"""Label of a position that has no loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedBatch:
-    """Packed samples as tensors over rows R and row length T.
+    """Packed samples as tensors of R rows of T tokens.
 
-    A position predicts the token after it, so the label of the last prefix
-    position is the sample's first response token. Padding belongs to no sample.
+    A position predicts the next token, so the label of the last prefix position is the sample's first response token.
     """
 
     tokens: Tensor
     """int64 [R, T]."""
     labels: Tensor
-    """int64 [R, T]; `IGNORE` where there is no loss."""
+    """int64 [R, T]; `IGNORE` for positions that have no loss."""
     position_ids: Tensor
-    """int64 [R, T]; restart at 0 with each sample."""
+    """int64 [R, T]: positions within the samples."""
     segments: Tensor
-    """int32 [S, 4], one line a sample: row, begin, prefix length, total length; ordered by (row, begin)."""
+    """int32 [S, 4]: row, begin, prefix length and total length of each sample, ordered by (row, begin)."""
 
     def to(self, device: torch.device | str) -> "PackedBatch":
-        """The same batch with every tensor on `device`."""
+        """Copy all tensors to a device."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return PackedBatch(**moved)
 
     def split(self, rows: int) -> "list[PackedBatch]":
-        """The same rows as batches of `rows` rows each; the last one may have fewer."""
+        """Split into batches of at most `rows` rows."""
         parts = []
         for first in range(0, len(self.tokens), rows):
             row = self.segments[:, 0]

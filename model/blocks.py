@@ -1,7 +1,7 @@
-"""The parts of a stack: gated attention and SwiGLU, each behind a parameter-less RMSNorm.
+"""The layers of a stack: gated attention and SwiGLU, each with a parameter-free RMSNorm before it.
 
-x ← x + Attn(norm x); x ← x + SwiGLU(norm x); after the last block one more norm on the path itself (MagicNorm), so a
-stack's output has unit mean square at every position, however often it is applied.
+x ← x + Attn(norm x); x ← x + SwiGLU(norm x). After the last block one more norm is applied to the residual stream
+(MagicNorm), so the output of a stack has unit mean square at every position, however often the stack is applied.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from model.rope import Rope
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean x² + ε) over the last dimension, without parameters; computed in fp32, returned in x's dtype."""
+    """x / √(mean x² + ε) over the last dimension, without parameters; computed in float32, returned in x's dtype."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -43,7 +43,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         rows, length, _ = x.shape
         gate, query, key, value = self.gqkv_proj(x).view(rows, length, 4, self.heads, self.head_dim).unbind(2)
-        query, key = rope.turn(query), rope.turn(key)
+        query, key = rope.rotate(query), rope.rotate(key)
         if cache is not None:
             assert isinstance(mask, DenseMask)
             key, value = cache.extend(key, value, rope.positions, mask.keys)
@@ -65,7 +65,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then SwiGLU, each added to the path."""
+    """Attention, then SwiGLU, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -76,7 +76,7 @@ class Block(nn.Module):
         self._compiled: Callable[..., Tensor] | None = None
 
     def compile_training(self) -> None:
-        """Compile what is computed in training; evaluation and decoding, which have many shapes, stay as they are."""
+        """Compile the training computation; evaluation and decoding, which have many shapes, are not compiled."""
         self._compiled = torch.compile(self._compute, fullgraph=True, dynamic=False)
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
@@ -84,8 +84,8 @@ class Block(nn.Module):
             return self._compute(x, rope, mask, cache)
         compute = self._compiled or self._compute
         if self.recompute and torch.is_grad_enabled():
-            again: Tensor = checkpoint(compute, x, rope, mask, use_reentrant=False, preserve_rng_state=False)
-            return again
+            output: Tensor = checkpoint(compute, x, rope, mask, use_reentrant=False, preserve_rng_state=False)
+            return output
         return compute(x, rope, mask, cache)
 
     def _compute(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks with one norm on the path after the last (MagicNorm)."""
+    """Blocks, and a norm on the residual stream after the last one (MagicNorm)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Keys and values of positions already computed, of one attention layer in one application.
+"""Cache of keys and values of one attention layer in one application.
 
-Earlier positions never see later ones of the response, so decoding computes only the new position and reads the rest
-here. Slot j of a row holds its position j, whatever the lengths of the other rows.
+Positions never see later positions of the response, so a decoding step computes only the new position and reads the
+keys and values of earlier ones from the cache. Slot j of a row holds position j of that row.
 """
 
 import torch
@@ -11,7 +11,7 @@ from model.config import ModelConfig
 
 
 class KeyValueCache:
-    """Keys and values of a batch of rows, stored head by head as attention reads them."""
+    """Keys and values of a batch of rows, stored as [rows, heads, capacity, head_dim]."""
 
     def __init__(self, config: ModelConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device):
         shape = (rows, config.num_heads, capacity, config.head_dim)
@@ -32,6 +32,6 @@ class KeyValueCache:
         return self.key[:, :, :length].transpose(1, 2), self.value[:, :, :length].transpose(1, 2)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these."""
+        """Drop all rows except these (int64 indices or a bool mask)."""
         self.key = self.key[rows]
         self.value = self.value[rows]

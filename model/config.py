@@ -1,7 +1,7 @@
-"""The shape of a model: one frozen dataclass, and the published sizes by name.
+"""Configuration of a model, and the published sizes by name.
 
-`config_for("L", vocab_size=65_536)` gives a size, with any field replaced by keyword; a checkpoint stores
-`dataclasses.asdict(config)` and gives it back as `ModelConfig(**stored)`.
+`config_for("L", vocab_size=65_536)` returns the configuration of a size; keywords replace single fields. A checkpoint
+stores `dataclasses.asdict(config)`, which `ModelConfig(**stored)` restores.
 """
 
 import difflib
@@ -16,7 +16,7 @@ Mask = Literal["prefix_lm", "causal"]
 
 
 def intermediate_size_for(hidden_size: int) -> int:
-    """Inner width of SwiGLU: round(4·d·2/3), rounded up to a multiple of 256."""
+    """Default inner width of SwiGLU: round(4·d·2/3), rounded up to a multiple of 256."""
     return -(-round(4 * hidden_size * 2 / 3) // 256) * 256
 
 
@@ -30,36 +30,36 @@ def _check_count(name: str, value: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """All that determines the weights and the computation of an HRM, or of one of its rivals.
+    """Hyperparameters of an HRM or of one of its baselines.
 
     Raises
     ------
     ValueError
-        A field is outside what the model can be built with; the message names the field and a value that works.
+        A field has an invalid value; the message names the field and a valid value.
     """
 
     vocab_size: int
-    """Rows of the embedding and of the head."""
+    """Number of token ids: rows of the embedding and of the head."""
     num_layers: int
-    """The size's blocks: those of the H and the L stack together, each having half; `model.architectures` says how many
-    of them a stack of another architecture has."""
+    """Blocks of the H and the L stack together, half of them each. For the stacks of other architectures see
+    `model.architectures`."""
     hidden_size: int
     """Width d of the states z_H and z_L."""
     num_heads: int
     head_dim: int
-    """Width of one attention head; even, because RoPE turns pairs of channels."""
+    """Width of one attention head; even, because RoPE rotates pairs of channels."""
     intermediate_size: int
     """Inner width of SwiGLU."""
     H_cycles: int = 2
     """Applications of the H stack in one forward pass."""
     L_cycles: int = 3
-    """Applications of the L stack before each one of H."""
+    """Applications of the L stack before each application of the H stack."""
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
     architecture: Name = "hrm"
-    """A key of `model.architectures`."""
+    """Name of an architecture of `model.architectures`."""
     mask: Mask = "prefix_lm"
-    """What a position of the prefix sees: the whole prefix, or (causal) the positions up to itself."""
+    """Whether a prefix position sees the whole prefix, or (causal) only the positions up to itself."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,7 +72,7 @@ class ModelConfig:
                     raise ValueError(f"{name} is {value!r}; expected a number above 0")
             else:
                 _check_count(name, value)
-        if self.num_layers % self._built.layer_share:
+        if self.num_layers % self._architecture.layer_share:
             raise ValueError(
                 f"num_layers is {self.num_layers}; it counts the H and the L stack together, so it must be even: "
                 f"try {self.num_layers + 1}"
@@ -80,53 +80,52 @@ class ModelConfig:
         if self.architecture != "hrm" and (self.H_cycles, self.L_cycles) != (2, 3):
             raise ValueError(
                 f"H_cycles is {self.H_cycles} and L_cycles {self.L_cycles}; {self.architecture} has its own schedule, "
-                f"which they do not change: remove them, or set architecture to hrm"
+                f"which they do not affect: remove them, or set architecture to hrm"
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"head_dim is {self.head_dim}; rotary position embedding turns pairs of channels, so it must be even: "
-                f"try {self.head_dim + 1}"
+                f"head_dim is {self.head_dim}; rotary position embedding needs an even number: try {self.head_dim + 1}"
             )
 
     @property
-    def _built(self) -> Architecture:
+    def _architecture(self) -> Architecture:
         return architecture_of(self.architecture, H_cycles=self.H_cycles, L_cycles=self.L_cycles)
 
     @property
     def stacks(self) -> tuple[str, ...]:
         """Names of the stacks."""
-        return self._built.stacks
+        return self._architecture.stacks
 
     @property
     def layers_per_stack(self) -> int:
-        """Blocks of one stack."""
-        return self.num_layers // self._built.layer_share
+        """Number of blocks per stack."""
+        return self.num_layers // self._architecture.layer_share
 
     @property
     def schedule(self) -> tuple[Application, ...]:
-        """Stack applications of one forward pass, in the order they run."""
-        return self._built.schedule
+        """Stack applications of one forward pass, in order."""
+        return self._architecture.schedule
 
     @property
     def applications(self) -> int:
-        """Stack applications in one forward pass; H_cycles · (L_cycles + 1) for HRM."""
+        """Number of stack applications per forward pass; H_cycles · (L_cycles + 1) for HRM."""
         return len(self.schedule)
 
     @property
     def depths(self) -> tuple[int, int]:
-        """K, the number of applications that carry gradients, at the start of training and after its ramp."""
-        return self._built.depths
+        """K, the number of applications that carry gradients, at the start of training and after the ramp."""
+        return self._architecture.depths
 
     @property
     def core_parameters(self) -> int:
-        """Trained parameters without embedding and head."""
+        """Number of trained parameters outside of embedding and head."""
         attention = 5 * self.hidden_size * self.num_heads * self.head_dim
         swiglu = 3 * self.hidden_size * self.intermediate_size
         return len(self.stacks) * self.layers_per_stack * (attention + swiglu)
 
     @property
     def parameters(self) -> int:
-        """All trained parameters."""
+        """Number of trained parameters."""
         return self.core_parameters + 2 * self.vocab_size * self.hidden_size
 
 
@@ -136,6 +135,7 @@ def _size(num_layers: int, hidden_size: int, num_heads: int, head_dim: int = 128
     )
 
 
+Size = Literal["tiny", "B", "L", "XL", "XXL", "XXL-wide"]
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "tiny": _size(2, 96, 3, head_dim=32),
@@ -146,11 +146,11 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "XXL-wide": _size(32, 2560, 20),
     }
 )
-"""Size name to the fields it sets; the inner width follows from the hidden size."""
+"""Fields of each named size; the inner width follows from the hidden size."""
 
 
 def config_for(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
-    """The configuration of a named size.
+    """Build the configuration of a named size.
 
     Parameters
     ----------
@@ -159,13 +159,13 @@ def config_for(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
     vocab_size
         Number of token ids.
     **overrides
-        Fields of `ModelConfig` that replace the size's. Another `hidden_size` changes `intermediate_size` by the
-        rule, unless that is given too.
+        Fields of `ModelConfig` that replace those of the size. Unless given, `intermediate_size` follows from
+        `hidden_size` (`intermediate_size_for`).
 
     Raises
     ------
     ValueError
-        For an unknown size or field, or fields that do not fit each other.
+        A size or field is unknown, or has an invalid value.
     """
     if size not in SIZES:
         raise ValueError(f"unknown model size {size!r}; known sizes: {', '.join(SIZES)}")

@@ -1,8 +1,8 @@
-"""How a model is computed, as far as that changes time and memory and not what is computed.
+"""Execution options of a model: they change its speed and memory, not its results.
 
-    HRM, Execution ─ prepare ─▶ the same HRM, set up
+    HRM, Execution ─ prepare ─▶ the same HRM, modified in place
 
-Names and values of the weights stay as they are, so a checkpoint does not know how its model was computed.
+Names and values of the weights do not change, so checkpoints are independent of these options.
 """
 
 import importlib.util
@@ -17,25 +17,25 @@ from model.hrm import HRM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """Choices that `prepare` makes; each can be made alone."""
+    """Independent options that `prepare` applies."""
 
     attention: Kernel = "dense"
-    """Kernel of the training forward and backward pass; see `model.attention`."""
+    """Attention kernel for training; see `model.attention`."""
     compile: bool = False
-    """torch.compile for each block in training; all blocks of a shape share what is compiled."""
+    """Apply torch.compile to each block in training; blocks of the same shape share the compiled code."""
     recompute: bool = False
-    """Keep only the inputs of the L stack's blocks, and compute the rest again in the backward pass."""
+    """Activation checkpointing of the L stack: keep its blocks' inputs, recompute the rest in the backward pass."""
     float8: bool = False
-    """Linear layers of the stacks in float8 (torchao), with scales by tensor; needs a GPU of compute capability 8.9."""
+    """Linear layers of the stacks in float8 with scales per tensor (torchao); needs a GPU of compute capability 8.9."""
 
 
 def prepare(model: HRM, execution: Execution) -> None:
-    """Set a model up in place, before it is sharded.
+    """Apply execution options to a model in place, before it is sharded.
 
     Raises
     ------
     ValueError
-        float8 is asked for and torchao is not installed, or the model has no L stack to recompute.
+        torchao is missing for float8, or the model has no L stack to recompute.
     """
     model.attention = execution.attention
     if execution.float8:

@@ -1,69 +1,69 @@
-"""Floating-point operations of a model, counted from its configuration, and which runs cost the same.
+"""`python -m model.flops`: training cost of the architectures, and runs of equal cost.
 
-    config, K ─ count ─▶ forward and backward of applications, head, attention ─ equal_tokens ─▶ tokens for equal cost
+    config, K ─ training_flops ─▶ operations of applications, head and attention ─ same_cost_layers ─▶ layers
 
-A multiplication and the addition that follows are two operations. Projections cost 2 per parameter and token forward
-and 4 backward, for each application they cover; so a token of HRM costs (8 + 2K)·P_core + 6·V·d, P_core being the
-parameters that are not in embedding and head (HRM-Text, tables 1 and 2). Attention's own products depend on how long
-the samples are and stand apart. Norms, rotary embedding, softmax and the embedding's look-up are left out.
-
-`python -m model.flops --size L --k 5` prints the architectures at equal training cost.
+A multiply-add counts as two operations. A projection costs 2 operations per parameter and token in the forward pass
+and 4 in the backward pass, per application; a token of HRM costs (8 + 2K)·P_core + 6·V·d, where P_core is the number
+of parameters outside of embedding and head (HRM-Text, tables 1 and 2). The products inside attention depend on the
+lengths of the samples and are counted separately. Norms, rotary embedding, softmax and embedding look-up are ignored.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
 
 from model.architectures import ARCHITECTURES, carries_gradient
-from model.config import SIZES, ModelConfig, config_for
+from model.cli import command
+from model.config import ModelConfig, Size, config_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flops:
-    """Operations of training, forward and backward."""
+    """Floating-point operations of forward and backward pass."""
 
     core: float
     """Projections of all stack applications."""
     head: float
-    """Head, over the positions with a label."""
+    """Head, over the labelled positions."""
     attention: float
-    """Products of queries with keys and of weights with values, over the pairs that see each other."""
+    """Products of queries with keys and of attention weights with values."""
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.core + self.head + self.attention
 
 
 def training_flops(
     config: ModelConfig, *, k: int, tokens: float = 1, targets: float | None = None, pairs: float = 0
 ) -> Flops:
-    """Operations of one forward and backward pass.
+    """Count the operations of one forward and backward pass.
 
     Parameters
     ----------
     config
         The model.
     k
-        Applications that carry gradients.
+        Number of applications that carry gradients.
     tokens
-        Positions that are computed; 1 gives the cost of a token.
+        Number of positions; 1 gives the cost per token.
     targets
-        Positions with a label, which alone go through the head; None: all of them.
+        Number of labelled positions, the only ones that go through the head; None: all positions.
     pairs
-        (query, key) pairs over which attention is computed, of one head of one block; a causal sample of T tokens has
-        T·(T + 1)/2, a kernel that does not skip what is masked computes T².
+        Number of (query, key) pairs per head and block. A causal sample of T tokens has T·(T + 1)/2; a kernel that
+        does not skip masked pairs computes T².
 
     Returns
     -------
     Flops
-        Attention's backward is counted as twice its forward: what a kernel computes again is its own affair.
+        The backward pass of attention counts as twice its forward pass, whatever a kernel recomputes.
 
     Raises
     ------
     ValueError
-        k is not possible for the model.
+        The model does not allow this k.
     """
     carrying = sum(carries_gradient(config.schedule, k))
     passes = 2 * config.applications + 4 * carrying
@@ -77,42 +77,36 @@ def training_flops(
 
 
 def causal_pairs(length: int) -> int:
-    """(query, key) pairs of a causal sample: T·(T + 1)/2."""
+    """Number of (query, key) pairs of a causal sample of T tokens: T·(T + 1)/2."""
     return length * (length + 1) // 2
 
 
 def same_cost_layers(config: ModelConfig, reference: ModelConfig, *, k: int, reference_k: int) -> ModelConfig:
-    """The model with the number of layers that brings its cost per token closest to the reference's."""
-    wanted = training_flops(reference, k=reference_k).core
+    """Set the number of layers so that the cost per token is as close as possible to that of a reference model."""
+    target = training_flops(reference, k=reference_k).core
     step = config.num_layers // config.layers_per_stack
     one = training_flops(replace(config, num_layers=step), k=k).core
-    return replace(config, num_layers=step * max(1, round(wanted / one)))
+    return replace(config, num_layers=step * max(1, round(target / one)))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m model.flops",
-        description="Print the architectures at equal training cost: at the size's layers, how many times HRM's tokens "
-        "each may see; at HRM's tokens, how many layers it may have.",
-        epilog="example:\n  python -m model.flops --size L --k 5 --length 4096",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--size", default="L", choices=list(SIZES), help="of the models (default L)")
-    parser.add_argument("--k", type=int, default=5, help="applications of HRM that carry gradients (default 5)")
-    parser.add_argument("--vocab-size", type=int, default=65_536, metavar="V", help="tokens (default 65,536)")
-    parser.add_argument(
-        "--length", type=int, default=0, metavar="T", help="count attention over causal samples of T tokens (default 0)"
-    )
-    options = parser.parse_args(arguments)
-    if options.length < 0:
-        parser.error("--length must be at least 0")
+@command("python -m model.flops", epilog="example:\n  python -m model.flops --size L --k 5 --length 4096")
+def main(
+    size: Annotated[Size, typer.Option(help="Size of the models.")] = "L",
+    k: Annotated[int, typer.Option(help="Number of HRM's applications that carry gradients.")] = 5,
+    vocab_size: Annotated[int, typer.Option(metavar="V", help="Number of token ids.")] = 65_536,
+    length: Annotated[
+        int, typer.Option(metavar="T", min=0, help="Count attention over causal samples of T tokens.")
+    ] = 0,
+) -> None:
+    """Compare the architectures at equal training cost.
+
+    Prints how many times HRM's tokens each may see with the layers of its size, and how many layers it may have with
+    HRM's tokens.
+    """
     try:
-        hrm = config_for(options.size, options.vocab_size)
-        print(_table(options.size, hrm, options.k, options.length))
+        print(_table(size, config_for(size, vocab_size), k, length))
     except ValueError as error:
-        parser.error(str(error))
-    return 0
+        raise typer.BadParameter(str(error)) from None
 
 
 def _table(size: str, hrm: ModelConfig, hrm_k: int, length: int) -> str:
@@ -138,8 +132,8 @@ def _table(size: str, hrm: ModelConfig, hrm_k: int, length: int) -> str:
         )
     lines += [
         "",
-        "tokens: how many times HRM's tokens cost as much at the size's layers",
-        "layers: the size's layers that cost as much a token as HRM's, head and attention aside",
+        "tokens: multiple of HRM's tokens that costs as much as HRM, with the layers of the size",
+        "layers: value of num_layers at which a token costs as much as in HRM, without head and attention",
     ]
     return "\n".join(lines)
 

@@ -1,13 +1,13 @@
-"""Answers to prompts: the prompts are computed once, then one token at a time with cached keys and values.
+"""Batched generation with cached keys and values.
 
     prompts ─ prefill ─▶ caches, first token ─ step ─▶ next token ─ step ─▶ …
 
-Every application of every stack has its own caches, so a step runs all applications for the new position only. A row
-that reached the end token leaves the batch when enough others have.
+Each application has its own caches, so a step runs all applications for the new position only. Finished rows are
+removed from the batch once enough of them have accumulated.
 
-Auto-guidance asks a model what it would say with less computation, and moves away from that: the state that goes to the
-head was written by earlier applications too, and the logits of the one before the last are subtracted,
-(1 + w)·logits(last) - w·logits(before) (HRM-Text, inference). That costs one more product with the head.
+Auto-guidance extrapolates away from a weaker prediction of the same model, the logits of the second-to-last application
+that writes the head's state: (1 + w)·logits(last) - w·logits(before) (HRM-Text, inference). It costs one more product
+with the head.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from model.cache import KeyValueCache
 from model.hrm import HRM
 
 _KEEP_BELOW = 0.75
-"""Finished rows leave the batch when at most this share of its rows is still running."""
+"""Finished rows are removed when at most this fraction of the batch is still running."""
 
 
 class Decoder:
-    """A batch of rows under decoding: the model, its caches and each row's length.
+    """State of a batch that is being decoded: caches and lengths of its rows.
 
     Parameters
     ----------
@@ -33,24 +33,24 @@ class Decoder:
     rows
         Number of rows.
     capacity
-        Positions a row can hold.
+        Maximum number of positions per row.
     guidance
-        w of auto-guidance; 0: none.
+        Weight w of auto-guidance; 0 disables it.
 
     Raises
     ------
     ValueError
-        Guidance is asked of a model whose applications write the state for the head only once.
+        Guidance is enabled for a model in which only one application writes the head's state.
     """
 
     def __init__(self, model: HRM, *, rows: int, capacity: int, guidance: float = 0.0):
         config = model.config
         self.model = model
         self.guidance = guidance
-        self._for_the_head = [step.writes == config.schedule[-1].writes for step in config.schedule]
-        if guidance and sum(self._for_the_head) < 2:
+        self._writes_head_state = [a.writes == config.schedule[-1].writes for a in config.schedule]
+        if guidance and sum(self._writes_head_state) < 2:
             raise ValueError(
-                f"guidance is {guidance}; it compares what two applications write for the head, and "
+                f"guidance is {guidance}; it needs two applications that write the head's state, and "
                 f"{config.architecture} with this schedule has one: set it to 0"
             )
         self.device = model.z_L_init.device
@@ -65,7 +65,7 @@ class Decoder:
         ]
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Compute the prompts; returns the logits [rows, V] after each one's last token."""
+        """Process the prompts; returns the logits [rows, V] after the last token of each."""
         self.length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
         self.longest = max(len(prompt) for prompt in prompts)
         tokens = torch.zeros(len(prompts), self.longest, dtype=torch.long)
@@ -78,7 +78,7 @@ class Decoder:
         return self._logits(tokens.to(self.device), positions, mask, self.length - 1)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token [rows] to each row; returns the logits [rows, V] after it."""
+        """Append one token to each row, int64 [rows]; returns the logits [rows, V] after it."""
         positions = self.length[:, None]
         self.length = self.length + 1
         self.longest += 1
@@ -87,7 +87,7 @@ class Decoder:
         return self._logits(tokens[:, None], positions, mask, torch.zeros_like(self.length))
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
+        """Drop all rows except these (int64 indices)."""
         self.length = self.length[rows]
         self.longest = int(self.length.max())
         for application in self.caches:
@@ -95,14 +95,14 @@ class Decoder:
                 cache.keep(rows)
 
     def _logits(self, tokens: Tensor, positions: Tensor, mask: DenseMask, at: Tensor) -> Tensor:
-        """Logits [rows, V] at one index [rows] into the new positions of each row."""
+        """Compute the logits [rows, V] at one of the new positions of each row, given by its index [rows]."""
         row = torch.arange(len(at), device=self.device)
         states = self.model.states(tokens, positions, mask, caches=self.caches)
-        read = [state[row, at] for state, wanted in zip(states, self._for_the_head, strict=True) if wanted]
-        logits: Tensor = self.model.lm_head(read[-1])
+        final = [state[row, at] for state, is_read in zip(states, self._writes_head_state, strict=True) if is_read]
+        logits: Tensor = self.model.lm_head(final[-1])
         if not self.guidance:
             return logits
-        before = self.model.lm_head(read[-2]).float()
+        before = self.model.lm_head(final[-2]).float()
         return (1 + self.guidance) * logits.float() - self.guidance * before
 
 
@@ -118,26 +118,26 @@ def generate(
     guidance: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[list[int]]:
-    """Continue prompts of any lengths as one batch.
+    """Generate answers to prompts of any lengths as one batch.
 
     Parameters
     ----------
     model
-        The model, on any device; `torch.autocast` around the call is honoured.
+        The model, on any device; an enclosing `torch.autocast` applies.
     prompts
-        Token ids of each prefix, from its start tag to its end tag.
+        Token ids of each prefix, from the start tag to the end tag.
     max_new_tokens
-        Longest answer in tokens.
+        Maximum length of an answer in tokens.
     end_id
-        Token that ends an answer.
+        Id of the token that ends an answer.
     temperature
-        0 takes the most likely token; above, tokens are drawn from softmax(logits / temperature).
+        0: greedy decoding; above: sampling from softmax(logits / temperature).
     top_p
-        Draws are from the fewest tokens whose chances add up to this.
+        Sample from the smallest set of tokens whose probabilities sum to at least this.
     guidance
-        w of auto-guidance; 0: none.
+        Weight w of auto-guidance; 0 disables it.
     generator
-        Random numbers for temperatures above 0, on the model's device.
+        Random number generator for sampling, on the device of the model.
 
     Returns
     -------
@@ -147,15 +147,15 @@ def generate(
     Raises
     ------
     ValueError
-        A prompt is empty or holds a token outside the vocabulary, a number is outside of its range, or the model has
-        nothing to guide itself by.
+        A prompt is empty or has a token id outside of the vocabulary, a number is out of range, or the model does not
+        support guidance.
     """
     _check(model, prompts, max_new_tokens, temperature, top_p)
     answers: list[list[int]] = [[] for _ in prompts]
     if not prompts or max_new_tokens == 0:
         return answers
     done = [False] * len(prompts)
-    rows = list(range(len(prompts)))  # the prompt in each of the decoder's rows
+    rows = list(range(len(prompts)))  # prompt of each row of the decoder
     decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + max_new_tokens, guidance=guidance)
     logits = decoder.prefill(prompts)
     for _ in range(max_new_tokens - 1):
@@ -183,15 +183,16 @@ def _append(answers: list[list[int]], done: list[bool], rows: list[int], tokens:
 
 
 def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
-    """Next token [rows] from logits [rows, V]."""
+    """Choose the next tokens [rows] from logits [rows, V]."""
     if temperature == 0:
         return logits.argmax(-1)
-    chances = torch.softmax(logits.float() / temperature, -1)
+    probabilities = torch.softmax(logits.float() / temperature, -1)
     if top_p < 1:
-        chances, tokens = chances.sort(dim=-1, descending=True, stable=True)
-        chances = chances.masked_fill(chances.cumsum(-1) - chances >= top_p, 0)  # the likelier ones are enough
-        return tokens.gather(1, torch.multinomial(chances, 1, generator=generator))[:, 0]
-    return torch.multinomial(chances, 1, generator=generator)[:, 0]
+        probabilities, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = probabilities.cumsum(-1) - probabilities  # sum of the probabilities of likelier tokens
+        probabilities = probabilities.masked_fill(before >= top_p, 0)
+        return tokens.gather(1, torch.multinomial(probabilities, 1, generator=generator))[:, 0]
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
 def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float) -> None:
@@ -201,12 +202,12 @@ def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, te
             raise ValueError(f"prompt {number} is empty; expected at least one token")
         if min(prompt) < 0 or max(prompt) >= vocab_size:
             raise ValueError(
-                f"prompt {number} holds token {min(prompt) if min(prompt) < 0 else max(prompt)}; the model knows 0 to "
-                f"{vocab_size - 1}: was it written with another tokenizer?"
+                f"prompt {number} has token {min(prompt) if min(prompt) < 0 else max(prompt)}; the model has 0 to "
+                f"{vocab_size - 1}: was it encoded with another tokenizer?"
             )
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 0")
     if temperature < 0:
-        raise ValueError(f"temperature is {temperature}; expected 0 (most likely token) or above")
+        raise ValueError(f"temperature is {temperature}; expected 0 (greedy) or above")
     if not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}; expected a share above 0, and 1 (all tokens) at most")
+        raise ValueError(f"top_p is {top_p}; expected above 0 and at most 1 (all tokens)")

@@ -1,8 +1,9 @@
-"""The Hugging Face format `hrm_text` (transformers 5.9 and later), written and read.
+"""Read and write the Hugging Face format `hrm_text` (transformers 5.9 and later).
 
     HRM ─ save ─▶ config.json, model.safetensors ─ load ─▶ HRM
 
-Tensors have our names behind `model.`, the head's alone has it as it is; blocks are counted per stack.
+Tensor names are those of `HRM` with the prefix `model.`, except for the head's, which has no prefix. The config counts
+blocks per stack.
 """
 
 import json
@@ -26,34 +27,34 @@ _FIXED: Mapping[str, Any] = {
     "mlp_bias": False,
     "tie_word_embeddings": False,
 }
-"""Keys of a config.json that can have one value only in our model; transformers has the same for missing ones."""
+"""Keys of a config.json for which `HRM` supports one value; transformers assumes the same value for a missing key."""
 
 
 class FormatError(ValueError):
-    """A folder that is no hrm_text model, or a model that the format has no place for."""
+    """A folder does not hold an hrm_text model, or a model cannot be described by the format."""
 
 
 def config_json(config: ModelConfig, *, max_positions: int, token_ids: Mapping[str, int]) -> dict[str, Any]:
-    """Content of config.json.
+    """Return the content of config.json.
 
     Parameters
     ----------
     config
-        Of an HRM.
+        Configuration of an HRM.
     max_positions
-        Longest sample in tokens that the model was trained on.
+        Tokens of the longest sample that the model was trained on.
     token_ids
-        `bos_token_id`, `eos_token_id` and `pad_token_id`, those there are.
+        `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as they are known.
 
     Raises
     ------
     FormatError
-        The model is one of HRM's rivals.
+        The model is a baseline.
     """
     if config.architecture != "hrm":
         raise FormatError(
-            f"the model's architecture is {config.architecture}; the format hrm_text knows HRM only, so it cannot be "
-            f"exported"
+            f"the model's architecture is {config.architecture}; expected hrm, the only one that the format hrm_text "
+            f"describes"
         )
     return {
         "architectures": ["HrmTextForCausalLM"],
@@ -67,7 +68,7 @@ def config_json(config: ModelConfig, *, max_positions: int, token_ids: Mapping[s
         "head_dim": config.head_dim,
         "H_cycles": config.H_cycles,
         "L_cycles": config.L_cycles,
-        "L_bp_cycles": [0, 3],  # the last three of L, and all of H: K = 5
+        "L_bp_cycles": [0, 3],  # gradients through the last three of L and all of H: K = 5
         "embedding_scale": math.sqrt(config.hidden_size),
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
@@ -93,17 +94,17 @@ def save(model: HRM, folder: Path, *, max_positions: int, token_ids: Mapping[str
     Raises
     ------
     FormatError
-        The model is one of HRM's rivals.
+        The model is a baseline.
     """
     config = config_json(model.config, max_positions=max_positions, token_ids=token_ids or {})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tensors = {_their_name(name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {_stored_name(name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors writes for its owner only
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors lets only the owner read it
 
 
 def load(folder: str | Path) -> HRM:
-    """Read a model that `save` or transformers has written.
+    """Load a model that `save` or transformers wrote.
 
     Parameters
     ----------
@@ -113,38 +114,39 @@ def load(folder: str | Path) -> HRM:
     Returns
     -------
     HRM
-        On the CPU, in evaluation mode, with float32 weights whatever the stored precision.
+        On the CPU, in evaluation mode, with float32 weights regardless of the stored precision.
 
     Raises
     ------
     FormatError
-        The folder is no hrm_text model, describes one that ours cannot be, or its tensors are not those of the config.
+        The folder does not hold an hrm_text model, its config has values that `HRM` does not support, or its tensors
+        are not those of the config.
     OSError
         A file cannot be read.
     """
     folder = Path(folder)
     found = _read_json(folder / "config.json")
-    config = _our_config(found, folder)
+    config = _model_config(found, folder)
     try:
         stored = {name: tensor for file in _tensor_files(folder) for name, tensor in load_file(file).items()}
     except SafetensorError as error:
-        raise FormatError(f"{folder}: a file of tensors is damaged ({error}); fetch it again") from None
+        raise FormatError(f"{folder}: a file of tensors is damaged ({error}); copy it again") from None
     with torch.device("meta"):
         model = HRM(config)
-    expected = {_their_name(name): (name, tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {_stored_name(name): (name, tensor.shape) for name, tensor in model.state_dict().items()}
     if differing := sorted(expected.keys() ^ stored.keys()):
-        fault = "is missing" if differing[0] in expected else "has no place in the model of config.json"
+        fault = "is missing" if differing[0] in expected else "is not in the model of config.json"
         raise FormatError(f"{folder}: {differing[0]} {fault}; expected the {len(expected)} tensors of hrm_text")
     weights: dict[str, Tensor] = {}
     for theirs, (name, shape) in expected.items():
         tensor = stored[theirs]
         if tensor.shape != shape:
             raise FormatError(
-                f"{folder}: {theirs} has shape {list(tensor.shape)}; config.json asks for {list(shape)}: are the two "
-                f"of one model?"
+                f"{folder}: {theirs} has shape {list(tensor.shape)}, expected {list(shape)} by config.json; copy both "
+                f"files from the same model"
             )
         weights[name] = tensor.float()
-    # Our scale follows from the width; another one is the same as another embedding.
+    # HRM's scale is the root of the width; another scale is folded into the embedding.
     scale = float(found.get("embedding_scale", math.sqrt(config.hidden_size))) / math.sqrt(config.hidden_size)
     if not math.isclose(scale, 1, rel_tol=1e-6):
         weights["embed_tokens.weight"] = weights["embed_tokens.weight"] * scale
@@ -153,7 +155,7 @@ def load(folder: str | Path) -> HRM:
     return model.eval()
 
 
-def _their_name(name: str) -> str:
+def _stored_name(name: str) -> str:
     return name if name.startswith("lm_head.") else f"model.{name}"
 
 
@@ -161,7 +163,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FormatError(f"{path} is missing; expected the folder of an hrm_text model") from None
+        raise FormatError(f"{path} is missing; expected a folder with an hrm_text model") from None
     except ValueError as error:
         raise FormatError(f"{path} is not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -169,21 +171,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _our_config(found: Mapping[str, Any], folder: Path) -> ModelConfig:
+def _model_config(found: Mapping[str, Any], folder: Path) -> ModelConfig:
     where = folder / "config.json"
     if found.get("model_type") != "hrm_text":
         raise FormatError(f"{where}: model_type is {found.get('model_type')!r}; expected 'hrm_text'")
     for key, value in _FIXED.items():
         if found.get(key, value) != value:
-            raise FormatError(f"{where}: {key} is {found[key]!r}; this model is defined for {value!r} only")
-    # Before transformers 5, these keys stood by themselves.
-    alone = {key: found[key] for key in ("rope_theta", "partial_rotary_factor") if key in found}
-    rope = {"rope_type": "default", "partial_rotary_factor": 1.0, **alone, **(found.get("rope_parameters") or {})}
+            raise FormatError(f"{where}: {key} is {found[key]!r}; expected {value!r}, the only value that HRM supports")
+    # Before transformers 5, these keys were not inside rope_parameters.
+    top_level = {key: found[key] for key in ("rope_theta", "partial_rotary_factor") if key in found}
+    rope = {"rope_type": "default", "partial_rotary_factor": 1.0, **top_level, **(found.get("rope_parameters") or {})}
     theta = rope.pop("rope_theta", 10_000.0)
     if rope != {"rope_type": "default", "partial_rotary_factor": 1.0}:
-        raise FormatError(f"{where}: rope_parameters has {rope}; this model is defined for a rope_theta alone")
+        raise FormatError(
+            f"{where}: rope_parameters has {rope}, expected rope_theta only; HRM supports no other rotations"
+        )
     try:
-        # What transformers has written carries stack applications × blocks as num_hidden_layers.
+        # transformers writes stack applications × blocks as num_hidden_layers.
         per_stack = found.get("num_layers_per_stack") or found["num_hidden_layers"]
         return ModelConfig(
             vocab_size=found["vocab_size"],
@@ -213,7 +217,7 @@ def _tensor_files(folder: Path) -> list[Path]:
     names = sorted({str(name) for name in (_read_json(index).get("weight_map") or {}).values()})
     for name in names:
         if Path(name).name != name:
-            raise FormatError(f"{index} names {name!r}, a file outside of the folder; do not use it")
+            raise FormatError(f"{index} names {name!r}, a file outside of the folder; do not use this model")
         if not (folder / name).exists():
-            raise FormatError(f"{index} names {name}, which is missing; fetch it again")
+            raise FormatError(f"{index} names {name}, which is missing; copy it again")
     return [folder / name for name in names]

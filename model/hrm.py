@@ -4,9 +4,8 @@
     H_cycles times:  L_cycles times z_L ← L(z_L + z_H);  z_H ← H(z_H + z_L)
     z_H ─ head ─▶ logits
 
-Only the last applications carry gradients (truncated backpropagation); the earlier ones run without a graph.
-The order of applications is data (`model.architectures`), so the models that HRM is compared with are this module with
-another schedule.
+Only the last applications carry gradients (truncated backpropagation); earlier ones run without an autograd graph.
+The order of applications is data (`model.architectures`): the baselines are this module with other schedules.
 """
 
 import math
@@ -26,21 +25,21 @@ from model.loss import label_nll
 from model.rope import Rope
 
 _TRUNCATED_STD = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2)))
-"""Standard deviation of a standard normal cut at ±3."""
+"""Standard deviation of a standard normal distribution truncated at ±3."""
 
 
 class HRM(nn.Module):
-    """The hierarchical recurrent model, or the rival that `config.architecture` names.
+    """The hierarchical recurrent model, or the baseline that `config.architecture` names.
 
-    Weights are float32 masters. Under `torch.autocast` the states and the matrix products are in its dtype; norms,
-    rotary embedding and loss are in float32 always.
+    Weights are float32. Under `torch.autocast`, states and matrix products have its dtype; norms, rotary embedding and
+    loss are always computed in float32.
 
     Parameters
     ----------
     config
-        Shape of the model.
+        Hyperparameters.
     seed
-        Of the initial weights; see `init_weights`.
+        Seed of the initial weights; see `init_weights`.
     """
 
     z_L_init: Tensor  # noqa: N815 - the published name
@@ -48,7 +47,7 @@ class HRM(nn.Module):
     def __init__(self, config: ModelConfig, *, seed: int = 0):
         super().__init__()
         self.config = config
-        self.attention: Kernel = "dense"  # in training; evaluation has too many shapes to compile a kernel for each
+        self.attention: Kernel = "dense"  # for training; evaluation has too many shapes to compile a kernel for each
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         for name in config.stacks:
             self.add_module(name, Stack(config))
@@ -59,33 +58,33 @@ class HRM(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Draw all weights anew; the values depend on `seed` and torch's version only, not on the device.
+        """Draw all weights, on the CPU: the values depend only on `seed` and the version of torch.
 
-        Normal cut at three standard deviations and rescaled, so that the standard deviation is 1/√fan_in for the
-        projections, 1/√d for embedding and head, 1 for the initial z_L.
+        The distribution is normal, truncated at three standard deviations and rescaled, with standard deviation
+        1/√fan_in for projections, 1/√d for embedding and head, and 1 for the initial z_L.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         for name, tensor in self.state_dict().items():
             std = 1.0 if name == "z_L_init" else 1 / math.sqrt(tensor.shape[-1])
-            drawn = torch.empty(tensor.shape, dtype=torch.float32)
+            drawn = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
             nn.init.trunc_normal_(drawn, std=1.0, a=-3.0, b=3.0, generator=generator)
             tensor.copy_(drawn.mul_(std / _TRUNCATED_STD))
 
     def forward(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
-        """Loss of a packed batch.
+        """Compute the loss of a packed batch.
 
         Parameters
         ----------
         batch
             Packed samples, on the model's device.
         k
-            How many of the last applications carry gradients, see `model.architectures.carries_gradient`; None: as many
-            as after the ramp of training.
+            Number of applications that carry gradients, see `model.architectures.carries_gradient`; None: the number
+            after the ramp of training.
 
         Returns
         -------
         nll : Tensor
-            float32 scalar: negative log-likelihood in nats, summed over the labelled positions; 0 without any.
+            float32 scalar: negative log-likelihood in nats, summed over the labelled positions.
         count : Tensor
             int64 scalar: number of labelled positions.
         """
@@ -93,14 +92,14 @@ class HRM(nn.Module):
         return label_nll(states, self.lm_head.weight, labels), torch.tensor(len(labels), device=labels.device)
 
     def labelled_logits(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
-        """Logits [N, V] of the N labelled positions, and their labels [N], in the order of rows and positions."""
+        """Compute logits [N, V] and labels [N] of the N labelled positions, ordered by row and position."""
         states, labels = self.labelled_states(batch, k=k)
         return self.lm_head(states), labels
 
     def labelled_states(self, batch: PackedBatch, *, k: int | None = None) -> tuple[Tensor, Tensor]:
-        """What the head reads at the N labelled positions [N, d], and their labels [N], in the order of the batch."""
+        """Compute final states [N, d] and labels [N] of the N labelled positions, ordered by row and position."""
         rows, length = batch.tokens.shape
-        # Found before the forward pass is queued, so that a GPU does not wait here for the end of it.
+        # Synchronizes with the GPU, so before the forward pass is queued.
         labelled = (batch.labels.flatten() != IGNORE).nonzero()[:, 0]
         row, begin, prefix, total = batch.segments.unbind(1)
         segments = torch.stack((row, begin, self.mutual_prefix(prefix), total), 1)
@@ -111,14 +110,14 @@ class HRM(nn.Module):
         return state.flatten(0, 1).index_select(0, labelled), batch.labels.flatten()[labelled]
 
     def logits(self, tokens: Tensor, prefix_len: Tensor) -> Tensor:
-        """Logits of every position of unpacked rows, without gradient truncation.
+        """Compute the logits of all positions of unpacked rows, without gradient truncation.
 
         Parameters
         ----------
         tokens
-            int64 [B, T]; what follows a shorter sample in its row is seen by none of its positions.
+            int64 [B, T]; a shorter sample does not see the padding after it.
         prefix_len
-            int [B]: tokens of the prefix, which see each other.
+            int [B]: length of the prefix, whose tokens see each other.
 
         Returns
         -------
@@ -132,12 +131,12 @@ class HRM(nn.Module):
         return self.lm_head(self.run(tokens, position, mask))
 
     def mutual_prefix(self, prefix_len: Tensor) -> Tensor:
-        """How many first positions of a sample see each other: its prefix, or under the causal mask the first alone."""
+        """Number of first positions that see each other: `prefix_len`, or 1 under the causal mask."""
         return prefix_len if self.config.mask == "prefix_lm" else torch.ones_like(prefix_len)
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """dtype of the states: autocast's where it is on, the weights' otherwise."""
+        """Dtype of the states: that of autocast if it is enabled, otherwise that of the weights."""
         weight = self.embed_tokens.weight
         if torch.is_autocast_enabled(weight.device.type):
             return torch.get_autocast_dtype(weight.device.type)
@@ -152,7 +151,7 @@ class HRM(nn.Module):
         carries: Sequence[bool] | None = None,
         caches: Sequence[list[KeyValueCache]] | None = None,
     ) -> Tensor:
-        """All applications: the state [R, T, d] that the last one writes; parameters as for `states`."""
+        """Run all applications and return the last state [R, T, d]; for the parameters see `states`."""
         for state in self.states(tokens, positions, mask, carries=carries, caches=caches):
             last = state
         return last
@@ -166,18 +165,18 @@ class HRM(nn.Module):
         carries: Sequence[bool] | None = None,
         caches: Sequence[list[KeyValueCache]] | None = None,
     ) -> Iterator[Tensor]:
-        """What each application writes, in the order they run.
+        """Run all applications and yield the state that each writes.
 
         Parameters
         ----------
         tokens, positions
-            int64 [R, T]: token ids, and positions inside the sample.
+            int64 [R, T]: token ids, and positions within the samples.
         mask
-            What each position sees.
+            Visible keys of each position.
         carries
-            Whether each application carries gradients; None: all.
+            Whether each application carries gradients; None: all do.
         caches
-            For decoding: one list per application, with one cache per block.
+            For decoding: a list per application with a cache per block.
 
         Yields
         ------
@@ -190,10 +189,10 @@ class HRM(nn.Module):
             "z_L": self.z_L_init.to(self.state_dtype),
         }
         grad = torch.is_grad_enabled()
-        for step, application in enumerate(self.config.schedule):
+        for index, application in enumerate(self.config.schedule):
             stack = self.get_submodule(application.stack)
-            with torch.set_grad_enabled(grad and (carries is None or carries[step])):
-                read = reduce(torch.add, (state[name] for name in application.reads))
-                written = stack(read, rope, mask, None if caches is None else caches[step])
-            state[application.writes] = written
-            yield written
+            with torch.set_grad_enabled(grad and (carries is None or carries[index])):
+                total = reduce(torch.add, (state[name] for name in application.reads))
+                output = stack(total, rope, mask, None if caches is None else caches[index])
+            state[application.writes] = output
+            yield output

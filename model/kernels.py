@@ -1,6 +1,6 @@
-"""Which attention kernel to use: measured on the device, on rows like those of the run.
+"""Select the fastest attention kernel by measuring each on the device, on rows like those of the run.
 
-kernels that can run here ─ measure: forward and backward of one layer ─▶ Timing each ─ fastest ─▶ kernel
+available kernels ─ measure: forward and backward pass of one layer ─▶ a Timing each ─ fastest ─▶ kernel
 """
 
 import importlib.util
@@ -16,22 +16,22 @@ from model.config import ModelConfig
 
 _WARM_UP, _REPEATS = 3, 5
 _DIFFERENCE = 0.02
-"""Greatest distance from dense, of the output or the gradient, relative to its norm; bfloat16 has 8 bits."""
+"""Largest accepted distance of output or gradient from those of the dense kernel, relative to their norm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What one kernel takes."""
+    """Measured time of one kernel, or the reason why it cannot be used."""
 
     kernel: Kernel
     milliseconds: float | None
-    """Forward and backward pass of one layer, the median of some; None: it cannot run."""
+    """Median time of the forward and backward pass of one layer; None if the kernel cannot be used."""
     refused: str = ""
-    """Why it cannot."""
+    """Why it cannot be used."""
 
 
 def unavailable(kernel: Kernel, *, device: torch.device, dtype: torch.dtype) -> str:
-    """Why a kernel cannot be used for training on a device with queries of a dtype; empty if nothing is known."""
+    """Why a kernel cannot be used for training on a device with queries of a dtype; empty if no reason is known."""
     low = dtype in (torch.bfloat16, torch.float16)
     if kernel == "dense":
         return ""
@@ -40,7 +40,7 @@ def unavailable(kernel: Kernel, *, device: torch.device, dtype: torch.dtype) -> 
     if kernel == "flex":
         return "" if importlib.util.find_spec("triton") else "needs triton"
     if not low:
-        return f"is for bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
+        return f"supports bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
     if kernel == "flash" and not _has_flash():
         return "needs FlashAttention 4 (flash_attn.cute)"
     return ""
@@ -54,18 +54,18 @@ def measure(
     Parameters
     ----------
     config
-        Gives heads and head size.
+        Model whose number and size of heads are used.
     rows, length
-        Shape of a rank's batch.
+        Shape of the batch of one rank.
     sample_tokens
-        Length of a sample, of which half are its prefix; rows are filled with such.
+        Length of the samples that fill the rows; half of each is its prefix.
     device, dtype
-        Of the queries.
+        Device and dtype of the queries.
 
     Returns
     -------
     list of Timing
-        One for each of `KERNELS`, dense first. A kernel is refused too if what it computes is not what dense does.
+        One for each of `KERNELS`, dense first. A kernel whose results differ from those of dense is refused.
     """
     per_row = max(1, length // sample_tokens)
     whole = min(sample_tokens, length)
@@ -89,19 +89,19 @@ def measure(
                     milliseconds = _time(step, device)
                 else:
                     refused = f"differs from dense by {off:.1e} of its norm"
-            except Exception as error:  # whatever a kernel cannot do here is a reason not to use it
+            except Exception as error:  # any failure is a reason not to use the kernel
                 refused = f"{type(error).__name__}: {error}".splitlines()[0]
         timings.append(Timing(kernel=kernel, milliseconds=milliseconds, refused=refused))
     return timings
 
 
 def fastest(timings: Sequence[Timing]) -> Kernel:
-    """The kernel that took least."""
+    """The kernel with the smallest time."""
     return min(timings, key=lambda timing: timing.milliseconds or float("inf")).kernel
 
 
 def describe(timings: Sequence[Timing]) -> str:
-    """One line for a log."""
+    """Describe the timings in one line."""
     return ", ".join(
         f"{timing.kernel} {timing.refused if timing.milliseconds is None else f'{timing.milliseconds:.2f} ms'}"
         for timing in timings

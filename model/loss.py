@@ -1,12 +1,12 @@
-"""The head and the loss in one: negative log-likelihood of labels, without all logits at once.
+"""Fused head and loss: negative log-likelihood of labels without materializing all logits.
 
-    states [N, d] ─ chunk by chunk: logits, softmax, and at once the gradients of states and head ─▶ sum
+    states [N, d] ─ per chunk: logits, softmax, gradients of states and head ─▶ sum
 
-Logits of a chunk are in the states' dtype, everything after them in float32. The gradients are made on the way forward,
-where the chunk's softmax is at hand, so the head is multiplied three times a step and not four.
+The logits of a chunk are in the dtype of the states, everything after them is in float32. The gradients are computed
+in the forward pass, which already has the softmax of the chunk; that saves one of four products with the head.
 
-torch.nn.functional.linear_cross_entropy (torch 2.15) does the same, but returns the loss and sums the head's gradient
-in the dtype of the states; a sum in bfloat16 has eight bits. So it is not used.
+torch.nn.functional.linear_cross_entropy (torch 2.15) is not used: it returns the loss and accumulates the head's
+gradient in the dtype of the states, which loses precision in bfloat16.
 """
 
 import torch
@@ -14,25 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_LOGITS = 1 << 26
-"""Logits that exist at once: 256 MiB in float32."""
+"""Logits per chunk: 256 MiB in float32."""
 
 
 def label_nll(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of labels under softmax(states · headᵀ), summed.
+    """Sum of the negative log-likelihoods of labels under softmax(states · headᵀ).
 
     Parameters
     ----------
     states
         [N, d], in the dtype of the matrix products.
     head
-        [V, d]; its gradient is summed in float32.
+        [V, d]; its gradient is accumulated in float32.
     labels
         int64 [N].
 
     Returns
     -------
     Tensor
-        float32 scalar, in nats; 0 for N = 0. Can be differentiated once.
+        float32 scalar in nats; 0 for N = 0. Only first derivatives are available.
     """
     needs_gradient = torch.is_grad_enabled() and (states.requires_grad or head.requires_grad)
     nll: Tensor = _LabelNLL.apply(states, head, labels, needs_gradient)
@@ -67,5 +67,5 @@ class _LabelNLL(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_states, d_head = ctx.saved_tensors  # type: ignore[attr-defined]
         (gradient,) = gradients
-        # In float32: rounded to bfloat16, the factor would be off by up to 0.4 % for all that lies below the head.
+        # In float32: rounding the factor to bfloat16 would change all gradients below the head by up to 0.4 %.
         return (d_states.float() * gradient).to(d_states.dtype), d_head * gradient, None, None

@@ -1,4 +1,4 @@
-"""Rotary position embedding: channel i of a head turns with channel i + head_dim/2 ("rotate-half"), in fp32."""
+"""Rotary position embedding ("rotate-half": channel i is paired with channel i + head_dim/2), in float32."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """The turn at each position, made once per forward pass."""
+    """Rotations of a batch of positions, computed once per forward pass."""
 
     positions: Tensor
-    """int [R, T]: positions inside the samples."""
+    """int [R, T]: positions within the samples."""
     cos: Tensor
     """float32 [R, T, 1, head_dim]."""
     sin: Tensor
-    """float32 [R, T, 1, head_dim], its first half negated."""
+    """float32 [R, T, 1, head_dim]; the first half is negated."""
 
     @classmethod
     def at(cls, positions: Tensor, head_dim: int, theta: float) -> "Rope":
-        """The turns for int positions [R, T]: pair i of a head turns by position · theta^(-2i / head_dim)."""
+        """Compute the rotations of int positions [R, T]: pair i rotates by position · theta^(-2i / head_dim)."""
         exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
         angle = positions[..., None, None].float() * theta**-exponent
         cos, sin = angle.cos(), angle.sin()
         return cls(positions, torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
 
-    def turn(self, x: Tensor) -> Tensor:
-        """Turn x [R, T, heads, head_dim]; computed in fp32, returned in the dtype of x."""
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotate x [R, T, heads, head_dim]; computed in float32, returned in the dtype of x."""
         full = x.float()
         first, second = full.chunk(2, -1)
         return (full * self.cos + torch.cat((second, first), -1) * self.sin).to(x.dtype)

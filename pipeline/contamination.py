@@ -1,137 +1,67 @@
-"""The contamination test: do items that a model has seen in training score better than the others?
+"""Test whether eval items that occur in a dataset score better than the others (the paper's contamination test).
 
     python -m pipeline.contamination out/mix --eval held --scores scores.jsonl
     python -m pipeline.contamination out/mix --eval test.jsonl --scores scores.csv --n 13
 
-An item's *contamination* is the share of its words (question and reference)
-that lie in n-grams found in the dataset's kept texts, for n = 13 and 20. For
-the four overlapping subsets with contamination below 20 %, from 20 %, below
-80 %, and from 80 % up,
-
-    Z = (mean - mu_k) / sigma_k
-
-compares the subset's mean score with what k items drawn at random would have:
-mu_k is the mean of all N scores, and sigma_k = s / sqrt(k) * sqrt((N - k) / (N - 1)),
-the standard error of the mean of k of N without replacement, s being the
-standard deviation of all (with N in its denominator). An effect is significant
-only if |Z| > 2 in all four; where a subset is empty, or is everything, there is
-no Z and so no effect.
+Reads a built dataset and a model's scores; the test itself is `pipeline.report.contamination_effect`. Removing eval
+items from training data, during a build, is `pipeline.decontaminate`.
 """
 
-import argparse
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numba
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
+import typer
 
+from corpus import cli
 from corpus.config import ConfigError
-from corpus.contract import COMMIT
-from corpus.discover import discover
-from corpus.read import read_pairs
-from corpus.record import Pair
-from corpus.source import SourceSpec
-from pipeline.dataset.store import Store
-from pipeline.decontaminate.probes import all_grams, spans, table_of
-from pipeline.decontaminate.scan import look_up
-from pipeline.decontaminate.words import U64, Words, gram, powers, prefixes, words_of
-from pipeline.report.summary import console
+from corpus.contract import DatasetError, eval_file
+from corpus.dataset import Dataset, open_dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from pipeline.report.contamination_effect import SubsetResult
 
 SIZES = (13, 20)
-SUBSETS = (
-    ("below 20 %", 0.0, 0.2),
-    ("20 % or more", 0.2, math.inf),
-    ("below 80 %", 0.0, 0.8),
-    ("80 % or more", 0.8, math.inf),
-)
-"""Name, and least and first excluded contamination."""
-SIGNIFICANT = 2.0
+_EPILOG = """example:
+  python -m pipeline.contamination out/mix --eval held --scores scores.jsonl
+
+exit codes: 0 tested, 2 a file cannot be used"""
 
 
-def contamination(items: Words, batches: Iterator[tuple[pl.Series, pl.Series]], n: int) -> NDArray[np.float64]:
-    """Share of each item's words that lie in n-grams found in some texts.
+def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
+    """Return the text of each eval item by its id.
 
     Parameters
     ----------
-    items
-        Words of i items.
-    batches
-        Instructions and responses of the train records.
-    n
-        Words of an n-gram.
+    dataset
+        A dataset.
+    places
+        Names of its eval sources, whose items have their row ids as ids, and paths or URLs of other files, whose items
+        have their row numbers, after "FILE:" if there are several places.
 
-    Returns
-    -------
-    float64 (i,)
-        0 for an item of fewer than `n` words.
+    Raises
+    ------
+    ConfigError
+        There are no items.
     """
-    keys, _, at = all_grams(items.words, spans(items.bounds), n)
-    unique, number = np.unique(keys, return_inverse=True)
-    table, first, _, sieve = table_of(unique)
-    found = np.zeros(len(unique), np.bool_)
-    for instructions, responses in batches:
-        _mark(words_of(instructions, responses), n, table, first, sieve, found)
-    covered = np.zeros(len(items.words), bool)
-    for offset in range(n):
-        covered[at[found[number]] + offset] = True
-    sizes = np.diff(items.bounds)
-    shares = np.bincount(np.repeat(np.arange(len(sizes)), sizes), covered, len(sizes))
-    return shares / np.maximum(sizes, 1)
+    from corpus.discover import discover
+    from corpus.pairs import read_pairs
+    from corpus.record import Pair
+    from corpus.source import SourceSpec
 
-
-@numba.njit(cache=True, nogil=True)
-def _mark(records: Words, n: int, table: U64, first: NDArray[np.int32], sieve: U64, found: NDArray[np.bool_]) -> None:
-    prefix, power = prefixes(records.words), powers(n)[n]
-    for record in range(len(records.bounds) - 1):
-        for at in range(records.bounds[record], records.bounds[record + 1] - n + 1):
-            entry = look_up(gram(prefix, at, n, power), table, first, sieve)
-            if entry >= 0:
-                found[entry] = True
-
-
-def subset_test(shares: NDArray[np.float64], scores: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Size, mean contamination, mean score and Z (None where there is none) of each subset; see the module."""
-    total = len(scores)
-    rows = []
-    for name, least, end in SUBSETS:
-        mine = (shares >= least) & (shares < end)
-        k = int(mine.sum())
-        row: dict[str, Any] = {"subset": name, "items": k, "contamination": None, "score": None, "z": None}
-        if k:
-            row["contamination"], row["score"] = float(shares[mine].mean()), float(scores[mine].mean())
-        if 0 < k < total and scores.std() > 0:
-            sigma = scores.std() / math.sqrt(k) * math.sqrt((total - k) / (total - 1))
-            row["z"] = (row["score"] - float(scores.mean())) / sigma
-        rows.append(row)
-    return rows
-
-
-def significant(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether |Z| > 2 in every subset."""
-    return all(row["z"] is not None and abs(row["z"]) > SIGNIFICANT for row in rows)
-
-
-def read_items(store: Store, commit: dict[str, Any], places: Sequence[str]) -> dict[str, str]:
-    """Text of each eval item by its id.
-
-    An eval source of the dataset is named by its name, and its items by their row ids; another file is named by its
-    path or URL, and its items by their row numbers, after "FILE:" if there are several `places`.
-    """
     items: dict[str, str] = {}
     for place in places:
-        if f"eval/{place}.jsonl" in commit["files"]:
-            with store.open(f"eval/{place}.jsonl") as file:
-                for line in file:
+        if eval_file(place) in dataset.info.files:
+            with dataset.open(eval_file(place)) as lines:
+                for line in lines:
                     record = json.loads(line)
                     items[record["row_id"]] = f"{record['instruction']}\n{record['response'] or ''}"
             continue
@@ -142,12 +72,18 @@ def read_items(store: Store, commit: dict[str, Any], places: Sequence[str]) -> d
                 if isinstance(pair, Pair) and pair.part == 0:
                     items[f"{prefix}{pair.row}"] = f"{pair.instruction}\n{pair.response}"
     if not items:
-        raise ConfigError(f"--eval {' '.join(places)}: there is no item in it")
+        raise ConfigError(f"--eval {' '.join(places)}: has no items, expected at least two")
     return items
 
 
 def read_scores(text: str, items: dict[str, str]) -> dict[str, float]:
-    """Score of each item, from JSON lines or CSV with `item` and `score`."""
+    """Return the score of each item, from JSON lines or CSV with `item` and `score`.
+
+    Raises
+    ------
+    ConfigError
+        The text is something else, names unknown items, or has fewer than two scores.
+    """
     try:
         if text.lstrip().startswith("{"):
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -164,69 +100,75 @@ def read_scores(text: str, items: dict[str, str]) -> dict[str, float]:
             f"its items are named like {example!r}"
         )
     if len(scores) < 2:
-        raise ConfigError(f"--scores: {len(scores)} scores; the test needs many")
+        raise ConfigError(f"--scores: has {len(scores)} scores, expected at least two")
     return scores
 
 
-def _texts(store: Store, commit: dict[str, Any]) -> Iterator[tuple[pl.Series, pl.Series]]:
-    import pyarrow.parquet as pq
+def _texts(dataset: Dataset) -> Iterator[tuple["pl.Series", "pl.Series"]]:
+    """Yield instructions and responses of the kept records."""
+    import polars as pl
 
-    for path in sorted(path for path in commit["files"] if path.startswith("curated/")):
-        with store.open(path) as file, pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=8192, columns=["instruction", "response"]):
-                frame = pl.DataFrame(batch)
-                yield frame["instruction"], frame["response"]
+    for _, table in dataset.batches(dataset.info.curated, columns=["instruction", "response"]):
+        frame = pl.DataFrame(table)
+        yield frame["instruction"], frame["response"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 tested, 2 something that was named cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.contamination",
-        description="Test whether eval items that occur in a dataset score better than the others.",
-        epilog="example: python -m pipeline.contamination out/mix --eval held --scores scores.jsonl",
-    )
-    parser.add_argument("out", help="folder or fsspec URL of the dataset")
-    parser.add_argument(
-        "--eval", required=True, nargs="+", metavar="SOURCE_OR_FILE", help="eval sources of the dataset, or files"
-    )
-    parser.add_argument("--scores", required=True, type=Path, metavar="FILE", help="JSON lines or CSV: item, score")
-    parser.add_argument("--n", type=int, nargs="+", default=list(SIZES), help="words of an n-gram (default: 13 20)")
-    options = parser.parse_args(arguments)
-    if min(options.n) < 1:
-        parser.error(f"--n is {min(options.n)}; expected 1 or more")
+@cli.command("python -m pipeline.contamination", errors=(), epilog=_EPILOG)
+def main(
+    out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
+    places: Annotated[
+        list[str], typer.Option("--eval", help="eval source of the dataset, or a file; may be repeated", metavar="NAME")
+    ],
+    scores_file: Annotated[Path, typer.Option("--scores", help="JSON lines or CSV: item, score", metavar="FILE")],
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, help="words of an n-gram; may be repeated (default: 13 and 20)", metavar="N"),
+    ] = None,
+) -> int:
+    """Test whether eval items that occur in a dataset score better than the others."""
+    import numpy as np
+    import polars as pl
+
+    from pipeline.decontaminate.words import words_of
+    from pipeline.report.contamination_effect import contamination, subset_test
+
     try:
-        store = Store(options.out)
-        commit = json.loads(store.read(COMMIT))
-        items = read_items(store, commit, options.eval)
-        scores = read_scores(options.scores.read_text(encoding="utf-8"), items)
+        dataset = open_dataset(out)
+        items = read_items(dataset, places)
+        scores = read_scores(scores_file.read_text(encoding="utf-8"), items)
         words = words_of(pl.Series([items[name] for name in scores], dtype=pl.String))
         values = np.array(list(scores.values()))
-        for n in options.n:
-            shares = contamination(words, _texts(store, commit), n)
+        for n in sizes or SIZES:
+            shares = contamination(words, _texts(dataset), n)
             _show(n, subset_test(shares, values), values)
     except FileNotFoundError as error:
-        print(f"error: {error.filename or options.out}: not found", file=sys.stderr)
-        return 2
-    except (ConfigError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return cli.fail(f"{error.filename}: is missing, expected a file of scores or of eval items", cli.MISUSED)
+    except (DatasetError, OSError, ValueError) as error:
+        return cli.fail(error, cli.MISUSED)
     return 0
 
 
-def _show(n: int, rows: Sequence[dict[str, Any]], scores: NDArray[np.float64]) -> None:
+def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64]") -> None:
+    from rich import box
+    from rich.table import Table
+
+    from pipeline.report.console import console
+    from pipeline.report.contamination_effect import significant
+
     screen = console()
     title = f"n = {n}, {len(scores):,} items, mean score {scores.mean():.4f}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     for name in ("contamination", "items", "its mean", "mean score", "Z"):
         table.add_column(name, justify="left" if name == "contamination" else "right")
-    for row in rows:
-        numbers = [("-" if row[key] is None else form.format(row[key])) for key, form in _FORMS]
-        table.add_row(row["subset"], f"{row['items']:,}", *numbers)
+    for result in results:
+        numbers = ((result.contamination, ".1%"), (result.score, ".4f"), (result.z, "+.2f"))
+        table.add_row(
+            result.subset,
+            f"{result.items:,}",
+            *("-" if number is None else format(number, style) for number, style in numbers),
+        )
     screen.print(table)
-    screen.print("significant: |Z| > 2 in all four" if significant(rows) else "not significant")
-
-
-_FORMS = (("contamination", "{:.1%}"), ("score", "{:.4f}"), ("z", "{:+.2f}"))
+    screen.print("significant: |Z| > 2 in all four" if significant(results) else "not significant")
 
 
 if __name__ == "__main__":

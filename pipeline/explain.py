@@ -1,57 +1,64 @@
-"""Explain a row: where it came from, what became of it, and why.
+"""Explain what happened to a row: where it came from, its outcome, and why.
 
     python -m pipeline.explain out/mix 3fa9c1
-    python -m pipeline.explain out/mix --near 20    # the near duplicates to look at first
+    python -m pipeline.explain out/mix --near 20    # the near duplicates to check first
 
-Reads only the dataset: the ledger, and the curated texts of what was kept.
+Reads only the dataset: the ledger, and the texts of what was kept.
 """
 
-import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.markup import escape
-from rich.text import Text
+import typer
 
-from corpus.contract import COMMIT, FORMAT
+from corpus import cli
+from corpus.contract import DatasetError, eval_file
+from corpus.dataset import Dataset, open_dataset
+from corpus.formats.base import printable
 from corpus.outcome import Outcome
-from pipeline.dataset.store import Store
-from pipeline.report.page import NEAR_DUPLICATES
-from pipeline.report.summary import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Row = dict[str, Any]
+"""A row of a Parquet file, by column."""
 
 SHOWN_MATCHES = 10
 SHOWN_WORDS = 12
 """Words shown on either side of a difference."""
+_EPILOG = """example:
+  python -m pipeline.explain out/mix 3fa9c1
+
+exit codes: 0 explained, 1 there is no such row, 2 there is no dataset or it cannot be read"""
 
 
 class UnknownRowError(Exception):
     """No row has this id, or several do."""
 
 
-def find(store: Store, commit: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The ledger line of the row whose id begins with `prefix`.
+def find(dataset: Dataset, prefix: str) -> Row:
+    """Return the ledger line of the row whose id begins with `prefix`.
 
     Raises
     ------
     UnknownRowError
-        None or several do; the message names them.
+        No row id, or more than one, begins with `prefix`; the message lists them.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
-        raise UnknownRowError(f"{prefix!r} is no row id: expected up to 32 of the digits 0-9 a-f")
-    matches: list[dict[str, Any]] = []
-    for path in sorted(path for path in commit["files"] if path.startswith("ledger/rows-")):
-        with store.open(path) as file, pq.ParquetFile(file) as parquet:
+        raise UnknownRowError(f"{prefix!r} is not a row id: expected up to 32 of the digits 0-9 a-f")
+    matches: list[Row] = []
+    for path in dataset.info.ledger:
+        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
-                hits = pc.starts_with(
-                    parquet.read_row_group(group, columns=["row_id"], use_threads=False).column("row_id"), prefix
-                )
+                ids = parquet.read_row_group(group, columns=["row_id"], use_threads=False).column("row_id")
+                hits = pc.starts_with(ids, prefix)
                 if pc.any(hits).as_py():
                     matches += parquet.read_row_group(group, use_threads=False).filter(hits).to_pylist()
     if not matches:
@@ -62,91 +69,81 @@ def find(store: Store, commit: dict[str, Any], prefix: str) -> dict[str, Any]:
     return matches[0]
 
 
-def text_of(store: Store, commit: dict[str, Any], line: dict[str, Any]) -> dict[str, Any] | None:
-    """The curated record of a kept row, None for one that was dropped."""
+def text_of(dataset: Dataset, line: Row) -> Row | None:
+    """Return the record of a ledger line whose row was kept, None for one that was dropped."""
     import pyarrow.parquet as pq
 
     if line["outcome"] != Outcome.KEPT:
         return None
     if line["sample"] is None:
-        with store.open(f"eval/{line['source']}.jsonl") as file:
-            records = (json.loads(text) for text in file)
+        with dataset.open(eval_file(line["source"])) as file:
+            records: map[Row] = map(json.loads, file)
             return next((record for record in records if record["row_id"] == line["row_id"]), None)
     first = 0
-    for path in sorted(path for path in commit["files"] if path.startswith("curated/")):
-        with store.open(path) as file, pq.ParquetFile(file) as parquet:
+    for path in dataset.info.curated:
+        with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
                 rows = parquet.metadata.row_group(group).num_rows
                 if first <= line["sample"] < first + rows:
                     table = parquet.read_row_group(group, use_threads=False).slice(line["sample"] - first, 1)
-                    record: dict[str, Any] = table.to_pylist()[0]
+                    record: Row = table.to_pylist()[0]
                     return record
                 first += rows
     return None
 
 
-def _show(store: Store, commit: dict[str, Any], line: dict[str, Any]) -> None:
-    screen = console()
-
-    def say(label: str, value: Any) -> None:
-        if value is not None and value != [] and value != "":
-            screen.print(f"{label:<12} {escape(str(value))}", soft_wrap=True)
-
-    say("row id", line["row_id"])
-    say("source", f"{line['source']} ({commit['counts'][line['source']]['role']})")
-    say("file", line["file"])
-    say("row", f"{line['row']:,} (part {line['part']})")
-    say("outcome", line["outcome"])
-    say("stage", line["stage"])
-    say("score", line["score"])
-    say("detail", line["detail"])
-    say("sample", None if line["sample"] is None else f"{line['sample']:,}")
-    record = text_of(store, commit, line)
-    if record is not None:
-        _show_text(record, say)
-    if line["twin"] is not None:
-        twin = find(store, commit, line["twin"])
+def _show(screen: "Console", dataset: Dataset, line: Row, *, label: str = "row id") -> None:
+    """Print a ledger line and the text of its row, then those of the row that it lost to."""
+    record = text_of(dataset, line) or {}
+    fields = {
+        label: line["row_id"],
+        "source": f"{line['source']} ({dataset.info.counts[line['source']].role})",
+        "file": line["file"],
+        "row": f"{line['row']:,} (part {line['part']})",
+        "outcome": line["outcome"],
+        "stage": line["stage"],
+        "score": line["score"],
+        "detail": line["detail"],
+        "sample": None if line["sample"] is None else f"{line['sample']:,}",
+        "task": record.get("task"),
+        "condition": ", ".join(record.get("condition") or []),
+        "instruction": record.get("instruction"),
+        "response": record.get("response"),
+        "meta": record.get("meta"),
+    }
+    for name, value in fields.items():
+        if value not in (None, ""):
+            screen.print(f"{name:<12} {printable(str(value))}", soft_wrap=True, markup=False)
+    if line["twin"] is not None and label == "row id":
         screen.print("")
-        say("lost to", twin["row_id"])
-        say("source", twin["source"])
-        say("file", twin["file"])
-        say("row", f"{twin['row']:,} (part {twin['part']})")
-        say("outcome", twin["outcome"])
-        say("detail", twin["detail"])
-        record = text_of(store, commit, twin)
-        if record is not None:
-            _show_text(record, say)
+        _show(screen, dataset, find(dataset, line["twin"]), label="lost to")
 
 
-def _show_text(record: dict[str, Any], say: Any) -> None:
-    say("task", record["task"])
-    say("condition", ", ".join(record["condition"] or []))
-    say("instruction", record["instruction"])
-    say("response", record["response"])
-    say("meta", record.get("meta"))
-
-
-def _show_near(store: Store, count: int) -> None:
-    """The least similar near duplicates, each with the row that it lost to; what differs stands out."""
+def _show_near(screen: "Console", dataset: Dataset, count: int) -> None:
+    """Print the least similar near duplicates, each with the row that it lost to and the differences marked."""
     import pyarrow.parquet as pq
 
-    screen = console()
-    with store.open(NEAR_DUPLICATES) as file:
+    from pipeline.report.page import NEAR_DUPLICATES
+
+    with dataset.open(NEAR_DUPLICATES) as file:
         rows = pq.read_table(file, use_threads=False).slice(0, count).to_pylist()
     if not rows:
         screen.print("no near duplicates were dropped")
     for number, row in enumerate(rows, 1):
         screen.print(
-            f"[bold]{number}[/]  similarity {row['score']:.3f}  dropped {row['row_id']} ({escape(row['source'])})"
-            f"  kept {row['twin']} ({escape(row['twin_source'])})",
+            f"{number}  similarity {row['score']:.3f}  dropped {row['row_id']} ({row['source']})"
+            f"  kept {row['twin']} ({row['twin_source']})",
             soft_wrap=True,
+            markup=False,
         )
         for name in ("instruction", "response"):
             screen.print(f"  {name}: ", _difference(row[name], row[f"twin_{name}"]), soft_wrap=True)
 
 
-def _difference(dropped: str, kept: str) -> Text:
-    """Both texts as one: what only the dropped one has in red, what only the kept one has in green; else shortened."""
+def _difference(dropped: str, kept: str) -> "Text":
+    """Return one text of both: words of the dropped one only are red, of the kept one only green, others shortened."""
+    from rich.text import Text
+
     old, new = dropped.split(), kept.split()
     text = Text()
     for kind, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -160,42 +157,28 @@ def _difference(dropped: str, kept: str) -> Text:
     return text
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 found, 1 not found, 2 there is no dataset."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.explain",
-        description="Tell what became of a row, and why.",
-        epilog="example: python -m pipeline.explain out/mix 3fa9c1",
-    )
-    parser.add_argument("out", help="folder or fsspec URL of the dataset")
-    parser.add_argument("row_id", nargs="?", help="a row's id, or its first digits")
-    parser.add_argument(
-        "--near", type=int, metavar="COUNT", help="show the near duplicates least like what they lost to (up to 100)"
-    )
-    options = parser.parse_args(arguments)
-    if (options.row_id is None) == (options.near is None):
-        parser.error("give either a row id or --near COUNT")
-    if options.near is not None and options.near < 1:
-        parser.error(f"--near is {options.near}; expected how many to show, 1 or more")
+@cli.command("python -m pipeline.explain", errors=(UnknownRowError,), epilog=_EPILOG)
+def main(
+    out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
+    row_id: Annotated[str | None, typer.Argument(help="a row's id, or its first digits", metavar="ROW_ID")] = None,
+    near: Annotated[
+        int | None,
+        typer.Option(min=1, help="show the COUNT (up to 100) least similar near duplicates", metavar="COUNT"),
+    ] = None,
+) -> None:
+    """Explain what happened to a row, and why."""
+    from pipeline.report.console import console
+
+    if (row_id is None) == (near is None):
+        raise typer.BadParameter("give either a row id or --near COUNT")
     try:
-        store = Store(options.out)
-        commit = json.loads(store.read(COMMIT))
-        if not isinstance(commit, dict) or commit.get("format") != FORMAT or "files" not in commit:
-            raise ValueError(f"{options.out}/{COMMIT}: is no commit record of format {FORMAT}; build the dataset again")
-        if options.near is not None:
-            _show_near(store, options.near)
-        else:
-            _show(store, commit, find(store, commit, options.row_id.lower()))
-    except FileNotFoundError as error:
-        print(f"error: {options.out}: {error.filename or error} is missing; build the dataset first", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except UnknownRowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        dataset = open_dataset(out)
+        if near is not None:
+            _show_near(console(), dataset, near)
+        elif row_id is not None:
+            _show(console(), dataset, find(dataset, row_id.lower()))
+    except (DatasetError, OSError, ValueError) as error:
+        raise typer.Exit(cli.fail(error, cli.MISUSED)) from None
 
 
 if __name__ == "__main__":

@@ -1,44 +1,45 @@
-"""The manifest of a training run, as pydantic models: what may be set, its default, and what it means."""
+"""The manifest of a training run as pydantic models: keys, defaults and their meaning."""
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from corpus.config import Config
+from corpus.storage.location import check_scheme, is_url, local_path, normalized
+from corpus.storage.redact import redact
 from model.architectures import carries_gradient
 from model.attention import Kernel
 from model.config import SIZES, ModelConfig, config_for
-from trainer.data.fetch import check_scheme, is_url, local_path, shown
 
 Objective = Literal["response", "all"]
 
 
 class BatchConfig(Config):
-    """How samples become batches."""
+    """Global batches and their rows."""
 
     tokens: int = Field(gt=0)
-    """G: tokens of one optimizer step, over all ranks."""
+    """G: tokens of one optimizer step over all ranks."""
     row_tokens: int = Field(gt=0, le=65_535)
     """T: tokens of a row; no sample may be longer."""
     truncate: bool = False
-    """Cut the response's end of samples longer than a row, instead of refusing them."""
+    """Cut the end of the response of samples longer than a row, instead of refusing them."""
     micro_rows: int | None = Field(default=None, gt=0)
-    """Rows that a rank computes on at a time; their gradients are added up. None: all of its rows of a batch."""
+    """Rows per forward and backward pass of a rank, whose gradients accumulate. None: all its rows of a batch."""
 
     @model_validator(mode="after")
-    def _whole_rows(self) -> "BatchConfig":
+    def _check_rows(self) -> "BatchConfig":
         if self.tokens % self.row_tokens:
             below = max(1, self.tokens // self.row_tokens) * self.row_tokens
             raise ValueError(
-                f"tokens is {self.tokens}, which is no multiple of row_tokens ({self.row_tokens}): try tokens={below}"
+                f"tokens is {self.tokens}, not a multiple of row_tokens ({self.row_tokens}): try tokens={below}"
             )
         return self
 
 
 class OptimizerConfig(Config):
-    """Adam-atan2 and the average of the weights."""
+    """Adam-atan2 and the moving average of the weights, see `trainer.optim`."""
 
     lr: float = Field(gt=0)
     """Peak learning rate."""
@@ -47,92 +48,96 @@ class OptimizerConfig(Config):
     ema: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, used for evaluation and release."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Scale gradients down to this norm; None: no clipping."""
+    """Largest norm of the gradients, to which longer ones are scaled down; None: no clipping."""
 
     @field_validator("betas")
     @classmethod
-    def _fractions(cls, betas: tuple[float, float]) -> tuple[float, float]:
+    def _check_betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError("expected two numbers from 0 to below 1")
         return betas
 
 
 class ScheduleConfig(Config):
-    """Learning rate and truncation of backpropagation over the run."""
+    """Learning rate and depth K of backpropagation over the run."""
+
+    renamed: ClassVar[dict[str, str]] = {"floor": "min_lr_ratio"}
 
     warmup_steps: int = Field(default=2000, ge=0)
     decay: Literal["constant", "cosine"] = "constant"
-    floor: float = Field(default=0.1, ge=0, le=1)
-    """Where the cosine ends, as a share of the peak."""
+    min_lr_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Learning rate at the end of the cosine, as a share of the peak."""
     k_start: int | None = Field(default=None, ge=1)
-    """Applications that carry gradients at the start; None: what the architecture is trained with (2 for HRM) …"""
+    """Applications that carry gradients at the start; None: the default of the architecture (2 for HRM)."""
     k_end: int | None = Field(default=None, ge=1)
-    """… and after `k_ramp` of all steps (5 for HRM)."""
+    """Applications that carry gradients after the ramp; None: the default of the architecture (5 for HRM)."""
     k_ramp: float = Field(default=0.2, ge=0, le=1)
+    """Share of all steps over which K grows."""
 
 
 class CheckpointConfig(Config):
     """Checkpoints."""
 
     every: int = Field(default=500, gt=0)
-    """Steps between two checkpoints; one is always written at the end, and when the run is asked to stop."""
+    """Steps between two checkpoints; one more is written at the end, and when the run is asked to stop."""
     keep: int = Field(default=2, ge=1)
-    """How many of the newest to keep."""
+    """Number of newest checkpoints to keep."""
     keep_every: int | None = Field(default=None, gt=0)
-    """Checkpoints whose step is a multiple of this are kept for good, besides."""
+    """Checkpoints whose step is a multiple of this are never deleted."""
     path: str | None = None
     """Folder or fsspec URL; None: OUT/checkpoints."""
 
     @field_validator("path")
     @classmethod
-    def _known(cls, path: str | None) -> str | None:
-        return None if path is None else _known_place(path)
+    def _check_path(cls, path: str | None) -> str | None:
+        return None if path is None else _checked_location(path)
 
 
 class EvalConfig(Config):
-    """Held-out evaluation, on the averaged weights."""
+    """Held-out evaluation of the averaged weights."""
 
     every: int = Field(default=500, gt=0)
-    """Steps between two evaluations; there is always one at the start and one at the end."""
+    """Steps between two evaluations; the run also starts and ends with one."""
     rows_per_family: int = Field(default=64, ge=0)
-    """At most so many questions of each task family; 0 turns evaluation off."""
+    """Largest number of questions of each task family; 0 turns evaluation off."""
 
 
 class DiagnoseConfig(Config):
-    """Diagnostics of the weights as they are (`trainer.diagnostics`), to the metrics and OUT/diagnostics."""
+    """Diagnostics of the last weights (`trainer.diagnostics`), written to the metrics and OUT/diagnostics."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between two; 0: none."""
+    """Steps between two diagnoses; 0: none."""
     rows_per_family: int = Field(default=8, gt=0)
     """Held-out questions of each task family to measure on."""
 
     @model_validator(mode="after")
-    def _can_draw(self) -> "DiagnoseConfig":
+    def _check_matplotlib(self) -> "DiagnoseConfig":
         if self.every and find_spec("matplotlib") is None:
             raise ValueError("the page needs matplotlib: pip install 'millrace[diagnose]', or remove this")
         return self
 
 
 class TrainConfig(Config):
-    """The whole manifest."""
+    """A training run."""
+
+    renamed: ClassVar[dict[str, str]] = {"deadline": "storage_timeout", "ahead": "prefetch_batches"}
 
     data: str
     """Folder or fsspec URL of a built dataset."""
     out: Path = Path("out/train")
     """Folder of the run: metrics, plans, cached shards, checkpoints."""
     cache: Path | None = None
-    """Where a remote dataset is cached; None: OUT/cache."""
+    """Folder that caches a remote dataset; None: OUT/cache."""
     cache_bytes: int | None = Field(default=None, gt=0)
-    """How much its shards may take there; what the plan needs last is deleted first. None: no limit."""
+    """Largest size of the cached shards; those that the plan needs last are deleted first. None: no limit."""
     prefetch_bytes: int = Field(default=2**30, gt=0)
-    """How far ahead of training its shards are fetched: bytes of those that are needed next."""
-    deadline: float = Field(default=600, gt=0)
-    """Seconds after which a file of it that cannot be fetched, or of a checkpoint that cannot be stored, stops the
-    run."""
+    """Bytes of shards of a remote dataset that are fetched ahead of training."""
+    storage_timeout: float = Field(default=600, gt=0)
+    """Seconds after which the run stops if a file of a remote dataset cannot be fetched or of a checkpoint stored."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
-    """`size`, and fields of `model.config.ModelConfig` that replace the size's."""
+    """`size`, and fields of `model.config.ModelConfig` that override those of the size."""
     objective: Objective = "response"
-    """Which tokens are targets: those of the response, or all of a sample but its first (needs model.mask: causal)."""
+    """Target tokens: those of the response, or all of a sample except its first (needs model.mask: causal)."""
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
@@ -140,53 +145,52 @@ class TrainConfig(Config):
     eval: EvalConfig = EvalConfig()
     diagnose: DiagnoseConfig = DiagnoseConfig()
     epochs: int | None = Field(default=None, gt=0)
-    """Exactly one of `epochs` and `steps` says when the run ends."""
+    """Length of the run; exactly one of `epochs` and `steps` must be set."""
     steps: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of the initial weights and of the order of the data."""
+    """Seed of the initial weights and of the order of the data."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`."""
     distribution: Literal["ddp", "fsdp2"] = "ddp"
-    """How weights and optimizer state lie over the ranks: whole on each, or a shard on each. May be changed between
-    two starts of a run, as the number of ranks may."""
+    """Distribution of weights and optimizer state: replicated on each rank, or sharded. May change between two starts
+    of a run, like the number of ranks."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
     attention: Kernel | Literal["auto"] = "auto"
-    """Attention kernel of training (`model.attention`): dense, flex, flash or varlen; auto: the fastest on the device,
-    measured at the start."""
+    """Attention kernel (`model.attention`): dense, flex, flash or varlen; auto: the fastest on the device, measured at
+    the start."""
     compile: bool = False
-    """torch.compile for the blocks in training: minutes at the start, faster steps."""
+    """Compile the blocks with torch.compile: takes minutes at the start, makes steps faster."""
     recompute: bool = False
-    """Compute the activations of the L stack again in the backward pass instead of keeping them: slower, for less
-    memory."""
+    """Recompute the activations of the L stack in the backward pass instead of keeping them: slower, less memory."""
     float8: bool = False
     """Linear layers of the stacks in float8 by torchao (precision: bf16, a GPU of compute capability 8.9 or above)."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads of torch; None: torch's own choice. Results on a CPU are bit-identical for equal numbers only."""
-    ahead: int = Field(default=4, gt=0)
+    """CPU threads of torch; None: torch's default. On a CPU, results are bit-identical for the same number only."""
+    prefetch_batches: int = Field(default=4, gt=0)
     """Batches that are prepared ahead of the model."""
     max_skipped: int = Field(default=10, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
 
     @field_validator("data")
     @classmethod
-    def _known_data(cls, data: str) -> str:
-        return _known_place(data)
+    def _check_data(cls, data: str) -> str:
+        return _checked_location(data)
 
     @field_validator("out", "cache", mode="before")
     @classmethod
-    def _on_this_machine(cls, folder: Any) -> Any:
+    def _check_local(cls, folder: Any) -> Any:
         if not isinstance(folder, str):
             return folder
         if is_url(folder):
             raise ValueError(
-                f"{shown(folder)} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
+                f"{redact(folder)} is a URL; expected a folder of this machine (data and checkpoint.path may be URLs)"
             )
         return local_path(folder)
 
     @field_validator("model")
     @classmethod
-    def _known_model(cls, model: dict[str, Any]) -> dict[str, Any]:
+    def _check_model(cls, model: dict[str, Any]) -> dict[str, Any]:
         if "vocab_size" in model:
             raise ValueError("vocab_size follows from the dataset's tokenizer; remove it")
         fields = {"size": "tiny", **model}
@@ -196,13 +200,13 @@ class TrainConfig(Config):
         return fields
 
     @model_validator(mode="after")
-    def _one_end(self) -> "TrainConfig":
+    def _check_length(self) -> "TrainConfig":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("set exactly one of epochs and steps")
         return self
 
     @model_validator(mode="after")
-    def _whole_gradients(self) -> "TrainConfig":
+    def _check_diagnose(self) -> "TrainConfig":
         if self.diagnose.every and self.distribution == "fsdp2":
             raise ValueError(
                 "diagnose.every needs all weights on one rank, but distribution is fsdp2: remove it, and run "
@@ -211,7 +215,7 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _nothing_to_copy(self) -> "TrainConfig":
+    def _check_objective(self) -> "TrainConfig":
         if self.objective == "all" and self.model_config_for(vocab_size=1).mask != "causal":
             raise ValueError(
                 "objective is all, but under the mask prefix_lm a position of the prefix sees the token it is to "
@@ -220,7 +224,7 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _can_recompute(self) -> "TrainConfig":
+    def _check_recompute(self) -> "TrainConfig":
         if self.recompute and "L_module" not in self.model_config_for(vocab_size=1).stacks:
             raise ValueError(
                 f"recompute is for the L stack, which {self.model['architecture']} does not have: remove it"
@@ -228,7 +232,7 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _can_use_float8(self) -> "TrainConfig":
+    def _check_float8(self) -> "TrainConfig":
         if self.float8 and self.precision != "bf16":
             raise ValueError(f"float8 is for precision=bf16, and precision is {self.precision}")
         if self.float8 and find_spec("torchao") is None:
@@ -236,7 +240,7 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _possible_depths(self) -> "TrainConfig":
+    def _check_depths(self) -> "TrainConfig":
         model = self.model_config_for(vocab_size=1)
         for name, k in zip(("k_start", "k_end"), self.depths(model), strict=True):
             try:
@@ -250,30 +254,30 @@ class TrainConfig(Config):
         return config_for(vocab_size=vocab_size, **self.model)
 
     def depths(self, model: ModelConfig) -> tuple[int, int]:
-        """K at the start of training and after its ramp."""
+        """K at the start of training and after the ramp."""
         start, end = model.depths
         return self.schedule.k_start or start, self.schedule.k_end or end
 
-    def shown(self) -> dict[str, Any]:
-        """All keys and values, for others to read: without the user and password of URLs."""
+    def redacted(self) -> dict[str, Any]:
+        """All keys and values, without the credentials in URLs."""
         dumped = self.model_dump(mode="json")
-        dumped["data"] = shown(self.data)
+        dumped["data"] = redact(self.data)
         if self.checkpoint.path is not None:
-            dumped["checkpoint"]["path"] = shown(self.checkpoint.path)
+            dumped["checkpoint"]["path"] = redact(self.checkpoint.path)
         return dumped
 
     @property
     def checkpoint_url(self) -> str:
-        """Where checkpoints are written."""
+        """Folder or URL of the checkpoints."""
         return self.checkpoint.path or str(self.out / "checkpoints")
 
     @property
     def cache_folder(self) -> Path:
-        """Where a remote dataset is cached."""
+        """Folder that caches a remote dataset."""
         return self.cache or self.out / "cache"
 
 
-def _known_place(location: str) -> str:
-    """A location with `~` replaced if it is on this machine, and with a known scheme if it is a URL."""
+def _checked_location(location: str) -> str:
+    """A local path with `~` expanded, or a URL whose scheme is known to be supported."""
     check_scheme(location)
-    return location if is_url(location) else str(local_path(location))
+    return normalized(location)

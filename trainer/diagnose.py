@@ -1,80 +1,85 @@
-"""`python -m trainer.diagnose CKPT DATA`: what a trained model does inside, as tables and as one HTML page."""
+"""`python -m trainer.diagnose CKPT DATA`: measure a trained model on held-out questions, as tables and a page."""
 
-import argparse
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Literal
 
-import torch
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from trainer.checkpointing.checkpoint import CheckpointError
-from trainer.checkpointing.objects import StorageError
-from trainer.checkpoints import load_model
-from trainer.data.dataset import open_dataset
-from trainer.data.fetch import DatasetError, shown
-from trainer.diagnostics.page import sections, write_page
-from trainer.diagnostics.report import diagnose, question_batch
+from corpus import cli
 
-EXAMPLE = """example:
+EXAMPLE = """
+example:
   python -m trainer.diagnose out/train out/mix --page out/diagnostics.html
 
 exit codes: 0 measured, 1 no checkpoint or no dataset that can be used, 2 usage"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.diagnose",
-        description="Measure a trained model on held-out questions: effective depth of its applications, statistics "
-        "of its gradient for every depth of backpropagation, truncated against full backpropagation.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint", help="a checkpoint's folder, or a run's folder: its newest checkpoint")
-    parser.add_argument("data", help="folder or URL of a built dataset with held-out questions")
-    parser.add_argument("--page", type=Path, default=Path("diagnostics.html"), help="what to write (diagnostics.html)")
-    parser.add_argument("--rows-per-family", type=int, default=8, metavar="N", help="questions of each (default 8)")
-    parser.add_argument(
-        "--weights",
-        default="last",
-        choices=["averaged", "last"],
-        help="the weights of the last step, which gradients belong to (default), or their exponential moving average",
-    )
-    parser.add_argument("--cache", type=Path, default=Path("out/cache"), help="for a remote dataset (out/cache)")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
-    options = parser.parse_args(arguments)
-    if options.rows_per_family < 1:
-        parser.error("--rows-per-family must be at least 1")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device is cuda, but torch finds no CUDA device here")
+@cli.command("python -m trainer.diagnose", epilog=EXAMPLE)
+def main(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(help="folder or URL of a built dataset with held-out questions", show_default=False),
+    ],
+    page: Annotated[Path, typer.Option(help="HTML file to write")] = Path("diagnostics.html"),
+    rows_per_family: Annotated[int, typer.Option(min=1, metavar="N", help="questions of each task family")] = 8,
+    weights: Annotated[
+        Literal["averaged", "last"],
+        typer.Option(
+            help="the weights of the last step, which the gradients belong to, or their exponential moving average"
+        ),
+    ] = "last",
+    cache: Annotated[Path, typer.Option(help="folder for the files of a remote dataset")] = Path("out/cache"),
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where to compute")] = "cpu",
+) -> int:
+    """Measure a trained model on held-out questions.
+
+    Reports the effective depth of its applications, statistics of its gradient for every depth of backpropagation, and
+    truncated against full backpropagation.
+    """
     if find_spec("matplotlib") is None:
-        parser.error("the page needs matplotlib: pip install 'millrace[diagnose]'")
+        raise typer.BadParameter("the page needs matplotlib: pip install 'millrace[diagnose]'")
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from corpus.contract import DatasetError
+    from model.loading import CheckpointError
+    from trainer.checkpointing.load import load_model
+    from trainer.data.dataset import open_dataset
+    from trainer.diagnostics.page import sections, write_page
+    from trainer.diagnostics.report import diagnose, question_batch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
     try:
-        model, tokenizer, special = load_model(
-            options.checkpoint, ema=options.weights == "averaged", device=options.device
-        )
-        dataset = open_dataset(options.data, options.cache)
+        model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged", device=device)
+        dataset = open_dataset(data, cache)
         if dict(dataset.special) != dict(special) or dataset.vocab_size != model.config.vocab_size:
             raise DatasetError(
-                f"{shown(options.data)}: has another tokenizer ({dataset.vocab_size:,} tokens) than "
-                f"{shown(options.checkpoint)} "
+                f"{data}: has another tokenizer ({dataset.vocab_size:,} tokens) than {checkpoint} "
                 f"({model.config.vocab_size:,}): give the dataset that the model was trained on"
             )
-        report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=options.rows_per_family))
-        write_page(report, options.page, title=f"Diagnostics of {shown(options.checkpoint)}")
-    except (CheckpointError, DatasetError, StorageError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        report = diagnose(model, question_batch(dataset, tokenizer, rows_per_family=rows_per_family))
+        write_page(report, page, title=f"Diagnostics of {cli.redact(checkpoint)}")
+    except (CheckpointError, DatasetError, OSError) as error:
+        return cli.fail(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
     for section in sections(report):
         table = Table(*section.columns, title=section.title, title_justify="left")
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
-    console.print(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {options.page}")
+    print(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
     return 0
 
 

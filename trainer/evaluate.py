@@ -1,12 +1,12 @@
-"""How well a model answers held-out questions: loss, and the share of answers it gives exactly, by task family.
+"""Held-out evaluation: loss and exact match, by task family.
 
     eval/*.jsonl ─ tokenizer ─▶ Question ─ packed like training rows ─▶ logits ─▶ loss, exact match
 
-Greedy generation gives exactly the reference when each token of the reference is the most likely one after those
-before it. So one forward pass over the references gives both numbers, and no token has to be generated.
+Greedy generation returns exactly the reference if each token of the reference is the most likely one after the tokens
+before it. So one forward pass over the references yields both numbers, without generating.
 
-Batches are dealt over the ranks in rounds. Every rank takes part in every round, since sharded weights are gathered by
-all ranks together; a rank for which a round has no batch repeats the last one and does not count it.
+Batches are distributed over the ranks in rounds. Every rank takes part in every round, because sharded weights are
+gathered by all ranks together; a rank without a batch in the last round computes one again and ignores the result.
 """
 
 import json
@@ -20,16 +20,16 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from corpus.template import END_OF_RESPONSE, prefix_ids
+from corpus.contract import END_OF_RESPONSE, prefix_ids
 from model.batch import IGNORE, PackedBatch
 from model.hrm import HRM
 from trainer.data.dataset import Dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.text import plain_tokenizer
-from trainer.distributed.world import ALONE, World
+from trainer.distributed.world import SINGLE, World
 
 BATCH_TOKENS = 8192
-"""Tokens of one forward pass; a single row may have more."""
+"""Tokens of one forward pass, unless a single row has more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Question:
     family: str
     prefix: list[int]
     response: list[int]
-    """The reference, end tag included."""
+    """Reference answer, including the end tag."""
 
     @property
     def length(self) -> int:
@@ -48,10 +48,10 @@ class Question:
 
 
 def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: int) -> list[Question]:
-    """The first questions of each family of a dataset's eval files.
+    """Read the first questions of each family of a dataset's eval files.
 
-    A family is a task of an eval source; it is named by the source, or source/task where a source has several. Prompts
-    without a reference are left out.
+    A family is a task of an eval source, named after the source, or source/task if the source has several tasks.
+    Prompts without a reference are skipped.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
     return questions
 
 
-class InterruptedEvaluationError(Exception):
-    """The evaluation was given up because the run is to stop."""
+class EvaluationInterruptedError(Exception):
+    """The evaluation was interrupted by a request to stop."""
 
 
 @torch.no_grad()
@@ -99,51 +99,49 @@ def evaluate(
     *,
     rows_per_family: int,
     row_tokens: int,
-    world: World = ALONE,
+    world: World = SINGLE,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Loss and exact match on a dataset's held-out questions; the same on every rank.
+    """Compute loss and exact match on a dataset's held-out questions; returns the same values on every rank.
 
     Parameters
     ----------
     model
-        The model, with the weights to evaluate; `torch.autocast` around the call is honoured.
-    dataset
-        Its eval files are read.
-    tokenizer
-        The dataset's.
+        Has the weights to evaluate; may be called under `torch.autocast`.
+    dataset, tokenizer
+        The dataset that has the eval files, and its tokenizer.
     rows_per_family
-        At most so many questions of each family.
+        Largest number of questions of each family.
     row_tokens
-        Tokens of a packed row; a longer question has a row of its own length.
+        Tokens of a packed row; a longer question gets a row of its own length.
     world
         The ranks that evaluate together.
     stop
-        Asked between batches whether to give up.
+        Whether to interrupt the evaluation; called between batches.
 
     Returns
     -------
     dict
-        `loss`: nats per response token. `exact_match`: share of the questions. `exact_match/FAMILY`: the same for each
+        `loss` in nats per response token, `exact_match` as a share of the questions, and `exact_match/FAMILY` for each
         family. Empty for a dataset without questions.
 
     Raises
     ------
     trainer.data.fetch.DatasetError
-        An eval file holds something else than questions.
-    InterruptedEvaluationError
-        `stop` said so on some rank; raised on all of them.
+        An eval file contains something else than questions.
+    EvaluationInterruptedError
+        `stop` returned True on some rank; raised on all ranks.
     """
     questions = read_questions(dataset, tokenizer, rows_per_family=rows_per_family)
     if not questions:
         return {}
     counts = Counter(question.family for question in questions)
     batches = list(_batches(sorted(questions, key=lambda question: question.length), row_tokens))
-    right: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
     nll = 0.0
     for first in range(0, len(batches), world.size):
         if world.any(stop()):
-            raise InterruptedEvaluationError
+            raise EvaluationInterruptedError
         number = first + world.rank
         rows = batches[min(number, len(batches) - 1)]
         batch = pack_questions(rows, row_tokens).to(model.z_L_init.device)
@@ -151,11 +149,11 @@ def evaluate(
         if number >= len(batches):
             continue
         nll += F.cross_entropy(logits.float(), labels, reduction="sum").item()
-        asked = [question for row in rows for question in row]
-        hits = (logits.argmax(-1) == labels).cpu().split([len(question.response) for question in asked])
-        right.update(question.family for question, hit in zip(asked, hits, strict=True) if hit.all())
+        packed = [question for row in rows for question in row]
+        hits = (logits.argmax(-1) == labels).cpu().split([len(question.response) for question in packed])
+        correct.update(question.family for question, hit in zip(packed, hits, strict=True) if hit.all())
     total = torch.tensor(
-        [nll, *(right[family] for family in counts)], dtype=torch.float64, device=model.z_L_init.device
+        [nll, *(correct[family] for family in counts)], dtype=torch.float64, device=model.z_L_init.device
     )
     world.sum(total)
     nll, *hits_of_families = total.tolist()
@@ -179,7 +177,7 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _batches(questions: Sequence[Question], row_tokens: int) -> Iterator[list[list[Question]]]:
-    """Questions as rows, filled one after the other, and rows as batches."""
+    """Pack questions into rows, in order, and rows into batches."""
     rows: list[list[Question]] = []
     room = 0
     for question in questions:
@@ -195,7 +193,7 @@ def _batches(questions: Sequence[Question], row_tokens: int) -> Iterator[list[li
 
 
 def pack_questions(rows: Sequence[Sequence[Question]], row_tokens: int) -> PackedBatch:
-    """Rows of questions with their references as a batch, as wide as the longest row and `row_tokens` at least."""
+    """Make a batch of rows of questions with their references; at least `row_tokens` wide."""
     width = max(row_tokens, max(sum(question.length for question in row) for row in rows))
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full_like(tokens, IGNORE)

@@ -1,115 +1,107 @@
-"""`python -m trainer.generate CKPT "instruction"`: ask a trained model something.
+"""`python -m trainer.generate CKPT "instruction"`: print a trained model's answer to an instruction.
 
-The checkpoint carries its tokenizer, so nothing else is needed.
+The checkpoint contains its tokenizer, so nothing else is needed.
 """
 
-import argparse
 import math
 import sys
-from collections.abc import Sequence
+from typing import Annotated, Literal
 
-import torch
+import typer
 
-from corpus.template import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
-from model.generate import generate
-from trainer.checkpointing.checkpoint import CheckpointError
-from trainer.checkpointing.objects import StorageError
-from trainer.checkpoints import load_model
-from trainer.data.text import plain_tokenizer
+from corpus import cli
+from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
 
-MOST_TOKENS = 65_536
-"""Room for so many tokens in the caches is made at once."""
+MAX_NEW_TOKENS = 65_536
+"""Limit of --max-new-tokens; caches for all new tokens are allocated at once."""
 
-EXAMPLE = """example:
+EXAMPLE = """
+example:
   python -m trainer.generate out/train "What is 12 + 30?" --condition direct
   python -m trainer.generate s3://bucket/run "What is 12 + 30?" --temperature 0.7 --top-p 0.9
 
 exit codes: 0 answered, 1 no checkpoint that can be used, 2 usage"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.generate",
-        description="Print a trained model's answer to an instruction.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "checkpoint", help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one"
-    )
-    parser.add_argument("instruction", help="what to ask")
-    parser.add_argument(
-        "--condition",
-        nargs="+",
-        default=[],
-        choices=list(CONDITION_TAGS),
-        help="how the answer should be, as the training data was tagged",
-    )
-    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default 512)")
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="X", help="0: the most likely token (default); above: draw"
-    )
-    parser.add_argument(
-        "--top-p",
-        type=float,
-        default=1.0,
-        metavar="P",
-        help="draw from the fewest tokens with this chance (default: 1)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        default=0.0,
-        metavar="W",
-        help="move away from what the model would say after its first H application (default 0: do not)",
-    )
-    parser.add_argument(
-        "--weights",
-        default="averaged",
-        choices=["averaged", "last"],
-        help="the exponential moving average (default), or the weights of the last step",
-    )
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (default) or cuda")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.max_new_tokens <= MOST_TOKENS:
-        parser.error(f"--max-new-tokens is {options.max_new_tokens:,}; expected 1 to {MOST_TOKENS:,}")
-    if not 0 <= options.temperature < math.inf or not 0 < options.top_p <= 1:
-        parser.error("--temperature must be at least 0 and finite, --top-p above 0 and at most 1")
-    if not math.isfinite(options.guidance):
-        parser.error(f"--guidance is {options.guidance}; expected a finite number")
-    if not 0 <= options.seed < 2**63:
-        parser.error(f"--seed is {options.seed}; expected 0 to 2^63 - 1")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device is cuda, but torch finds no CUDA device here")
+@cli.command("python -m trainer.generate", epilog=EXAMPLE)
+def main(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one",
+            show_default=False,
+        ),
+    ],
+    instruction: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(CONDITION_TAGS),
+            help="style of the answer, as the training data was tagged; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MAX_NEW_TOKENS, metavar="N", help="length limit of the answer")
+    ] = 512,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="X", help="0: the most likely token; above: sample")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(max=1, metavar="P", help="sample from the fewest tokens with this probability")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="of the samples")] = 0,
+    guidance: Annotated[
+        float,
+        typer.Option(metavar="W", help="move away from the prediction after the first H application (0: do not)"),
+    ] = 0.0,
+    weights: Annotated[
+        Literal["averaged", "last"],
+        typer.Option(help="the exponential moving average, or the weights of the last step"),
+    ] = "averaged",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where to compute")] = "cpu",
+) -> int:
+    """Print a trained model's answer to an instruction."""
+    if unknown := set(condition or ()) - set(CONDITION_TAGS):
+        raise typer.BadParameter(f"--condition is {unknown.pop()!r}; expected one of {', '.join(CONDITION_TAGS)}")
+    if not math.isfinite(temperature) or not 0 < top_p <= 1:
+        raise typer.BadParameter("--temperature must be at least 0 and finite, --top-p above 0 and at most 1")
+    if not math.isfinite(guidance):
+        raise typer.BadParameter(f"--guidance is {guidance}; expected a finite number")
     try:
-        options.instruction.encode()
+        instruction.encode()
     except UnicodeEncodeError:
-        parser.error("the instruction is not UTF-8 text")
+        raise typer.BadParameter("the instruction is not UTF-8 text") from None
+
+    import torch
+
+    from model.generate import generate
+    from model.loading import CheckpointError
+    from trainer.checkpointing.load import load_model
+    from trainer.data.text import plain_tokenizer
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
     try:
-        model, tokenizer, special = load_model(
-            options.checkpoint, ema=options.weights == "averaged", device=options.device
-        )
-    except (CheckpointError, StorageError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    instruction = plain_tokenizer(tokenizer).encode(options.instruction, add_special_tokens=False).ids
+        model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged", device=device)
+    except (CheckpointError, OSError) as error:
+        return cli.fail(error)
+    instruction_ids = plain_tokenizer(tokenizer).encode(instruction, add_special_tokens=False).ids
     try:
         (answer,) = generate(
             model,
-            [prefix_ids(special, options.condition, instruction)],
-            max_new_tokens=options.max_new_tokens,
+            [prefix_ids(special, condition or [], instruction_ids)],
+            max_new_tokens=max_new_tokens,
             end_id=special[END_OF_RESPONSE],
-            temperature=options.temperature,
-            top_p=options.top_p,
-            guidance=options.guidance,
-            generator=torch.Generator(options.device).manual_seed(options.seed),
+            temperature=temperature,
+            top_p=top_p,
+            guidance=guidance,
+            generator=torch.Generator(device).manual_seed(seed),
         )
-    except ValueError as error:  # --guidance, of a model that has nothing to guide itself by
-        parser.error(str(error))
+    except ValueError as error:  # --guidance of a model without a first H application
+        raise typer.BadParameter(str(error)) from None
     print(tokenizer.decode(answer, skip_special_tokens=False))
-    if len(answer) == options.max_new_tokens:
+    if len(answer) == max_new_tokens:
         print(f"(cut after {len(answer)} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
     return 0
 

@@ -1,6 +1,5 @@
-"""What `python -m trainer.train` does with its arguments: load the manifest, join the other ranks, train or look."""
+"""Start of a run: load the manifest, join the other ranks, build the run, train; or print its plan."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,65 +8,107 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
-from trainer.checkpointing.checkpoint import CheckpointError
-from trainer.checkpointing.objects import StorageError
+from corpus.storage.redact import redact
+from model.config import ModelConfig
+from model.loading import CheckpointError
+from trainer.build import build, plan_inputs
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
-from trainer.data.fetch import DatasetError, shown
+from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
 from trainer.distributed.world import World
-from trainer.loop import Run, TrainingError, model_memory, plan_inputs
+from trainer.evaluators import Evaluator
+from trainer.loop import Loop
+from trainer.metrics import Sink
+from trainer.resume import restore
+from trainer.step import TrainingError
 from trainer.stop import StopRequest
 
 
 def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, request: StopRequest) -> int:
-    """Train as a manifest says, or print what that would be.
+    """Train from a manifest, or print its plan, and print what fails.
 
     Parameters
     ----------
     manifest, overrides
-        File, and `key=value` that replaces a key of it.
+        YAML file, and `key=value` strings that replace keys of it.
     dry_run
-        Check and print only.
+        Only check the manifest and print the plan.
     request
         Entered.
 
     Returns
     -------
     int
-        Exit code; what went wrong has been said on stderr.
+        Exit code.
     """
     try:
         config = load_manifest(manifest, TrainConfig, overrides)
         if dry_run:
-            return _dry_run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline))
-        return _train(config, request)
+            return _dry_run(config, _open(config))
+        return train(config, request=request)
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (DatasetError, PlanError, CheckpointError, StorageError, TrainingError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        return fail(error, MISUSED)
+    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
+        return fail(error)
 
 
-def _train(config: TrainConfig, request: StopRequest) -> int:
+def train(
+    config: TrainConfig,
+    *,
+    sinks: Sequence[Sink] = (),
+    evaluators: Sequence[Evaluator] = (),
+    request: StopRequest | None = None,
+) -> int:
+    """Train from a config, or continue a run where its newest checkpoint is.
+
+    Parameters
+    ----------
+    config
+        The run.
+    sinks
+        Receive its metrics, besides metrics.jsonl, TensorBoard and the console.
+    evaluators
+        Run at step boundaries, besides the held-out evaluation and the diagnosis.
+    request
+        Stops the run at the next step boundary; None: signals are not handled.
+
+    Returns
+    -------
+    int
+        0, or `trainer.stop.EXIT_RESUMABLE` after a request to stop.
+
+    Raises
+    ------
+    ConfigError
+        The config cannot be used here, or another run is in its folder.
+    trainer.data.fetch.DatasetError, trainer.data.draw.PlanError, trainer.step.TrainingError
+        The dataset cannot be read or packed, or the loss is not finite in too many steps.
+    model.loading.CheckpointError
+        Checkpoints cannot be read or written.
+    """
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
     _set_up_torch(config, world)
-    with _alone(config, world):
-        run = Run(config, open_dataset(config.data, config.cache_folder, deadline=config.deadline), world)
-        code = run.train(request)
+    with _locked(config, world):
+        run = build(config, _open(config), world, sinks=sinks, evaluators=evaluators)
+        code = Loop(run, restore(run), request or StopRequest()).train()
     world.leave()
     return code
 
 
+def _open(config: TrainConfig) -> Dataset:
+    return open_dataset(config.data, config.cache_folder, storage_timeout=config.storage_timeout)
+
+
 @contextmanager
-def _alone(config: TrainConfig, world: World) -> Iterator[None]:
-    """Keep other runs out of the run's folder, all ranks of them; a run that is killed keeps nobody out."""
+def _locked(config: TrainConfig, world: World) -> Iterator[None]:
+    """Refuse to start, on all ranks, while another run is in the folder. The lock of a killed run is released."""
     lock = FileLock(config.out / "run.lock")
 
-    def take() -> None:
+    def acquire() -> None:
         config.out.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
@@ -76,7 +117,7 @@ def _alone(config: TrainConfig, world: World) -> Iterator[None]:
                 f"another process is training in {config.out}: wait for it, or set another out="
             ) from None
 
-    world.from_leader(take)
+    world.broadcast_from_main(acquire)
     try:
         yield
     finally:
@@ -89,8 +130,8 @@ def _set_up_torch(config: TrainConfig, world: World) -> None:
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        # Moments that fade to denormal numbers would slow every step down. Set before the first parallel operation, so
-        # that torch's threads inherit it, and after numpy has looked up what it would complain about from then on.
+        # Moments that decay to denormal numbers would slow every step down. Set before the first parallel operation, so
+        # that torch's threads inherit it, and after numpy has computed its limits, since it warns if denormals are off.
         for dtype in (np.float32, np.float64):
             np.finfo(dtype)
         torch.set_flush_denormal(True)
@@ -105,7 +146,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     packed = int(lengths[first.samples].sum(dtype=np.int64))
     targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
-    print(f"data        {shown(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    print(f"data        {redact(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
     print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
@@ -113,5 +154,10 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     )
     print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
     print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")
-    print(f"memory      {model_memory(model) / 2**20:,.0f} MiB for weights and optimizer; activations come on top")
+    print(f"memory      {_memory(model) / 2**20:,.0f} MiB for weights and optimizer, without activations")
     return 0
+
+
+def _memory(model: ModelConfig) -> int:
+    """Bytes of weights, gradients, both moments, averaged weights and the temporary update, all float32."""
+    return 6 * 4 * model.parameters

@@ -1,474 +1,236 @@
-"""The training loop: from a manifest to a trained model, from wherever the run is.
+"""The training loop: drives a run from a position in its batch plan to its end.
 
-    config ─ dataset, plan ─▶ loader ─ Step ─▶ forward, backward, sum over ranks ─▶ optimizer ─▶ metrics
-                                                      every N steps: evaluation, checkpoint
+    Loader ─ Step ─▶ forward, backward ─▶ gradients summed over ranks ─▶ optimizer ─▶ metrics
+                                                     at step boundaries: evaluators, checkpoints, requests to stop
 
-A step boundary is the only place where the state is whole: checkpoints,
-evaluations and requests to stop are served there. All ranks stop at the same
-one: whether one of them has been asked travels with the loss, and so does
-whether one of them has no next batch yet. If so, they wait for it together, and
-agree now and then whether to go on waiting. What a step computes depends
-on the manifest, the dataset and the checkpoint only; on a CPU with the same
-number of threads it is the same bit for bit, however often the run was killed.
+State is complete only at a step boundary, so checkpoints, evaluations and requests to stop are handled there. All ranks
+stop at the same one: whether some rank was asked to stop, or has no next batch yet, is summed together with the loss.
+While some rank has no batch, all ranks wait together and check for a request to stop every `WAIT_SECONDS`.
+
+The result depends on config, dataset and checkpoint only. On a CPU with the same number of threads it is the same bit
+for bit, however often the run was killed.
 """
 
-import json
-import math
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 
-from corpus.config import ConfigError
-from model.attention import Kernel
-from model.config import ModelConfig
-from model.execution import Execution, prepare
-from model.hrm import HRM
-from model.kernels import describe, fastest, measure, unavailable
-from trainer.checkpointing.checkpoint import Checkpoint, Progress
-from trainer.checkpoints import Checkpoints
-from trainer.config import TrainConfig
-from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, Step
-from trainer.data.plan import Plan, PlanInputs, fit_lengths
+from trainer.build import Run
+from trainer.data.loader import Loader
 from trainer.data.shards import ShardStore
-from trainer.diagnostics.page import write_page
-from trainer.diagnostics.report import diagnose, question_batch
-from trainer.distributed.layout import Replicated, Sharded
-from trainer.distributed.stragglers import Lag, warning
-from trainer.distributed.world import World
-from trainer.evaluate import InterruptedEvaluationError, evaluate
-from trainer.metrics import FILE, Metrics, evaluated_steps
-from trainer.optim import AdamAtan2
-from trainer.schedule import gradient_depth, learning_rate
-from trainer.stop import RESUME_ME, StopRequest
+from trainer.distributed.stragglers import StragglerMonitor, straggler_warning
+from trainer.evaluate import EvaluationInterruptedError
+from trainer.evaluators import EvaluationContext, Evaluator
+from trainer.position import Position
+from trainer.resume import save
+from trainer.sinks.jsonl import FILE, recorded_steps
+from trainer.step import TrainingError, train_step
+from trainer.stop import EXIT_RESUMABLE, StopRequest
 
-WAIT = 1.0
-"""Seconds that ranks wait for their batches before they look whether one of them has been asked to stop."""
+WAIT_SECONDS = 1.0
+"""Seconds that ranks wait for their batches before they check for a request to stop."""
 
 
-class TrainingError(Exception):
-    """Training cannot go on; the message says at which step, why, and what to try."""
-
-
-def plan_inputs(config: TrainConfig, dataset: Dataset) -> PlanInputs:
-    """What the batches of a run follow from."""
-    return PlanInputs(
-        fingerprint=dataset.fingerprint,
-        seed=config.seed,
-        batch_tokens=config.batch.tokens,
-        row_tokens=config.batch.row_tokens,
-        truncate=config.batch.truncate,
-    )
-
-
-class Run:
-    """One training run, in one of its processes.
+class Loop:
+    """The loop over optimizer steps in one of the processes of a run.
 
     Parameters
     ----------
-    config, dataset
-        What to train, on what.
-    world
-        The processes that train together.
-
-    Raises
-    ------
-    ConfigError
-        The run's folder has a checkpoint that another manifest or dataset made.
-    trainer.data.fetch.DatasetError, trainer.data.draw.PlanError
-        The dataset cannot be used, or not be packed as the manifest asks.
+    run, position
+        The parts of the run, and the position they were restored to.
+    request
+        Checked at step boundaries and during evaluations.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, world: World):
-        self.config = config
-        self.dataset = dataset
-        self.world = world
-        self.tokenizer = dataset.tokenizer()
-        self.inputs = plan_inputs(config, dataset)
-        self.lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
-        self.plan = Plan(self.inputs, dataset.strata, self.lengths, config.out / "plans")
-        first = self.plan.chunk(0, 0)
-        first.rows_of_rank(0, self.lengths, rank=world.rank, world_size=world.size)
-        # What schedules take for the number of steps; epochs may have a few batches more or less.
-        self.total = config.steps or (config.epochs or 0) * self.plan.batches
-        self.model_config = config.model_config_for(dataset.vocab_size)
-        self.model = HRM(self.model_config, seed=config.seed).to(world.device)
-        prepare(self.model, self._execution())
-        self.layout = self._lay_out()
-        self.optimizer = AdamAtan2(
-            self.model,
-            betas=config.optimizer.betas,
-            weight_decay=config.optimizer.weight_decay,
-            ema=config.optimizer.ema,
-        )
-        self.lag = Lag(world)
-        self.loss: float | None = None
-        self.progress = Progress(
-            step=0, updates=0, plan_key=self.inputs.key, plan_hash=first.hash, epoch=0, chunk=0, next_batch=0
-        )
-        self.checkpoints = Checkpoints(
-            config.checkpoint_url,
-            staging=config.out / "staging" / f"node-{world.node}",
-            keep=config.checkpoint.keep,
-            keep_every=config.checkpoint.keep_every,
-            patience=config.deadline,
-            world=world,
-            history=config.out / FILE,
-        )
-        if world.leads_node:
-            self.checkpoints.clean()
-        self.checkpoints.check_writable()
-        checkpoint = self.checkpoints.newest()
-        if checkpoint is not None:
-            self._resume(checkpoint)
+    def __init__(self, run: Run, position: Position, request: StopRequest):
+        self.position = position
+        self._run = run
+        self._request = request
+        self._stragglers = StragglerMonitor(run.world)
+        self._loss: float | None = None
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
-        if self.config.steps is not None:
-            return self.progress.step >= self.config.steps
-        assert self.config.epochs is not None
-        last = self.config.epochs - 1
-        at = self.progress
-        return at.epoch > last or (at.epoch == last and self.plan.ends(at.epoch, at.chunk, at.next_batch))
+        at, config = self.position, self._run.config
+        if config.steps is not None:
+            return at.step >= config.steps
+        assert config.epochs is not None
+        last = config.epochs - 1
+        return at.epoch > last or (at.epoch == last and self._run.plan.ends(at.epoch, at.chunk, at.next_batch))
 
-    # --- Resume ------------------------------------------------------------------------------------------------
-
-    def _resume(self, checkpoint: Checkpoint) -> None:
-        made_with = checkpoint.sidecar("manifest.json")
-        here = {**asdict(self.inputs), "objective": self.config.objective, "model": asdict(self.model_config)}
-        there = {
-            **made_with["plan"],
-            "objective": made_with["manifest"]["objective"],
-            "model": checkpoint.sidecar("config.json")["model"],
-        }
-        differing = [key for key in here if here[key] != there.get(key)]
-        if differing or checkpoint.progress.plan_key != self.inputs.key:
-            what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
-            raise ConfigError(
-                f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
-                f"Restore these values to continue it, or set another out= to begin a new run"
-            )
-        at = checkpoint.progress
-        planned = self.plan.chunk(at.epoch, at.chunk).hash
-        if planned != at.plan_hash:
-            raise ConfigError(
-                f"{checkpoint.folder} counts batches of another plan of epoch {at.epoch}, chunk {at.chunk} "
-                f"({at.plan_hash}) than this version makes ({planned}): continue it with the version that began it, "
-                f"or set another out= to begin a new run"
-            )
-        tensors = {"model": self.model.state_dict(), **self.optimizer.state_dict()}
-        checkpoint.load_into(tensors, group=self.world.saving)
-        self.optimizer.updates = checkpoint.progress.updates
-        checkpoint.restore_random_state()
-        self.progress = checkpoint.progress
-
-    # --- Train -------------------------------------------------------------------------------------------------
-
-    def train(self, request: StopRequest) -> int:
+    def train(self) -> int:
         """Train to the end, or until asked to stop.
-
-        Parameters
-        ----------
-        request
-            Looked at after each step; every rank stops at the step at which one of them has been asked.
 
         Returns
         -------
         int
-            Exit code: 0, or `RESUME_ME`.
+            Exit code: 0, or `EXIT_RESUMABLE`.
 
         Raises
         ------
         TrainingError
             Too many steps had a loss or gradient that is not finite.
-        trainer.data.fetch.DatasetError, trainer.checkpointing.checkpoint.CheckpointError
-            A shard cannot be read, a checkpoint not be written.
+        trainer.data.fetch.DatasetError, model.loading.CheckpointError
+            A shard cannot be read, or a checkpoint cannot be written.
         """
-        known = self.world.from_leader(lambda: evaluated_steps(self.config.out, self.progress.step))
-        due = self._evaluation_is_due() and self.progress.step not in known
-        if self.finished and not due:
-            if self.world.leads:
-                print(f"already finished: {self.progress.step:,} steps are done, see {self.config.out}")
+        run = self._run
+        due = self._due_evaluators()
+        unrecorded = run.world.broadcast_from_main(lambda: [self._is_unrecorded(evaluator) for evaluator in due])
+        missing = [evaluator for evaluator, is_missing in zip(due, unrecorded, strict=True) if is_missing]
+        if self.finished and not missing:
+            if run.world.is_main:
+                print(f"already finished: {self.position.step:,} steps are done, see {run.config.out}")
             return 0
-        request.work_at_stake = lambda: self.progress.step > self.checkpoints.newest_step
-        metrics = Metrics(self.config.out, self.progress.step) if self.world.leads else None
-        if metrics is not None and self.progress.step:
-            metrics.say(f"continuing after step {self.progress.step:,}")
+        self._request.has_unsaved_work = lambda: self.position.step > run.checkpoints.newest_step
+        run.metrics.start(self.position.step)
+        if self.position.step:
+            run.metrics.message(f"continuing after step {self.position.step:,}")
         try:
-            if due and not self._evaluate(metrics, request):
-                return self._leave(metrics, RESUME_ME)
+            if not self._evaluate(missing):
+                return self._leave(EXIT_RESUMABLE)
             if self.finished:
-                return self._leave(metrics, 0)
+                return self._leave(0)
             with self._loader() as loader:
-                return self._train(loader, request, metrics)
+                return self._train(loader)
         finally:
-            self.checkpoints.wait()
-            if metrics is not None:
-                metrics.close()
+            run.checkpoints.wait()
+            run.metrics.close()
 
     def _loader(self) -> Loader:
+        run, config = self._run, self._run.config
         return Loader(
-            self.plan,
-            ShardStore(self.dataset, cache_bytes=self.config.cache_bytes),
-            self.lengths,
-            row_tokens=self.config.batch.row_tokens,
-            epochs=self.config.epochs,
-            epoch=self.progress.epoch,
-            chunk=self.progress.chunk,
-            next_batch=self.progress.next_batch,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            ahead=self.config.ahead,
-            prefetch_bytes=self.config.prefetch_bytes,
-            objective=self.config.objective,
-            device=self.world.device,
+            run.plan,
+            ShardStore(run.dataset, cache_bytes=config.cache_bytes),
+            run.lengths,
+            epochs=config.epochs,
+            epoch=self.position.epoch,
+            chunk=self.position.chunk,
+            next_batch=self.position.next_batch,
+            rank=run.world.rank,
+            world_size=run.world.size,
+            prefetch_batches=config.prefetch_batches,
+            prefetch_bytes=config.prefetch_bytes,
+            objective=config.objective,
+            device=run.world.device,
         )
 
-    def _train(self, loader: Loader, request: StopRequest, metrics: Metrics | None) -> int:
+    def _train(self, loader: Loader) -> int:
+        run = self._run
         steps = iter(loader)
-        supplied = False  # whether every rank is known to have its next batch
+        all_ready = False
         while True:
             began = time.perf_counter()
-            waited = 0.0 if supplied else self._wait(loader, request)
+            waited = 0.0 if all_ready else self._wait(loader)
             if waited is None:
-                self._save()
-                return self._leave(metrics, RESUME_ME)
+                save(run, self.position, self._loss)
+                return self._leave(EXIT_RESUMABLE)
             step = next(steps, None)
             if step is None:
                 raise TrainingError(
-                    f"the data ended at step {self.progress.step:,}, before the run did; this is an error in the plan"
+                    f"the data ended at step {self.position.step:,}, before the run did; this is an error in the plan"
                 )
-            values, stop, supplied = self._step(step, loader, request)
-            compared = self.lag.compare(self.progress.step, waited)
-            saved = self.checkpoints.collect()
-            if metrics is not None:
-                seconds = time.perf_counter() - began
-                values |= {
-                    "step_seconds": seconds,
-                    "data_wait_seconds": waited,
-                    "tokens_per_second": step.tokens / seconds,
-                }
-                metrics.step(self.progress.step, self.total, values | compared)
-                metrics.checkpoints(saved)
-                if lags := warning(compared):
-                    metrics.say(lags)
-            if self._evaluation_is_due() and not stop:
-                stop = not self._evaluate(metrics, request)
-            if metrics is not None and self._diagnosis_is_due() and not stop:
-                self._diagnose(metrics)
+            result = train_step(
+                run,
+                self.position,
+                step,
+                self._stragglers,
+                stop_requested=self._stop_requested,
+                next_ready=loader.ready,
+            )
+            self.position, self._loss = result.position, result.values["loss"]
+            all_ready, stop = result.all_ready, result.stop
+            compared = self._stragglers.compare(self.position.step, waited)
+            seconds = time.perf_counter() - began
+            timing = {
+                "step_seconds": seconds,
+                "data_wait_seconds": waited,
+                "tokens_per_second": step.tokens / seconds,
+            }
+            run.metrics.write("step", self.position.step, {**result.values, **timing, **compared})
+            self._record_checkpoints()
+            if warning := straggler_warning(compared):
+                run.metrics.message(warning)
+            if not stop:
+                stop = not self._evaluate(self._due_evaluators())
             finished = self.finished
-            if finished or stop or self.progress.step % self.config.checkpoint.every == 0:
-                self._save()
+            if finished or stop or self.position.step % run.config.checkpoint.every == 0:
+                save(run, self.position, self._loss)
             if finished or stop:
-                return self._leave(metrics, RESUME_ME if stop else 0)
+                return self._leave(EXIT_RESUMABLE if stop else 0)
 
-    def _wait(self, loader: Loader, request: StopRequest) -> float | None:
+    def _stop_requested(self) -> bool:
+        return self._request.received is not None
+
+    def _wait(self, loader: Loader) -> float | None:
         """Wait until every rank has its next batch.
 
         Returns
         -------
         float or None
-            Seconds that this rank waited for its own; None where some rank was asked to stop before all had theirs.
+            Seconds that this rank waited for its own batch; None if some rank was asked to stop before all had theirs.
         """
         waited = 0.0
         while True:
             began = time.perf_counter()
-            ready = loader.ready(WAIT)
+            ready = loader.ready(WAIT_SECONDS)
             waited += time.perf_counter() - began
-            if not self.world.any(not ready):
+            if not self._run.world.any(not ready):
                 return waited
-            if self.world.any(request.received is not None):
+            if self._run.world.any(self._stop_requested()):
                 return None
-
-    def _leave(self, metrics: Metrics | None, code: int) -> int:
-        """Part, with everything written; returns the exit code."""
-        self.checkpoints.wait()
-        # torchrun ends the other ranks when one leaves with a code; the leader may still be writing.
-        self.world.barrier()
-        if metrics is not None:
-            metrics.checkpoints(self.checkpoints.collect())
-            how = "finished" if code == 0 else "stopped"
-            what = "" if code == 0 else "; the same command continues"
-            metrics.say(f"{how} after step {self.progress.step:,}{what}")
-        return code
-
-    def _step(self, step: Step, loader: Loader, request: StopRequest) -> tuple[dict[str, float | int], bool, bool]:
-        """One optimizer step.
-
-        Returns
-        -------
-        values, stop, supplied
-            What to report, whether some rank was asked to stop, and whether every rank has its next batch.
-        """
-        at, config = self.progress, self.config
-        lr = learning_rate(at.step, self.total, peak=config.optimizer.lr, schedule=config.schedule)
-        depths = config.depths(self.model_config)
-        k = gradient_depth(at.step, self.total, depths=depths, ramp=config.schedule.k_ramp)
-        self.lag.begin()
-        share = self._pass(step, k)
-        self.lag.end()
-        self.layout.end()
-        flags = [float(request.received is not None), float(not loader.ready())]
-        status = torch.tensor([0.0, *flags], dtype=torch.float64, device=self.world.device)
-        status[0] = share
-        self.world.sum(status)
-        norm = self.layout.norm()
-        loss, stops, without_batch = status.tolist()
-        if math.isfinite(loss) and math.isfinite(norm):
-            if config.optimizer.clip_norm is not None and norm > config.optimizer.clip_norm:
-                self.layout.scale(config.optimizer.clip_norm / norm)
-            self.optimizer.step(self.layout.gradients, lr)
-        self.loss = loss
-        self.progress = replace(
-            at,
-            step=at.step + 1,
-            updates=self.optimizer.updates,
-            epoch=step.epoch,
-            chunk=step.chunk,
-            next_batch=step.index + 1,
-            plan_hash=step.plan_hash,
-        )
-        skipped = self.progress.step - self.progress.updates
-        if skipped > config.max_skipped:
-            raise TrainingError(
-                f"step {self.progress.step:,}: loss {loss} and gradient norm {norm}; {skipped} steps were skipped for "
-                f"such values, and max_skipped is {config.max_skipped}: lower optimizer.lr, or set optimizer.clip_norm"
-            )
-        values = {
-            "loss": loss,
-            "lr": lr,
-            "k": k,
-            "gradient_norm": norm,
-            "epoch": step.epoch,
-            "chunk": step.chunk,
-            "batch": step.index,
-            "tokens": step.tokens,
-            "target_tokens": step.targets,
-            "skipped": skipped,
-        }
-        return values, stops > 0, without_batch == 0
-
-    def _pass(self, step: Step, k: int) -> torch.Tensor:
-        """Gradients of this rank's rows; returns its share of the batch's loss. Without a target both are zero."""
-        parts = [step.batch] if self.config.batch.micro_rows is None else step.batch.split(self.config.batch.micro_rows)
-        share = torch.zeros((), device=self.world.device)
-        self.layout.begin()
-        for part in parts:
-            with self._precision():
-                nll, _ = self.model(part.to(self.world.device), k=k)
-            loss = nll / max(1, step.targets)
-            loss.backward()
-            share += loss.detach()
-        return share
-
-    def _lay_out(self) -> Replicated | Sharded:
-        if self.config.distribution == "ddp":
-            return Replicated(self.model, self.world)
-        dtype = torch.bfloat16 if self.config.precision == "bf16" else None
-        return Sharded(self.model, self.world, dtype=dtype)
-
-    def _execution(self) -> Execution:
-        """How the manifest wants the model to be computed."""
-        config, device = self.config, self.world.device
-        if config.float8 and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)):
-            raise ConfigError("float8 needs a GPU of compute capability 8.9 or above, which is not here: remove it")
-        return Execution(
-            attention=self._attention(), compile=config.compile, recompute=config.recompute, float8=config.float8
-        )
-
-    def _attention(self) -> Kernel:
-        """The attention kernel that the manifest names, or the fastest one; the same on each rank."""
-        config, device = self.config, self.world.device
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        if config.attention != "auto":
-            if refused := unavailable(config.attention, device=device, dtype=dtype):
-                raise ConfigError(f"attention: {config.attention} {refused}; set attention=auto")
-            return config.attention
-        if device.type == "cpu":
-            return "dense"  # the only one with a backward pass there
-        rows = self.inputs.rows // self.world.size
-        shape = {
-            "rows": min(rows, config.batch.micro_rows or rows),
-            "length": config.batch.row_tokens,
-            "sample_tokens": max(1, self.plan.tokens // self.plan.draws),
-        }
-        timings = self.world.from_leader(lambda: measure(self.model_config, **shape, device=device, dtype=dtype))
-        if self.world.leads:
-            print(f"attention: {fastest(timings)} ({describe(timings)})", flush=True)
-        return fastest(timings)
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.config.precision == "bf16":
-            return torch.autocast(self.world.device.type, torch.bfloat16)
-        return nullcontext()
 
     # --- At step boundaries ------------------------------------------------------------------------------------
 
-    def _evaluation_is_due(self) -> bool:
-        at = self.progress.step
-        possible = self.config.eval.rows_per_family > 0 and len(self.dataset.eval_files) > 0
-        return possible and (at % self.config.eval.every == 0 or self.finished)
+    def _due_evaluators(self) -> list[Evaluator]:
+        step, finished = self.position.step, self.finished
+        return [evaluator for evaluator in self._run.evaluators if evaluator.due(step, finished=finished)]
 
-    def _evaluate(self, metrics: Metrics | None, request: StopRequest) -> bool:
-        """Evaluate the averaged weights; False where that was given up because some rank was asked to stop."""
-        with _random_state_kept(self.world.device), self.optimizer.averaged_weights(), self._precision():
-            self.model.eval()
-            try:
-                values = evaluate(
-                    self.model,
-                    self.dataset,
-                    self.tokenizer,
-                    rows_per_family=self.config.eval.rows_per_family,
-                    row_tokens=self.config.batch.row_tokens,
-                    world=self.world,
-                    stop=lambda: request.received is not None,
-                )
-            except InterruptedEvaluationError:
-                return False
-            finally:
-                self.model.train()
-                self.layout.weights_changed()
-        if metrics is not None:
-            metrics.evaluation(self.progress.step, values)
+    def _is_unrecorded(self, evaluator: Evaluator) -> bool:
+        """Whether the metrics that the run continues lack the evaluation of its position."""
+        step = self.position.step
+        return step not in recorded_steps(self._run.config.out / FILE, evaluator.name, until=step)
+
+    def _evaluate(self, evaluators: Sequence[Evaluator]) -> bool:
+        """Run evaluators and record their values; False if some rank was asked to stop meanwhile."""
+        run = self._run
+        context = EvaluationContext(
+            step=self.position.step,
+            model=run.model,
+            optimizer=run.optimizer,
+            world=run.world,
+            autocast=run.autocast,
+            stop=self._stop_requested,
+        )
+        devices = [run.world.device] if run.world.device.type == "cuda" else []
+        for evaluator in evaluators:
+            with torch.random.fork_rng(devices=devices):
+                run.model.eval()
+                try:
+                    values = evaluator.run(context)
+                except EvaluationInterruptedError:
+                    return False
+                finally:
+                    run.model.train()
+                    run.layout.reshard()
+            run.metrics.write(evaluator.name, self.position.step, values)
         return True
 
-    def _diagnosis_is_due(self) -> bool:
-        every = self.config.diagnose.every
-        return every > 0 and self.progress.step % every == 0
+    def _record_checkpoints(self) -> None:
+        """Record the checkpoints that have been written since the last call."""
+        for saved in self._run.checkpoints.collect():
+            values = asdict(saved)
+            self._run.metrics.write("checkpoint", values.pop("step"), values)
 
-    def _diagnose(self, metrics: Metrics) -> None:
-        """Measure the weights as they are; in float32, and without a trace in weights and gradients."""
-        batch = question_batch(self.dataset, self.tokenizer, rows_per_family=self.config.diagnose.rows_per_family)
-        self.model.eval()
-        report = diagnose(self.model, batch)
-        self.model.train()
-        step = self.progress.step
-        metrics.diagnosis(step, report.values())
-        write_page(report, self.config.out / f"diagnostics/step-{step:08d}.html", title=f"Step {step:,}")
-
-    def _save(self) -> None:
-        about = {"model": asdict(self.model_config), "special": dict(self.dataset.special)}
-        manifest = {"manifest": self.config.shown(), "plan": asdict(self.inputs)}
-        self.checkpoints.save(
-            self.progress,
-            {"model": self.model.state_dict(), **self.optimizer.state_dict()},
-            loss=self.loss if self.loss is not None and math.isfinite(self.loss) else None,
-            sidecars={
-                "config.json": json.dumps(about, indent=1),
-                "manifest.json": json.dumps(manifest, indent=1),
-                "tokenizer.json": self.dataset.tokenizer_file.read_bytes(),
-            },
-        )
-
-
-def model_memory(config: ModelConfig) -> int:
-    """Bytes of weights, gradients, both moments, averaged weights and the update in the making, all float32."""
-    return 6 * 4 * config.parameters
-
-
-def _random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """Whatever the block draws, torch's generators go on as if it had not been there."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    def _leave(self, code: int) -> int:
+        """Wait until everything is written on every rank; returns the exit code."""
+        self._run.checkpoints.wait()
+        # torchrun ends the other ranks when one exits with a code; rank 0 may still be writing.
+        self._run.world.barrier()
+        self._record_checkpoints()
+        end = "finished" if code == 0 else "stopped"
+        hint = "" if code == 0 else "; the same command continues"
+        self._run.metrics.message(f"{end} after step {self.position.step:,}{hint}")
+        return code

@@ -1,4 +1,4 @@
-"""Adam-atan2 with decoupled weight decay, and the running average of the weights.
+"""Adam-atan2 with decoupled weight decay and an exponential moving average of the weights.
 
 For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c₂ = 1 - β₂ᵗ:
 
@@ -6,59 +6,116 @@ For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c�
     v ← β₂ v + (1 - β₂) g²       p ← p - (lr / c₁) · atan2(m, √v / √c₂)
     ema ← d · ema + (1 - d) · p
 
-The update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε. It is element by element, so a
-parameter that is sharded over ranks is updated where its shards lie.
+An update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε. Updates are elementwise, so a
+sharded parameter is updated on the ranks that hold its shards.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-
-StateDict = dict[str, dict[str, Tensor]]
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 
 def local(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """This rank's shards of sharded tensors; other tensors as they are. Nothing is copied."""
+    """This rank's shards of sharded tensors and unsharded tensors unchanged, without a copy."""
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
-class AdamAtan2:
-    """Optimizer of a module's trained parameters.
+class AdamAtan2(Optimizer):
+    """Adam-atan2, see the formulas above.
+
+    The state of a parameter is `m`, `v`, `ema` and `step`. It is allocated with the optimizer, so that a checkpoint can
+    be read into it and averaged weights exist before the first update; `ema` starts as a copy of the parameter.
 
     Parameters
     ----------
-    model
-        All of its parameters are trained; `ema` starts as a copy of them.
+    params
+        Parameters, (name, parameter) pairs, or groups of them, which may have their own values of the options below.
+    lr
+        Learning rate.
     betas
         β₁ and β₂.
     weight_decay
-        Share of lr by which a parameter shrinks at each update.
+        Decay per update, as a multiple of lr.
     ema
-        d above.
+        Decay d of the moving average.
     """
 
-    def __init__(self, model: nn.Module, *, betas: tuple[float, float], weight_decay: float, ema: float):
-        self.names = [name for name, _ in model.named_parameters()]
-        self.parameters: list[Tensor] = [p.detach() for p in model.parameters()]
-        self.betas = betas
-        self.weight_decay = weight_decay
-        self.ema_decay = ema
-        self.updates = 0
-        self.m = [torch.zeros_like(p) for p in self.parameters]
-        self.v = [torch.zeros_like(p) for p in self.parameters]
-        self.ema = [p.clone() for p in self.parameters]
+    def __init__(
+        self,
+        params: ParamsT,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.1,
+        ema: float = 0.9999,
+    ):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "ema": ema})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; see `torch.optim.Optimizer.add_param_group`."""
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
+            value = p.detach()
+            self.state[p] = {
+                "step": torch.tensor(0.0),
+                "m": torch.zeros_like(value),
+                "v": torch.zeros_like(value),
+                "ema": value.clone(),
+            }
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], lr: float) -> None:
-        """One update; `gradients` in the order of `model.parameters()`, of sharded ones this rank's shards."""
-        beta1, beta2 = self.betas
-        parameters, ms, vs, emas = local(self.parameters), local(self.m), local(self.v), local(self.ema)
-        self.updates += 1
-        c1, c2 = 1 - beta1**self.updates, 1 - beta2**self.updates
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; returns what the closure, if any, returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            by_step: dict[int, list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.state[p]["step"] += 1
+                    by_step[int(self.state[p]["step"])].append(p)
+            for step, parameters in by_step.items():
+                self._update(
+                    parameters,
+                    step,
+                    lr=group["lr"],
+                    betas=group["betas"],
+                    weight_decay=group["weight_decay"],
+                    ema=group["ema"],
+                )
+        return loss
+
+    def _update(
+        self,
+        params: list[Tensor],
+        step: int,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        ema: float,
+    ) -> None:
+        """One update of parameters that have the same step count."""
+        (beta1, beta2), (c1, c2) = betas, (1 - beta**step for beta in betas)
+        gradients = local([p.grad for p in params if p.grad is not None])
+        ms, vs, emas = (local([self.state[p][key] for p in params]) for key in ("m", "v", "ema"))
+        parameters = local(params)
         torch._foreach_lerp_(ms, gradients, 1 - beta1)
         torch._foreach_mul_(vs, beta2)
         torch._foreach_addcmul_(vs, gradients, gradients, 1 - beta2)
@@ -66,21 +123,30 @@ class AdamAtan2:
         torch._foreach_mul_(update, 1 / math.sqrt(c2))
         for m, u in zip(ms, update, strict=True):
             torch.atan2(m, u, out=u)
-        torch._foreach_mul_(parameters, 1 - lr * self.weight_decay)
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         torch._foreach_add_(parameters, update, alpha=-lr / c1)
-        torch._foreach_lerp_(emas, parameters, 1 - self.ema_decay)
+        torch._foreach_lerp_(emas, parameters, 1 - ema)
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Inside the block the model has the averaged weights; afterwards its own again, bit for bit."""
-        parameters = local(self.parameters)
-        own = [p.clone() for p in parameters]
-        torch._foreach_copy_(parameters, local(self.ema))
+        """Replace the parameters by their moving averages inside the block, and restore them bit for bit after it."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        with torch.no_grad():
+            parameters, averages = local(params), local([self.state[p]["ema"] for p in params])
+            last = [p.clone() for p in parameters]
+            torch._foreach_copy_(parameters, averages)
         try:
             yield
         finally:
-            torch._foreach_copy_(parameters, own)
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, last)
 
-    def state_dict(self) -> StateDict:
-        """Moments and averages by parameter name (the tensors themselves, not copies); `updates` is not in it."""
-        return {key: dict(zip(self.names, getattr(self, key), strict=True)) for key in ("m", "v", "ema")}
+    def named_state(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors `m`, `v` and `ema` by name of the parameter, as checkpoints store them; not copies.
+
+        The optimizer must have been made of (name, parameter) pairs.
+        """
+        named = [
+            pair for group in self.param_groups for pair in zip(group["param_names"], group["params"], strict=True)
+        ]
+        return {key: {name: self.state[p][key] for name, p in named} for key in ("m", "v", "ema")}

@@ -1,4 +1,4 @@
-"""Learning rate and credit-assignment depth K as functions of the step."""
+"""Learning rate and depth K of backpropagation as functions of the step."""
 
 import math
 
@@ -6,7 +6,7 @@ from trainer.config import ScheduleConfig
 
 
 def learning_rate(step: int, total: int, *, peak: float, schedule: ScheduleConfig) -> float:
-    """Learning rate of a step: linear warm-up, then constant or a cosine down to `floor · peak`.
+    """Learning rate of a step: linear warmup, then constant or cosine decay to `min_lr_ratio · peak`.
 
     Parameters
     ----------
@@ -15,14 +15,17 @@ def learning_rate(step: int, total: int, *, peak: float, schedule: ScheduleConfi
     total
         Steps of the run.
     peak
-        The rate after the warm-up.
+        Learning rate after the warmup.
+    schedule
+        Warmup and decay.
     """
     if step < schedule.warmup_steps:
         return peak * (step + 1) / schedule.warmup_steps
     if schedule.decay == "constant":
         return peak
     progress = min(1.0, (step - schedule.warmup_steps) / max(1, total - schedule.warmup_steps))
-    return peak * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+    floor = schedule.min_lr_ratio
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def gradient_depth(step: int, total: int, *, depths: tuple[int, int], ramp: float) -> int:

@@ -1,11 +1,11 @@
 """SIGTERM and SIGINT as a request to stop.
 
-While there is work that a kill would lose, a request is a flag: the loop looks at it at step boundaries and between the
-batches of an evaluation, writes a checkpoint and leaves. While there is none (at start-up, during the first evaluation,
-in the first step with whatever it compiles) the process leaves at once, with the same exit code.
+While a kill would lose work, a signal only sets a flag: the loop checks it at step boundaries and between the batches
+of an evaluation, writes a checkpoint and exits. While there is no unsaved work (at start-up, during the first
+evaluation, in the first step with its compilation) the process exits at once. The exit code is the same.
 
-A scheduler that signals every process of a job and a launcher that hands its own signal on deliver one request twice.
-So whatever comes within `SAME_REQUEST` seconds of the first signal is that request; one that comes later is a second
+A scheduler that signals every process of a job and a launcher that forwards its own signal deliver one request twice.
+Signals within `SAME_REQUEST_SECONDS` of the first one therefore count as the same request; a later one is a second
 request and ends the process at once.
 """
 
@@ -16,22 +16,22 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-RESUME_ME = 75
-"""Exit code (EX_TEMPFAIL) of a run that was asked to stop and can be continued by the same command."""
+EXIT_RESUMABLE = 75
+"""Exit code (EX_TEMPFAIL) of a run that was stopped by a signal and that the same command continues."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-SAME_REQUEST = 5.0
-"""Seconds after the first signal in which a further one is taken for the same request."""
+SAME_REQUEST_SECONDS = 5.0
+"""Seconds after the first signal during which further ones count as the same request."""
 
 
 class StopRequest:
-    """Whether this process has been asked to stop; catches the signals while it is entered."""
+    """Whether a signal has asked this process to stop; handles the signals while it is entered as a context manager."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.work_at_stake: Callable[[], bool] = lambda: False
-        """Whether leaving at once would lose work; the loop sets it."""
+        self.has_unsaved_work: Callable[[], bool] = lambda: False
+        """Whether exiting at once would lose work; set by the loop."""
         self._first = 0.0
 
     def __enter__(self) -> "StopRequest":
@@ -46,14 +46,16 @@ class StopRequest:
         now, name = time.monotonic(), signal.Signals(number).name
         if self.received is None:
             self.received, self._first = signal.Signals(number), now
-            if not self.work_at_stake():
-                _say(f"{name}: nothing is lost by stopping here; the same command continues")
-                os._exit(RESUME_ME)
-            _say(f"{name}: stopping at the next step boundary; again after {SAME_REQUEST:.0f} s to exit at once")
-        elif now - self._first >= SAME_REQUEST:
+            if not self.has_unsaved_work():
+                _print(f"{name}: stopped, no work is lost; the same command continues")
+                os._exit(EXIT_RESUMABLE)
+            _print(
+                f"{name}: stopping at the next step boundary; again after {SAME_REQUEST_SECONDS:.0f} s to exit at once"
+            )
+        elif now - self._first >= SAME_REQUEST_SECONDS:
             os._exit(128 + number)
 
 
-def _say(text: str) -> None:
-    # Past sys.stderr's buffer, which the interrupted code may be in the middle of using.
+def _print(text: str) -> None:
+    # Written past sys.stderr's buffer, which the interrupted code may be using.
     os.write(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2, f"\n{text}\n".encode())

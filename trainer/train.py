@@ -1,16 +1,19 @@
-"""`python -m trainer.train MANIFEST [key=value …]`: train, or go on training.
+"""`python -m trainer.train MANIFEST [key=value …]`: train, or continue a run.
 
-The same command begins a run, continues it after a kill, and says so when it is
+The same command starts a run, continues it after a kill, and reports that it is
 finished. Under torchrun it trains on as many devices as there are processes.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
+from typing import Annotated
 
+import typer
+
+from corpus import cli
 from trainer.stop import StopRequest
 
-EXAMPLE = """example:
+EXAMPLE = """
+example:
   python -m trainer.train manifests/train.yaml out=out/second optimizer.lr=3e-4
   torchrun --nproc-per-node 8 -m trainer.train manifests/train.yaml device=cuda precision=bf16
 
@@ -18,23 +21,23 @@ exit codes: 0 finished, 1 failed, 2 the manifest cannot be used, 75 stopped by S
 the same command continues"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.train",
-        description="Train an HRM on a built dataset, or continue where the run was left.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifest", help="YAML manifest of the run")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the manifest")
-    parser.add_argument("--dry-run", action="store_true", help="check manifest and dataset, print the plan, and exit")
-    options = parser.parse_intermixed_args(arguments)
+@cli.command("python -m trainer.train", epilog=EXAMPLE)
+def main(
+    manifest: Annotated[str, typer.Argument(help="YAML manifest of the run", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="replaces a key of the manifest", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check manifest and dataset, print the plan, and exit")
+    ] = False,
+) -> int:
+    """Train an HRM on a built dataset, or continue the run where it stopped."""
     with StopRequest() as request:
-        # This import takes seconds, in which a request to stop is heard already.
+        # This import takes seconds, during which requests to stop are handled already.
         from trainer.launch import launch
 
-        return launch(options.manifest, options.overrides, dry_run=options.dry_run, request=request)
+        return launch(manifest, overrides or [], dry_run=dry_run, request=request)
 
 
 if __name__ == "__main__":

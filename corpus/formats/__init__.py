@@ -1,45 +1,41 @@
-"""Readers: one module a format, each streaming rows in bounded memory.
+"""Formats: one file each, with its reader, suffixes and signs of recognition; readers stream in bounded memory.
 
 Input (bytes, decompressed) ─▶ reader ─▶ Rows: (position, row or RowError), …, then maybe BrokenFileError
+
+Each module's `Format` objects are registered. A new format is a new module here, or a function beside a manifest
+(`corpus.formats.external`).
 """
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import cast
+from collections.abc import Mapping
+from functools import cache
 
-from corpus.formats.base import Limits, Rows
+from corpus.formats.base import Format, Limits, Rows
 from corpus.formats.stream import Input
-
-_MODULES: Mapping[str, str] = {
-    "jsonl": "jsonl",
-    "json": "json_file",
-    "csv": "csv_file",
-    "tsv": "csv_file",
-    "yaml": "yaml_list",
-    "parquet": "parquet",
-    "arrow": "arrow",
-    "webdataset": "webdataset",
-}
-"""Format to the module of this package whose `read` reads it."""
-
-SUFFIXES: Mapping[str, str] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".tar": "webdataset",
-}
-"""Suffix of a file name to the format it suggests."""
+from corpus.plugins import instances
 
 
-def open_rows(source: Input, file_format: str, limits: Limits) -> Rows:
-    """Rows of a file; its bytes are read as the rows are asked for.
+@cache
+def formats() -> Mapping[str, Format]:
+    """Return all formats by name. The first call imports all readers, and so pyarrow."""
+    return {found.name: found for found in instances(__name__, Format)}
+
+
+def find_format(name: str) -> Format:
+    """Return the format of that name, which must exist."""
+    return formats()[name]
+
+
+def split_suffix(path: str) -> tuple[str, Format | None]:
+    """Split a path, without the suffix of a compression, into its stem and the format that its suffix names, if any."""
+    for found in formats().values():
+        for suffix in found.suffixes:
+            if path.lower().endswith(suffix):
+                return path[: -len(suffix)], found
+    return path, None
+
+
+def open_rows(source: Input, file_format: str | Format, limits: Limits) -> Rows:
+    """Return the rows of a file; its bytes are read as the rows are iterated.
 
     Raises
     ------
@@ -48,6 +44,6 @@ def open_rows(source: Input, file_format: str, limits: Limits) -> Rows:
     OSError
         The file or its store cannot be reached.
     """
-    # Imported when needed: a reader may stand on a heavy library.
-    module = import_module(f"corpus.formats.{_MODULES[file_format]}")
-    return cast(Callable[[Input, Limits], Rows], module.read)(source, limits)
+    if isinstance(file_format, str):
+        file_format = find_format(file_format)
+    return file_format.read(source, limits)

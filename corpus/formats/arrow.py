@@ -1,12 +1,13 @@
-"""Arrow IPC files and streams, batch by batch. Every batch is validated before it is touched."""
+"""Arrow IPC files and streams, batch by batch. Each batch is validated before it is used."""
 
 from collections.abc import Iterator
 
 import pyarrow as pa
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
+from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import batch_rows, check_names, error_text
-from corpus.formats.stream import Input, StoreError
+from corpus.formats.stream import Input
+from corpus.storage import StorageError
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -17,14 +18,14 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The schema cannot be read, or two columns have one name.
+        The schema cannot be read, or two columns have the same name.
     """
     file = Input(source.url, source.compression).seekable(limits)
     try:
         is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
         file.seek(0)
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         file.close()
@@ -42,9 +43,9 @@ def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamRead
 
 
 def _validate(batch: pa.RecordBatch) -> None:
-    """Raise `ArrowInvalid` when an offset or index in the batch, which are untrusted, points outside its buffers.
+    """Raise `ArrowInvalid` when an (untrusted) offset or index in the batch points outside its buffers.
 
-    Texts are validated as bytes: one that is not UTF-8 shall cost its row, not the batch.
+    Texts are validated as bytes, so that one that is not UTF-8 invalidates its row, not the batch.
     """
     for column in batch.columns:
         if pa.types.is_string(column.type):
@@ -64,7 +65,12 @@ def _rows(
             for row in batch_rows(batch, limits):
                 number += 1
                 yield number, row
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BrokenFileError(f"after row {number:,}", error_text(error)) from None
+
+
+ARROW = Format(
+    name="arrow", suffixes=(".arrow", ".feather"), read=read, magic=((0, b"ARROW1\0\0"), (0, b"\xff\xff\xff\xff"))
+)

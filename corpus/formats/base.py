@@ -1,36 +1,39 @@
-"""What all readers share: their bounds, and the three ways content can be bad.
+"""What all formats share: their description, the bounds of readers, and errors.
 
-A row that cannot be read is a `RowError` (yielded in the row's place); a file
-that stops making sense at some position raises `BrokenFileError` after the rows before
-it; a file of which nothing makes sense raises `BrokenFileError` at once.
+A row that cannot be read is a `RowError`, yielded in its place. A file that
+cannot be read from some position on raises `BrokenFileError` after the rows
+before it, or at once if there are none.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corpus.outcome import Outcome
+
+if TYPE_CHECKING:
+    from corpus.formats.stream import Input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds that keep memory small whatever a file holds."""
+    """Bounds that keep memory small whatever the content of a file."""
 
     max_row_bytes: int = 64 << 20
     """A larger row is skipped in chunks and rejected as `too_large`."""
     max_depth: int = 64
-    """Lists and objects nested deeper are rejected as `too_deep`."""
+    """Rows with lists and objects nested deeper are rejected as `too_deep`."""
     max_field_bytes: int = 1 << 20
-    """Fields beside the list of rows in a JSON object are context for adapters up to this size, else ignored."""
+    """Larger fields beside the list of rows in a JSON object are not passed to adapters as context."""
     max_meta_bytes: int = 16 << 10
-    """Further columns of a row are kept as `meta` up to this size of JSON, in the row's order."""
+    """Unused columns of a row are kept as `meta` up to this size of JSON, in the row's order."""
     max_spool_bytes: int = 64 << 30
     """A compressed Parquet or Arrow file is decompressed to a temporary file of at most this size."""
 
 
 class RowError(Exception):
-    """A row that cannot be read or yields no pair: why, in the ledger's words and in one sentence."""
+    """A row that cannot be read or yields no pair: the outcome, and one sentence that explains it."""
 
     def __init__(self, reason: Outcome, detail: str):
         super().__init__(detail)
@@ -50,28 +53,63 @@ class BrokenFileError(Exception):
 Row = dict[str, Any]
 
 LIST_KEY = "$list"
-"""Key of `Rows.context` under which the name of the list that holds the rows stands."""
+"""Key of `Rows.context` for the name of the list that holds the rows."""
 
 
 class Rows(NamedTuple):
     """The rows of one file."""
 
     unit: str
-    """What the positions count: "line", "item", "row", "sample"."""
+    """Unit of the positions: "line", "item", "row", "sample"."""
     rows: Iterator[tuple[int, Row | RowError]]
-    """Position and row; raises `BrokenFileError` where the file stops making sense."""
+    """Position and row; raises `BrokenFileError` where the file cannot be read further."""
     context: Mapping[str, Any]
-    """Fields that stand beside the list of rows (JSON objects only)."""
+    """Fields beside the list of rows (JSON objects only)."""
     note: str = ""
-    """What a reader of the ledger should know about what was read."""
+    """A remark for the ledger about what was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first bytes of a file's decompressed content as text, by which formats are recognised."""
+
+    text: str
+    lines: Sequence[str]
+    """Lines that are not blank; at least one."""
+    suffix_format: str | None
+    """Name of the format that the file's suffix names."""
+
+
+def _never(head: Head) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A file format: how its files are recognised, and how they are read.
+
+    In order of precedence, a file is of the format whose `magic` it has, which `claims` it, which its suffix names,
+    which `accepts` it.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    """In lower case, with the dot."""
+    read: "Callable[[Input, Limits], Rows]"
+    magic: tuple[tuple[int, bytes], ...] = ()
+    """Offset and bytes; any of them identifies the format."""
+    claims: Callable[[Head], bool] = _never
+    """Whether the content is of this format even if the file's suffix names another."""
+    accepts: Callable[[Head], bool] = _never
+    """Whether the content is of this format if the file's suffix names none."""
 
 
 def printable(text: str) -> str:
-    """`text` without the control characters by which data could steer a terminal; tabs and line ends stay."""
+    """Replace the control characters with which data could control a terminal; tabs and line ends are kept."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 def shorten(value: object, length: int = 60) -> str:
-    """`value` as it may stand in a message: one line of printable text, cut to `length` characters."""
+    """Format a value for a message: one line of printable text, cut to `length` characters."""
     text = repr(value[: length + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,4 +1,4 @@
-"""Rows of Arrow record batches: what Parquet and Arrow files have in common."""
+"""Rows of Arrow record batches, for Parquet and Arrow files."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,11 @@ from corpus.formats.strict_json import check_depth
 from corpus.outcome import Outcome
 
 SLICE_ROWS = 1024
-"""So many rows at once become Python objects."""
+"""Rows converted to Python objects at a time."""
 
 
 def check_names(schema: pa.Schema) -> None:
-    """Raise `BrokenFileError` when two columns have one name, or a name is not UTF-8."""
+    """Raise `BrokenFileError` when two columns have the same name, or a name is not UTF-8."""
     try:
         names = schema.names
     except UnicodeDecodeError as error:
@@ -26,7 +26,7 @@ def check_names(schema: pa.Schema) -> None:
 
 
 def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError]:
-    """Rows of one batch; a row that cannot become Python objects is an error for itself alone."""
+    """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`."""
     average = batch.nbytes // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
     for begin in range(0, batch.num_rows, step):
@@ -38,7 +38,7 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
             try:
                 rows = piece.to_pylist()
             except _UNREADABLE:
-                pass  # some row is bad: find out which
+                pass  # some row is bad: convert them one by one
             else:
                 yield from (_checked(row, limits) for row in rows)
                 continue
@@ -47,11 +47,11 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
 
 
 _UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
-"""What Arrow raises for values that Python has no object for, such as a date beyond the year 9999."""
+"""What Arrow raises for values that Python cannot represent, such as a date beyond the year 9999."""
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Dictionaries as their values; dates and times as text, for Python's types hold fewer than Arrow's do."""
+    """Decode dictionaries, and convert dates and times to text: Python's types have a smaller range than Arrow's."""
     for index, field in enumerate(batch.schema):
         column = batch.column(index)
         if pa.types.is_dictionary(field.type):
@@ -67,7 +67,7 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _time_text(column: pa.Array) -> pa.Array:
-    """Text such as 2024-05-06 07:08:09, with a fraction where there is one; times in a zone as UTC, marked by a Z."""
+    """Format times as 2024-05-06 07:08:09, with a fraction if it is not zero; times with a zone as UTC, ending in Z."""
     zone = pa.types.is_timestamp(column.type) and column.type.tz is not None
     if zone:
         column = column.cast(pa.timestamp(column.type.unit))
@@ -98,6 +98,6 @@ def _checked(row: Row, limits: Limits) -> Row | RowError:
 
 
 def error_text(error: BaseException) -> str:
-    """First line of an Arrow error: the rest is advice about Arrow."""
+    """Return the first line of an Arrow error; the others are advice about Arrow."""
     lines: list[Any] = str(error).strip().splitlines()
     return str(lines[0]) if lines else type(error).__name__

@@ -1,25 +1,26 @@
-"""CSV and TSV with a header: the delimiter is told by the header.
+"""CSV and TSV with a header; the delimiter is the candidate that is most frequent in the header.
 
-    lines ─▶ csv.reader (a quoted cell may hold line ends) ─▶ cells ─▶ row by header
+    lines ─▶ csv.reader (a quoted cell may contain line ends) ─▶ cells ─▶ row by header
 
 Cells are text; an empty cell is the empty text.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from itertools import chain
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, shorten
+from corpus.formats.base import BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import Input, read_lines
 from corpus.outcome import Outcome
 
 _DELIMITERS = ",;\t|"
 
-csv.field_size_limit(1 << 40)  # _Lines bounds a row by `Limits.max_row_bytes` before csv would hold it
+csv.field_size_limit(1 << 40)  # _Lines bounds a row by `Limits.max_row_bytes` before csv would
 
 
 class _Lines:
-    """Lines as text for csv.reader, and how many bytes the current row has taken."""
+    """Lines as text for csv.reader, and the number of bytes in the current row."""
 
     def __init__(self, lines: Iterator[bytes | None], max_row_bytes: int):
         self._lines = lines
@@ -46,7 +47,7 @@ class _Lines:
             raise RowError(Outcome.TOO_LARGE, f"a line of more than {self._max_row_bytes:,} bytes")
         self.row_bytes += len(line) + 1
         if self.row_bytes > self._max_row_bytes:
-            # Where the quoted cell ends, and so the next row begins, can no longer be told.
+            # The end of the quoted cell, and so the begin of the next row, is unknown.
             detail = f"a row of more than {self._max_row_bytes:,} bytes; a quote is probably not closed"
             raise BrokenFileError(f"line {self.number:,}", detail)
         if self.number == 1:
@@ -113,3 +114,19 @@ def _row(cells: list[str], lines: _Lines, header: list[str]) -> Row | RowError:
     if len(cells) != len(header):
         return RowError(Outcome.WRONG_COLUMNS, f"{len(cells)} cells; expected {len(header)} as in the header")
     return dict(zip(header, cells, strict=True))
+
+
+def _is_delimited(head: Head, delimiter: str) -> bool:
+    """Whether the first row looks like a header of at least two names, and the next row has as many cells."""
+    if delimiter not in head.lines[0]:
+        return False
+    rows = csv.reader(iter(head.lines[:64]), delimiter=delimiter)
+    try:
+        header, row = next(rows), next(rows)
+    except (csv.Error, StopIteration):
+        return False
+    return len(header) == len(row) >= 2 and all(re.fullmatch(r"\s*\w[\w .-]{0,40}\s*", cell) for cell in header)
+
+
+TSV = Format(name="tsv", suffixes=(".tsv",), read=read, accepts=lambda head: _is_delimited(head, "\t"))
+CSV = Format(name="csv", suffixes=(".csv",), read=read, accepts=lambda head: _is_delimited(head, ","))

@@ -1,12 +1,12 @@
 """One JSON value with a list of rows: an array, or an object in which one field is the list.
 
-    bytes ─▶ text at hand (`_Text`) ─▶ one element after the other
+    bytes ─▶ window of text (`_Text`) ─▶ one element after the other
 
-Of the file only the element at hand is held. A broken element costs itself: its
-end is found by its brackets, else the next element by `}, {`.
+Only the current element is in memory. Only a broken element is lost: its end is
+found by its brackets, or else the next element by `}, {`.
 
-In an object, fields beside the list are context for adapters. They may stand on
-both sides of it, so such a file is read twice: for the fields, then for the rows.
+In an object, fields beside the list are context for adapters. They may be before
+and after it, so such a file is read twice: for the fields, then for the rows.
 """
 
 import codecs
@@ -15,16 +15,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from corpus.formats.base import LIST_KEY, BrokenFileError, Limits, Row, RowError, Rows, shorten
+from corpus.formats.base import LIST_KEY, BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import Input
 from corpus.formats.strict_json import DECODER, as_row_error, check, check_depth, check_unicode
 from corpus.outcome import Outcome
 
 LIST_NAMES = ("Instances", "data", "rows", "examples", "instances", "items", "records", "samples", "train", "questions")
-"""Fields that hold the rows, most likely first; else it is the first field that is a list of objects."""
+"""Fields that hold the rows, most likely first; without them, the first field that is a list of objects does."""
 
 _LISTS_OF_A_ROW = frozenset({"messages", "conversation", "chosen", "rejected", "tools"})
-"""Fields whose list of objects is part of one row: turns of a conversation, or its tools."""
+"""Fields whose list of objects is part of one row: turns of a conversation, or tools."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BRACKET = re.compile(r'["\[\]{}]')
@@ -34,17 +34,17 @@ _IN_LINE_OF_STRING = re.compile(r'[^"\\\n]*+(?:\\.[^"\\\n]*+)*+', re.DOTALL)
 _NEXT_ELEMENT = re.compile(r"[}\]]\s*,\s*(?=\{)")
 _CLOSING = {"[": "]", "{": "}"}
 _LONGEST_TOKEN = 16
-"""An error this close to the end of the text at hand may come from a token that is cut there."""
+"""An error this close to the end of the window may be due to a token that continues behind it."""
 _MAX_OPEN = 1_000_000
-"""Where more brackets are open, a broken element's end is not looked for."""
+"""Largest number of open brackets up to which the end of a broken element is searched for."""
 
 
 class _Text:
-    """The text of a stream, of which only what follows `pos` is kept."""
+    """A window on the text of a stream; `grow` drops what is before `pos`."""
 
     def __init__(self, chunks: Iterator[bytes]):
         self._chunks = chunks
-        # Bytes that are not UTF-8 become lone surrogates, so that they cost the element they stand in and no other.
+        # Bytes that are not UTF-8 become lone surrogates, so that they invalidate only the element that has them.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._dropped_bytes = 0
         self.text = ""
@@ -54,7 +54,7 @@ class _Text:
         self.text = self.text.removeprefix("\ufeff")
 
     def grow(self) -> bool:
-        """Drop what stands before `pos` and at least double the rest; False at the stream's end."""
+        """Drop the text before `pos` and at least double the rest; return False at the stream's end."""
         self._dropped_bytes += _bytes(self.text, self.pos)
         pieces = [self.text[self.pos :]]
         wanted = max(len(pieces[0]), 1)
@@ -67,7 +67,7 @@ class _Text:
         return grown > 0
 
     def peek(self) -> str:
-        """The next character that is not blank, on which `pos` then stands; "" at the end."""
+        """Advance `pos` to the next character that is not blank and return it; "" at the end."""
         while True:
             match = _BLANK.match(self.text, self.pos)
             self.pos = match.end() if match else self.pos
@@ -77,7 +77,7 @@ class _Text:
                 return ""
 
     def place(self) -> str:
-        """Where in the file `pos` stands."""
+        """Return the position of `pos` in the file, for messages."""
         return f"byte {self._dropped_bytes + _bytes(self.text, self.pos):,}"
 
 
@@ -96,7 +96,7 @@ def _is_utf8(text: str) -> bool:
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a JSON array, or of the list in a JSON object; positions are the elements' numbers from 1.
 
-    An object without a list of objects, the turns of one conversation aside, is one row.
+    An object without a list of objects, other than the turns of one conversation, is one row.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _single(text: _Text, limits: Limits) -> Iterator[tuple[int, Row | RowError]]
 
 
 def _items(text: _Text, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
-    """Elements of the list whose bracket stands before `pos`, which in the end stands behind it."""
+    """Yield the elements of the list whose opening bracket is before `pos`; `pos` ends behind its closing bracket."""
     number = 0
     while mark := text.peek():
         if mark == "]":
@@ -151,7 +151,7 @@ def _items(text: _Text, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
 
 
 def _row(text: _Text, limits: Limits) -> Row | RowError:
-    """The element at `pos`, which then stands behind it."""
+    """Return the element at `pos`, and advance `pos` behind it."""
     try:
         value, begin, end = _value(text, limits)
         row = check(value, text.text, begin, end, limits)
@@ -166,14 +166,14 @@ def _row(text: _Text, limits: Limits) -> Row | RowError:
 
 
 def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
-    """The value at `pos`, and from where to where in `text.text` it stands; `pos` then stands behind it.
+    """Return the value at `pos`, its begin and its end in `text.text`, and advance `pos` behind it.
 
     Raises
     ------
     RowError
-        The value is broken or too large; `pos` stands where the next one may begin.
+        The value is broken or too large; `pos` is where the next one may begin.
     BrokenFileError
-        Where the next one begins cannot be told, or the file ends inside the value.
+        The begin of the next value cannot be found, or the file ends inside the value.
     """
     while True:
         begin = text.pos
@@ -195,7 +195,7 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
             failure = as_row_error(error, begin)
         else:
             if end == len(text.text) and text.grow():
-                continue  # a number may go on
+                continue  # a number may continue
             text.pos = end
             if end - begin > limits.max_row_bytes:
                 raise RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")
@@ -205,10 +205,10 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
 
 
 def _recover(text: _Text, error_at: int, failure: RowError, limits: Limits) -> None:
-    """Move `pos` behind the broken value that begins there; `error_at` counts from there."""
-    # No valid string holds a line end. One that does has either been written so, or was opened by a stray quote.
-    written_so = "control character" in failure.detail
-    for line_ends_string in (not written_so, written_so):
+    """Advance `pos` behind the broken value that begins there, with an error at `pos + error_at`."""
+    # A valid string contains no line end. One that does either has a raw line end, or was opened by a stray quote.
+    is_raw = "control character" in failure.detail
+    for line_ends_string in (not is_raw, is_raw):
         if _skip(text, keep=limits.max_row_bytes, line_ends_string=line_ends_string):
             return
     while not (match := _NEXT_ELEMENT.search(text.text, text.pos + error_at)):
@@ -219,13 +219,13 @@ def _recover(text: _Text, error_at: int, failure: RowError, limits: Limits) -> N
 
 
 def _skip(text: _Text, *, keep: int, line_ends_string: bool) -> bool:
-    """Move `pos` behind the value that begins there, judging by brackets and quotes alone.
+    """Advance `pos` behind the value that begins there, looking at brackets and quotes only.
 
     Parameters
     ----------
     keep
-        While so many characters suffice to find the end, they are kept, so that `pos` can stay where it is when
-        there is none; 0 drops what is passed.
+        Number of characters within which the end is searched for; `pos` is unchanged if it is not found. With 0 the
+        search is unbounded, and drops the text it has passed.
     line_ends_string
         Whether a line end closes a string.
 
@@ -266,7 +266,7 @@ def _skip(text: _Text, *, keep: int, line_ends_string: bool) -> bool:
                 return False
             continue
         elif not open_brackets:
-            # The comma or bracket behind a plain value; a brace that closes nothing is passed.
+            # The comma or bracket behind a plain value; an unmatched closing brace is skipped.
             text.pos = at + 1 if mark == "}" else at
             return True
         else:
@@ -282,11 +282,11 @@ def _skip(text: _Text, *, keep: int, line_ends_string: bool) -> bool:
 
 
 class _Outline(NamedTuple):
-    """What a JSON object holds, beside its rows."""
+    """The fields of a JSON object."""
 
     rows_key: str | None
     lists: dict[str, int]
-    """Fields that are lists of objects, and how many items each has."""
+    """Fields that are lists of objects, and the number of items of each."""
     fields: dict[str, Any]
     """The other fields; a `RowError` in place of one that cannot be read."""
 
@@ -297,7 +297,7 @@ def _outline(text: _Text, limits: Limits) -> _Outline:
     try:
         for key in _members(text, limits):
             if key in lists or key in fields:
-                raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(key)} stands twice")
+                raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(key)} occurs twice")
             if key not in _LISTS_OF_A_ROW and _at_list_of_objects(text):
                 lists[key] = 0
                 for number, _ in _items(text, limits):
@@ -316,7 +316,7 @@ def _outline(text: _Text, limits: Limits) -> _Outline:
     except BrokenFileError:
         if not lists:
             raise
-        # The rows before the break are read; reading them meets the break again.
+        # The rows before the break are readable; reading them raises this error again.
     named = next((name for name in LIST_NAMES if name in lists), None)
     return _Outline(named or next(iter(lists), None), lists, fields)
 
@@ -335,7 +335,7 @@ def _list_in_object(text: _Text, rows_key: str, limits: Limits) -> Iterator[tupl
 
 
 def _members(text: _Text, limits: Limits) -> Iterator[str]:
-    """Keys of the object that begins at `pos`; who takes one moves `pos` behind its value before the next."""
+    """Yield the keys of the object that begins at `pos`; the caller advances `pos` behind each value."""
     text.pos += 1
     while mark := text.peek():
         if mark == "}":
@@ -364,7 +364,7 @@ def _members(text: _Text, limits: Limits) -> Iterator[str]:
 
 
 def _at_list_of_objects(text: _Text) -> bool:
-    """Whether a list of objects begins at `pos`; if so, `pos` moves behind its bracket."""
+    """Return whether a list of objects begins at `pos`; if so, advance `pos` behind its opening bracket."""
     if text.peek() != "[":
         return False
     match = _BLANK.match(text.text, text.pos + 1)
@@ -376,3 +376,35 @@ def _at_list_of_objects(text: _Text) -> bool:
         return False
     text.pos += 1
     return True
+
+
+# Detection
+
+
+def layout(head: Head) -> str | None:
+    """Return "jsonl" if the first line is a complete value and others follow, "json" for one value over all lines.
+
+    None for text that does not begin like JSON, and for files whose suffix says CSV, TSV or YAML, which may begin so.
+    """
+    first = head.lines[0].strip()
+    if first[0] not in "[{" or head.suffix_format in ("csv", "tsv", "yaml"):
+        return None
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        # The begin of a value over several lines, or a broken row.
+        if first[0] == "[" or first == "{":
+            return "json"
+        if head.suffix_format in ("jsonl", "json"):
+            return head.suffix_format
+        return "jsonl" if len(head.lines) > 1 and head.lines[1].startswith("{") else "json"
+    if len(head.lines) > 1:
+        return "jsonl"
+    is_jsonl = head.suffix_format == "jsonl"
+    if isinstance(value, list):
+        return "json" if not is_jsonl or any(isinstance(item, dict) for item in value) else "jsonl"
+    has_rows = any(isinstance(value.get(name), list) for name in ("Instances", "data", "rows", "examples"))
+    return "json" if head.suffix_format == "json" or (head.suffix_format is None and has_rows) else "jsonl"
+
+
+JSON = Format(name="json", suffixes=(".json",), read=read, claims=lambda head: layout(head) == "json")

@@ -1,8 +1,9 @@
-"""JSON Lines: one object a line. Blank lines are no rows."""
+"""JSON Lines: one object per line. Blank lines are not rows."""
 
 from collections.abc import Iterator
 
-from corpus.formats.base import Limits, Row, RowError, Rows
+from corpus.formats.base import Format, Limits, Row, RowError, Rows
+from corpus.formats.json_file import layout
 from corpus.formats.stream import Input, read_lines
 from corpus.formats.strict_json import parse_bytes
 from corpus.outcome import Outcome
@@ -28,3 +29,6 @@ def _rows(chunks: Iterator[bytes], limits: Limits) -> Iterator[tuple[int, Row | 
             yield number, parse_bytes(line, limits)
         except RowError as error:
             yield number, error
+
+
+JSONL = Format(name="jsonl", suffixes=(".jsonl", ".ndjson"), read=read, claims=lambda head: layout(head) == "jsonl")

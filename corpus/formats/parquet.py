@@ -1,13 +1,14 @@
-"""Parquet, batch by batch. The schema stands at the file's end, so a truncated file has no readable row."""
+"""Parquet, batch by batch. The schema is at the file's end, so a truncated file has no readable row."""
 
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
+from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import SLICE_ROWS, batch_rows, check_names, error_text
-from corpus.formats.stream import Input, StoreError
+from corpus.formats.stream import Input
+from corpus.storage import StorageError
 
 _BATCH_BYTES = 16 << 20
 
@@ -18,13 +19,13 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The file has no valid footer, or two columns have one name.
+        The file has no valid footer, or two columns have the same name.
     """
-    # The head of a Parquet file cannot be read alone.
+    # A head cannot be read without the footer, so the whole file is opened.
     file = Input(source.url, source.compression).seekable(limits)
     try:
         parquet = pq.ParquetFile(file)
-    except StoreError:
+    except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         file.close()
@@ -45,7 +46,10 @@ def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | 
                     for row in batch_rows(batch, limits):
                         number += 1
                         yield number, row
-            except StoreError:
+            except StorageError:
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise BrokenFileError(f"row group {group}, after row {number:,}", error_text(error)) from None
+
+
+PARQUET = Format(name="parquet", suffixes=(".parquet",), read=read, magic=((0, b"PAR1"),))

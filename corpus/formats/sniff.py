@@ -1,20 +1,17 @@
-"""What a file is, told by its first bytes, with its name as a hint."""
+"""Detection of a file's compression and format by its first bytes, with its name as a hint."""
 
-import csv
-import json
 import re
-from itertools import chain
 from typing import NamedTuple
 
-from corpus.formats import SUFFIXES
-from corpus.formats.base import BrokenFileError
+from corpus.formats import formats, split_suffix
+from corpus.formats.base import BrokenFileError, Head
 from corpus.formats.stream import MAGIC, Input, read_raw_head
 
 HEAD_BYTES = 64 << 10
 _LONG_LINE_BYTES = 1 << 20
-"""Where the first line does not end in the head, so much is looked at."""
+"""Bytes examined when the first line does not end in the head."""
 
-_NO_DATA_NAMES = re.compile(
+_NOT_DATA_NAMES = re.compile(
     r"""
     (licen[cs]e|copying|notice|readme|changelog|citation|authors|contributing|codeowners|makefile|dockerfile)
         (-\w+(\.\d+)*)*(\.(txt|md|rst|html|pdf))?
@@ -36,7 +33,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Sniffed(NamedTuple):
-    """What a file is; without a format, either `skipped` or `problem` says why, or the file is empty."""
+    """Format and compression of a file; without a format, `skipped` or `problem` has the reason, or it is empty."""
 
     format: str | None = None
     compression: str | None = None
@@ -45,7 +42,7 @@ class Sniffed(NamedTuple):
 
 
 def sniff(url: str, path: str, stated: str | None) -> Sniffed:
-    """Compression and format of a file.
+    """Detect compression and format of a file.
 
     Parameters
     ----------
@@ -62,7 +59,7 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
         The file cannot be read.
     """
     name = path.rsplit("/", 1)[-1]
-    if stated is None and (match := _NO_DATA_NAMES.fullmatch(name)):
+    if stated is None and (match := _NOT_DATA_NAMES.fullmatch(name)):
         return Sniffed(skipped=f"{match.group()!r} is by its name no data file")
     raw = read_raw_head(url, 8)
     if not raw:
@@ -74,18 +71,17 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
     inner = name
     for suffix in (".gz", ".zst"):
         inner = inner.removesuffix(suffix)
-    hint = next((SUFFIXES[suffix] for suffix in SUFFIXES if inner.lower().endswith(suffix)), None)
+    by_suffix = split_suffix(inner)[1]
+    hint = None if by_suffix is None else by_suffix.name
     head = _head(Input(url, compression, head_bytes=HEAD_BYTES))
     if not head:
-        # Nothing could be decompressed: reading the file will say why, whatever the format.
+        # Nothing could be decompressed: reading the file reports why, whatever the format.
         return Sniffed(stated or hint or "jsonl", compression)
     if b"\n" not in head and len(head) >= HEAD_BYTES:
         head = _head(Input(url, compression, head_bytes=_LONG_LINE_BYTES))
     if head[:2] in _UTF16_BOMS and head[2:4] != b"\xff\xff":
         return Sniffed(compression=compression, problem="UTF-16 text, which is not read; convert it to UTF-8")
-    if stated is not None:
-        return Sniffed(stated, compression)
-    found = _binary_format(head) or _text_format(head, hint)
+    found = stated or _detect(head, hint)
     if found is not None:
         return Sniffed(found, compression)
     if b"\0" in head[:4096]:
@@ -100,64 +96,20 @@ def _head(source: Input) -> bytes:
         for chunk in source.chunks():
             pieces.append(chunk)
     except BrokenFileError:
-        pass  # what was read before the break tells the format
+        pass  # the bytes before the break are enough to detect the format
     return b"".join(pieces)
 
 
-def _binary_format(head: bytes) -> str | None:
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith((b"ARROW1\0\0", b"\xff\xff\xff\xff")):
-        return "arrow"
-    if head[257:262] == b"ustar":
-        return "webdataset"
-    return None
-
-
-def _text_format(head: bytes, hint: str | None) -> str | None:
-    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+def _detect(content: bytes, hint: str | None) -> str | None:
+    """Return the name of the format of a file's first bytes; `hint` is the format that its suffix names."""
+    for found in formats().values():
+        if any(content[offset : offset + len(magic)] == magic for offset, magic in found.magic):
+            return found.name
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         return hint
-    first = lines[0].strip()
-    if first[0] in "[{" and hint not in ("csv", "tsv", "yaml"):
-        return _json_format(first, lines, hint)
-    if hint is not None:
-        return hint
-    if re.match(r"""(---\s*\n)?- ["']?[\w ]+["']?:(\s|$)""", text.lstrip()):
-        return "yaml"
-    return _delimited_format(lines)
-
-
-def _json_format(first: str, lines: list[str], hint: str | None) -> str:
-    """JSON Lines when the first line is a value of its own and others follow; else one JSON value."""
-    try:
-        value = json.loads(first)
-    except (ValueError, RecursionError):
-        # The start of a value over several lines, or a row that is broken.
-        if first[0] == "[" or first == "{":
-            return "json"
-        if hint in ("jsonl", "json"):
-            return hint
-        return "jsonl" if len(lines) > 1 and lines[1].startswith("{") else "json"
-    if len(lines) > 1:
-        return "jsonl"
-    if isinstance(value, list):
-        return "json" if hint != "jsonl" or any(isinstance(item, dict) for item in value) else "jsonl"
-    has_rows = any(isinstance(value.get(name), list) for name in ("Instances", "data", "rows", "examples"))
-    return "json" if hint == "json" or (hint is None and has_rows) else "jsonl"
-
-
-def _delimited_format(lines: list[str]) -> str | None:
-    """CSV or TSV without a telling name: a header of at least two names, and as many cells in the next row."""
-    for delimiter, found in (("\t", "tsv"), (",", "csv")):
-        if delimiter not in lines[0]:
-            continue
-        rows = csv.reader(chain(lines[:64]), delimiter=delimiter)
-        try:
-            header, row = next(rows), next(rows)
-        except (csv.Error, StopIteration):
-            continue
-        if len(header) == len(row) >= 2 and all(re.fullmatch(r"\s*\w[\w .-]{0,40}\s*", cell) for cell in header):
-            return found
-    return None
+    head = Head(text=text, lines=lines, suffix_format=hint)
+    claiming = (found.name for found in formats().values() if found.claims(head))
+    accepting = (found.name for found in formats().values() if found.accepts(head))
+    return next(claiming, None) or hint or next(accepting, None)

@@ -1,37 +1,30 @@
-"""Bytes of a file in chunks: local, remote or generated, decompressed on the way.
+"""Byte streams: the content of a local, remote or generated file in chunks, decompressed.
 
-    open_binary(url) ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines
+    storage.open_file ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines, or a file that is read forward
 
-Nothing here holds more than a few chunks. A compressed stream that breaks off
-yields every byte before the break, then raises `BrokenFileError`.
+No more than a few chunks are in memory. A truncated or damaged stream yields every byte before the damage, then raises
+`BrokenFileError`.
 """
 
 import io
-import random
-import re
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 from urllib.parse import parse_qs, urlsplit
 
-import fsspec
 import zstandard
 
 from corpus.formats.base import BrokenFileError, Limits
-
-T = TypeVar("T")
+from corpus.storage import StorageError
+from corpus.storage.connect import open_file
+from corpus.storage.redact import redact
 
 CHUNK_BYTES = 1 << 20
-ATTEMPTS = 7
-"""Tries before a store is given up."""
-PAUSE = 0.5
-"""Seconds before the second try, doubled before each further one; a random part of it is left out."""
 _ZSTD_INPUT_BYTES = 2 << 10
-"""A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
+"""A zstd block of 4 bytes can expand to 128 KiB, so one piece of this size yields at most 64 MiB."""
 _GZIP_INPUT_BYTES = 64 << 10
 _GENERATED_LINES = 32
 
@@ -48,7 +41,7 @@ class Input:
     compression: str | None
     """None, "gz" or "zst"."""
     head_bytes: int | None = None
-    """When given, the content ends after so many decompressed bytes."""
+    """Number of decompressed bytes after which the content ends; None: all of it."""
 
     def chunks(self) -> Iterator[bytes]:
         """Decompressed content in chunks of any size above 0.
@@ -56,9 +49,9 @@ class Input:
         Raises
         ------
         BrokenFileError
-            The compressed stream ends early or is damaged; the bytes before are yielded first.
+            The compressed stream is truncated or damaged; the bytes before the damage are yielded first.
         OSError
-            The file or its store cannot be reached.
+            The file or its store cannot be read.
         """
         chunks = self._all_chunks()
         return chunks if self.head_bytes is None else _first(chunks, self.head_bytes)
@@ -74,9 +67,9 @@ class Input:
         return raw
 
     def seekable(self, limits: Limits) -> BinaryIO:
-        """The decompressed content as a file with random access; a compressed one passes through a temporary file."""
+        """Open the decompressed content with random access; a compressed file is decompressed to a temporary file."""
         if self.compression is None:
-            return open_binary(self.url)
+            return open_file(self.url)
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         for chunk in self.chunks():
             if spool.tell() + len(chunk) > limits.max_spool_bytes:
@@ -84,89 +77,17 @@ class Input:
             try:
                 spool.write(chunk)
                 spool.flush()
-            except OSError as error:  # says nothing about the file, and may be over by the next build
+            except OSError as error:  # a fault of this machine, not of the file
                 where = f"{tempfile.gettempdir()} (TMPDIR names another)"
                 detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
-                raise StoreError(f"{public_url(self.url)} {detail}") from None
+                raise StorageError(f"{redact(self.url)} {detail}") from None
         spool.seek(0)
         return spool
 
 
-class StoreError(OSError):
-    """A store could not be reached or failed while it was used: nothing is said about the file's content."""
-
-
-def tried(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """What `action` gives, which is repeated while a store fails; that a file is not there is an answer."""
-    pause = PAUSE
-    for _ in range(attempts - 1):
-        try:
-            return action()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause *= 2
-    return action()
-
-
-def open_binary(url: str) -> BinaryIO:
-    """Open a local path or an fsspec URL for reading.
-
-    Raises
-    ------
-    StoreError
-        The URL's store cannot be reached; reading the file later can raise it too.
-    OSError
-        The local file cannot be opened.
-    """
-    return open(url, "rb") if "://" not in url else cast(BinaryIO, _RemoteFile(url))
-
-
-class _RemoteFile(io.RawIOBase):
-    """An fsspec file whose errors, of whatever class, are `StoreError` without credentials."""
-
-    def __init__(self, url: str):
-        self._url = url
-        self._file: Any = None
-        self._file = self._try(lambda: fsspec.open(url, "rb").open())
-
-    def _try(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except Exception as error:
-            raise StoreError(f"{public_url(self._url)} cannot be read: {public_url(str(error))}") from None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._try(lambda: cast(bytes, self._file.read(size)))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._try(lambda: int(self._file.seek(offset, whence)))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        if self._file is not None and not self.closed:
-            self._file.close()
-        super().close()
-
-
-def public_url(url: str) -> str:
-    """`url`, or a message that quotes one, as it may be shown: without user, password and query."""
-    url = re.sub(r"://[^/\s]*@", "://", url)
-    return url if url.startswith("generator://") else re.sub(r"(?<=://)([^?#\s]*)[?#]\S*", r"\1", url)
-
-
 def read_raw_head(url: str, size: int) -> bytes:
-    """The first `size` bytes as they are stored."""
-    with open_binary(url) as file:
+    """Read the first `size` bytes without decompressing them."""
+    with open_file(url) as file:
         return file.read(size)
 
 
@@ -179,7 +100,7 @@ def _first(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _raw_chunks(url: str) -> Iterator[bytes]:
-    with open_binary(url) as file:
+    with open_file(url) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 
@@ -201,7 +122,7 @@ def _generated(url: str) -> Iterator[bytes]:
 
 
 def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Content of all members of a gzip file; zero bytes after the last one are padding."""
+    """Decompress all members of a gzip file; zero bytes after the last one are padding."""
     inflate = None
     read = 0
     for piece in _pieces(raw, _GZIP_INPUT_BYTES):
@@ -240,7 +161,7 @@ def _pieces(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
-    """Content of each byte of a damaged piece, up to the damage: zlib keeps nothing of a call that fails."""
+    """Decompress a damaged piece byte by byte up to the damage; a call of zlib that fails returns nothing."""
     for index in range(len(piece)):
         try:
             yield inflate.decompress(piece[index : index + 1])
@@ -249,7 +170,7 @@ def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]
 
 
 def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Content of all frames of a zstd file."""
+    """Decompress all frames of a zstd file."""
     frame = None
     read = 0
     for piece in _pieces(raw, _ZSTD_INPUT_BYTES):
@@ -272,9 +193,9 @@ def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None]:
-    r"""Lines of a stream without their `\n`, which alone ends a line; None for a line above `max_bytes`.
+    r"""Yield the lines of a stream without their `\n`, the only line end; None for a line above `max_bytes`.
 
-    When the stream breaks off, the cut line is not yielded.
+    Of a truncated stream the last, incomplete line is not yielded.
     """
     held: list[bytes] = []
     size = 0
@@ -298,9 +219,9 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None
 
 
 class ForwardFile(io.RawIOBase):
-    """A stream of chunks as a file that can be read and skipped forward, in bounded pieces.
+    """A stream of chunks as a file that can be read and skipped forward.
 
-    A single read above `max_bytes` raises `BrokenFileError`: what a format asks for in one piece it holds in memory.
+    A single read above `max_bytes` raises `BrokenFileError`, since its result would have to fit into memory.
     """
 
     def __init__(self, chunks: Iterator[bytes], max_bytes: int):
@@ -308,9 +229,9 @@ class ForwardFile(io.RawIOBase):
         self._max_bytes = max_bytes
         self._chunk = b""
         self._at = 0
-        """Place in the chunk."""
+        """Offset in the chunk."""
         self._position = 0
-        """Place in the stream."""
+        """Offset in the stream."""
 
     def readable(self) -> bool:
         return True
@@ -343,7 +264,7 @@ class ForwardFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         target = offset + (self._position if whence == io.SEEK_CUR else 0)
-        if target == self._position - 1 and self._at:  # tarfile looks whether the byte before a header is there
+        if target == self._position - 1 and self._at:  # tarfile reads the byte before a header to detect truncation
             self._at -= 1
             self._position -= 1
         if whence == io.SEEK_END or target < self._position:

@@ -1,7 +1,7 @@
 """One JSON value, read strictly: what is ambiguous or not JSON is an error with its reason.
 
-Python's own decoder does the work; this module adds what it lets pass: keys that
-stand twice, NaN and infinities, lone surrogates, depth.
+Python's own decoder parses; this module refuses what it accepts: duplicate keys,
+NaN and infinities, lone surrogates, deep nesting.
 """
 
 import json
@@ -21,7 +21,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(key)} stands twice in one object")
+                raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(key)} occurs twice in one object")
             seen.add(key)
     return row
 
@@ -41,7 +41,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_
 
 
 def parse_bytes(raw: bytes, limits: Limits) -> Row:
-    """A JSON object from UTF-8 bytes.
+    """Parse a JSON object from UTF-8 bytes.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def parse_bytes(raw: bytes, limits: Limits) -> Row:
 
 
 def as_row_error(error: Exception, begin: int) -> RowError:
-    """What went wrong when `DECODER` decoded a value from `begin` on."""
+    """Convert an error of `DECODER`, which decoded a value that begins at `begin`."""
     if isinstance(error, RowError):
         return error
     if isinstance(error, json.JSONDecodeError):
@@ -73,7 +73,7 @@ def as_row_error(error: Exception, begin: int) -> RowError:
 
 
 def check(value: Any, text: str, begin: int, end: int, limits: Limits) -> Row:
-    """`value`, decoded from `text[begin:end]`, if it is an object within the limits; else raises `RowError`."""
+    """Return `value`, decoded from `text[begin:end]`, if it is an object within the limits; else raise `RowError`."""
     if text.count("{", begin, end) + text.count("[", begin, end) > limits.max_depth:
         check_depth(value, limits.max_depth)
     if _SURROGATE_ESCAPE.search(text, begin, end):
@@ -100,11 +100,11 @@ def check_depth(value: Any, max_depth: int) -> None:
 
 
 def check_unicode(value: Any) -> None:
-    """Raise `RowError` when a text in `value` holds a lone surrogate, which no UTF-8 text can."""
+    """Raise `RowError` when a text in `value` contains a lone surrogate, which UTF-8 cannot encode."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
         if 0xDC80 <= code <= 0xDCFF:
             raise RowError(Outcome.INVALID_UNICODE, f"the byte 0x{code - 0xDC00:02x} is not UTF-8") from None
-        raise RowError(Outcome.INVALID_UNICODE, f"the lone surrogate U+{code:04X} is no character") from None
+        raise RowError(Outcome.INVALID_UNICODE, f"the lone surrogate U+{code:04X} is not a character") from None

@@ -1,24 +1,25 @@
-"""WebDataset tar: files that share a name up to the first dot are one row, with one field a file.
+"""WebDataset tar: files whose names agree up to the first dot are one row, with a field for each file.
 
-    tar members, one after the other ─▶ webdataset's grouping ─▶ row
+    tar members, in order ─▶ webdataset's grouping ─▶ row
 
 `0001.instruction.txt` and `0001.response.txt` give the fields `instruction` and
-`response`; the fields of `0001.json` are taken over as they are. Members are read
-as text or JSON only, whatever their name says, and never written to disk.
+`response`; the fields of `0001.json` become the row's. Members are read as text
+or JSON only, whatever their suffix, and never written to disk.
 """
 
 import tarfile
 from collections.abc import Iterator
 from typing import Any, cast
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, shorten
-from corpus.formats.stream import ForwardFile, Input, StoreError
+from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
+from corpus.formats.stream import ForwardFile, Input
 from corpus.formats.strict_json import parse_bytes
 from corpus.outcome import Outcome
+from corpus.storage import StorageError
 
 _TEXT_SUFFIXES = frozenset({"txt", "text", "md", "cls", "json", ""})
 _OVERSIZE = object()
-"""Stands for the content of a member that makes its sample too large."""
+"""Placeholder for the content of a member that makes its sample too large."""
 
 
 def read(source: Input, limits: Limits) -> Rows:
@@ -27,13 +28,13 @@ def read(source: Input, limits: Limits) -> Rows:
 
 
 def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
-    # Imported when a tar is read: it imports torch.
+    # Imported here because it imports torch.
     from webdataset.tariterators import group_by_keys
 
     twice: dict[str, str] = {}
 
     def remember(error: Exception) -> bool:
-        """webdataset calls this for a member whose name stands twice in its sample, and goes on."""
+        """webdataset calls this for a member whose name occurs twice in its sample, and continues."""
         twice[_sample_name(members.name)] = members.name
         return True
 
@@ -42,26 +43,26 @@ def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]
         key = sample.pop("__key__")
         try:
             if key in twice:
-                raise RowError(Outcome.DUPLICATE_KEY, f"the member {shorten(twice.pop(key))} stands twice")
+                raise RowError(Outcome.DUPLICATE_KEY, f"the member {shorten(twice.pop(key))} occurs twice")
             yield number, _row(sample, limits)
         except RowError as error:
             yield number, error
 
 
 class _Members:
-    """Regular files of a tar in the form that webdataset groups; each is held only until it is grouped."""
+    """Regular files of a tar in the form that webdataset groups; one is in memory at a time."""
 
     def __init__(self, source: Input, limits: Limits):
         self._source = source
         self._limits = limits
         self.name = ""
-        """Of the member at hand; empty when there is none."""
+        """Name of the current member; empty when there is none."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
         done = 0
         last_sample = None
-        held = 0  # bytes of the sample at hand
+        held = 0  # bytes of the current sample
         try:
             with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
                 while (member := tar.next()) is not None:
@@ -74,15 +75,15 @@ class _Members:
                     yield {"fname": member.name, "data": content, "__url__": ""}
                     last_sample = _sample_name(member.name)
                     done += 1
-                # Where a header is cut, or none follows, tarfile sees the end all the same.
+                # tarfile takes a truncated or missing header for the end of the archive.
                 self.name = ""
                 if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("it ends without the mark of a tar's end")
         except (tarfile.TarError, ValueError, OSError, BrokenFileError) as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, StorageError):
                 raise
             if _sample_name(self.name) != last_sample:
-                yield {}  # no member of the sample before was cut: webdataset yields it on this mark
+                yield {}  # the previous sample is complete: this makes webdataset yield it
             detail = error.detail if isinstance(error, BrokenFileError) else f"not a complete tar file: {error}"
             raise BrokenFileError(f"after member {done:,}", detail) from None
 
@@ -93,7 +94,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _sample_name(member: str) -> str:
-    """webdataset's rule: the path up to the first dot of the file name."""
+    """Return the path up to the first dot of the file name, as webdataset does."""
     folder, slash, name = member.rpartition("/")
     return folder + slash + name.partition(".")[0]
 
@@ -115,16 +116,19 @@ def _row(sample: dict[str, Any], limits: Limits) -> Row:
             fields = {extension: _text(content, extension, is_text=False)}
         for field, value in fields.items():
             if field in row:
-                raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(field)} stands in two members")
+                raise RowError(Outcome.DUPLICATE_KEY, f"the field {shorten(field)} is in two members")
             row[field] = value
     return row
 
 
 def _text(content: bytes, extension: str, *, is_text: bool) -> str | None:
-    """Content as text; None for a binary member, such as an image."""
+    """Decode content as text; None for a binary member, such as an image."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         if is_text:
             raise RowError(Outcome.INVALID_UNICODE, f"byte {error.start} of {extension} is not UTF-8") from None
         return None
+
+
+WEBDATASET = Format(name="webdataset", suffixes=(".tar",), read=read, magic=((257, b"ustar"),))

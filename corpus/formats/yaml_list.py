@@ -2,18 +2,19 @@
 
     lines ─▶ text of one item ─▶ events of the parser ─▶ row
 
-Each item is parsed alone, so memory is bounded and a broken item costs only
-itself. Plain values stay text, so `yes`, `1.10` or a date mean what is written;
-only an empty value, `~` and `null` are null. Tags, anchors and aliases are not
-data and are errors: nothing is ever constructed but text, lists and objects.
+Each item is parsed separately, so memory is bounded and only a broken item is
+lost. Plain values are text, so `yes`, `1.10` and dates keep their spelling; only
+an empty value, `~` and `null` are null. Tags, anchors and aliases are errors:
+nothing but text, lists and objects is ever constructed.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, shorten
+from corpus.formats.base import BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import Input, read_lines
 from corpus.outcome import Outcome
 
@@ -38,7 +39,7 @@ def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]
 
 
 def _items(source: Input, limits: Limits) -> Iterator[tuple[int, bytes | RowError]]:
-    """Text of each item, and the number of its first line."""
+    """Yield the text of each item, and the number of its first line."""
     begin = 0
     held: list[bytes] = []
     size = 0
@@ -58,7 +59,7 @@ def _items(source: Input, limits: Limits) -> Iterator[tuple[int, bytes | RowErro
         elif line is not None and line.rstrip() in (b"---", b"..."):
             continue
         elif begin:
-            # Whatever stands here belongs to the item: if it should not, parsing the item says so.
+            # The line belongs to the item; parsing the item reports it if it is invalid there.
             size += limits.max_row_bytes + 1 if line is None else len(line) + 1
             if line is not None and size <= limits.max_row_bytes:
                 held.append(line)
@@ -78,6 +79,8 @@ def _parse(item: bytes, limits: Limits) -> Row:
     try:
         value = _value(text, limits)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in (error.problem or ""):  # newer versions of libyaml have a limit, too
+            raise RowError(Outcome.TOO_DEEP, "lists and objects are nested deeper than YAML's parser reads") from None
         line = f"line {error.problem_mark.line + 1} of the item: " if error.problem_mark else ""
         raise RowError(Outcome.INVALID_SYNTAX, f"{line}{error.problem or error.context}") from None
     except yaml.YAMLError as error:
@@ -88,12 +91,12 @@ def _parse(item: bytes, limits: Limits) -> Row:
 
 
 def _value(text: str, limits: Limits) -> Any:
-    """The one item of the list that `text` is.
+    """Return the only item of the list `text`.
 
-    Built from the parser's events with a stack of our own: the library's composer recurses once for each level.
+    It is built from the parser's events with an explicit stack, because the library's composer recurses at each level.
     """
     stack: list[Any] = []
-    keys: list[Any] = []  # for each open object the key that waits for its value, for each open list None
+    keys: list[Any] = []  # for each open object the key whose value follows, for each open list None
     items: list[Any] = []
     value: Any
     for event in yaml.parse(text, _LOADER):
@@ -134,5 +137,12 @@ def _key(value: Any, seen: dict[str, Any]) -> str:
     if not isinstance(value, str):
         raise RowError(Outcome.INVALID_SYNTAX, f"the key {shorten(value)} is not text")
     if value in seen:
-        raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(value)} stands twice in one object")
+        raise RowError(Outcome.DUPLICATE_KEY, f"the key {shorten(value)} occurs twice in one object")
     return value
+
+
+def _accepts(head: Head) -> bool:
+    return re.match(r"""(---\s*\n)?- ["']?[\w ]+["']?:(\s|$)""", head.text.lstrip()) is not None
+
+
+YAML = Format(name="yaml", suffixes=(".yaml", ".yml"), read=read, accepts=_accepts)

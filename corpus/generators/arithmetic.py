@@ -22,8 +22,10 @@ def phrase(problem: Problem, rng: Random) -> Text:
     answer = {"+": a + b, "-": a - b, "*": a * b}[operation]
     if operation != "-" and rng.random() < 0.5:
         a, b = b, a
-    asked = rng.choice((f"{a} {operation} {b} =", f"Calculate {a} {operation} {b}.", f"What is {a} {operation} {b}?"))
-    return Text(asked, str(answer))
+    question = rng.choice(
+        (f"{a} {operation} {b} =", f"Calculate {a} {operation} {b}.", f"What is {a} {operation} {b}?")
+    )
+    return Text(question, str(answer))
 
 
 ARITHMETIC = Family(

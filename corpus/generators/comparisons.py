@@ -18,11 +18,11 @@ def draw_several(rng: Random) -> Problem:
 
 def phrase(problem: Problem, rng: Random) -> Text:
     ending = "er" if len(problem) == 2 else "est"
-    asked, answer = rng.choice(((f"larg{ending}", problem[-1]), (f"small{ending}", problem[0])))
+    superlative, answer = rng.choice(((f"larg{ending}", problem[-1]), (f"small{ending}", problem[0])))
     shuffled = [str(number) for number in rng.sample(problem, len(problem))]
     either = ", ".join(shuffled[:-1]) + f" or {shuffled[-1]}"
     both = ", ".join(shuffled[:-1]) + f" and {shuffled[-1]}"
-    question = rng.choice((f"Which is {asked}: {either}?", f"Give the {asked} of {both}."))
+    question = rng.choice((f"Which is {superlative}: {either}?", f"Give the {superlative} of {both}."))
     return Text(question, str(answer))
 
 

@@ -59,8 +59,8 @@ def phrase_shift(problem: Shift, rng: Random) -> Text:
     start = date(year, month, day)
     days = f"{abs(by)} day{'s' if abs(by) > 1 else ''}"
     way = "after" if by > 0 else "before"
-    asked = rng.choice((f"What is {days} {way} {_words(start)}?", f"Which date is {days} {way} {_words(start)}?"))
-    return Text(asked, _words(start + timedelta(days=by)))
+    question = rng.choice((f"What is {days} {way} {_words(start)}?", f"Which date is {days} {way} {_words(start)}?"))
+    return Text(question, _words(start + timedelta(days=by)))
 
 
 DATE_FORMATS = Family(

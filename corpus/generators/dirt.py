@@ -1,7 +1,7 @@
-"""Dirt put into training rows on purpose, so that cleaning, deduplication and ledger have something to show.
+"""Defects deliberately added to training rows, so that a build of generated data exercises every kind of drop.
 
-A row is dirty in at most one way. Duplicates and closed `<think>` blocks can be
-mended or recognised; the other kinds cannot yield a pair worth keeping.
+A row has at most one defect. Duplicates are recognised and closed `<think>`
+blocks are removed; rows with other defects do not yield a pair worth keeping.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from corpus.generators.schemas import SCHEMAS, Row
 
 
 class Dirt(StrEnum):
-    """A way in which a row is dirty."""
+    """Kinds of defects."""
 
     DUPLICATE = "duplicate"
-    """An earlier row again, under other white space or letter case of the instruction."""
+    """An earlier row with other white space or letter case in the instruction."""
     THINK = "think"
     """A `<think>…</think>` block before the answer."""
     UNCLOSED_THINK = "unclosed_think"
     """A `<think>` block that never ends."""
     BROKEN_JSON = "broken_json"
-    """The line is cut off."""
+    """The line is truncated."""
     EMPTY_INSTRUCTION = "empty_instruction"
     EMPTY_RESPONSE = "empty_response"
     MISSING_FIELD = "missing_field"
-    """No answer field at all."""
+    """The answer field is missing."""
     OVER_LONG = "over_long"
     """Thousands of characters of boilerplate before the question."""
     REPETITIVE = "repetitive"
-    """The answer over and over again."""
+    """The answer, repeated hundreds of times."""
 
 
 RATES: Mapping[Dirt, float] = {
@@ -44,7 +44,7 @@ RATES: Mapping[Dirt, float] = {
     Dirt.OVER_LONG: 0.003,
     Dirt.REPETITIVE: 0.003,
 }
-"""Share of training rows with each kind."""
+"""Share of training rows with each defect."""
 
 _BOILERPLATE = (
     "Please read all of the following notes before you answer.",
@@ -59,7 +59,7 @@ _THOUGHTS = ("Let me see.", "What is asked for?", "I go through it once more.", 
 
 
 def choose(rng: Random) -> Dirt | None:
-    """The kind of dirt of a row, or None; takes exactly one number from `rng`."""
+    """Choose the defect of a row, or None; draws exactly one number from `rng`."""
     at = rng.random()
     for kind, rate in RATES.items():
         at -= rate
@@ -69,7 +69,7 @@ def choose(rng: Random) -> Dirt | None:
 
 
 def disguise(text: Text, rng: Random) -> Text:
-    """The same pair under other white space or letter case of its instruction."""
+    """Return the same pair with other white space or letter case in its instruction."""
     instruction = text.instruction
     way = rng.randrange(3)
     if way == 0:
@@ -84,9 +84,9 @@ def disguise(text: Text, rng: Random) -> Text:
 
 
 def soil(kind: Dirt, text: Text, schema: str, rng: Random) -> Row:
-    """The fields of a dirty row.
+    """Return the fields of a row with a defect other than `DUPLICATE` and `BROKEN_JSON`.
 
-    Not for `Dirt.DUPLICATE` and `Dirt.BROKEN_JSON`: see `disguise` and `cut_off`.
+    See `disguise` and `cut_off` for those.
     """
     match kind:
         case Dirt.THINK:
@@ -108,7 +108,7 @@ def soil(kind: Dirt, text: Text, schema: str, rng: Random) -> Row:
 
 
 def cut_off(line: str, rng: Random) -> str:
-    """A line that ends before its JSON object does."""
+    """Truncate a line inside its JSON object."""
     return line[: rng.randint(1, len(line) - 1)]
 
 

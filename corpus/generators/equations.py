@@ -27,8 +27,8 @@ def phrase(problem: Problem, rng: Random) -> Text:
         left, right = f"{a} - {name}", a - x
     else:
         left, right = f"{a}{name}", a * x
-    asked = rng.choice((f"Solve {left} = {right}.", f"Find {name}: {left} = {right}"))
-    return Text(asked, f"{name} = {x}")
+    question = rng.choice((f"Solve {left} = {right}.", f"Find {name}: {left} = {right}"))
+    return Text(question, f"{name} = {x}")
 
 
 EQUATIONS = Family(

@@ -1,10 +1,10 @@
-"""What a task family is, and which side of the train/held-out split a problem is on.
+"""Task families, and the split of their problems into training and held-out ones.
 
-`draw` makes a problem, `phrase` writes it down as instruction and response.
-Everything that makes two problems different is in what `draw` returns; wording,
-order of operands and direct or step-by-step answers are `phrase`'s. The split
-is a hash of the problem alone, so no wording of a held-out problem is ever a
-training row, whatever family, seed or row it came from.
+`draw` draws a problem, `phrase` writes it as instruction and response. All that
+distinguishes two problems is in the value of `draw`; `phrase` decides wording,
+order of operands and direct or step-by-step answers. The split is a hash of the
+problem, so no wording of a held-out problem is ever a training row, in any
+family, seed or row.
 """
 
 import hashlib
@@ -16,43 +16,43 @@ from typing import Generic, Literal, TypeVar
 Split = Literal["train", "heldout"]
 
 HELDOUT_PERCENT = 10
-"""Share of all problems that is held out."""
+"""Percentage of problems that is held out."""
 
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One problem in words."""
+    """A phrased problem."""
 
     instruction: str
     response: str
     condition: str = "direct"
 
 
-def _itself(problem: object) -> object:
+def _whole(problem: object) -> object:
     return problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family(Generic[P]):
-    """A kind of task: problems of type `P`, and how they read."""
+    """A kind of task: how its problems, of type `P`, are drawn and phrased."""
 
     name: str
     about: str
-    """What is asked, in one sentence."""
+    """The task, in one sentence."""
     problems: int
-    """How many different problems there are, at least."""
+    """Lower bound on the number of different problems."""
     draw: Callable[[Random], P]
-    """A random problem: a tuple of plain values, in canonical form (equal problems are equal tuples)."""
+    """Draws a problem: a tuple of plain values, in canonical form (equal problems are equal tuples)."""
     phrase: Callable[[P, Random], Text]
     schema: str
-    """Which fields a row has; a name in `corpus.generators.schemas.SCHEMAS`."""
-    identity: Callable[[P], object] = _itself
-    """What the split looks at, where that is less than the whole problem."""
+    """Fields of a row: a name in `corpus.generators.schemas.SCHEMAS`."""
+    identity: Callable[[P], object] = _whole
+    """The part of a problem that decides the split; the whole problem by default."""
 
     def draw_from(self, split: Split, rng: Random) -> P:
-        """A random problem of one side of the split."""
+        """Draw a problem of one side of the split."""
         while True:
             problem = self.draw(rng)
             if split_of(self.identity(problem)) == split:
@@ -60,6 +60,6 @@ class Family(Generic[P]):
 
 
 def split_of(identity: object) -> Split:
-    """Which side of the split a problem is on; depends on nothing but the problem's content."""
+    """Return the side of the split that a problem's identity is on."""
     digest = hashlib.blake2b(repr(identity).encode(), digest_size=8).digest()
     return "heldout" if int.from_bytes(digest, "big") % 100 < HELDOUT_PERCENT else "train"

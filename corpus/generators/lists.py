@@ -11,7 +11,7 @@ Count = tuple[str, str]
 """The letter to count, and the letters."""
 
 Edit = tuple[str, str, str, str]
-"""What to do, the letter it is done to, the letter that takes its place (or ""), and the letters."""
+"""Operation, the letter it applies to, the letter that replaces it (or ""), and the letters."""
 
 
 def _spaced(letters: str) -> str:
@@ -19,7 +19,7 @@ def _spaced(letters: str) -> str:
 
 
 def draw_sorting(rng: Random) -> str:
-    # Sorting forgets the order, so the problem is the set of letters.
+    # The answer does not depend on the order, so the problem is the set of letters.
     return "".join(sorted(rng.sample(LETTERS, rng.randint(3, 6))))
 
 
@@ -27,8 +27,8 @@ def phrase_sorting(letters: str, rng: Random) -> Text:
     shuffled = _spaced("".join(rng.sample(letters, len(letters))))
     if rng.random() < 0.5:
         return Text(rng.choice((f"Sort: {shuffled}", f"Put in order: {shuffled}")), _spaced(letters))
-    asked = rng.choice((f"Sort from z to a: {shuffled}", f"Put in backward order: {shuffled}"))
-    return Text(asked, _spaced(letters[::-1]))
+    question = rng.choice((f"Sort from z to a: {shuffled}", f"Put in backward order: {shuffled}"))
+    return Text(question, _spaced(letters[::-1]))
 
 
 def draw_reversal(rng: Random) -> str:
@@ -36,8 +36,8 @@ def draw_reversal(rng: Random) -> str:
 
 
 def phrase_reversal(letters: str, rng: Random) -> Text:
-    asked = rng.choice(("Reverse", "Write backwards", "Turn around"))
-    return Text(f"{asked}: {_spaced(letters)}", _spaced(letters[::-1]))
+    question = rng.choice(("Reverse", "Write backwards", "Turn around"))
+    return Text(f"{question}: {_spaced(letters)}", _spaced(letters[::-1]))
 
 
 def draw_counting(rng: Random) -> Count:
@@ -49,8 +49,8 @@ def draw_counting(rng: Random) -> Count:
 
 def phrase_counting(problem: Count, rng: Random) -> Text:
     letter, letters = problem
-    asked = rng.choice((f"Count the letter {letter}", f"How often does {letter} occur"))
-    return Text(f"{asked}: {_spaced(letters)}", str(letters.count(letter)))
+    question = rng.choice((f"Count the letter {letter}", f"How often does {letter} occur"))
+    return Text(f"{question}: {_spaced(letters)}", str(letters.count(letter)))
 
 
 def draw_edit(rng: Random) -> Edit:
@@ -65,14 +65,14 @@ def draw_edit(rng: Random) -> Edit:
 def phrase_edit(problem: Edit, rng: Random) -> Text:
     what, letter, new, letters = problem
     if what == "replace":
-        asked, result = f"Replace {letter} by {new}", letters.replace(letter, new)
+        question, result = f"Replace {letter} by {new}", letters.replace(letter, new)
     elif what == "delete":
-        asked, result = f"{rng.choice(('Delete', 'Remove'))} {letter}", letters.replace(letter, "")
+        question, result = f"{rng.choice(('Delete', 'Remove'))} {letter}", letters.replace(letter, "")
     elif what == "double":
-        asked, result = f"Double {letter}", letters.replace(letter, letter * 2)
+        question, result = f"Double {letter}", letters.replace(letter, letter * 2)
     else:
-        asked, result = f"Append {letter}", letters + letter
-    return Text(f"{asked}:\n{_spaced(letters)}", _spaced(result) or "nothing")
+        question, result = f"Append {letter}", letters + letter
+    return Text(f"{question}:\n{_spaced(letters)}", _spaced(result) or "nothing")
 
 
 SORTING = Family(

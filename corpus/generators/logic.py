@@ -7,7 +7,7 @@ from corpus.generators.family import Family, Text
 from corpus.generators.words import NAMES
 
 Formula = tuple[tuple[str, ...], tuple[bool, ...], tuple[bool, ...]]
-"""Connectives between the terms (read from left to right); the terms' truth values; which terms stand negated."""
+"""Connectives between the terms (read from left to right); the terms' truth values; which terms are negated."""
 
 Ranking = tuple[str, tuple[str, ...]]
 """Comparative, and the people from most to least."""
@@ -36,8 +36,8 @@ def phrase_formula(problem: Formula, rng: Random) -> Text:
         term = value != no
         result = (result and term) if connective == "and" else (result or term)
     formula = words[0] + "".join(f" {c} {w}" for c, w in zip(connectives, words[1:], strict=True))
-    asked = rng.choice(("From left to right:", "Evaluate from the left:"))
-    return Text(f"{asked} {formula}", "true" if result else "false")
+    question = rng.choice(("From left to right:", "Evaluate from the left:"))
+    return Text(f"{question} {formula}", "true" if result else "false")
 
 
 def draw_ranking(rng: Random) -> Ranking:

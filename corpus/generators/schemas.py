@@ -1,4 +1,4 @@
-"""Row schemas: the field names under which the families write a pair, as varied as real data sets are."""
+"""Row schemas: the field names of the families' rows, as varied as those of real data sets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

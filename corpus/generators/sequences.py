@@ -5,7 +5,7 @@ from random import Random
 from corpus.generators.family import Family, Text
 
 Problem = tuple[int, int]
-"""The term asked for, and the step that leads to it."""
+"""The next term, and the step to it."""
 
 
 def draw(rng: Random) -> Problem:
@@ -17,8 +17,8 @@ def draw(rng: Random) -> Problem:
 def phrase(problem: Problem, rng: Random) -> Text:
     answer, step = problem
     shown = ", ".join(str(answer - step * back) for back in range(rng.choice((3, 4)), 0, -1))
-    asked = rng.choice((f"What comes next: {shown}?", f"Continue: {shown}, ..."))
-    return Text(asked, str(answer))
+    question = rng.choice((f"What comes next: {shown}?", f"Continue: {shown}, ..."))
+    return Text(question, str(answer))
 
 
 SEQUENCES = Family(

@@ -1,7 +1,7 @@
 """Sudoku of 4 × 4 cells: each row, column and 2 × 2 block holds 1 to 4.
 
-The split looks at the solved grid: no puzzle whose solution is held out is ever
-a training row, whichever of its cells are open.
+The split depends on the solved grid: no puzzle whose solution is held out is a
+training row, whichever of its cells are open.
 """
 
 from functools import cache, reduce
@@ -19,7 +19,7 @@ _ROW_STARTS = (0, 4, 8, 12)
 
 @cache
 def grids() -> tuple[str, ...]:
-    """All 288 solved grids."""
+    """Return all 288 solved grids."""
     found: list[str] = []
 
     def extend(rows: tuple[str, ...]) -> None:
@@ -40,7 +40,7 @@ def grids() -> tuple[str, ...]:
 
 @cache
 def _grids_with() -> dict[tuple[int, str], int]:
-    """For a cell and a digit, which grids hold it there: bit i stands for grid i."""
+    """Map a cell and a digit to the grids that have it there, as a bit mask: bit i is grid i."""
     return {
         (cell, digit): sum(1 << number for number, grid in enumerate(grids()) if grid[cell] == digit)
         for cell in range(16)
@@ -61,8 +61,8 @@ def draw(rng: Random) -> Problem:
 def phrase(problem: Problem, rng: Random) -> Text:
     grid, opened = problem
     puzzle = "".join("0" if cell in opened else digit for cell, digit in enumerate(grid))
-    asked = rng.choice(("Solve the Sudoku.", "Fill in the Sudoku."))
-    return Text(f"{asked}\n{_lines(puzzle)}", _lines(grid))
+    question = rng.choice(("Solve the Sudoku.", "Fill in the Sudoku."))
+    return Text(f"{question}\n{_lines(puzzle)}", _lines(grid))
 
 
 def _lines(cells: str) -> str:

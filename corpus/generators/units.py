@@ -32,10 +32,10 @@ def phrase(problem: Problem, rng: Random) -> Text:
     amount, large, small = problem
     many = amount * FACTORS[large, small]
     if rng.random() < 0.5:
-        asked = rng.choice((f"Convert {amount} {large} to {small}.", f"How many {small} are {amount} {large}?"))
-        return Text(asked, f"{many} {small}")
-    asked = rng.choice((f"Convert {many} {small} to {large}.", f"How many {large} are {many} {small}?"))
-    return Text(asked, f"{amount} {large}")
+        question = rng.choice((f"Convert {amount} {large} to {small}.", f"How many {small} are {amount} {large}?"))
+        return Text(question, f"{many} {small}")
+    question = rng.choice((f"Convert {many} {small} to {large}.", f"How many {large} are {many} {small}?"))
+    return Text(question, f"{amount} {large}")
 
 
 UNITS = Family(

@@ -1,8 +1,8 @@
 """Small stories with numbers, answered directly or step by step.
 
-Both families draw the same problems, and the split looks at story and numbers
-only: a problem that is held out from one is held out from the other, whoever
-the story is about.
+Both families draw the same problems, and the split depends on story and numbers
+only: a problem that is held out from one family is held out from the other,
+whatever name and things the story has.
 """
 
 from random import Random
@@ -27,31 +27,31 @@ def draw(rng: Random) -> Problem:
     return story, have, more, rng.randint(1, most - 1)
 
 
-def tell(problem: Problem, rng: Random) -> tuple[str, list[str], int]:
-    """The question, the steps of its solution, and the answer."""
+def narrate(problem: Problem, rng: Random) -> tuple[str, list[str], int]:
+    """Return the question, the steps of its solution, and the answer."""
     story, a, b, c = problem
     who, things = rng.choice(NAMES), rng.choice(THINGS)
     if story == "buys and gives":
-        told = f"{who} has {a} {things}, buys {b} and gives away {c}."
-        return f"{told} How many are left?", [f"{a} + {b} = {a + b}", f"{a + b} - {c} = {a + b - c}"], a + b - c
+        text = f"{who} has {a} {things}, buys {b} and gives away {c}."
+        return f"{text} How many are left?", [f"{a} + {b} = {a + b}", f"{a + b} - {c} = {a + b - c}"], a + b - c
     if story == "gives and buys":
-        told = f"{who} has {a} {things}, gives away {c} and buys {b}."
-        return f"{told} How many are there now?", [f"{a} - {c} = {a - c}", f"{a - c} + {b} = {a - c + b}"], a - c + b
+        text = f"{who} has {a} {things}, gives away {c} and buys {b}."
+        return f"{text} How many are there now?", [f"{a} - {c} = {a - c}", f"{a - c} + {b} = {a - c + b}"], a - c + b
     if story == "boxes and more":
-        told = f"{who} has {a} boxes of {b} {things} and {c} more."
-        return f"{told} How many is that?", [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {a * b + c}"], a * b + c
-    told = f"{who} has {a} {things}, finds {b} and shares all among {c}."
+        text = f"{who} has {a} boxes of {b} {things} and {c} more."
+        return f"{text} How many is that?", [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {a * b + c}"], a * b + c
+    text = f"{who} has {a} {things}, finds {b} and shares all among {c}."
     each = (a + b) // c
-    return f"{told} How many does each get?", [f"{a} + {b} = {a + b}", f"{a + b} / {c} = {each}"], each
+    return f"{text} How many does each get?", [f"{a} + {b} = {a + b}", f"{a + b} / {c} = {each}"], each
 
 
 def phrase_direct(problem: Problem, rng: Random) -> Text:
-    question, _, answer = tell(problem, rng)
+    question, _, answer = narrate(problem, rng)
     return Text(question, str(answer))
 
 
 def phrase_steps(problem: Problem, rng: Random) -> Text:
-    question, steps, answer = tell(problem, rng)
+    question, steps, answer = narrate(problem, rng)
     return Text(question, "\n".join((*steps, f"Answer: {answer}")), "cot")
 
 

@@ -1,4 +1,4 @@
-"""Names and things that several families speak of."""
+"""Names and things that several families use."""
 
 NAMES = (
     "Anna",

@@ -1,78 +1,78 @@
-"""Publish: put the assembled files where the dataset belongs, a folder or any fsspec URL.
+"""Publication of a dataset: its files are linked into a folder or uploaded to an fsspec URL.
 
-`dataset.json` is removed first and written last, so at no moment does it claim a
-dataset that is not whole. Locally, files are linked to the work folder's where
-the file system can, else copied.
+    `Place` of each file (path, step, size) ─▶ checked ─▶ linked, copied or uploaded ─▶ dataset.json
+
+`dataset.json` is removed first and written last, so that it never describes an incomplete dataset. In a folder, files
+are hard links to those of the work folder where the file system supports it, else copies.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from corpus.contract import COMMIT, FOLDERS
-from pipeline.dataset.store import Store, is_url
-from pipeline.engine.step import BuildError, discard, folder, sync
+from corpus.contract import COMMIT, FILES, FOLDERS, DatasetError, DatasetInfo, parse_dataset
+from corpus.storage.location import is_url, local_path
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
+from pipeline.dataset.assemble import Place
+from pipeline.engine.step import BuildError, discard, sync
 
 TEMPORARY = ".publishing"
+"""Name of a file in a dataset's folder while it is linked or copied."""
 UPLOADS = 8
-"""Files sent at a time."""
+"""Files uploaded at a time."""
 
 
-def read_commit(out: str) -> dict[str, Any] | None:
-    """`dataset.json` of a published dataset all of whose files are there in their full size, else None."""
-    store = Store(out)
+def dataset_sizes(store: Store) -> dict[str, int]:
+    """Bytes of each file that is part of a dataset, or could be by its location."""
+    sizes = store.list(FOLDERS)
+    return {path: size for path, size in sizes.items() if "/" in path or path in (*FILES, COMMIT)}
+
+
+def read_commit(out: str) -> DatasetInfo | None:
+    """`dataset.json` of a published dataset, or None if there is none or a file of it has another size."""
+    store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     try:
-        commit = json.loads(store.read_unhashed(COMMIT))
-        sizes = store.sizes()
-        files = {path: facts["bytes"] for path, facts in commit["files"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        commit = parse_dataset(store.read_confirmed(COMMIT), out)
+        sizes = dataset_sizes(store)
+    except (FileNotFoundError, DatasetError):
         return None
-    if any(sizes.get(path) != size for path, size in files.items()):
-        return None
-    return commit if isinstance(commit, dict) else None
+    return commit if all(sizes.get(path) == file.bytes for path, file in commit.files.items()) else None
 
 
-def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int], None]) -> None:
-    """Place the files that the step (stage, key) has assembled.
+def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[int], None]) -> None:
+    """Publish the files of a dataset.
 
     Parameters
     ----------
     work
         Folder of finished steps.
+    files
+        The files that `Assemble` listed.
     out
         Local folder or URL.
     progress
-        Told the bytes of each file as it is placed.
+        Called with the size of each file once it is published.
 
     Raises
     ------
     BuildError
-        A file is no longer as its step made it; that step is discarded, to be run anew.
+        A file has changed since its step wrote it; the result of that step is deleted, so that it runs again.
     """
-    rows = _places(folder(work, stage, key))
-    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in rows]
-    for row, (path, source) in zip(rows, places, strict=True):
-        if not source.exists() or source.stat().st_size != row["bytes"]:
-            discard(work, row["stage"], row["key"] or key)
+    places = [(file.path, file.source(work)) for file in files]
+    for file, (path, source) in zip(files, places, strict=True):
+        if not source.exists() or source.stat().st_size != file.info.bytes:
+            discard(work, file.stage, file.key)
             raise BuildError(
-                f"{path}: was changed since it was built (a dataset's files and those in {work} are the same ones); "
-                "run the build again, which makes it anew"
+                f"{path}: has changed since it was built (a dataset's files are hard links to those in {work}); "
+                "run the build again, which rebuilds it"
             )
     if is_url(out):
         _upload(places, Store(out), progress)
     else:
-        _link(places, Path(out), progress)
-
-
-def _places(assembled: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((assembled / "places.json").read_text())
-    if rows[-1]["path"] != COMMIT:
-        raise BuildError(f"{assembled}: is no assembled dataset; delete it and build again")
-    return rows
+        _link(places, local_path(out), progress)
 
 
 def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:
@@ -107,12 +107,9 @@ def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int
 
 
 def _upload(places: Sequence[tuple[str, Path]], store: Store, progress: Callable[[int], None]) -> None:
-    try:
-        before = store.sizes()
-    except FileNotFoundError:
-        before = {}
+    before = dataset_sizes(store)
     if COMMIT in before:
-        store.remove(COMMIT)
+        store.delete(COMMIT)
 
     def send(place: tuple[str, Path]) -> None:
         path, source = place
@@ -125,5 +122,5 @@ def _upload(places: Sequence[tuple[str, Path]], store: Store, progress: Callable
     wanted = {path for path, _ in places}
     for path in before:
         if path not in wanted and path != COMMIT:
-            store.remove(path)
+            store.delete(path)
     send(commit)

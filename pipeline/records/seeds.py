@@ -1,6 +1,6 @@
-"""Randomness as a pure function: a seed, a purpose, and the identity of the thing that is drawn for.
+"""Randomness as a pure function of a seed, a purpose and a row id.
 
-No generator state exists, so a draw depends neither on order nor on partition.
+There is no generator state, so a draw depends neither on order nor on partitions.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pipeline.text.hashing import U64, mix_array
 
 
 def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
-    """A uniform 64-bit number for each row id.
+    """Return a uniform 64-bit number for each row id.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
     seed
         Seed of the mix.
     purpose
-        What is drawn ("shuffle", …); different purposes are independent.
+        What is drawn ("shuffle", …); draws for different purposes are independent.
 
     Returns
     -------

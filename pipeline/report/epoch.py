@@ -1,4 +1,4 @@
-"""What an epoch draws from each source, as far as that is known before a build."""
+"""The dry run's table of epoch draws: rows that an epoch draws from each source, where known before a build."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from corpus.discover import SourceFile
-from corpus.formats.stream import open_binary
 from corpus.source import SourceSpec, stratum_of
+from corpus.storage.connect import open_file
 from pipeline.manifest import Mix
+from pipeline.report.console import safe
 
 _THREADS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """Of one source."""
+class Draws:
+    """Size of one source, and how much of it an epoch draws."""
 
     strata: int | None
-    """None if columns of its rows tell."""
+    """Number of strata; None if a column decides the stratum of a row."""
     rows: int | None
-    """In its files; None if only reading them would tell."""
+    """Rows in its files; None if only reading the files would give the number."""
     drawn: int | None
-    """Rows that an epoch draws, repeated ones each time, if every row is one sample and none is dropped."""
+    """Rows that an epoch draws, counting repeats, if every row is one sample and none is dropped."""
 
 
-def draw(spec: SourceSpec, files: Sequence[SourceFile]) -> Draw:
-    """What an epoch draws from a source with these files.
+def draws(spec: SourceSpec, files: Sequence[SourceFile]) -> Draws:
+    """Count what an epoch draws from a source.
 
-    A file's rows are known where its format states them at one place: Parquet, and generators.
+    The number of rows is known for Parquet files, from their metadata, and for generators.
     """
     files = [file for file in files if file.format is not None]
     by_column = spec.task.startswith("column:") or (spec.map is not None and spec.map.task is not None)
@@ -45,11 +45,11 @@ def draw(spec: SourceSpec, files: Sequence[SourceFile]) -> Draw:
     for file, rows in zip(files, counts, strict=True):
         strata[stratum_of(spec, file.path)] += rows or 0
     if None in counts:
-        return Draw(strata=None if by_column else len(strata), rows=None, drawn=None)
-    wanted = [rows * spec.repeat for rows in strata.values()]
+        return Draws(strata=None if by_column else len(strata), rows=None, drawn=None)
+    drawn = [rows * spec.repeat for rows in strata.values()]
     if spec.max_per_epoch is not None and not by_column:
-        wanted = [min(rows, spec.max_per_epoch) for rows in wanted]
-    return Draw(strata=None if by_column else len(strata), rows=sum(strata.values()), drawn=sum(wanted))
+        drawn = [min(rows, spec.max_per_epoch) for rows in drawn]
+    return Draws(strata=None if by_column else len(strata), rows=sum(strata.values()), drawn=sum(drawn))
 
 
 def _rows(spec: SourceSpec, file: SourceFile) -> int | None:
@@ -58,21 +58,21 @@ def _rows(spec: SourceSpec, file: SourceFile) -> int | None:
     if file.format != "parquet" or file.compression is not None:
         return None
     try:
-        with open_binary(file.url) as opened:
+        with open_file(file.url) as opened:
             return int(pq.read_metadata(opened).num_rows)
     except (OSError, pa.ArrowException):
-        return None  # the table of files, or the build, says why
+        return None  # the table of files, or the build, reports the error
 
 
 def epoch_table(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> Table:
-    """Caps, repeats and draws of the train sources, for people.
+    """Return a table of caps, repeats and draws of the train sources.
 
     Parameters
     ----------
     mix
         The manifest.
     files
-        For each of its sources, the files.
+        The files of each of its sources, in the manifest's order.
     """
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -81,23 +81,23 @@ def epoch_table(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> Table:
         title_justify="left",
     )
     table.add_column("source", no_wrap=True)
-    for name in ("files", "strata", "rows", "at most a stratum", "repeat", "rows drawn"):
+    for name in ("files", "strata", "rows", "at most per stratum", "repeat", "rows drawn"):
         table.add_column(name, justify="right")
     total, known = Counter[str](), True
-    for spec, mine in zip(mix.sources, files, strict=True):
+    for spec, found in zip(mix.sources, files, strict=True):
         if spec.role != "train":
             continue
-        found = draw(spec, mine)
-        total.update(files=len(mine), strata=found.strata or 0, rows=found.rows or 0, drawn=found.drawn or 0)
-        known = known and found.drawn is not None
+        epoch = draws(spec, found)
+        total.update(files=len(found), strata=epoch.strata or 0, rows=epoch.rows or 0, drawn=epoch.drawn or 0)
+        known = known and epoch.drawn is not None
         table.add_row(
-            escape(spec.name),
-            f"{len(mine):,}",
-            "by column" if found.strata is None else f"{found.strata:,}",
-            "?" if found.rows is None else f"{found.rows:,}",
+            safe(spec.name),
+            f"{len(found):,}",
+            "by column" if epoch.strata is None else f"{epoch.strata:,}",
+            "?" if epoch.rows is None else f"{epoch.rows:,}",
             "-" if spec.max_per_epoch is None else f"{spec.max_per_epoch:,}",
             "-" if spec.repeat == 1 else f"x {spec.repeat}",
-            "?" if found.drawn is None else f"{found.drawn:,}",
+            "?" if epoch.drawn is None else f"{epoch.drawn:,}",
         )
     more = "" if known else " + ?"
     counts = [f"{total[name]:,}" for name in ("files", "strata", "rows", "drawn")]

@@ -1,101 +1,105 @@
-"""What a person sees at the end of a build."""
+"""The summary that a build prints when it ends."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-SHOWN_FILES = 20
-"""Files not read to their end that are printed."""
+from corpus.contract import REPORT, DatasetInfo
+from pipeline.report.console import console, safe
 
-
-def console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+MAX_FILES = 20
+"""Files not read to their end that are listed."""
 
 
 def show(
-    dataset: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], *, out: str, work: Path, seconds: float
+    info: DatasetInfo, faults: Sequence[Mapping[str, str | None]], *, out: str, work: Path, seconds: float
 ) -> None:
-    """Print the sources' table, what was not read, totals, and the next command.
+    """Print the table of sources, the files that were not read, totals, and the next command.
 
     Parameters
     ----------
-    dataset
+    info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet about files that were not read to their end.
+        Lines of ledger/files.parquet for files that were not read to their end.
     out, work
         Where the dataset and the intermediate results are.
     seconds
-        Wall time.
+        Wall time of the build.
     """
     screen = console()
-    screen.print(f"[bold]{escape(dataset['name'])}[/]")
-    screen.print(_table(dataset, screen.width))
-    _show_files(faults, screen)
+    screen.print(f"[bold]{safe(info.name)}[/]")
+    screen.print(_sources(info, screen.width))
+    if faults:
+        _show_faults(faults, screen)
     screen.print(
-        f"{dataset['samples']:,} samples, {dataset['tokens']:,} tokens ({dataset['response_tokens']:,} in responses), "
-        f"{dataset['shards']:,} shards, vocabulary {dataset['tokenizer']['vocab_size']:,}, {seconds:.1f} s"
+        f"{info.samples:,} samples, {info.tokens:,} tokens ({info.response_tokens:,} in responses), "
+        f"{info.shards:,} shards, vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
     )
-    screen.print(f"dataset: {escape(out)}   report: {escape(out.rstrip('/'))}/report/index.html", soft_wrap=True)
+    screen.print(f"dataset: {safe(out)}   report: {safe(out.rstrip('/'))}/{REPORT}", soft_wrap=True)
     screen.print(
-        f"intermediate results: {escape(str(work))} (kept, so that a changed manifest redoes only what it must)",
+        f"intermediate results: {safe(str(work))} (kept, so that a changed manifest repeats only the affected steps)",
         soft_wrap=True,
     )
-    screen.print(f"next: python -m trainer.train manifests/train.yaml data={escape(out)}", soft_wrap=True)
+    screen.print(f"next: python -m trainer.train manifests/train.yaml data={safe(out)}", soft_wrap=True)
 
 
-def _table(dataset: Mapping[str, Any], width: int) -> Table:
-    """Sources and what became of their rows: a column for each reason, or, where that is too wide, one for all."""
+def _sources(info: DatasetInfo, width: int) -> Table:
+    """Make the table of sources: a column per reason for drops, or one column for all where that is too wide."""
+    keys = ("rows", "pairs", "kept", "tokens")
     counts = {
-        name + (" (eval)" if count["role"] == "eval" else ""): {**count, **count["dropped"]}
-        for name, count in dataset["counts"].items()
+        f"{name} (eval)" if count.role == "eval" else name: Counter({key: getattr(count, key) for key in keys})
+        for name, count in info.counts.items()
     }
-    keys = ["rows", "pairs", "kept", "tokens"]
-    total: Counter[str] = Counter()
-    for count in dataset["counts"].values():
-        total.update({key: count[key] for key in keys})
-        total.update(count["dropped"])
-    reasons = sorted(set(total) - set(keys), key=lambda reason: (-total[reason], reason))
-    lines = {**counts, "all": total}
-    columns = {
-        key: [f"{line.get(key, 0):,}" if line.get(key) else "-" for line in lines.values()] for key in keys + reasons
-    }
-    widths = {key: max(*map(len, cells), *map(len, key.split("_"))) for key, cells in columns.items()}
-    matrix = max(map(len, lines)) + sum(2 + size for size in widths.values()) <= width
+    drops = dict(zip(counts, (Counter(count.dropped) for count in info.counts.values()), strict=True))
+    counts["all"] = sum(counts.values(), Counter())
+    drops["all"] = sum(drops.values(), Counter())
+    reasons = sorted(drops["all"], key=lambda reason: (-drops["all"][reason], reason))
+
+    columns = {key: [_number(line[key]) for line in counts.values()] for key in keys}
+    by_reason = {reason: [_number(line[reason]) for line in drops.values()] for reason in reasons}
+    widths = {key: max(*map(len, cells), *map(len, key.split("_"))) for key, cells in (columns | by_reason).items()}
+    if max(map(len, counts)) + sum(2 + size for size in widths.values()) <= width:
+        columns |= by_reason
+        listed = None
+    else:
+        listed = [
+            ", ".join(f"{_words(reason)} {line[reason]:,}" for reason in reasons if line[reason]) or "-"
+            for line in drops.values()
+        ]
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("source", no_wrap=True)
-    shown = keys + (reasons if matrix else [])
-    for key in shown:
-        table.add_column("rows in" if key == "rows" else key.replace("_", " "), justify="right", width=widths[key])
-    if not matrix:
+    for key in columns:
+        table.add_column("rows in" if key == "rows" else _words(key), justify="right", width=widths[key])
+    if listed is not None:
         table.add_column("dropped, by reason")
-    for number, (name, line) in enumerate(lines.items()):
-        listed = ", ".join(f"{reason.replace('_', ' ')} {line[reason]:,}" for reason in reasons if line.get(reason))
-        table.add_row(escape(name), *(columns[key][number] for key in shown), *([] if matrix else [listed or "-"]))
+    for name, *cells in zip(counts, *columns.values(), *([] if listed is None else [listed]), strict=True):
+        table.add_row(safe(name), *cells)
     return table
 
 
-def _show_files(faults: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    if not faults:
-        return
+def _number(count: int) -> str:
+    return f"{count:,}" if count else "-"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
     screen.print("files not read to their end")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
-    for line in faults[:SHOWN_FILES]:
+    for line in faults[:MAX_FILES]:
         why = ": ".join(part for part in (line["position"], line["detail"]) if part)
-        table.add_row(
-            *(escape(text) for text in (line["source"], line["file"], line["outcome"].replace("_", " "), why))
-        )
+        cells = (line["source"] or "", line["file"] or "", _words(line["outcome"] or ""), why)
+        table.add_row(*map(safe, cells))
     screen.print(table)
-    if len(faults) > SHOWN_FILES:
-        screen.print(f"and {len(faults) - SHOWN_FILES:,} more, in ledger/files.parquet")
+    if len(faults) > MAX_FILES:
+        screen.print(f"and {len(faults) - MAX_FILES:,} more, in ledger/files.parquet")

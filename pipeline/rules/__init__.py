@@ -1,1 +1,1 @@
-"""Quality rules on pairs: small, named, each with its own switch and thresholds in the manifest's `rules:`."""
+"""Quality rules on pairs: one class per file, each with its keys in the manifest's `rules:`."""

@@ -1,48 +1,49 @@
-"""Repetition: the share of a response that stood in it before, and how small deflate makes it.
+"""Repetition: responses that repeat themselves, as a model without a stop token does.
 
-The share is counted over all windows of some bytes by a rolling hash: one numba kernel over Arrow buffers.
+Repeated text is counted over all byte windows of a response with a rolling hash, by one numba kernel over Arrow
+buffers.
 """
 
-import zlib
+from typing import ClassVar
 
 import numba
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
-from pipeline.rules.spec import CompressionRule, RepetitionRule
-from pipeline.rules.verdict import Verdict
-
-
-def repetitive(frame: pl.DataFrame, rule: RepetitionRule) -> Verdict:
-    """Responses of which more than a share stood in them before."""
-    suspects = _at_least(frame["response"], rule.min_bytes)
-    shares = repeated_share(frame["response"].gather(suspects), rule.window)
-    hits = shares > rule.max_repeated
-    details = [
-        f"{share:.0%} of the response stands in it before (at most {rule.max_repeated:.0%})" for share in shares[hits]
-    ]
-    return Verdict(suspects[hits], shares[hits], details)
+from pipeline.rules.rule import Rule, Verdict
 
 
-def compressible(frame: pl.DataFrame, rule: CompressionRule) -> Verdict:
-    """Responses that deflate to less than a fraction of their size."""
-    suspects = _at_least(frame["response"], rule.min_bytes)
-    # Per row in Python: each is one call into zlib, which takes longer than the loop around it.
-    texts = [text.encode() for text in frame["response"].gather(suspects)]
-    ratios = np.array([len(text) / len(zlib.compress(text, 1)) for text in texts], np.float64)
-    hits = ratios > rule.max_ratio
-    details = [f"the response deflates to 1/{ratio:.1f} (at least 1/{rule.max_ratio:g})" for ratio in ratios[hits]]
-    return Verdict(suspects[hits], ratios[hits], details)
+class Repetition(Rule):
+    """Drop responses of which more than a share repeats earlier text."""
 
+    outcome: ClassVar[str] = "repetitive"
+    position: ClassVar[int] = 20
 
-def _at_least(texts: pl.Series, size: int) -> NDArray[np.int64]:
-    return (texts.str.len_bytes() >= size).arg_true().to_numpy().astype(np.int64)
+    enabled: bool = True
+    max_repeated: float = Field(default=0.7, ge=0.0, le=1.0)
+    """Largest share of a response's `window`-byte windows that occur earlier in it."""
+    window: int = Field(default=32, ge=4, le=1024)
+    """Bytes of UTF-8."""
+    min_bytes: int = Field(default=400, ge=1)
+    """Shorter responses pass."""
+
+    def judge(self, frame: pl.DataFrame) -> Verdict:
+        response = frame["response"]
+        suspects = (response.str.len_bytes() >= self.min_bytes).arg_true().to_numpy().astype(np.int64)
+        shares = repeated_share(response.gather(suspects), self.window)
+        hits = shares > self.max_repeated
+        details = [
+            f"{share:.0%} of the response repeats earlier text (at most {self.max_repeated:.0%})"
+            for share in shares[hits]
+        ]
+        return Verdict(suspects[hits], shares[hits], details)
 
 
 def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
-    """Share of each text's windows of `window` bytes that stood in it before.
+    """Return the share of each text's `window`-byte windows that occur earlier in it.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
 
 @numba.njit(cache=True, nogil=True)
 def _repeated_share(content: NDArray[np.uint8], bounds: NDArray[np.int64], window: int) -> NDArray[np.float64]:
-    """Rolling polynomial hash over each text's bytes; a set of the hashes seen, by linear probing."""
+    """Hash all windows of each text (rolling polynomial), and count those already in an open-addressing set."""
     multiplier = np.uint64(0x9E3779B97F4A7C15)
     leaving = np.uint64(1)
     for _ in range(window):

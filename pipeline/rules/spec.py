@@ -1,121 +1,108 @@
-"""What a manifest says about quality rules: `rules:`, one entry a rule.
+"""The manifest's `rules:`, made of the rules that the modules of this package define and those the manifest names.
 
-On by default is only what is right for any instruction data: a response that repeats itself to no end, and one that
-is its own instruction. Every other rule rejects texts that some data has on purpose (refusals for safety tuning,
-questions about broken encodings, code, other languages), so a manifest has to ask for it.
+    pipeline/rules/NAME.py ───────────▶ RulesSpec.NAME
+    FILE.py beside the manifest ─────▶ RulesSpec."FILE:Class"
+
+Enabled by default are only the rules that suit any instruction data: responses that repeat themselves endlessly or
+repeat their instruction. Every other rule drops texts that some data contains on purpose (refusals for safety tuning,
+questions about broken encodings, code, other languages).
 """
 
-from typing import Self
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ModelWrapValidatorHandler, ValidationInfo, create_model, model_serializer, model_validator
 
 from corpus.config import Config
+from corpus.outcome import Outcome
+from corpus.plugins import Plugin, find, is_reference
+from pipeline.rules.rule import Rule
+
+_NOT_RULES = {"apply", "rule", "spec"}
 
 
-class RepetitionRule(Config):
-    """Drops responses that repeat themselves (`repetitive`), as a model without a stop token does."""
-
-    enabled: bool = True
-    max_repeated: float = Field(default=0.7, ge=0.0, le=1.0)
-    """Largest share of a response's `window`-byte windows that stood earlier in it."""
-    window: int = Field(default=32, ge=4, le=1024)
-    """Bytes of UTF-8."""
-    min_bytes: int = Field(default=400, ge=1)
-    """Shorter responses are not examined."""
+def _is_rule(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Rule) and not inspect.isabstract(value)
 
 
-class CompressionRule(Config):
-    """Drops responses that deflate makes very small (`compressible`): repetition with small changes."""
-
-    enabled: bool = False
-    max_ratio: float = Field(default=8.0, gt=1.0)
-    """Largest ratio of a response's bytes to its deflated bytes. Plain prose has 2 to 3, tables and code up to 6."""
-    min_bytes: int = Field(default=400, ge=1)
-    """Shorter responses are not examined."""
-
-
-class EchoRule(Config):
-    """Drops responses equal to their instruction (`echo`) up to white space and letter case."""
-
-    enabled: bool = True
-    min_chars: int = Field(default=20, ge=1)
-    """Shorter ones pass: "Hello!" may answer "Hello!"."""
+def _discover() -> dict[str, type[Rule]]:
+    rules: dict[str, type[Rule]] = {}
+    for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if info.name not in _NOT_RULES:
+            module = importlib.import_module(f"pipeline.rules.{info.name}")
+            (rules[info.name],) = (v for v in vars(module).values() if _is_rule(v) and v.__module__ == module.__name__)
+    return dict(sorted(rules.items(), key=lambda item: item[1].position))
 
 
-class RefusalRule(Config):
-    """Drops responses that begin by declining or by talking about being an AI (`refusal`)."""
+RULES: Mapping[str, type[Rule]] = _discover()
+"""The rules of this package by name, in order of application."""
 
-    enabled: bool = False
-
-
-class PlaceholderRule(Config):
-    """Drops responses with text that was to be replaced: "[insert name]", "lorem ipsum" (`placeholder`)."""
-
-    enabled: bool = False
+_FIELDS: Any = {name: (rule, rule()) for name, rule in RULES.items()}
+_BuiltIn: Any = create_model("_BuiltIn", __base__=Config, **_FIELDS)
 
 
-class MissingInputRule(Config):
-    """Drops instructions about something that is not there: "No input", an image, an attachment (`missing_input`)."""
+class RulesSpec(_BuiltIn):
+    """All quality rules in order of application; the first rule that drops a pair is the reason in the ledger.
 
-    enabled: bool = False
+    A key `module:Class` names a rule in a file beside the manifest. Such a rule is enabled unless it says otherwise,
+    and a dump of it has the `sha256` of its file, so that keys and lock files depend on its source.
+    """
 
+    plugins: ClassVar[list[Plugin]] = []
+    """The plugins whose rules this model has, beside those of this package."""
 
-class MojibakeRule(Config):
-    """Repairs text that was decoded by the wrong encoding, and drops what cannot be repaired (`mojibake`)."""
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Every rule by its name in the manifest."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
-    enabled: bool = False
-    drop: bool = True
-    """Drop the pair when something that looks like it remains; otherwise keep it as it is."""
+    @property
+    def outcomes(self) -> set[str]:
+        """The reasons that these rules can give in the ledger."""
+        return {rule.outcome for rule in self.rules.values()}
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _load_plugins(cls, data: Any, handler: ModelWrapValidatorHandler["RulesSpec"], info: ValidationInfo) -> Any:
+        references = [name for name in data if is_reference(str(name))] if isinstance(data, dict) else []
+        if not references or cls is not RulesSpec:
+            return handler(data)
+        context = info.context or {}
+        plugins = context.get("plugins") or [find(name, context.get("base", Path())) for name in references]
+        return _with_plugins(plugins).model_validate(data)
 
-class LanguageRule(Config):
-    """Drops pairs in other languages than those to keep (`language`), as told by a small bundled model."""
+    @model_serializer
+    def _dump(self) -> dict[str, Any]:
+        return dict(self.rules)
 
-    enabled: bool = False
-    keep: tuple[str, ...] = ("en",)
-    """ISO 639-1 codes."""
-    min_confidence: float = Field(default=0.95, ge=0.0, le=1.0)
-    """Only a pair that is at least so surely in another language is dropped."""
-    min_chars: int = Field(default=60, ge=1)
-    """Pairs with fewer letters pass: short texts cannot be told."""
-
-
-class CodeRule(Config):
-    """Drops pairs of which more than a share of the lines looks like program code (`code`)."""
-
-    enabled: bool = False
-    max_share: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Largest share of a response's lines that are not blank."""
-    min_lines: int = Field(default=4, ge=1)
-    """Responses of fewer lines pass."""
-
-
-class LengthRatioRule(Config):
-    """Drops pairs whose response is much longer or shorter than the instruction (`length_ratio`)."""
-
-    enabled: bool = False
-    min: float = Field(default=0.0, ge=0.0)
-    """Least ratio of the response's characters to the instruction's."""
-    max: float = Field(default=1000.0, gt=0.0)
-    """Largest ratio of the response's characters to the instruction's."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.min >= self.max:
-            raise ValueError(f"min {self.min} must be smaller than max {self.max}")
-        return self
+    def __reduce__(self) -> Any:
+        return _restore, (self.model_dump(mode="json"), self.plugins)
 
 
-class RulesSpec(Config):
-    """All quality rules, in the order of their application; of several that take a pair, the first is its reason."""
+def _restore(data: dict[str, Any], plugins: list[Plugin]) -> RulesSpec:
+    """Rebuild a pickled spec, without reading the files of its plugins again."""
+    return RulesSpec.model_validate(data, context={"plugins": plugins})
 
-    mojibake: MojibakeRule = MojibakeRule()
-    repetition: RepetitionRule = RepetitionRule()
-    compression: CompressionRule = CompressionRule()
-    echo: EchoRule = EchoRule()
-    refusal: RefusalRule = RefusalRule()
-    placeholder: PlaceholderRule = PlaceholderRule()
-    missing_input: MissingInputRule = MissingInputRule()
-    language: LanguageRule = LanguageRule()
-    code: CodeRule = CodeRule()
-    length_ratio: LengthRatioRule = LengthRatioRule()
+
+def _with_plugins(plugins: list[Plugin]) -> type[RulesSpec]:
+    """Return a model that also has the plugins' rules as fields."""
+    fields: dict[str, Any] = {}
+    outcomes = {outcome.value for outcome in Outcome} | {rule.outcome for rule in RULES.values()}
+    for plugin in plugins:
+        rule = plugin.load()
+        if not _is_rule(rule):
+            raise ValueError(f"{plugin.reference}: expected a subclass of {Rule.__module__}.Rule that defines `judge`")
+        outcome = getattr(rule, "outcome", None)
+        if not isinstance(outcome, str) or not outcome.isidentifier() or outcome in outcomes:
+            raise ValueError(f"{plugin.reference}: expected an `outcome` that no other rule has (found {outcome!r})")
+        outcomes.add(outcome)
+        sha256: Any = Literal[plugin.sha256]
+        pinned = create_model(rule.__name__, __base__=rule, enabled=(bool, True), sha256=(sha256, plugin.sha256))
+        fields[plugin.reference] = (pinned, ...)
+    model = create_model("RulesSpec", __base__=RulesSpec, **fields)
+    model.plugins = plugins
+    return model

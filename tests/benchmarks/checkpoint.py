@@ -1,20 +1,20 @@
-"""`python -m tests.benchmarks.checkpoint`: how long a checkpoint holds training up, and what saving and loading take.
+"""`python -m tests.benchmarks.checkpoint`: how long saving blocks training, and how long saving and loading take.
 
-    model, optimizer ─▶ Checkpoints.save, as in training: on a local disk, and on an S3 server on this machine
-                                                                            (rclone serve s3, which writes to the disk)
+    model, optimizer ─▶ CheckpointManager.save, as in training: to a local disk, and to an S3 server on this machine
+                                                                        (rclone serve s3, which writes to the disk)
 
-For each place, of a model with its optimizer (weights, both moments, averaged weights; float32):
+For each location, measured for a model with its optimizer (weights, both moments, averaged weights; float32):
 
-    stall         how long `save` keeps the training loop waiting, when the save before it is done: the first one makes
-                  its memory for the copies, the others use it again
-    background    from then on until the commit record is there: files, hashes, fsync or verified upload
-    computation   what the loop computes meanwhile, beside what it computes when nothing is saved (products of matrices,
-                  one thread, so that there is a core for the writer where there are two)
-    synchronous   a save that is waited for, which is what a loop without the background would stand still for; of
-                  torch.save, one file without hash, commit record or upload, for comparison
-    load          newest valid one found, all hashes verified, tensors read into the model and the optimizer
+    stall         time for which `save` blocks the training loop if the previous save is complete; the first save
+                  allocates the buffers for the copies, later ones reuse them
+    background    from then on until the commit record is stored: files, hashes, fsync or verified upload
+    computation   speed of computation meanwhile, relative to its speed when nothing is saved (matrix products on one
+                  thread, so that the writer has a core of its own if there are two)
+    synchronous   time until a save is complete; for comparison that of torch.save to one file, without hashes, commit
+                  record or upload
+    load          find the newest checkpoint, verify all hashes, read the tensors into model and optimizer
 
-Reading profits from pages that the system still holds of what was just written.
+Loading reads files that the page cache may still hold.
 """
 
 import argparse
@@ -36,27 +36,27 @@ from rich.table import Table
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
-from trainer.checkpointing.checkpoint import Progress
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.optim import AdamAtan2
+from trainer.position import Position
 
 SIDECARS = {"config.json": "{}", "tokenizer.json": "{}", "manifest.json": "{}"}
 
 
 class Trained:
-    """A model in the middle of training, and its checkpoints at one place."""
+    """A model and its optimizer in the middle of training."""
 
     def __init__(self, layers: int):
         self.config = config_for("B", vocab_size=21_504, num_layers=layers)
         self.model = HRM(self.config, seed=0)
-        self.optimizer = AdamAtan2(self.model, betas=(0.9, 0.95), weight_decay=0.1, ema=0.9999)
-        for tensors in (self.optimizer.m, self.optimizer.v):  # zeros would be easier to store
-            for tensor in tensors:
-                tensor.normal_()
+        self.optimizer = AdamAtan2(self.model.named_parameters(), lr=1e-4)
+        for state in self.optimizer.state.values():  # zeros would compress
+            state["m"].normal_()
+            state["v"].normal_()
 
     @property
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {"model": self.model.state_dict(), **self.optimizer.state_dict()}
+        return {"model": self.model.state_dict(), **self.optimizer.named_state()}
 
     @property
     def bytes(self) -> int:
@@ -65,27 +65,27 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Seconds, except for `computation`."""
+    """Measurements at one location, in seconds except for `computation`."""
 
     first_stall: float
     stall: float
     background: float
     computation: float
-    """Share of the undisturbed speed."""
+    """Fraction of the undisturbed speed."""
     synchronous: float
     load: float
 
 
-def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured:
-    """Save `saves` times as training does, then once synchronously, then load."""
-    checkpoints = Checkpoints(place, staging=staging, keep=1)
+def measure(trained: Trained, location: str, staging: Path, saves: int) -> Measured:
+    """Save `saves` times as in training, then once synchronously, then load."""
+    checkpoints = CheckpointManager(location, staging=staging, keep=1)
     step = 0
 
     def save() -> float:
         nonlocal step
         step += 1
         began = time.perf_counter()
-        checkpoints.save(progress(step), trained.tensors, sidecars=SIDECARS)
+        checkpoints.save(position(step), trained.tensors, sidecars=SIDECARS)
         return time.perf_counter() - began
 
     undisturbed = products_per_second(lambda seconds: seconds < 2)
@@ -98,7 +98,7 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     checkpoints.wait()
     synchronous = time.perf_counter() - began
 
-    fresh = Checkpoints(place, staging=staging, keep=1)
+    fresh = CheckpointManager(location, staging=staging, keep=1)
     began = time.perf_counter()
     newest = fresh.newest()
     assert newest is not None
@@ -115,19 +115,19 @@ def measure(trained: Trained, place: str, staging: Path, saves: int) -> Measured
     )
 
 
-def progress(step: int) -> Progress:
-    return Progress(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
+def position(step: int) -> Position:
+    return Position(step=step, updates=step, plan_key="", plan_hash="", epoch=0, chunk=0, next_batch=step)
 
 
-def written_by(checkpoints: Checkpoints, written: list[float]) -> bool:
-    """Whether a checkpoint has been finished since the last call; notes how long it took."""
+def written_by(checkpoints: CheckpointManager, written: list[float]) -> bool:
+    """Whether a checkpoint was completed since the last call; appends its write time to `written`."""
     saved = checkpoints.collect()
     written += [one.write_seconds for one in saved]
     return bool(saved)
 
 
 def products_per_second(go_on: Callable[[float], bool]) -> float:
-    """Speed of products of matrices, as long as `go_on` says of the seconds so far."""
+    """Matrix products per second, computed while `go_on` of the elapsed seconds is true."""
     a = torch.randn(512, 512)
     out = torch.empty_like(a)
     count, began = 0, time.perf_counter()
@@ -138,7 +138,7 @@ def products_per_second(go_on: Callable[[float], bool]) -> float:
 
 
 def torch_save(trained: Trained, folder: Path) -> float:
-    """Seconds until one file with everything is on the disk."""
+    """Seconds until torch.save has written the state to the disk as one file."""
     began = time.perf_counter()
     with (folder / "state.pt").open("wb") as file:
         torch.save(trained.tensors, file)
@@ -156,18 +156,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Measure checkpoints on a local disk and on S3.",
         epilog="example: python -m tests.benchmarks.checkpoint --layers 2 --saves 2 --folder /mnt/scratch",
     )
-    parser.add_argument("--layers", type=int, default=4, help="of a model that is 1024 wide; 4 have 100 M parameters")
-    parser.add_argument("--saves", type=int, default=3, help="asynchronous saves at each place (default: 3)")
-    parser.add_argument("--folder", type=Path, help="where to write, four times the state's size (default: /tmp)")
+    parser.add_argument("--layers", type=int, default=4, help="layers of width 1024; 4 have 100 M parameters")
+    parser.add_argument("--saves", type=int, default=3, help="asynchronous saves to each location (default: 3)")
+    parser.add_argument("--folder", type=Path, help="where to write four times the size of the state (default: /tmp)")
     options = parser.parse_args(arguments)
     if options.saves < 2:
-        parser.error("--saves: the first one is not like the others, so at least 2 are needed")
+        parser.error("--saves must be at least 2, because the first save is measured separately")
     torch.set_num_threads(1)
     trained = Trained(options.layers)
     screen = Console(width=110, highlight=False)
     screen.print(
         f"{trained.config.parameters / 1e6:,.0f} M parameters, {trained.bytes / 2**30:.2f} GiB of state, "
-        f"{options.saves} asynchronous saves at each place; {platform.machine()}, {os.cpu_count()} cores, "
+        f"{options.saves} asynchronous saves to each location; {platform.machine()}, {os.cpu_count()} cores, "
         f"torch {torch.__version__}\n"
     )
     found: dict[str, Measured] = {}

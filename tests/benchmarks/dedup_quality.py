@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair as Record
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.table import near_dedup

@@ -1,10 +1,10 @@
-"""How many tokens a second are generated, with cached keys and values and by computing everything again.
+"""`python -m tests.benchmarks.generate`: tokens per second with cached keys and values, and without a cache.
 
     python -m tests.benchmarks.generate --size tiny --rows 1 16 128
 
-Weights are random and no answer ends early, so every row gets as many tokens as are asked for; prompts have different
-lengths. Both ways take the most likely token. Random weights can have two tokens all but equally likely, so the share
-of tokens in which the two ways agree is printed and not demanded; that the logits agree is a test's claim.
+Weights are random and no answer ends early, so every row gets the same number of new tokens; prompts have different
+lengths, decoding is greedy. With random weights two tokens can be almost equally likely, so the fraction of equal
+tokens is printed and not asserted; tests compare the logits.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Answers = list[list[int]]
 
 @torch.no_grad()
 def generate_without_cache(model: HRM, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Answers:
-    """Greedy answers, all positions computed for each token; only the last ones go through the head."""
+    """Greedy answers, computing all positions for each token; only the last position goes through the head."""
     device = model.z_L_init.device
     prefix = torch.tensor([len(prompt) for prompt in prompts], device=device)
     rows = torch.arange(len(prompts), device=device)
@@ -44,12 +44,12 @@ def generate_without_cache(model: HRM, prompts: Sequence[Sequence[int]], *, max_
     return [tokens[row, n : n + max_new_tokens].tolist() for row, n in enumerate(prefix.tolist())]
 
 
-def timed(ask: Callable[[], Answers], device: torch.device) -> tuple[float, Answers]:
-    """Seconds of the quicker of two calls, and the answers."""
+def timed(call: Callable[[], Answers], device: torch.device) -> tuple[float, Answers]:
+    """Seconds of the faster of two calls, and the answers."""
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
-        answers = ask()
+        answers = call()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
@@ -57,7 +57,7 @@ def timed(ask: Callable[[], Answers], device: torch.device) -> tuple[float, Answ
 
 
 def measured(model: HRM, prompts: Sequence[Sequence[int]], new: int) -> list[str]:
-    """The cells of a batch."""
+    """Cells of one row of the table."""
     device, never = model.z_L_init.device, model.config.vocab_size
 
     def cached(guidance: float) -> Answers:
@@ -77,16 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.generate",
-        description="Measure generation: tokens a second by batch size, with caches and without.",
+        description="Measure generation: tokens per second by batch size, with and without a cache.",
         epilog="example: python -m tests.benchmarks.generate --size L --rows 1 64 --device cuda",
     )
-    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="of the model (default: tiny)")
+    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="size of the model (default: tiny)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64], help="batch sizes (default: 1 8 64)")
     parser.add_argument("--prompt-tokens", type=int, default=64, metavar="N", help="longest prompt (default: 64)")
-    parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="tokens of an answer (default: 64)")
-    parser.add_argument("--vocab-size", type=int, default=8192, metavar="V", help="tokens there are (default: 8,192)")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu, in fp32, or cuda, in bf16")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
+    parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="tokens per answer (default: 64)")
+    parser.add_argument("--vocab-size", type=int, default=8192, metavar="V", help="vocabulary (default: 8,192)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (in fp32) or cuda (in bf16)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args(arguments)
     if min(*options.rows, options.prompt_tokens, options.new_tokens, options.vocab_size, options.threads) < 1:
         parser.error("all numbers must be at least 1")
@@ -101,10 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = torch.cuda.get_device_name()
     table = Table(
         title=f"Generation, size {options.size}, prompts of 1 to {options.prompt_tokens} tokens, "
-        f"{options.new_tokens} new ones; {where}, torch {torch.__version__}",
+        f"{options.new_tokens} new tokens; {where}, torch {torch.__version__}",
         title_justify="left",
     )
-    columns = ("rows", "cached, tokens/s", "again, tokens/s", "times faster", "tokens agree", "guided, tokens/s")
+    columns = ("rows", "cached, tokens/s", "uncached, tokens/s", "speed-up", "tokens agree", "guided, tokens/s")
     for name in columns:
         table.add_column(name, justify="right")
     for rows in options.rows:

@@ -1,14 +1,14 @@
-"""How fast a model trains on this device, and where the time of a step goes.
+"""`python -m tests.benchmarks.model`: training speed of a model on this device, and the time of a step by part.
 
     python -m tests.benchmarks.model --size L
 
-For each attention kernel and each K: whole training steps (forward, backward, optimizer) on made-up rows of packed
-samples. Operations are those of `model.flops`: projections of all positions, the head at positions with a label,
-attention over the pairs that see each other; what a kernel computes beyond that is not counted.
+For each attention kernel and each K, whole training steps (forward, backward, optimizer) are timed on synthetic rows of
+packed samples. Operations are those of `model.flops`: projections of all positions, the head at labelled positions,
+attention over visible pairs; further operations of a kernel are not counted.
 
-Then one step taken apart: the attention kernel, the four projections of a block and the head with the loss are timed
-alone, forward and backward, times how often a step does them; the optimizer once. What is left is norms, gates, rotary
-embedding, conversions, and waiting.
+Then the parts of one step: the attention kernel, the four projections of a block, and the head with the loss are timed
+separately, forward and backward, and multiplied by their number per step; the optimizer is timed once. The rest is
+norms, gates, rotary embedding, conversions and waiting.
 """
 
 import argparse
@@ -39,19 +39,19 @@ from model.loss import label_nll
 from trainer.optim import AdamAtan2
 
 PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12}
-"""bf16 operations a second without sparsity, by NVIDIA's data sheets, for names that contain the key."""
+"""Dense bf16 operations per second by NVIDIA's data sheets, for device names that contain the words of the key."""
 WARM_UP = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What is the same in all measurements."""
+    """Settings shared by all measurements."""
 
     config: ModelConfig
     batch: PackedBatch
     device: torch.device
     dtype: torch.dtype
-    """Of matrix products."""
+    """Dtype of matrix products."""
     steps: int
     compile: bool
     recompute: bool
@@ -59,16 +59,16 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Positions of the batch."""
+        """Number of positions of the batch."""
         return self.batch.tokens.numel()
 
     def precision(self) -> AbstractContextManager[object]:
-        """Autocast where products are in bf16."""
+        """Autocast if products are in bf16."""
         low = self.dtype == torch.bfloat16
         return torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext()
 
     def flops(self, k: int) -> float:
-        """Operations of a step."""
+        """Number of operations per step."""
         _, _, prefix, total = self.batch.segments.double().unbind(1)
         pairs = prefix.square() + (total * (total + 1) - prefix * (prefix + 1)) / 2
         targets = int((self.batch.labels != IGNORE).sum())
@@ -76,7 +76,7 @@ class Setup:
 
 
 def batch_of(rows: int, length: int, sample_tokens: int, vocab_size: int) -> PackedBatch:
-    """Rows filled with samples of lognormal lengths of about this mean, a third of each its prefix."""
+    """Rows filled with samples whose lengths are lognormal with about this mean; a third of each is its prefix."""
     rng = np.random.default_rng(0)
     tokens = torch.from_numpy(rng.integers(0, vocab_size, (rows, length)))
     labels, positions = torch.full_like(tokens, IGNORE), torch.zeros_like(tokens)
@@ -84,8 +84,8 @@ def batch_of(rows: int, length: int, sample_tokens: int, vocab_size: int) -> Pac
     for row in range(rows):
         begin = 0
         while begin < length:
-            wanted = int(np.clip(rng.lognormal(np.log(sample_tokens) - 0.5, 1.0), 4, length))
-            total = min(wanted, length - begin)
+            drawn = int(np.clip(rng.lognormal(np.log(sample_tokens) - 0.5, 1.0), 4, length))
+            total = min(drawn, length - begin)
             prefix = -(-total // 3)
             segments.append((row, begin, prefix, total))
             positions[row, begin : begin + total] = torch.arange(total)
@@ -98,7 +98,7 @@ def batch_of(rows: int, length: int, sample_tokens: int, vocab_size: int) -> Pac
 
 
 def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of the median of some calls, after others to warm up."""
+    """Median seconds of a call, after some calls to warm up."""
     seconds = []
     for _ in range(WARM_UP + repeats):
         began = time.perf_counter()
@@ -110,15 +110,15 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int) -> flo
 
 
 def whole_step(setup: Setup, kernel: Kernel, k: int) -> tuple[float, int]:
-    """Seconds of a training step, and the most bytes the device held (0 on a CPU)."""
+    """Seconds per training step, and the peak memory of the device in bytes (0 on a CPU)."""
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(setup.device)
-    torch._dynamo.reset()  # graphs of another kernel count against the number that one function may have
+    torch._dynamo.reset()  # compiled graphs of other kernels count towards the limit per function
     model = HRM(setup.config).to(setup.device)
     execution = Execution(attention=kernel, compile=setup.compile, recompute=setup.recompute, float8=setup.float8)
     prepare(model, execution)
-    optimizer = AdamAtan2(model, betas=(0.9, 0.95), weight_decay=0.1, ema=0.9999)
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -128,14 +128,14 @@ def whole_step(setup: Setup, kernel: Kernel, k: int) -> tuple[float, int]:
         with setup.precision():
             nll, count = model(setup.batch, k=k)
         (nll / count).backward()
-        optimizer.step(gradients, 1e-4)
+        optimizer.step()
 
     seconds = timed(step, setup.device, setup.steps)
     return seconds, torch.cuda.max_memory_allocated(setup.device) if setup.device.type == "cuda" else 0
 
 
 def forward_and_backward(setup: Setup, work: Callable[..., Tensor], *inputs: Tensor) -> tuple[float, float]:
-    """Seconds of work's forward pass without a graph, and of its backward pass to inputs and whatever else it reads."""
+    """Seconds of the forward pass without a graph, and of the backward pass to inputs and weights."""
     leaves = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     with torch.no_grad():
         upstream = torch.randn_like(work(*leaves))
@@ -145,19 +145,19 @@ def forward_and_backward(setup: Setup, work: Callable[..., Tensor], *inputs: Ten
 
 
 def parts_of_step(setup: Setup, kernel: Kernel, k: int) -> dict[str, float]:
-    """Seconds that a step spends in each of its parts, each measured alone."""
+    """Seconds per step of each part, measured separately."""
     config, batch = setup.config, setup.batch
     rows, length = batch.tokens.shape
-    made = {"device": setup.device, "dtype": setup.dtype}
+    options = {"device": setup.device, "dtype": setup.dtype}
     applied, carrying = config.applications, sum(carries_gradient(config.schedule, k))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        qkv = torch.randn(3, rows, length, config.num_heads, config.head_dim, **made)
-        narrow = torch.randn(setup.tokens, config.hidden_size, **made)
-        heads = torch.randn(setup.tokens, config.num_heads * config.head_dim, **made)
-        inner = torch.randn(setup.tokens, config.intermediate_size, **made)
+        qkv = torch.randn(3, rows, length, config.num_heads, config.head_dim, **options)
+        narrow = torch.randn(setup.tokens, config.hidden_size, **options)
+        heads = torch.randn(setup.tokens, config.num_heads * config.head_dim, **options)
+        inner = torch.randn(setup.tokens, config.intermediate_size, **options)
     mask = mask_of(batch.segments, rows=rows, length=length, dtype=setup.dtype, kernel=kernel)
-    block = Block(config).to(**made)
+    block = Block(config).to(**options)
     block_parts = {
         "attention": [(lambda q, k, v: attend(q, k, v, mask), qkv.unbind(0))],
         "linears": [
@@ -172,21 +172,22 @@ def parts_of_step(setup: Setup, kernel: Kernel, k: int) -> dict[str, float]:
         found[name] = 0.0
         for work, inputs in works:
             forward, backward = forward_and_backward(setup, work, *inputs)
-            # What recomputation does twice is not counted twice.
+            # Recomputed operations are counted once.
             found[name] += config.layers_per_stack * (applied * forward + carrying * backward)
     labels = batch.labels[batch.labels != IGNORE]
     head = torch.randn(config.vocab_size, config.hidden_size, device=setup.device).requires_grad_()
     states = narrow[: len(labels)].detach().requires_grad_()
     found["head"] = timed(lambda: label_nll(states, head, labels).backward(), setup.device, setup.steps)
     model = HRM(config).to(setup.device)
-    optimizer = AdamAtan2(model, betas=(0.9, 0.95), weight_decay=0.1, ema=0.9999)
-    gradients = [torch.zeros_like(p) for p in model.parameters()]
-    found["optimizer"] = timed(lambda: optimizer.step(gradients, 1e-4), setup.device, setup.steps)
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    found["optimizer"] = timed(optimizer.step, setup.device, setup.steps)
     return found
 
 
 def peak_of(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """Operations a second that the device can do at most, and where that is known from."""
+    """Peak operations per second of the device, and the source of that number."""
     if device.type == "cuda" and dtype == torch.bfloat16:
         name = torch.cuda.get_device_name(device)
         for known, peak in PEAKS.items():
@@ -195,7 +196,7 @@ def peak_of(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     peak = 2 * size**3 / timed(lambda: a @ a, device, 5)
-    return peak, f"{peak / 1e12:,.3g} TFLOP/s, of a product of two {size}² matrices measured here"
+    return peak, f"{peak / 1e12:,.3g} TFLOP/s, measured with a product of two {size}² matrices"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -205,19 +206,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Measure training steps of a model: speed by attention kernel and K, memory, parts of a step.",
         epilog="example: python -m tests.benchmarks.model --size XL --compile --rows 6 --length 4096",
     )
-    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="of the model (default: tiny)")
-    parser.add_argument("--rows", type=int, help="of a batch (default: 6 on a GPU, 8 on a CPU)")
-    parser.add_argument("--length", type=int, help="tokens of a row (default: 4,096 on a GPU, 128 on a CPU)")
-    parser.add_argument("--sample-tokens", type=int, default=237, metavar="N", help="of a sample (default: 237)")
-    parser.add_argument("--vocab-size", type=int, default=65_536, metavar="V", help="tokens there are (65,536)")
+    parser.add_argument("--size", default="tiny", choices=list(SIZES), help="size of the model (default: tiny)")
+    parser.add_argument("--rows", type=int, help="rows per batch (default: 6 on a GPU, 8 on a CPU)")
+    parser.add_argument("--length", type=int, help="tokens per row (default: 4,096 on a GPU, 128 on a CPU)")
+    parser.add_argument("--sample-tokens", type=int, default=237, metavar="N", help="mean sample length (default: 237)")
+    parser.add_argument("--vocab-size", type=int, default=65_536, metavar="V", help="vocabulary (default: 65,536)")
     parser.add_argument("--k", type=int, nargs="+", default=[2, 5], help="applications with gradients (default: 2 5)")
     parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS), help="default: all")
-    parser.add_argument("--steps", type=int, default=5, help="steps to take the median of (default: 5)")
+    parser.add_argument("--steps", type=int, default=5, help="steps per measurement (default: 5)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: auto")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on a GPU, fp32 on a CPU")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile for blocks")
-    parser.add_argument("--recompute", action="store_true", help="activations of L again in the backward pass")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="compile blocks with torch.compile")
+    parser.add_argument("--recompute", action="store_true", help="recompute activations of L in the backward pass")
     parser.add_argument("--float8", action="store_true", help="linear layers in float8 (torchao)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -252,14 +253,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_parts(setup, console, *fastest, k=max(options.k))
     if not gpu:
         console.print(
-            f"memory of the process, at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+            f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
         )
 
 
 def show_steps(
     setup: Setup, console: Console, kernels: Sequence[Kernel], depths: Sequence[int], peak: float
 ) -> tuple[Kernel, float] | None:
-    """Measure and print whole steps; the kernel that is fastest at the greatest K, and its seconds."""
+    """Measure and print whole steps; returns the fastest kernel at the greatest K, and its seconds."""
     table = Table(title="training step", title_justify="left")
     table.add_column("attention")
     for column in ("K", "ms", "tokens/s", "TFLOP/s", "of peak", "memory, GiB"):
@@ -271,7 +272,7 @@ def show_steps(
             continue
         for k in sorted(depths):
             try:
-                seconds, held = whole_step(setup, kernel, k)
+                seconds, memory = whole_step(setup, kernel, k)
             except torch.OutOfMemoryError:
                 table.add_row(kernel, str(k), "does not fit")
                 continue
@@ -285,7 +286,7 @@ def show_steps(
                 f"{setup.tokens / seconds:,.0f}",
                 f"{speed / 1e12:,.3g}",
                 f"{speed / peak:.1%}",
-                f"{held / 2**30:.1f}" if held else "–",
+                f"{memory / 2**30:.1f}" if memory else "–",
             )
     console.print(table)
     return min(seconds_of.items(), key=lambda item: item[1]) if seconds_of else None
@@ -295,7 +296,7 @@ def show_parts(setup: Setup, console: Console, kernel: Kernel, whole: float, *, 
     """Measure and print the parts of a step."""
     parts = parts_of_step(setup, kernel, k)
     parts["rest"] = whole - sum(parts.values())
-    table = Table(title=f"a step's time, {kernel}, K = {k}; parts measured alone", title_justify="left")
+    table = Table(title=f"time of a step, {kernel}, K = {k}; parts measured separately", title_justify="left")
     table.add_column("part")
     for column in ("ms", "share"):
         table.add_column(column, justify="right")

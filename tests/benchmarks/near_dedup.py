@@ -28,9 +28,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.dedup.near.signatures import U32, permutations, shingles, take_minima
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.steps import drop_near_duplicates
 from pipeline.dedup.near.tokens import Vocabulary, scratch, tokenize
 from pipeline.dedup.near.vocabulary import bare_vocabulary
 from pipeline.engine.executor import Task
@@ -52,7 +52,7 @@ class Timed(InProcess):
         super().__init__(work, Display(io.StringIO()))
         self.seconds: dict[str, float] = {}
 
-    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, Any]]:
         """See `Executor.complete`."""
         begin = time.process_time()
         yield from list(super().complete(tasks, progress))

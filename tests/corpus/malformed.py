@@ -1,6 +1,6 @@
-"""Input files with something wrong in them, and what must become of each.
+"""Malformed input files, and the expected outcome of each.
 
-Any build over a folder of these must end without a traceback, with every file
+A build over a folder of these must end without a traceback, with every file
 and row accounted for.
 """
 
@@ -33,9 +33,9 @@ class Case:
     outcome: FileOutcome
     pairs: int = 0
     rejected: Mapping[Outcome, int] = field(default_factory=dict)
-    """Rows that yield no pair, by reason. Pairs come one a row, so rows = pairs + these."""
+    """Rows that yield no pair, by reason. Other rows yield one pair each."""
     says: str = ""
-    """Part of what the file's detail, or the first rejected row's, must say."""
+    """Text that the file's detail, or the first rejected row's, must contain."""
 
     def write(self, path: Path) -> None:
         """Write the file at `path`."""
@@ -193,7 +193,7 @@ MALFORMED: list[Case] = [
         FileOutcome.READ,
         1,
     ),
-    _cut("field-twice.json", b'{"data": [{"q": 1}],\n "data": [{"q": 2}]}', 0, "stands twice"),
+    _cut("field-twice.json", b'{"data": [{"q": 1}],\n "data": [{"q": 2}]}', 0, "occurs twice"),
     _cut("half-object.json", b'{"data": [' + _pair('"a"') + b",\n" + _pair('"b"')[:20], 1, "cut off"),
     # CSV
     Case(
@@ -300,11 +300,11 @@ MALFORMED: list[Case] = [
         1,
         {Outcome.NO_PAIR: 1, Outcome.WRONG_TYPE: 3, Outcome.MISSING_FIELD: 1},
     ),
-    # No data, or no file
+    # Not data, or not a file
     Case("LICENSE", b"Do as you like.", FileOutcome.SKIPPED_NOT_DATA, says="by its name"),
     Case("labels.txt", b"positive\nnegative\n", FileOutcome.SKIPPED_NOT_DATA, says="labels"),
     Case("noise.bin", bytes(range(256)) * 20, FileOutcome.SKIPPED_NOT_DATA, says="binary"),
     Case("dangling.jsonl", lambda path: path.symlink_to("nowhere"), FileOutcome.UNREADABLE, says="No such file"),
     Case("pipe.jsonl", lambda path: os.mkfifo(path), FileOutcome.UNREADABLE, says="pipe"),
 ]
-"""Cases whose `pairs` is -1 break off after some rows, but where is not exactly known."""
+"""Cases whose `pairs` is -1 end after an unknown positive number of rows."""

@@ -1,11 +1,13 @@
-"""Each schema that people have is guessed from its rows and becomes the pairs that its rule states."""
+"""Each usual schema is detected from its rows and yields the pairs that its adapter documents."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from corpus.adapters import ADAPTERS, as_text, fill, guess, mapped, template_columns
+from corpus.adapters import ADAPTERS, guess
+from corpus.adapters.base import as_text
+from corpus.adapters.templates import fill, mapped, template_columns
 from corpus.formats.base import LIST_KEY, RowError
 from corpus.outcome import Outcome
 
@@ -13,7 +15,7 @@ TASK_FILE = {LIST_KEY: "Instances", "Definition": ["Add the numbers."], "URL": [
 
 
 def adapt(row: dict[str, Any], context: Mapping[str, Any] | None = None) -> tuple[str | None, list[tuple[str, str]]]:
-    """The guessed adapter's name, and the pairs it makes."""
+    """Return the detected adapter's name, and its pairs."""
     context = context or {}
     name = guess([row], context)
     return name, [tuple(draft) for draft in ADAPTERS[name or "pairs"].adapt(row, context).drafts]
@@ -43,14 +45,14 @@ def rejection(row: dict[str, Any], name: str | None = None) -> RowError:
         ({"instruction": "a", "input": None, "output": "b"}, ("a", "b")),
         ({"instruction": "a", "context": "c", "response": "b", "category": "d"}, ("a\n\nc", "b")),
         ({"definition": "a", "inputs": "c", "targets": "b"}, ("a\n\nc", "b")),
-        # A passage stands before its question.
+        # A passage precedes its question.
         ({"body": "c", "question": "a", "answer": "b"}, ("c\n\na", "b")),
         ({"context": "c", "question": "a", "answers": {"text": ["b"], "answer_start": [0]}}, ("c\n\na", "b")),
-        # Predictions carry the model's response and the gold target.
+        # Predictions have the model's response and the gold target.
         ({"prompt": "p", "instruction": "a", "input": "c", "response": "b", "target": "g"}, ("a\n\nc", "b")),
     ],
 )
-def test_pairs_are_found_under_any_usual_names(row: dict[str, Any], expected: tuple[str, str]) -> None:
+def test_pairs_are_found_under_all_usual_names(row: dict[str, Any], expected: tuple[str, str]) -> None:
     assert adapt(row) == ("pairs", [expected])
 
 
@@ -145,7 +147,7 @@ def test_content_may_be_a_list_of_text_parts_and_nothing_else() -> None:
     assert (error.reason, error.detail.startswith("messages.0.content.0")) == (Outcome.WRONG_TYPE, True)
 
 
-def test_greeting_before_the_first_question_is_no_answer() -> None:
+def test_greeting_before_the_first_question_is_not_an_answer() -> None:
     turns = shares(("gpt", "Hello!"), ("human", "a"), ("gpt", "b"))
     assert adapt({"conversations": turns})[1] == [("Assistant: Hello!\n\nUser: a", "b")]
     assert rejection({"messages": roles(("user", "a"))}).reason == Outcome.NO_PAIR
@@ -172,7 +174,7 @@ def test_kto_row_counts_only_when_its_label_is_true() -> None:
     assert rejection({"messages": messages, "label": False}).reason == Outcome.REJECTED_LABEL
 
 
-def test_label_that_is_no_verdict_makes_no_preference_data() -> None:
+def test_label_that_is_not_boolean_does_not_make_preference_data() -> None:
     assert guess([{"prompt": "a", "completion": "b", "label": 3}], {}) == "prompt_completion"
 
 
@@ -183,7 +185,7 @@ def test_label_that_is_no_verdict_makes_no_preference_data() -> None:
     ("value", "text"),
     [("a", "a"), (3, "3"), (2.0, "2"), (2.5, "2.5"), (True, "true"), (-0.1, "-0.1"), (1e300, "1e+300")],
 )
-def test_plain_values_become_the_text_a_person_would_write(value: Any, text: str) -> None:
+def test_plain_values_become_their_usual_text(value: Any, text: str) -> None:
     assert as_text(value, "c") == text
 
 
@@ -193,7 +195,7 @@ def test_values_without_a_text_are_errors_that_name_the_column(value: Any) -> No
         as_text(value, "the column")
 
 
-def test_rows_without_known_columns_say_what_was_found_and_what_to_do() -> None:
+def test_message_for_unknown_columns_lists_them_and_names_the_remedy() -> None:
     error = rejection({"left": 1, "right": 2})
     assert error.reason == Outcome.MISSING_FIELD
     assert "'left', 'right'" in error.detail
@@ -218,14 +220,14 @@ def test_mapped_list_gives_a_pair_for_each_distinct_text() -> None:
     assert adapted.used == {"q", "a"}
 
 
-def test_gold_label_is_looked_up_among_the_options_own_labels() -> None:
+def test_gold_label_is_looked_up_among_the_labels_of_the_options() -> None:
     options = {"text": ["red", "green", "blue"], "label": ["1", "2", "3"]}
     name, pairs = adapt({"question": "Grass?", "choices": options, "answerKey": "2"})
     assert name == "choices"
     assert pairs == [("Grass?\n\nA. red\nB. green\nC. blue", "green")]
 
 
-def test_conversation_whose_pairs_would_fill_the_memory_is_too_large() -> None:
+def test_conversation_whose_pairs_would_not_fit_in_memory_is_too_large() -> None:
     turns = [{"role": role, "content": "x" * 20_000} for _ in range(200) for role in ("user", "assistant")]
     assert rejection({"messages": turns}).reason == Outcome.TOO_LARGE
     instances = [{"input": str(number), "output": "y"} for number in range(2000)]

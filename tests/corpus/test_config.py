@@ -1,4 +1,4 @@
-"""A manifest is read strictly: what is wrong in it is named, with its place and the closest valid key."""
+"""A manifest is read strictly: errors name the place and the closest valid key."""
 
 from pathlib import Path
 from typing import Annotated
@@ -64,11 +64,11 @@ def test_manifest_becomes_a_model_that_cannot_be_changed(tmp_path: Path) -> None
         ("out: x\nseed: many\n", "seed: Input should be a valid integer"),
         ("out: x\nseed: many\n", "(found 'many')"),
         ("out: x\ntokenizer: {vocab_size: 3}\n", "tokenizer.vocab_size: Input should be greater than or equal to 256"),
-        ("out: x\nseed: 1\nseed: 2\n", "the key 'seed' stands twice"),
-        ("out: x\ntokenizer:\n  file: a\n  file: b\n", "the key 'file' stands twice"),
+        ("out: x\nseed: 1\nseed: 2\n", "the key 'seed' occurs twice"),
+        ("out: x\ntokenizer:\n  file: a\n  file: b\n", "the key 'file' occurs twice"),
         ("out: [x\n", "is not valid YAML"),
         ("out: !!python/name:os.system\n", "is not valid YAML"),
-        ("[1]: 2\n", "a key that is no plain value"),
+        ("[1]: 2\n", "a key that is not a plain value"),
         ("out: 2001-99-99\n", "is not valid YAML"),
         ("seed: " + "9" * 5000 + "\n", "is not valid YAML"),
         ("out: " + "[" * 5000 + "]" * 5000 + "\n", "is nested too deep"),
@@ -87,7 +87,7 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     assert len(error(tmp_path, "out: x\nsede: 1\nseed: many\n").splitlines()) == 2
 
 
-def test_manifest_that_is_no_file_is_named(tmp_path: Path) -> None:
+def test_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.yaml: there is no such manifest"):
         load_manifest(tmp_path / "no.yaml", Manifest)
     with pytest.raises(ConfigError, match="is a folder"):

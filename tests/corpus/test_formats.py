@@ -1,4 +1,4 @@
-"""Rows written in any format and compression are read back as they were written, and streamed."""
+"""Rows written in any format and compression are read back equal, as a stream."""
 
 import io
 import json
@@ -19,14 +19,15 @@ from corpus.discover import SourceFile, discover
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, RowError
 from corpus.formats.json_file import _items, _Text
-from corpus.formats.stream import ForwardFile, Input, StoreError, read_lines
+from corpus.formats.stream import ForwardFile, Input, read_lines
 from corpus.outcome import FileOutcome, Outcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
+from corpus.storage import StorageError
 from tests.corpus import write as w
 
-# What UTF-8 can hold, except NUL, which is no valid text in CSV.
+# Text that UTF-8 can encode, except NUL, which is not valid in CSV.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=80)
 ROWS = st.lists(st.fixed_dictionaries({"instruction": TEXT, "response": TEXT}), min_size=1, max_size=20)
 
@@ -60,7 +61,7 @@ def test_written_rows_are_read_back_equal(name: str, compression: str, rows: lis
 
 @pytest.mark.parametrize("compression", w.COMPRESSIONS)
 @pytest.mark.parametrize("name", w.FORMATS)
-def test_format_is_told_by_content_when_the_name_says_nothing(name: str, compression: str, tmp_path: Path) -> None:
+def test_format_is_detected_by_content_when_the_name_has_no_suffix(name: str, compression: str, tmp_path: Path) -> None:
     suffix, write = w.FORMATS[name]
     path = tmp_path / "rows"
     w.write(path, w.COMPRESSIONS[compression](write(w.pairs(20))))
@@ -77,7 +78,7 @@ def test_misleading_name_does_not_decide_the_format(tmp_path: Path) -> None:
     assert read_back(path)[0].format == "parquet"
 
 
-def test_webdataset_of_its_own_writer_is_read(tmp_path: Path) -> None:
+def test_webdataset_written_by_its_library_is_read(tmp_path: Path) -> None:
     path = tmp_path / "shard-000000.tar"
     with webdataset.TarWriter(str(path)) as writer:
         for index, row in enumerate(w.pairs(5)):
@@ -93,7 +94,7 @@ def test_tar_member_of_exactly_one_block_is_read(tmp_path: Path) -> None:
     assert texts(read_back(tmp_path / "rows.tar")[1]) == rows
 
 
-def test_tar_sample_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+def test_tar_sample_above_the_limit_is_rejected_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows.tar"
     parts = [(f"b.part{n}.txt", b"x" * 300) for n in range(5)]
     w.write(path, w.tar([("a.txt", b"1"), *parts, ("c.txt", b"2"), ("d.txt", b"y" * 5000), ("e.txt", b"3")]))
@@ -136,13 +137,13 @@ def test_lines_do_not_depend_on_where_chunks_end(lines: list[bytes], size: int, 
     assert found == expected
 
 
-def test_next_line_and_separator_characters_end_no_line(tmp_path: Path) -> None:
+def test_next_line_and_separator_characters_do_not_end_a_line(tmp_path: Path) -> None:
     rows = [{"instruction": "a\u0085b\u2028c\u2029d\x0be\x0cf\x1cg", "response": "b"}]
     w.write(tmp_path / "rows.jsonl", json.dumps(rows[0], ensure_ascii=False).encode().replace(b"\\u001c", b"") + b"\n")
     assert len(read_back(tmp_path / "rows.jsonl")[1]) == 1
 
 
-def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
+def test_blank_lines_are_not_rows_but_count_as_lines(tmp_path: Path) -> None:
     w.write(tmp_path / "rows.jsonl", b'\n{"q": 1}\n\n\n{"question": "a", "answer": "b"}\n')
     _, (first, second), end = read_back(tmp_path / "rows.jsonl", adapter="pairs")
     assert isinstance(first, Rejected)
@@ -181,7 +182,7 @@ def test_array_items_do_not_depend_on_where_chunks_end(
     bad=st.sampled_from(['{"a": tru}', '{"a": "x" "y"}', "{1: 2}", '{"a": "x\ny"}', '{"a": [1, {"b": }]}', "tru", "-"]),
     size=st.integers(1, 64),
 )
-def test_broken_item_of_an_array_costs_only_itself(rows: list[Any], place: int, bad: str, size: int) -> None:
+def test_broken_item_of_an_array_is_rejected_alone(rows: list[Any], place: int, bad: str, size: int) -> None:
     items = [json.dumps(row) for row in rows]
     place = min(place, len(items))
     items.insert(place, bad)
@@ -234,7 +235,7 @@ def test_object_without_a_list_is_one_row(tmp_path: Path) -> None:
 # CSV and YAML
 
 
-def test_delimiter_is_told_by_the_header(tmp_path: Path) -> None:
+def test_delimiter_is_detected_in_the_header(tmp_path: Path) -> None:
     for delimiter in ",;|\t":
         w.write(tmp_path / "rows.csv", w.delimited(w.pairs(2), delimiter))
         assert texts(read_back(tmp_path / "rows.csv")[1]) == w.pairs(2)
@@ -247,7 +248,7 @@ def test_cell_with_line_ends_and_quotes_is_one_cell(tmp_path: Path) -> None:
     assert texts(found) == rows
 
 
-def test_csv_row_above_the_limit_costs_itself_when_its_end_is_known(tmp_path: Path) -> None:
+def test_csv_row_above_the_limit_is_rejected_alone_when_its_end_is_known(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     w.write(path, b"a,b\n1,2\n" + b"x" * 2000 + b",y\n3,4\n")
     found = [row for _, row in open_rows(Input(str(path), None), "csv", Limits(max_row_bytes=1000)).rows]
@@ -265,7 +266,7 @@ def test_csv_quote_that_never_closes_ends_the_file_with_its_position(tmp_path: P
         next(rows)
 
 
-def test_yaml_values_stay_the_text_that_is_written(tmp_path: Path) -> None:
+def test_yaml_values_keep_their_spelling(tmp_path: Path) -> None:
     path = tmp_path / "rows.yaml"
     w.write(
         path,
@@ -325,7 +326,7 @@ TIMES = {
 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
-def test_columns_beside_the_text_cost_no_row_whatever_their_type(tmp_path: Path, form: str) -> None:
+def test_columns_of_any_type_beside_the_text_reject_no_row(tmp_path: Path, form: str) -> None:
     columns = {"instruction": pa.array(["a", "b"]), "response": pa.array(["c", "d"]), **TIMES}
     if form == "parquet":
         del columns["month"]  # Parquet has no such type
@@ -349,7 +350,7 @@ def test_columns_beside_the_text_cost_no_row_whatever_their_type(tmp_path: Path,
     assert meta["pieces"] == "x"
 
 
-def test_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path) -> None:
+def test_value_that_python_cannot_represent_rejects_its_row_alone(tmp_path: Path) -> None:
     when = pa.array([{"at": 0}, {"at": 10**8}], pa.struct([("at", pa.date32())]))
     pq.write_table(pa.table({"question": ["a", "b"], "answer": ["c", "d"], "when": when}), tmp_path / "rows.parquet")
     _, rows, _ = read_back(tmp_path / "rows.parquet")
@@ -378,5 +379,5 @@ def test_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.M
     source = SourceSpec(name="s", path=str(path))
     (file,) = discover(source, tmp_path)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         list(read_pairs(source, file))

@@ -1,4 +1,4 @@
-"""Generated families: their answers are right, held-out problems stay out, and dirt is what it is said to be."""
+"""Generated families: answers are right, held-out problems are not in training rows, and defects are as documented."""
 
 import json
 import re
@@ -23,7 +23,7 @@ families = pytest.mark.parametrize("name", FAMILIES)
 
 
 def pair_of(line: bytes) -> tuple[str, str]:
-    """Instruction and response of a clean line, whatever its schema."""
+    """Return instruction and response of a clean line of any schema."""
     row = json.loads(line)
     if turns := row.get("messages") or row.get("conversations"):
         question, answer = (turn.get("content", turn.get("value")) for turn in turns)
@@ -38,7 +38,7 @@ def plain(instruction: str) -> str:
     return " ".join(instruction.split()).casefold()
 
 
-# Each check works the answer out of the instruction's text alone, by other means than the family does.
+# Each check derives the answer from the instruction's text, by another method than the family.
 
 MONTHS = re.findall("[A-Z][a-z]+", "JanuaryFebruaryMarchAprilMayJuneJulyAugustSeptemberOctoberNovemberDecember")
 
@@ -202,7 +202,7 @@ def test_answers_are_right_by_an_independent_check(name: str) -> None:
 
 
 @families
-def test_no_heldout_problem_is_trained_on_under_any_wording(name: str) -> None:
+def test_no_heldout_problem_is_in_training_rows_in_any_wording(name: str) -> None:
     family = FAMILIES[name]
 
     def problems(split: Any, seed: int) -> set[str]:
@@ -211,7 +211,7 @@ def test_no_heldout_problem_is_trained_on_under_any_wording(name: str) -> None:
     assert not problems("train", 0) & problems("heldout", 1)
 
 
-def test_no_heldout_instruction_stands_in_training_rows_of_any_family() -> None:
+def test_no_heldout_instruction_is_in_training_rows_of_any_family() -> None:
     heldout, trained = set(), set()
     for name in FAMILIES:
         heldout |= {plain(pair_of(line)[0]) for line in open_generator(name, rows=200, seed=0, split="heldout")}
@@ -219,7 +219,7 @@ def test_no_heldout_instruction_stands_in_training_rows_of_any_family() -> None:
             try:
                 trained.add(plain(pair_of(line)[0]))
             except (ValueError, StopIteration):
-                continue  # Broken on purpose: no pair comes of it.
+                continue  # Deliberately broken: it yields no pair.
     assert len(trained) > 1_000
     assert not heldout & trained
 
@@ -236,7 +236,7 @@ def test_direct_and_stepwise_word_problems_share_one_split() -> None:
 def test_problem_space_is_as_large_as_stated(name: str) -> None:
     family = FAMILIES[name]
     assert family.problems >= 10_000
-    # Were there far fewer problems than stated, random draws would meet each other far more often than this.
+    # With far fewer problems than stated, random draws would coincide far more often.
     drawn = Counter(family.draw(Random(seed)) for seed in range(2_000))
     assert len(drawn) > 1_500
 
@@ -270,7 +270,7 @@ def test_a_disguised_duplicate_differs_only_in_white_space_and_case(instruction:
 
 
 def kind_of(line: bytes, seen: set[tuple[str, str]]) -> Dirt | None:
-    """The dirt that a line shows, looking at nothing but the line and the pairs before it."""
+    """Detect a line's defect from the line and the pairs before it."""
     try:
         instruction, response = pair_of(line)
     except json.JSONDecodeError:

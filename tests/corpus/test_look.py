@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -15,8 +16,10 @@ import pytest
 from rich.console import Console
 
 import corpus
+from corpus.contract import SPECIAL_TOKENS, DatasetError, DatasetInfo
+from corpus.dataset import NoDatasetError, open_dataset
 from corpus.inspect import main, show
-from corpus.look import NoDatasetError, scan
+from corpus.look import scan
 from corpus.record import SCHEMA, row_id
 
 LEDGER = pa.schema(
@@ -64,6 +67,14 @@ def test_inspect_of_a_damaged_dataset_is_a_message(dataset: Path, capsys: pytest
     assert len([line for line in lines if line.startswith("error: ")]) == 3
 
 
+def test_inspect_of_a_dataset_with_the_earlier_order_of_tags_says_why_it_is_refused(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(dataset, format="millrace-dataset/1")
+    assert main([str(dataset)]) == 1
+    assert "condition tags in another order (direct first); build the dataset again" in capsys.readouterr().err
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A dataset of two sources with 10 and 5 records; 3 rows were dropped."""
@@ -83,15 +94,49 @@ def dataset(tmp_path: Path) -> Path:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows, schema), out / name)
     np.save(out / "lengths.npy", np.array([[n, 2] for n in range(15)], dtype=np.uint16))
-    spans = [{"source": "sums", "begin": 0, "end": 10}, {"source": "other", "begin": 10, "end": 15}]
-    strata = [{"task": "f", "max_per_epoch": None, "repeat": 1} | span for span in spans]
-    (out / "strata.json").write_text(json.dumps({"strata": strata}))
+    spans = [("sums", "f", 0, 10), ("other", "f", 10, 15)]
+    write_strata(out, spans)
+    tokens = {"sums": 65, "other": 70}
     counts = {
-        "sums": {"rows": 13, "pairs": 10, "kept": 10, "dropped": {"invalid_syntax": 3}, "tokens": 65},
-        "other": {"rows": 5, "pairs": 5, "kept": 5, "dropped": {}, "tokens": 70},
+        source: {"role": "train", "rows": rows, "pairs": kept, "kept": kept, "dropped": dropped}
+        | {"tokens": tokens[source]}
+        for source, rows, kept, dropped in (("sums", 13, 10, {"invalid_syntax": 3}), ("other", 5, 5, {}))
     }
-    (out / "dataset.json").write_text(json.dumps({"counts": counts, "files": {name: {} for name in tables}}))
+    special = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
+    paths = [*tables, "lengths.npy", "strata.json"]
+    dataset = DatasetInfo.model_validate(
+        {
+            "name": "mix",
+            "fingerprint": "",
+            "samples": 15,
+            "tokens": 135,
+            "prefix_tokens": 105,
+            "response_tokens": 30,
+            "max_tokens": 16,
+            "tokenizer": {"file": "tokenizer/tokenizer.json", "sha256": "", "vocab_size": 16, "special": special},
+            "shards": 1,
+            "counts": counts,
+            "eval": {"files": (), "rows": 0},
+            "files": {path: {"bytes": 0, "sha256": ""} for path in paths},
+            "lock_sha256": "",
+            "build_key": "",
+            "versions": {},
+        }
+    )
+    (out / "dataset.json").write_text(dataset.model_dump_json())
     return out
+
+
+def write_strata(out: Path, spans: list[tuple[str, str, int, int]], max_per_epoch: int | None = None) -> None:
+    common = {"max_per_epoch": max_per_epoch, "repeat": 1}
+    names = ("source", "task", "begin", "end")
+    strata = [dict(zip(names, span, strict=True)) | common for span in spans]
+    (out / "strata.json").write_text(json.dumps({"strata": strata}))
+
+
+def change(out: Path, **fields: Any) -> None:
+    path = out / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def shown(out: str, **options: Any) -> str:
@@ -109,14 +154,34 @@ def test_scan_gives_lazy_frames_of_records_ledger_and_files(dataset: Path) -> No
 
 
 def test_dataset_without_a_kept_record_can_be_scanned(dataset: Path) -> None:
-    description = json.loads((dataset / "dataset.json").read_text())
-    description["files"] = {name: {} for name in description["files"] if not name.startswith("curated")}
-    (dataset / "dataset.json").write_text(json.dumps(description))
+    files = json.loads((dataset / "dataset.json").read_text())["files"]
+    change(dataset, files={name: facts for name, facts in files.items() if not name.startswith("curated")})
     assert scan(dataset).records.collect().columns == SCHEMA.names
 
 
-def test_folder_that_is_no_dataset_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NoDatasetError, match=r"there is no dataset\.json, so this is no finished dataset"):
+def test_dataset_is_read_as_typed_values(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    assert opened.info.counts["sums"].dropped == {"invalid_syntax": 3}
+    assert [(stratum.source, stratum.samples) for stratum in opened.strata] == [("sums", 10), ("other", 5)]
+    assert opened.lengths.shape == (15, 2)
+    rows = [len(table) for _, table in opened.batches(opened.info.curated)]
+    assert rows == [8, 7]
+
+
+def test_files_that_are_missing_unlisted_or_of_another_shape_are_errors_that_name_them(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    with pytest.raises(DatasetError, match=r"dataset\.json: does not list secret\.txt"):
+        opened.read("secret.txt")
+    np.save(dataset / "lengths.npy", np.ones((15, 2), np.int32))
+    with pytest.raises(DatasetError, match=r"lengths\.npy: is int32 \[15, 2\], expected uint16 \[15, 2\]"):
+        _ = opened.lengths
+    (dataset / "lengths.npy").unlink()
+    with pytest.raises(DatasetError, match=r"lengths\.npy: is missing"):
+        _ = opened.lengths
+
+
+def test_folder_that_is_not_a_dataset_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoDatasetError, match=r"has no dataset\.json, so it is not a finished dataset"):
         scan(tmp_path)
     with pytest.raises(NoDatasetError):
         scan(tmp_path / "nowhere")
@@ -142,19 +207,19 @@ def test_inspect_of_one_source_shows_no_other(dataset: Path) -> None:
     text = shown(str(dataset), source="other", sample=9)
     assert "sums" not in text
     assert text.count("What is") == 5
-    with pytest.raises(NoDatasetError, match="no source 'othr'; its sources are other, sums"):
+    with pytest.raises(DatasetError, match="no source 'othr'; its sources are other, sums"):
         shown(str(dataset), source="othr")
 
 
 def test_search_finds_text_in_either_half_whatever_its_case(dataset: Path) -> None:
-    assert "15 records hold 'WHAT IS'; the first 2:" in shown(str(dataset), search="WHAT IS")
-    assert "2 records hold 'it is 3.'" in shown(str(dataset), search="it is 3.")
+    assert "15 records contain 'WHAT IS'; the first 2:" in shown(str(dataset), search="WHAT IS")
+    assert "2 records contain 'it is 3.'" in shown(str(dataset), search="it is 3.")
 
 
 def test_many_strata_are_cut_to_the_largest(dataset: Path) -> None:
-    spans = [{"begin": n, "end": n + 1, "task": f"t{n}"} for n in range(14)]
-    strata = [{"source": "sums", "max_per_epoch": 7, "repeat": 1} | span for span in spans * 4]
-    (dataset / "strata.json").write_text(json.dumps({"strata": strata}))
+    write_strata(dataset, [("sums", f"t{n}", n, n + 1) for n in range(56)], max_per_epoch=7)
+    np.save(dataset / "lengths.npy", np.ones((56, 2), np.uint16))
+    change(dataset, samples=56)
     text = shown(str(dataset), sample=0)
     assert "The largest 40 of 56 strata" in text
     assert "random records" not in text
@@ -168,10 +233,8 @@ def test_random_records_are_the_same_for_the_same_seed(dataset: Path) -> None:
 def test_command_ends_with_a_message_and_no_traceback(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(dataset), "--search", "plus"]) == 0
     assert main([str(dataset.parent)]) == 1
-    assert "no finished dataset" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        main([str(dataset), "--sample", "-1"])
-    assert caught.value.code == 2
+    assert "not a finished dataset" in capsys.readouterr().err
+    assert main([str(dataset), "--sample", "-1"]) == 2
 
 
 def test_importing_corpus_imports_no_heavy_library() -> None:
@@ -180,10 +243,12 @@ def test_importing_corpus_imports_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: Any) -> None:
+def test_dataset_on_s3_looks_like_the_one_on_disk(dataset: Path, bucket: str) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="data")
     for path in dataset.rglob("*.*"):
         if path.is_file():
-            bucket.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
+            client.upload_file(str(path), "data", f"runs/mix/{path.relative_to(dataset)}")
     assert scan("s3://data/runs/mix").records.collect().equals(scan(dataset).records.collect())
     assert shown("s3://data/runs/mix/") == shown(str(dataset))
     with pytest.raises(NoDatasetError):

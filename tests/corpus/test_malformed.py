@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, reading it ends with an account of every row, and never raises."""
+"""Reading a malformed file accounts for every row, and never raises."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from corpus.config import ConfigError
 from corpus.discover import discover
 from corpus.outcome import FileOutcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from tests.corpus import write as w

@@ -1,4 +1,4 @@
-"""Reading takes a bounded amount of memory, however large a file, a row or a compressed block is."""
+"""Reading takes bounded memory, whatever the size of a file, a row or a compressed block."""
 
 import gzip
 import json
@@ -12,14 +12,14 @@ import zstandard
 
 MIB = 1 << 20
 
-# Reads one file in a process of its own and prints: pairs, rejected rows by reason, end, growth of peak memory in MiB.
+# Reads one file in a new process and prints: pairs, rejected rows by reason, end, growth of peak memory in MiB.
 READ = """
 import json, resource, sys
 from collections import Counter
 from pathlib import Path
 from corpus.discover import discover
 from corpus.formats.base import Limits
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair, Rejected
 from corpus.source import SourceSpec
 import corpus.formats.json_file, corpus.formats.csv_file, corpus.formats.jsonl, corpus.formats.yaml_list
@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[dict[str, int], str, str, float]:
 
 
 def compress(path: Path, *parts: tuple[bytes, int]) -> None:
-    """Write each content so many times, as frames of a zstd file; the repeated frame is compressed once."""
+    """Write each content repeatedly, as frames of a zstd file; the repeated frame is compressed once."""
     with path.open("wb") as file:
         for content, times in parts:
             repeat = max(1, min(times, MIB // max(len(content), 1)))
@@ -67,7 +67,7 @@ def test_gibibyte_of_lines_takes_little_memory(tmp_path: Path) -> None:
     assert grown < 100
 
 
-def test_line_of_two_gibibytes_costs_only_itself(tmp_path: Path) -> None:
+def test_line_of_two_gibibytes_is_rejected_alone(tmp_path: Path) -> None:
     huge = (b'{"instruction": "', 1), (b"a" * MIB, 2048), (b'", "response": "b"}\n', 1)
     compress(tmp_path / "rows.jsonl.zst", (ROW + b"\n", 3), *huge, (ROW + b"\n", 4))
     counts, outcome, _, grown = read(tmp_path / "rows.jsonl.zst")

@@ -1,4 +1,4 @@
-"""Every file of the real data set beside the repository is read, row for row."""
+"""Every file of the real data beside the repository is read completely."""
 
 import csv
 from collections import Counter
@@ -8,13 +8,13 @@ import pytest
 
 from corpus.discover import discover
 from corpus.outcome import FileOutcome, Outcome
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data, {DATA}, is not on this machine")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data, {DATA}, is not available")
 
 # The manifest counts rows of JSON and CSV; the YAML file holds the rows of its JSON twin.
 YAML_ROWS = {"gpteacher/Roleplay/roleplay-simple-deduped-roleplay-instruct.yaml": 1923}
@@ -49,12 +49,12 @@ def test_train_sources_have_the_rows_that_their_manifest_counts() -> None:
     outcomes = Counter(end.outcome for _, end in found.values())
     assert outcomes == {FileOutcome.READ: 337, FileOutcome.EMPTY: 11}
     assert sum(end.rows for path, (_, end) in found.items() if path.startswith("t0_selfinstruct/")) == 55_185
-    # No row is rejected but those that preference data marks as bad.
+    # Only rows that preference data marks as bad are rejected.
     rejected = {path: counts for path, (counts, _) in found.items() if counts.keys() - {"pairs"}}
     assert rejected == {"llamafactory_demo/kto_en_demo.json": {"pairs": 150, str(Outcome.REJECTED_LABEL): 150}}
 
 
-def test_eval_sets_are_read_and_what_no_adapter_knows_says_so() -> None:
+def test_eval_sets_are_read_and_rows_that_no_adapter_fits_are_rejected() -> None:
     found = read("eval_sets")
     assert {path: end.rows for path, (_, end) in found.items()} == expected_rows("eval_sets")
     assert {end.outcome for _, end in found.values()} == {FileOutcome.READ}

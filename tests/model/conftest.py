@@ -1,4 +1,4 @@
-"""Devices to test on."""
+"""Fixtures: devices to test on."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device there is; a test that only makes sense on CUDA asks for `cuda` instead."""
+    """Each available device; tests that need CUDA use `cuda` instead."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     return request.param

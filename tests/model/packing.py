@@ -1,4 +1,4 @@
-"""Samples, packed into batches in any arrangement."""
+"""Samples, and batches into which they are packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Sample:
 
 @st.composite
 def samples(draw: st.DrawFn, longest: int = 12) -> Sample:
-    """A sample; prefixes of one token and responses of none are among them."""
+    """A sample; the prefix may be one token, the response may be empty."""
     prefix = draw(st.integers(1, longest))
     response = draw(st.integers(0, longest - prefix))
     seed = draw(st.integers(0, 10_000))
@@ -34,7 +34,7 @@ def samples(draw: st.DrawFn, longest: int = 12) -> Sample:
 
 
 def pack(rows: Sequence[Sequence[Sample]], length: int) -> PackedBatch:
-    """Rows of samples, one after the other from the row's begin, as a batch; the rest of a row is padding."""
+    """Pack rows of samples from the start of each row; the rest of a row is padding."""
     tokens = torch.zeros(len(rows), length, dtype=torch.long)
     labels = torch.full_like(tokens, IGNORE)
     positions = torch.zeros_like(tokens)

@@ -1,6 +1,6 @@
-"""The model once more, written for reading and not for speed: one sample at a time, in float64, none of model/ used.
+"""Reference implementation of the model: one sample at a time, in float64, without the code of model/.
 
-Each function takes the weights by their names in the state dict.
+Functions take the weights by their names in the state dict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def norm(x: Tensor, config: ModelConfig) -> Tensor:
     return x / (x**2).mean(-1, keepdim=True).add(config.norm_eps).sqrt()
 
 
-def turned(x: Tensor, config: ModelConfig) -> Tensor:
+def rotated(x: Tensor, config: ModelConfig) -> Tensor:
     """Rotary embedding of [T, head_dim] as a product of complex numbers."""
     half = config.head_dim // 2
     frequencies = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
@@ -39,9 +39,9 @@ def attention(x: Tensor, weights: Weights, name: str, prefix: int, config: Model
     visible = torch.tensor([[sees(i, j, prefix) for j in range(len(x))] for i in range(len(x))])
     heads = []
     for head in range(config.num_heads):
-        own = slice(head * config.head_dim, (head + 1) * config.head_dim)
-        scores = turned(query[:, own], config) @ turned(key[:, own], config).T / config.head_dim**0.5
-        heads.append(scores.masked_fill(~visible, float("-inf")).softmax(-1) @ value[:, own])
+        channels = slice(head * config.head_dim, (head + 1) * config.head_dim)
+        scores = rotated(query[:, channels], config) @ rotated(key[:, channels], config).T / config.head_dim**0.5
+        heads.append(scores.masked_fill(~visible, float("-inf")).softmax(-1) @ value[:, channels])
     return (torch.sigmoid(gate) * torch.cat(heads, -1)) @ weights[f"{name}.o_proj.weight"].T
 
 
@@ -58,12 +58,12 @@ def stack(x: Tensor, weights: Weights, name: str, prefix: int, config: ModelConf
 
 
 def logits(sample: Sample, weights: Weights, config: ModelConfig, carries: str) -> Tensor:
-    """Logits [T, V]; `carries` has one letter an application, "." where its output is detached."""
-    fate = iter(carries)
+    """Logits [T, V]; `carries` has one letter per application, "." if its output is detached."""
+    carries_next = iter(carries)
 
     def apply(name: str, x: Tensor) -> Tensor:
         out = stack(x, weights, name, sample.prefix, config)
-        return out if next(fate) != "." else out.detach()
+        return out if next(carries_next) != "." else out.detach()
 
     z_H = weights["embed_tokens.weight"][list(sample.tokens)] * config.hidden_size**0.5
     z_L = weights["z_L_init"].expand_as(z_H)
@@ -71,7 +71,7 @@ def logits(sample: Sample, weights: Weights, config: ModelConfig, carries: str) 
         for _ in range(config.L_cycles):
             z_L = apply("L_module", z_L + z_H)
         z_H = apply("H_module", z_H + z_L)
-    assert next(fate, None) is None
+    assert next(carries_next, None) is None
     return z_H @ weights["lm_head.weight"].T
 
 
@@ -79,7 +79,7 @@ def loss(samples: Sequence[Sample], weights: Weights, config: ModelConfig, carri
     """Negative log-likelihood of all response tokens, summed."""
     total = torch.zeros((), dtype=torch.float64)
     for sample in samples:
-        chances = logits(sample, weights, config, carries).log_softmax(-1)
+        log_probabilities = logits(sample, weights, config, carries).log_softmax(-1)
         for position in range(sample.prefix, len(sample)):
-            total = total - chances[position - 1, sample.tokens[position]]
+            total = total - log_probabilities[position - 1, sample.tokens[position]]
     return total

@@ -1,4 +1,4 @@
-"""Claims about HRM's rivals: what they compute, and where their gradients end."""
+"""Claims about HRM's baselines: what they compute, and which applications carry gradients."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.model.packing import VOCABULARY, Sample, pack
 CONFIG = ModelConfig(
     vocab_size=VOCABULARY, num_layers=4, hidden_size=24, num_heads=3, head_dim=10, intermediate_size=40
 )
-RIVALS = [name for name in ARCHITECTURES if name != "hrm"]
+BASELINES = [name for name in ARCHITECTURES if name != "hrm"]
 SAMPLE = Sample((5, 3, 60, 0, 7, 9, 11), 3)
 Apply = Callable[[str, Tensor], Tensor]
 
@@ -27,14 +27,14 @@ def transformer(apply: Apply, x: Tensor, z: Tensor) -> Tensor:
 
 
 def looped(apply: Apply, x: Tensor, z: Tensor) -> Tensor:
-    for fate in "..RR":
-        z = apply("R_module", z + x) if fate == "R" else apply("R_module", z + x).detach()
+    for carries in "..RR":
+        z = apply("R_module", z + x) if carries == "R" else apply("R_module", z + x).detach()
     return z
 
 
 def rins(apply: Apply, x: Tensor, z: Tensor) -> Tensor:
-    for fate in "...LLLL":
-        z = apply("L_module", z + x) if fate == "L" else apply("L_module", z + x).detach()
+    for carries in "...LLLL":
+        z = apply("L_module", z + x) if carries == "L" else apply("L_module", z + x).detach()
     return apply("H_module", z)
 
 
@@ -54,7 +54,7 @@ def trm_h2l3(apply: Apply, x: Tensor, z: Tensor) -> Tensor:
     return apply("R_module", y + z)
 
 
-BY_HAND = {"transformer": transformer, "looped": looped, "rins": rins, "trm_h2l1": trm_h2l1, "trm_h2l3": trm_h2l3}
+EXPLICIT = {"transformer": transformer, "looped": looped, "rins": rins, "trm_h2l1": trm_h2l1, "trm_h2l3": trm_h2l3}
 STACKS = {
     "hrm": {"L_module": 2, "H_module": 2},
     "transformer": {"R_module": 4},
@@ -76,37 +76,38 @@ def weights_of(model: HRM) -> dict[str, Tensor]:
     return weights
 
 
-def by_hand(architecture: str, weights: dict[str, Tensor], config: ModelConfig) -> Tensor:
-    """Logits [T, V] of `SAMPLE` in float64, with the schedule written out."""
+def explicit_logits(architecture: str, weights: dict[str, Tensor], config: ModelConfig) -> Tensor:
+    """Logits [T, V] of `SAMPLE` in float64, with an explicit schedule."""
     x = weights["embed_tokens.weight"][list(SAMPLE.tokens)] * config.hidden_size**0.5
-    blocks = replace(config, architecture="hrm", num_layers=2 * config.layers_per_stack)  # as the reference counts them
+    # The reference counts the layers of two stacks.
+    blocks = replace(config, architecture="hrm", num_layers=2 * config.layers_per_stack)
 
     def apply(name: str, state: Tensor) -> Tensor:
         return reference.stack(state, weights, name, SAMPLE.prefix, blocks)
 
-    z = BY_HAND[architecture](apply, x, weights["z_L_init"].expand_as(x))
+    z = EXPLICIT[architecture](apply, x, weights["z_L_init"].expand_as(x))
     return z @ weights["lm_head.weight"].T
 
 
-@pytest.mark.parametrize("architecture", RIVALS)
-def test_loss_and_every_gradient_equal_a_float64_model_with_the_schedule_written_out(architecture):
+@pytest.mark.parametrize("architecture", BASELINES)
+def test_loss_and_every_gradient_equal_a_float64_model_with_an_explicit_schedule(architecture):
     model = model_of(architecture)
     weights = weights_of(model)
-    chances = by_hand(architecture, weights, model.config).log_softmax(-1)
-    expected = -sum(chances[place - 1, SAMPLE.tokens[place]] for place in range(SAMPLE.prefix, len(SAMPLE)))
+    log_probabilities = explicit_logits(architecture, weights, model.config).log_softmax(-1)
+    expected = -sum(log_probabilities[place - 1, SAMPLE.tokens[place]] for place in range(SAMPLE.prefix, len(SAMPLE)))
     expected.backward()
     nll, _ = model(pack([[SAMPLE]], 9))
     nll.backward()
     torch.testing.assert_close(nll.double(), expected, rtol=1e-5, atol=0)
     for name, parameter in model.named_parameters():
-        wanted, found = weights[name].grad, parameter.grad
-        assert (found is None) == (wanted is None), name
-        if found is not None and wanted is not None:
-            assert (found - wanted).norm() <= 1e-4 * wanted.norm(), name
+        expected, found = weights[name].grad, parameter.grad
+        assert (found is None) == (expected is None), name
+        if found is not None and expected is not None:
+            assert (found - expected).norm() <= 1e-4 * expected.norm(), name
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_each_architecture_has_the_stacks_and_parameters_it_says(architecture):
+def test_each_architecture_has_its_stacks_and_parameters(architecture):
     model = model_of(architecture)
     found = {name: len(stack.layers) for name, stack in model.named_children() if name.endswith("_module")}
     assert found == STACKS[architecture]
@@ -131,7 +132,7 @@ def test_cached_decoding_equals_computing_everything_again(architecture, mask):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_under_the_causal_mask_no_position_feels_a_later_one(architecture):
+def test_under_the_causal_mask_no_position_depends_on_a_later_one(architecture):
     model = model_of(architecture, mask="causal")
     tokens = torch.tensor([[5, 3, 60, 0, 7, 9, 11]])
     changed = tokens.clone()
@@ -172,8 +173,8 @@ def test_depth_counts_from_the_end(architecture, k, carrying):
     ("architecture", "k", "expected"),
     [("transformer", 2, "1"), ("looped", 5, "from 1 to 4"), ("rins", 1, "from 2 to 8"), ("trm_h2l1", 5, "from 2 to 4")],
 )
-def test_a_depth_that_an_architecture_does_not_have_is_refused(architecture, k, expected):
-    message = f"k is {k}; expected a whole number {expected}, the model's applications"
+def test_a_depth_outside_of_the_range_of_an_architecture_is_refused(architecture, k, expected):
+    message = f"k is {k}; expected a whole number {expected} for this model's applications"
     with pytest.raises(ValueError, match=message):
         carries_gradient(model_of(architecture).config.schedule, k)
 
@@ -187,18 +188,18 @@ def test_a_depth_that_an_architecture_does_not_have_is_refused(architecture, k, 
         ({"architecture": "rins", "num_layers": 3}, "num_layers is 3"),
     ],
 )
-def test_a_configuration_that_no_architecture_has_is_refused(fields, message):
+def test_an_invalid_configuration_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **fields)
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "looped", "trm_h2l1"])
-def test_one_stack_may_have_an_odd_number_of_layers(architecture):
+def test_models_of_one_stack_may_have_an_odd_number_of_layers(architecture):
     assert replace(CONFIG, architecture=architecture, num_layers=3).layers_per_stack == 3
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_depth_is_that_many_applications_and_a_deeper_one_keeps_them_all(architecture):
+def test_a_depth_selects_that_many_applications_and_a_greater_depth_a_superset(architecture):
     config = replace(CONFIG, architecture=architecture)
     fewer = (False,) * config.applications
     for k in possible_depths(config.schedule):

@@ -1,4 +1,4 @@
-"""Claims about who sees whom, and about rotary embedding."""
+"""Claims about visible keys, attention kernels and rotary embedding."""
 
 import itertools
 from typing import Any
@@ -22,7 +22,7 @@ LENGTH = 16
 
 @st.composite
 def packings(draw: st.DrawFn) -> list[list[Sample]]:
-    """Rows of samples that fit into LENGTH, rows without any among them."""
+    """Rows of samples that fit into LENGTH, some of them empty."""
     rows = []
     for row in draw(st.lists(st.lists(samples(), max_size=5), min_size=1, max_size=4)):
         while sum(map(len, row)) > LENGTH:
@@ -31,7 +31,7 @@ def packings(draw: st.DrawFn) -> list[list[Sample]]:
     return rows
 
 
-def seen_by_rule(rows: list[list[Sample]]) -> Tensor:
+def visible_keys(rows: list[list[Sample]]) -> Tensor:
     seen = torch.zeros(len(rows), LENGTH, LENGTH, dtype=torch.bool)
     for r, row in enumerate(rows):
         begin = 0
@@ -44,14 +44,14 @@ def seen_by_rule(rows: list[list[Sample]]) -> Tensor:
 
 
 @given(packings())
-def test_positions_see_exactly_what_prefix_lm_says_in_every_packing(rows):
+def test_positions_see_exactly_the_keys_that_prefix_lm_defines_in_every_packing(rows):
     begin, end = key_intervals(pack(rows, LENGTH).segments, len(rows), LENGTH)
     mask = dense_mask(begin, end, LENGTH, torch.float32)
-    seen = seen_by_rule(rows)
-    sighted = seen.any(-1, keepdim=True)
-    assert torch.equal(mask.sighted[..., 0] == 1, sighted)
-    assert torch.equal(mask.bias[:, 0] == 0, seen | ~sighted)
-    assert torch.equal(mask.bias[:, 0] == float("-inf"), ~seen & sighted)
+    seen = visible_keys(rows)
+    sees_any = seen.any(-1, keepdim=True)
+    assert torch.equal(mask.sees_any[..., 0] == 1, sees_any)
+    assert torch.equal(mask.bias[:, 0] == 0, seen | ~sees_any)
+    assert torch.equal(mask.bias[:, 0] == float("-inf"), ~seen & sees_any)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -63,13 +63,13 @@ def test_queries_without_keys_give_zero_and_finite_gradients(device, dtype, rows
     qkv = torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
     begin, end = key_intervals(pack(rows, LENGTH).segments.to(device), len(rows), LENGTH)
     out = attend(*qkv, dense_mask(begin, end, LENGTH, dtype))
-    blind = ~seen_by_rule(rows).any(-1)
-    assert (out[blind.to(device)] == 0).all()
+    without_keys = ~visible_keys(rows).any(-1)
+    assert (out[without_keys.to(device)] == 0).all()
     assert out.isfinite().all()
     out.float().square().sum().backward()
     assert qkv.grad is not None
     assert qkv.grad.isfinite().all()
-    assert (qkv.grad[:, blind.to(device)] == 0).all()
+    assert (qkv.grad[:, without_keys.to(device)] == 0).all()
 
 
 def test_attention_equals_a_softmax_over_the_seen_keys(device):
@@ -78,13 +78,13 @@ def test_attention_equals_a_softmax_over_the_seen_keys(device):
     begin, end = key_intervals(pack(rows, LENGTH).segments.to(device), 2, LENGTH)
     out = attend(q, k, v, dense_mask(begin, end, LENGTH, torch.float32)).cpu()
     scores = torch.einsum("rqhd,rkhd->rhqk", q.double(), k.double()).cpu() / 8**0.5
-    weights = scores.masked_fill(~seen_by_rule(rows)[:, None], float("-inf")).softmax(-1).nan_to_num()
+    weights = scores.masked_fill(~visible_keys(rows)[:, None], float("-inf")).softmax(-1).nan_to_num()
     expected = torch.einsum("rhqk,rkhd->rqhd", weights, v.double().cpu())
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 class TestKernels:
-    """Every kernel gives the values and gradients of a softmax in float64 over what the rule lets a position see."""
+    """Every kernel gives the values and gradients of a float64 softmax over the visible keys."""
 
     ROWS, LENGTH = 3, 300
 
@@ -105,7 +105,7 @@ class TestKernels:
 
     @staticmethod
     def seen(rows: list[list[tuple[int, int]]]) -> tuple[Tensor, Tensor]:
-        """Segments, and who sees whom, by the rule's own words."""
+        """Segments, and a bool [R, T, T] of the keys that each query sees by definition."""
         segments, seen = [], torch.zeros(len(rows), TestKernels.LENGTH, TestKernels.LENGTH, dtype=torch.bool)
         for r, row in enumerate(rows):
             begin = 0
@@ -171,7 +171,7 @@ class TestKernels:
     @example(SPECIAL[1])
     @example(SPECIAL[2])
     @example(SPECIAL[3])
-    def test_flex_attention_compiled_for_a_cpu_equals_float64_going_forward(self, rows):
+    def test_flex_attention_compiled_for_a_cpu_equals_float64_in_the_forward_pass(self, rows):
         self.check(rows, "flex", "cpu", backward=False)
 
     @pytest.mark.gpu
@@ -182,7 +182,7 @@ class TestKernels:
     @example(SPECIAL[1])
     @example(SPECIAL[2])
     @example(SPECIAL[3])
-    def test_the_kernels_of_a_gpu_equal_float64(self, cuda, kernel, rows):
+    def test_gpu_kernels_equal_float64(self, cuda, kernel, rows):
         if refused := unavailable(kernel, device=torch.device(cuda), dtype=torch.bfloat16):
             pytest.skip(f"{kernel} {refused}")
         self.check(rows, kernel, cuda, backward=True)
@@ -194,29 +194,29 @@ class TestKernels:
     @example(SPECIAL[1])
     @example(SPECIAL[2])
     @example(SPECIAL[3])
-    def test_the_two_calls_of_variable_length_attention_equal_float64_by_what_torch_says_they_do(self, rows):
-        """torch has that kernel for CUDA only, so a loop over the sequences stands in for it here."""
+    def test_the_two_calls_of_variable_length_attention_equal_float64_if_the_kernel_is_as_documented(self, rows):
+        """torch has this kernel for CUDA only, so a loop over the sequences replaces it here."""
 
-        def by_the_word(q: Tensor, k: Tensor, v: Tensor, *bounds: Any, window_size: tuple[int, int]) -> Tensor:
-            queries, keys, longest, _ = bounds
+        def as_documented(q: Tensor, k: Tensor, v: Tensor, *bounds: Any, window_size: tuple[int, int]) -> Tensor:
+            queries, keys, max_length, _ = bounds
             assert queries is keys
             assert int(queries[0]) == 0
             assert int(queries[-1]) == len(q)
-            pieces = []
+            outputs = []
             for begin, end in itertools.pairwise(queries.tolist()):
-                assert 0 <= end - begin <= longest
+                assert 0 <= end - begin <= max_length
                 one = (tensor[begin:end].transpose(0, 1) for tensor in (q, k, v))
-                pieces.append(F.scaled_dot_product_attention(*one, is_causal=window_size == (-1, 0)).transpose(0, 1))
-            return torch.cat(pieces)
+                outputs.append(F.scaled_dot_product_attention(*one, is_causal=window_size == (-1, 0)).transpose(0, 1))
+            return torch.cat(outputs)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("model.attention.varlen_attn", by_the_word)
+            patch.setattr("model.attention.varlen_attn", as_documented)
             self.check(rows, "varlen", "cpu", backward=True)
 
     @settings(deadline=None, max_examples=200)
     @given(rows=layouts())
     @example(SPECIAL[3])
-    def test_blocks_are_listed_exactly_as_their_scores_say(self, rows):
+    def test_block_lists_are_exactly_those_of_the_mask_per_score(self, rows):
         segments, seen = self.seen(rows)
         mask = mask_of(segments, rows=self.ROWS, length=self.LENGTH, dtype=torch.float32, kernel="flex")
         assert isinstance(mask, BlockedMask)
@@ -224,7 +224,7 @@ class TestKernels:
         seen = seen | (torch.eye(self.LENGTH, dtype=torch.bool) & ~seen.any(-1)[..., None])  # padding sees itself
         by_block = F.pad(seen, (0, 84, 0, 84)).view(self.ROWS, 3, 128, 3, 128)
         some = by_block.any(2).any(-1)
-        # Beyond the row's end there are no queries, so there a block can be whole; there are no keys, so it cannot.
+        # Queries past the end of the row do not exist and are ignored; keys past it are masked, so a block is not full.
         exists = F.pad(torch.ones(self.ROWS, self.LENGTH, self.LENGTH, dtype=torch.bool), (0, 84, 0, 84))
         real = exists.view(by_block.shape).any(-1, keepdim=True)
         whole = (by_block | ~real).all(2).all(-1)
@@ -233,7 +233,7 @@ class TestKernels:
         assert torch.equal(listed(blocks.full_q_num_blocks, blocks.full_q_indices), whole.mT)
         assert torch.equal(listed(blocks.q_num_blocks, blocks.q_indices), (some & ~whole).mT)
 
-    def test_on_a_cpu_dense_is_chosen_and_the_others_say_why_they_are_not(self):
+    def test_on_a_cpu_dense_is_selected_and_the_others_are_refused_with_a_reason(self):
         device = torch.device("cpu")
         shape = {"rows": 2, "length": 64, "sample_tokens": 20}
         timings = measure(config_for("tiny", 10), **shape, device=device, dtype=torch.float32)
@@ -241,9 +241,9 @@ class TestKernels:
         assert [timing.kernel for timing in timings if timing.milliseconds is None] == ["flex", "flash", "varlen"]
         assert "flex has no backward pass without a CUDA device" in describe(timings)
 
-    def test_a_kernel_that_computes_something_else_is_refused(self, monkeypatch):
+    def test_a_kernel_with_other_results_is_refused(self, monkeypatch):
         def off(kernel: Kernel, **_: Any) -> str:
-            return "" if kernel in ("dense", "varlen") else "is not asked"
+            return "" if kernel in ("dense", "varlen") else "is not tested"
 
         monkeypatch.setattr("model.kernels.unavailable", off)
         monkeypatch.setattr("model.attention.varlen_attn", lambda q, *_, **__: q * 1.5)
@@ -253,7 +253,7 @@ class TestKernels:
         assert "varlen differs from dense by" in describe(timings)
 
     @pytest.mark.gpu
-    def test_on_a_gpu_the_kernels_without_a_reason_against_them_run(self, cuda):
+    def test_on_a_gpu_all_available_kernels_run(self, cuda):
         shape = {"rows": 2, "length": 1024, "sample_tokens": 237}
         timings = measure(config_for("L", 10), **shape, device=torch.device(cuda), dtype=torch.bfloat16)
         for timing in timings:
@@ -262,12 +262,12 @@ class TestKernels:
 
 
 def listed(numbers: Tensor, indices: Tensor) -> Tensor:
-    """Which blocks [R, blocks, blocks] a list of FlexAttention names."""
+    """Blocks of a list of FlexAttention as a bool [R, blocks, blocks]."""
     rows, _, blocks, _ = indices.shape
-    named = torch.zeros(rows, blocks, blocks, dtype=torch.bool)
+    found = torch.zeros(rows, blocks, blocks, dtype=torch.bool)
     for r, query in itertools.product(range(rows), range(blocks)):
-        named[r, query, indices[r, 0, query, : int(numbers[r, 0, query])].long()] = True
-    return named
+        found[r, query, indices[r, 0, query, : int(numbers[r, 0, query])].long()] = True
+    return found
 
 
 class TestRope:
@@ -277,28 +277,28 @@ class TestRope:
         query_at, key_at = max(query_at, key_at), min(query_at, key_at)
 
         def score(i: int, j: int) -> Tensor:
-            turned_q = Rope.at(torch.tensor([[i]]), 32, 10_000.0).turn(q)
-            turned_k = Rope.at(torch.tensor([[j]]), 32, 10_000.0).turn(k)
-            return (turned_q * turned_k).sum(-1)
+            rotated_q = Rope.at(torch.tensor([[i]]), 32, 10_000.0).rotate(q)
+            rotated_k = Rope.at(torch.tensor([[j]]), 32, 10_000.0).rotate(k)
+            return (rotated_q * rotated_k).sum(-1)
 
         torch.testing.assert_close(score(query_at, key_at), score(query_at + shift, key_at + shift), atol=1e-2, rtol=0)
 
-    def test_channel_i_turns_with_channel_i_plus_half(self):
+    def test_channel_i_rotates_with_channel_i_plus_half(self):
         config = config_for("tiny", 10)
         x = torch.zeros(1, 1, 1, config.head_dim)
         x[..., 3] = 1
-        turned = Rope.at(torch.tensor([[5]]), config.head_dim, config.rope_theta).turn(x)[0, 0, 0]
+        rotated = Rope.at(torch.tensor([[5]]), config.head_dim, config.rope_theta).rotate(x)[0, 0, 0]
         angle = torch.tensor(5 * 10_000.0 ** (-2 * 3 / config.head_dim))
-        assert turned.nonzero().flatten().tolist() == [3, 3 + config.head_dim // 2]
-        torch.testing.assert_close(turned[turned != 0], torch.stack((angle.cos(), angle.sin())))
+        assert rotated.nonzero().flatten().tolist() == [3, 3 + config.head_dim // 2]
+        torch.testing.assert_close(rotated[rotated != 0], torch.stack((angle.cos(), angle.sin())))
 
-    def test_position_zero_turns_nothing_and_all_keep_the_norm(self):
+    def test_position_zero_is_not_rotated_and_all_rotations_keep_the_norm(self):
         x = torch.randn((1, 50, 2, 16), generator=torch.Generator().manual_seed(0))
-        turned = Rope.at(torch.arange(50)[None], 16, 10_000.0).turn(x)
-        assert torch.equal(turned[:, 0], x[:, 0])
-        torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+        rotated = Rope.at(torch.arange(50)[None], 16, 10_000.0).rotate(x)
+        assert torch.equal(rotated[:, 0], x[:, 0])
+        torch.testing.assert_close(rotated.norm(dim=-1), x.norm(dim=-1))
 
-    def test_low_precision_input_is_turned_in_fp32(self):
+    def test_low_precision_input_is_rotated_in_fp32(self):
         x = torch.randn((1, 4, 2, 16), generator=torch.Generator().manual_seed(0)).bfloat16()
         rope = Rope.at(torch.arange(4000, 4004)[None], 16, 10_000.0)
-        assert torch.equal(rope.turn(x), rope.turn(x.float()).bfloat16())
+        assert torch.equal(rope.rotate(x), rope.rotate(x.float()).bfloat16())

@@ -1,4 +1,4 @@
-"""Claims about the shapes a model can have."""
+"""Claims about model configurations."""
 
 import math
 import re
@@ -33,12 +33,12 @@ def test_published_sizes_have_the_published_shapes_and_parameter_counts(size, la
         assert round(core / 1e6) == millions
 
 
-def test_every_size_can_be_named():
+def test_every_size_can_be_built_by_name():
     for size in SIZES:
         assert config_for(size, vocab_size=100).vocab_size == 100
 
 
-def test_another_hidden_size_changes_the_inner_width_unless_that_is_given():
+def test_the_inner_width_follows_from_the_hidden_size_unless_it_is_given():
     assert config_for("tiny", 100, hidden_size=1024).intermediate_size == 2816
     assert config_for("tiny", 100, hidden_size=1024, intermediate_size=64).intermediate_size == 64
 
@@ -59,7 +59,7 @@ def test_another_hidden_size_changes_the_inner_width_unless_that_is_given():
         ({"hiden_size": 8}, "unknown model field 'hiden_size'; did you mean 'hidden_size'"),
     ],
 )
-def test_a_shape_that_cannot_be_built_is_refused_with_what_to_change(changes, message):
+def test_an_invalid_configuration_is_refused_with_a_valid_value(changes, message):
     with pytest.raises(ValueError, match=message):
         config_for("tiny", 100, **changes)
 

@@ -1,4 +1,4 @@
-"""Claims about how a model is computed: faster or smaller, and the same."""
+"""Claims about execution options: they do not change results."""
 
 import importlib.util
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_compiled_blocks_equal_eager_ones_in_one_graph_for_all_blocks_and_batche
         for found, expected in zip(losses_and_gradients(compiled, k), losses_and_gradients(model, k), strict=True):
             torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
     assert not counters["graph_break"]
-    # One for applications without a gradient and one for those with; for L's first input, which needs none, one more.
+    # Without gradient, with gradient, and with gradient for L's first input, which needs none.
     assert counters["stats"]["unique_graphs"] <= 3
     compiled.eval()
     generate(compiled, [[1, 2], [3]], max_new_tokens=5, end_id=VOCABULARY)
@@ -63,8 +63,8 @@ def test_compiled_blocks_equal_eager_ones_in_one_graph_for_all_blocks_and_batche
 
 
 @pytest.mark.parametrize("kernel", ["dense", "flex", "varlen"])
-def test_what_is_compiled_for_one_packing_fits_all(kernel):
-    """Captured and not run, since the kernels need a GPU; there every further graph would take a minute to compile."""
+def test_code_compiled_for_one_packing_is_used_for_all(kernel):
+    """Graphs are captured and not run, since the kernels need a GPU; there each graph takes a minute to compile."""
 
     def captured(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
         (made,) = next(node for node in graph.graph.nodes if node.op == "output").args
@@ -80,7 +80,7 @@ def test_what_is_compiled_for_one_packing_fits_all(kernel):
             block._compiled = torch.compile(block._compute, fullgraph=True, dynamic=False, backend=captured)
     sample = Sample((1, 2, 3, 4), 2)
     for samples in range(1, 16):
-        with torch.set_grad_enabled(kernel != "flex"):  # which has none on a CPU
+        with torch.set_grad_enabled(kernel != "flex"):  # which has no backward pass on a CPU
             model(pack([samples * [sample], samples // 2 * [sample]], LENGTH))
     assert counters["stats"]["unique_graphs"] <= 3
     assert not counters["graph_break"]
@@ -94,8 +94,8 @@ def test_recomputed_activations_change_no_bit(k):
         assert torch.equal(found, expected)
 
 
-def test_recomputing_keeps_fewer_activations():
-    def kept(model: HRM) -> int:
+def test_recomputation_keeps_fewer_activations():
+    def saved_numbers(model: HRM) -> int:
         sizes = []
 
         def keep(tensor: Tensor) -> Tensor:
@@ -108,22 +108,22 @@ def test_recomputing_keeps_fewer_activations():
 
     model, recomputing = HRM(CONFIG, seed=1), HRM(CONFIG, seed=1)
     prepare(recomputing, Execution(recompute=True))
-    assert kept(recomputing) < 0.7 * kept(model)
+    assert saved_numbers(recomputing) < 0.7 * saved_numbers(model)
 
 
-def test_a_model_without_an_l_stack_has_nothing_to_recompute():
+def test_recomputation_is_refused_for_a_model_without_an_l_stack():
     model = HRM(config_for("tiny", 10, architecture="transformer"))
     with pytest.raises(ValueError, match="recompute is for the L stack, and transformer has none: turn it off"):
         prepare(model, Execution(recompute=True))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchao") is not None, reason="torchao is installed here")
-def test_float8_without_torchao_says_what_to_install():
+def test_float8_without_torchao_names_the_package_to_install():
     with pytest.raises(ValueError, match="float8 needs torchao, which is not installed: pip install torchao"):
         prepare(HRM(CONFIG), Execution(float8=True))
 
 
-def test_float8_is_for_the_stacks_and_keeps_every_weight_and_its_name():
+def test_float8_applies_to_the_stacks_and_keeps_every_weight_and_its_name():
     pytest.importorskip("torchao", reason="torchao is not installed")
     model = HRM(config_for("tiny", 32, hidden_size=128, num_heads=4), seed=1)
     before = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}

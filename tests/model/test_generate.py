@@ -17,7 +17,7 @@ CONFIG = ModelConfig(
     vocab_size=VOCABULARY, num_layers=4, hidden_size=24, num_heads=3, head_dim=10, intermediate_size=40
 )
 NEVER = VOCABULARY
-"""An end token that no model here can choose."""
+"""An end token outside of the vocabulary."""
 
 tokens = st.integers(0, VOCABULARY - 1)
 prompts = st.lists(st.lists(tokens, min_size=1, max_size=9), min_size=1, max_size=7)
@@ -28,15 +28,15 @@ def model() -> HRM:
     return HRM(CONFIG, seed=2)
 
 
-def from_scratch(model: HRM, prompt: list[int], answer: list[int]) -> torch.Tensor:
-    """Logits after the prompt and each token of the answer, computed without a cache."""
+def uncached_logits(model: HRM, prompt: list[int], answer: list[int]) -> torch.Tensor:
+    """Logits after the prompt and after each token of the answer, computed without a cache."""
     with torch.no_grad():
         return model.logits(torch.tensor([prompt + answer]), torch.tensor([len(prompt)]))[0, len(prompt) - 1 :]
 
 
 @settings(deadline=None, max_examples=25)
 @given(prompts=prompts, data=st.data())
-def test_cached_decoding_gives_the_logits_of_computing_everything_again(model, prompts, data):
+def test_cached_decoding_gives_the_logits_of_decoding_without_a_cache(model, prompts, data):
     answers = [data.draw(st.lists(tokens, min_size=4, max_size=4)) for _ in prompts]
     decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + 4)
     with torch.no_grad():
@@ -44,17 +44,17 @@ def test_cached_decoding_gives_the_logits_of_computing_everything_again(model, p
         logits += [decoder.step(torch.tensor(column)) for column in zip(*answers, strict=True)]
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         cached = torch.stack([step[row] for step in logits])
-        torch.testing.assert_close(cached, from_scratch(model, prompt, answer), atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(cached, uncached_logits(model, prompt, answer), atol=2e-5, rtol=1e-4)
 
 
 @settings(deadline=None, max_examples=25)
 @given(prompts=prompts)
-def test_greedy_answers_are_those_of_choosing_each_token_from_scratch(model, prompts):
+def test_greedy_answers_are_those_of_decoding_without_a_cache(model, prompts):
     expected = []
     for prompt in prompts:
         answer: list[int] = []
         for _ in range(8):
-            answer.append(int(from_scratch(model, prompt, answer)[-1].argmax()))
+            answer.append(int(uncached_logits(model, prompt, answer)[-1].argmax()))
         expected.append(answer)
     assert generate(model, prompts, max_new_tokens=8, end_id=NEVER) == expected
 
@@ -67,7 +67,7 @@ def test_an_answer_stops_before_the_end_token_whatever_the_other_rows_do(model, 
     assert stopped == [answer[: answer.index(end_id)] if end_id in answer else answer for answer in endless]
 
 
-def test_rows_that_ended_leave_the_batch_when_a_quarter_of_it_has(model):
+def test_finished_rows_are_removed_when_they_are_a_quarter_of_the_batch(model):
     prompts = [[i, i + 1, 2 * i] for i in range(20)]
     endless = generate(model, prompts, max_new_tokens=10, end_id=NEVER)
     ((end_id, ended),) = Counter(token for answer in endless for token in set(answer[:8])).most_common(1)
@@ -79,10 +79,10 @@ def test_rows_that_ended_leave_the_batch_when_a_quarter_of_it_has(model):
     running = [sum(end_id not in answer[:step] for answer in endless) for step in range(10)]
     assert computed[0] == 20
     assert computed[-1] < 20
-    assert all(0.75 * rows < wanted for rows, wanted in zip(computed, running, strict=False))
+    assert all(0.75 * rows < left for rows, left in zip(computed, running, strict=False))
 
 
-def test_draws_follow_the_softmax_and_the_seed(model):
+def test_samples_follow_the_softmax_and_the_seed(model):
     prompts = [[1, 2, 3]] * 4000
 
     def draw(seed: int, temperature: float) -> torch.Tensor:
@@ -93,12 +93,12 @@ def test_draws_follow_the_softmax_and_the_seed(model):
     first = draw(0, 0.7)
     assert torch.equal(first, draw(0, 0.7))
     assert not torch.equal(first, draw(1, 0.7))
-    chances = torch.softmax(from_scratch(model, [1, 2, 3], [])[0] / 0.7, -1)
+    probabilities = torch.softmax(uncached_logits(model, [1, 2, 3], [])[0] / 0.7, -1)
     shares = torch.bincount(first, minlength=VOCABULARY) / len(prompts)
-    assert (shares - chances).abs().max() < 4 * 0.5 / len(prompts) ** 0.5
+    assert (shares - probabilities).abs().max() < 4 * 0.5 / len(prompts) ** 0.5
 
 
-def test_a_low_temperature_draws_what_greedy_chooses(model):
+def test_sampling_at_a_low_temperature_equals_greedy_decoding(model):
     prompts = [[1, 2, 3], [4], [9, 9]]
     greedy = generate(model, prompts, max_new_tokens=5, end_id=NEVER)
     assert generate(model, prompts, max_new_tokens=5, end_id=NEVER, temperature=1e-4) == greedy
@@ -106,24 +106,24 @@ def test_a_low_temperature_draws_what_greedy_chooses(model):
 
 @settings(deadline=None, max_examples=30)
 @given(top_p=st.floats(0.01, 0.99), seed=st.integers(0, 99))
-def test_top_p_draws_from_the_fewest_tokens_that_have_that_chance_and_in_their_proportions(top_p, seed):
+def test_top_p_samples_from_the_smallest_set_of_that_probability_in_proportion(top_p, seed):
     logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
-    chances = torch.softmax(logits / 0.8, -1)
-    ranked = sorted(range(VOCABULARY), key=lambda token: -chances[token])
-    fewest = next(n for n in range(1, VOCABULARY + 1) if chances[ranked[:n]].sum() >= top_p - 1e-6)
+    probabilities = torch.softmax(logits / 0.8, -1)
+    ranked = sorted(range(VOCABULARY), key=lambda token: -probabilities[token])
+    fewest = next(n for n in range(1, VOCABULARY + 1) if probabilities[ranked[:n]].sum() >= top_p - 1e-6)
     drawn = _choose(logits.expand(3000, -1), 0.8, top_p, torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=VOCABULARY) / 3000
     assert set(shares.nonzero().flatten().tolist()) <= set(ranked[:fewest])
-    expected = chances[ranked[:fewest]] / chances[ranked[:fewest]].sum()
+    expected = probabilities[ranked[:fewest]] / probabilities[ranked[:fewest]].sum()
     assert (shares[ranked[:fewest]] - expected).abs().max() < 5 * 0.5 / 3000**0.5
 
 
 class TestGuidance:
-    """Auto-guidance: away from what the first of HRM's cycles would have said."""
+    """Auto-guidance extrapolates away from the prediction after HRM's first cycle."""
 
     @pytest.mark.parametrize("guidance", [0.5, 2.0, -1.0])
-    def test_logits_are_those_of_the_last_cycle_moved_away_from_those_of_the_one_before(self, model, guidance):
-        """A model of one cycle with the same weights says what the first cycle would have said."""
+    def test_logits_are_extrapolated_from_those_of_the_previous_to_those_of_the_last_cycle(self, model, guidance):
+        """A model of one cycle with the same weights gives the prediction after the first cycle."""
         one = HRM(replace(CONFIG, H_cycles=1), seed=2)
         prompts, answer = [[1, 2, 3], [4], [9, 9, 5, 5, 5]], torch.tensor([[3, 4], [5, 6], [7, 8]])
         found = []
@@ -138,7 +138,7 @@ class TestGuidance:
         torch.testing.assert_close(guided, (1 + guidance) * last - guidance * before, atol=2e-5, rtol=1e-4)
         assert (guided - last).abs().max() > 0.01
 
-    def test_it_applies_no_stack_once_more(self, model):
+    def test_it_needs_no_further_application(self, model):
         counts = []
         for guidance in (0.0, 1.0):
             applied: list[str] = []
@@ -153,7 +153,7 @@ class TestGuidance:
             counts.append(Counter(applied))
         assert counts[0] == counts[1] == {"L_module": 24, "H_module": 8}
 
-    def test_a_model_that_writes_for_the_head_once_has_nothing_to_guide_itself_by(self):
+    def test_it_is_refused_for_a_model_that_writes_the_head_state_once(self):
         model = HRM(ModelConfig(**{**asdict(CONFIG), "architecture": "transformer"}), seed=2)
         with pytest.raises(ValueError, match="and transformer with this schedule has one: set it to 0"):
             generate(model, [[1]], max_new_tokens=2, end_id=NEVER, guidance=1.0)
@@ -178,7 +178,7 @@ def test_bf16_decoding_stays_close_to_fp32(device):
     torch.testing.assert_close(low, exact, atol=0.1, rtol=0.05)
 
 
-def test_nothing_asked_and_nothing_wanted_are_fine(model):
+def test_no_prompts_and_no_new_tokens_give_empty_answers(model):
     assert generate(model, [], max_new_tokens=3, end_id=0) == []
     assert generate(model, [[1], [2]], max_new_tokens=0, end_id=0) == [[], []]
 
@@ -187,14 +187,14 @@ def test_nothing_asked_and_nothing_wanted_are_fine(model):
     ("prompt", "changes", "message"),
     [
         ([], {}, "prompt 1 is empty"),
-        ([3, VOCABULARY], {}, f"prompt 1 holds token {VOCABULARY}; the model knows 0 to {VOCABULARY - 1}"),
-        ([3, -1], {}, "prompt 1 holds token -1"),
+        ([3, VOCABULARY], {}, f"prompt 1 has token {VOCABULARY}; the model has 0 to {VOCABULARY - 1}"),
+        ([3, -1], {}, "prompt 1 has token -1"),
         ([3], {"max_new_tokens": -1}, "max_new_tokens is -1"),
         ([3], {"temperature": -0.5}, "temperature is -0.5"),
-        ([3], {"top_p": 0}, "top_p is 0; expected a share above 0"),
+        ([3], {"top_p": 0}, "top_p is 0; expected above 0"),
         ([3], {"top_p": 1.5}, "top_p is 1.5"),
     ],
 )
-def test_a_question_that_cannot_be_asked_is_refused(model, prompt, changes, message):
+def test_invalid_arguments_are_refused(model, prompt, changes, message):
     with pytest.raises(ValueError, match=message):
         generate(model, [[1], prompt], **{"max_new_tokens": 2, "end_id": 0, **changes})

@@ -1,4 +1,4 @@
-"""Claims about what is taken for an hrm_text folder; that models are the same is in test_parity.py."""
+"""Which folders are read as hrm_text models; test_parity.py compares the models themselves."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def change(folder: Path, **keys: Any) -> None:
 
 
 @pytest.mark.parametrize("written", [{"rope_theta": 500_000.0}, {"rope_theta": 500_000.0, "partial_rotary_factor": 1}])
-def test_frequency_of_rotations_may_stand_where_older_versions_put_it(folder: Path, written: dict[str, Any]) -> None:
+def test_rope_theta_is_read_from_where_older_versions_write_it(folder: Path, written: dict[str, Any]) -> None:
     tokens, prefix = torch.arange(12)[None], torch.tensor([5])
     expected = hf.load(folder).logits(tokens, prefix_len=prefix)
     change(folder, rope_parameters=None, **written)
@@ -45,7 +45,7 @@ def test_frequency_of_rotations_may_stand_where_older_versions_put_it(folder: Pa
         {"partial_rotary_factor": 0.5},
     ],
 )
-def test_rotations_of_another_kind_are_refused(folder: Path, keys: dict[str, Any]) -> None:
+def test_unsupported_rotations_are_refused(folder: Path, keys: dict[str, Any]) -> None:
     change(folder, **keys)
-    with pytest.raises(hf.FormatError, match=r"config\.json: rope_parameters has .*defined for a rope_theta alone"):
+    with pytest.raises(hf.FormatError, match=r"config\.json: rope_parameters has .*expected rope_theta only"):
         hf.load(folder)

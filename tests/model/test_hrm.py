@@ -37,7 +37,7 @@ def model() -> HRM:
     return HRM(CONFIG, seed=7)
 
 
-def some_samples(count: int, seed: int = 0) -> list[Sample]:
+def random_samples(count: int, seed: int = 0) -> list[Sample]:
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(count):
@@ -53,7 +53,7 @@ def gradients(model: HRM, batch: PackedBatch, k: int) -> dict[str, Tensor | None
     return {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
-def everything(batch: PackedBatch) -> PackedBatch:
+def fully_labelled(batch: PackedBatch) -> PackedBatch:
     """The batch with every position of every sample labelled."""
     labels = torch.full_like(batch.labels, IGNORE)
     for row, begin, _, total in batch.segments.tolist():
@@ -63,16 +63,16 @@ def everything(batch: PackedBatch) -> PackedBatch:
 
 def logits_of_samples(model: HRM, rows: list[list[Sample]], length: int) -> list[Tensor]:
     with torch.no_grad():
-        logits, _ = model.labelled_logits(everything(pack(rows, length)))
+        logits, _ = model.labelled_logits(fully_labelled(pack(rows, length)))
     return list(logits.split([len(sample) for row in rows for sample in row]))
 
 
 class TestAgainstTheReference:
-    """Loss and gradients equal those of tests/model/reference.py, which is written for reading."""
+    """Loss and gradients equal those of tests/model/reference.py."""
 
     @pytest.mark.parametrize("k", SCHEDULE)
-    def test_loss_and_every_gradient_equal_a_float64_model_that_detaches_where_the_schedule_says(self, model, k):
-        packed = [some_samples(2, 1), some_samples(3, 2)]
+    def test_loss_and_every_gradient_equal_a_float64_model_that_detaches_by_the_schedule(self, model, k):
+        packed = [random_samples(2, 1), random_samples(3, 2)]
         batch = pack(packed, 64)
         weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
         names = [name for name, _ in model.named_parameters()]
@@ -85,10 +85,10 @@ class TestAgainstTheReference:
         assert count == sum(len(sample) - sample.prefix for sample in packed[0] + packed[1])
         torch.testing.assert_close(nll.double(), expected, rtol=1e-5, atol=0)
         for name, gradient in gradients(model, batch, k).items():
-            wanted = weights[name].grad
-            assert (gradient is None) == (wanted is None), name
-            if gradient is not None and wanted is not None:
-                assert (gradient - wanted).norm() <= 1e-4 * wanted.norm(), name
+            expected = weights[name].grad
+            assert (gradient is None) == (expected is None), name
+            if gradient is not None and expected is not None:
+                assert (gradient - expected).norm() <= 1e-4 * expected.norm(), name
 
     @pytest.mark.parametrize("prefix", [1, 3, 6])
     def test_logits_of_unpacked_rows_equal_the_reference(self, model, prefix):
@@ -106,28 +106,28 @@ class TestTruncation:
     def test_the_last_k_applications_carry_gradients(self, k):
         assert carries_gradient(CONFIG.schedule, k) == tuple(letter != "." for letter in SCHEDULE[k])
 
-    def test_other_cycles_split_k_by_the_same_rule(self):
+    def test_k_is_split_by_the_same_rule_for_other_cycles(self):
         config = config_for("tiny", 10, H_cycles=3, L_cycles=1)
         assert carries_gradient(config.schedule, 2) == (False, False, False, False, True, True)
         assert carries_gradient(config.schedule, 3) == (False, False, False, True, True, True)
         assert carries_gradient(config.schedule, 5) == (False, True, True, True, True, True)
 
     @pytest.mark.parametrize("k", [-1, 0, 1, 9])
-    def test_a_k_that_no_application_matches_is_refused(self, k):
+    def test_a_k_outside_of_the_range_is_refused(self, k):
         with pytest.raises(ValueError, match=f"k is {k}; expected a whole number from 2 to 8"):
             carries_gradient(CONFIG.schedule, k)
 
-    def test_the_embedding_learns_only_when_an_application_that_reads_it_carries(self, model):
-        batch = pack([some_samples(2)], LENGTH)
+    def test_the_embedding_has_a_gradient_only_if_an_application_that_reads_it_carries_one(self, model):
+        batch = pack([random_samples(2)], LENGTH)
         assert gradients(model, batch, 2)["embed_tokens.weight"] is None
         assert gradients(model, batch, 3)["embed_tokens.weight"].abs().sum() > 0
 
     def test_the_value_does_not_depend_on_k(self, model):
-        batch = pack([some_samples(2)], LENGTH)
+        batch = pack([random_samples(2)], LENGTH)
         assert len({model(batch, k=k)[0].item() for k in SCHEDULE}) == 1
 
     def test_earlier_applications_keep_no_activations(self, model):
-        batch = pack([some_samples(2), some_samples(2)], LENGTH)
+        batch = pack([random_samples(2), random_samples(2)], LENGTH)
 
         def kept(k: int) -> int:
             sizes: dict[int, int] = {}
@@ -147,7 +147,7 @@ class TestTruncation:
 
     def test_no_grad_around_the_call_is_honoured(self, model):
         with torch.no_grad():
-            assert not model(pack([some_samples(2)], LENGTH))[0].requires_grad
+            assert not model(pack([random_samples(2)], LENGTH))[0].requires_grad
 
 
 class TestPacking:
@@ -187,7 +187,7 @@ class TestPacking:
         assert torch.equal(before[2], after[2])
 
     def test_what_stands_in_the_padding_changes_nothing(self, model):
-        batch = pack([some_samples(2), []], LENGTH)
+        batch = pack([random_samples(2), []], LENGTH)
         padded = torch.ones_like(batch.tokens, dtype=torch.bool)
         for row, begin, _, total in batch.segments.tolist():
             padded[row, begin : begin + total] = False
@@ -219,7 +219,7 @@ class TestWithoutTargets:
                 assert p.grad.count_nonzero() == 0, name
 
     def test_rows_of_padding_beside_samples_leave_everything_finite(self, model):
-        batch = pack([some_samples(3), [], some_samples(1)], LENGTH)
+        batch = pack([random_samples(3), [], random_samples(1)], LENGTH)
         for gradient in gradients(model, batch, 8).values():
             assert gradient.isfinite().all()
 
@@ -228,7 +228,7 @@ class TestPrecision:
     @pytest.mark.parametrize("k", SCHEDULE)
     def test_autocast_computes_in_bf16_with_the_gradients_of_fp32(self, device, k):
         model = HRM(CONFIG, seed=3).to(device)
-        batch = pack([some_samples(3, 4), some_samples(3, 5)], 64).to(device)
+        batch = pack([random_samples(3, 4), random_samples(3, 5)], 64).to(device)
         exact_nll, _ = model(batch, k=k)
         exact = gradients(model, batch, k)
         with torch.autocast(device, torch.bfloat16):
@@ -248,14 +248,14 @@ class TestPrecision:
                 assert torch.cosine_similarity(p.grad.flatten(), expected.flatten(), dim=0) > 0.98, name
 
     def test_a_step_repeated_gives_the_same_bits(self, model):
-        batch = pack([some_samples(3), some_samples(2, 9)], 64)
+        batch = pack([random_samples(3), random_samples(2, 9)], 64)
         first, second = (gradients(model, batch, 5) for _ in range(2))
         for name, gradient in first.items():
             assert torch.equal(gradient, second[name]), name
 
     def test_a_stack_compiles_without_a_graph_break(self, model):
         torch._dynamo.reset()
-        batch = pack([some_samples(3), some_samples(2, 9)], 64)
+        batch = pack([random_samples(3), random_samples(2, 9)], 64)
         expected = model(batch)[0]
         compiled = HRM(CONFIG, seed=7)
         compiled.L_module.compile(backend="aot_eager", fullgraph=True)
@@ -279,7 +279,7 @@ class TestMagicNorm:
         states = []
         for stack in (model.L_module, model.H_module):
             stack.register_forward_hook(lambda module, inputs, out: states.append(out))
-        model(pack([some_samples(3)], 64))
+        model(pack([random_samples(3)], 64))
         assert len(states) == CONFIG.applications
         for state in states:
             torch.testing.assert_close(state.square().mean(-1), torch.ones(state.shape[:-1]), rtol=1e-4, atol=0)
@@ -328,6 +328,13 @@ class TestWeights:
         values = {block.attn.o_proj.weight[0, 0].item() for block in blocks}
         assert len(values) == len(blocks)
 
+    def test_weights_are_drawn_on_the_cpu_whatever_the_default_device_is(self, model):
+        other = HRM(CONFIG, seed=8)
+        with torch.device("meta"):
+            other.init_weights(7)
+        for name, tensor in other.state_dict().items():
+            assert torch.equal(tensor, model.state_dict()[name]), name
+
     @pytest.mark.gpu
     def test_weights_made_on_a_gpu_are_those_made_on_a_cpu(self, model, cuda):
         with torch.device(cuda):
@@ -339,7 +346,7 @@ class TestWeights:
         torch.save(model.state_dict(), tmp_path / "model.pt")
         other = HRM(CONFIG, seed=8)
         other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-        batch = pack([some_samples(3)], 64)
+        batch = pack([random_samples(3)], 64)
         assert torch.equal(model(batch)[0], other(batch)[0])
 
     def test_names_are_the_published_ones_without_their_prefix(self, model):

@@ -1,4 +1,4 @@
-"""Claims about the head and the loss in one."""
+"""Claims about the fused head and loss."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def exact(states: Tensor, head: Tensor, labels: Tensor) -> tuple[Tensor, Tensor,
 
 @settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 30), st.integers(1, 400), st.floats(0.01, 10), st.integers(0, 99))
-def test_loss_and_gradients_equal_float64_however_large_a_chunk_is(n, vocabulary, chunk, factor, seed):
+def test_loss_and_gradients_equal_float64_for_every_chunk_size(n, vocabulary, chunk, factor, seed):
     states, head, labels = made(n, vocabulary, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "CHUNK_LOGITS", chunk)
@@ -42,7 +42,7 @@ def test_loss_and_gradients_equal_float64_however_large_a_chunk_is(n, vocabulary
     torch.testing.assert_close(head.grad.double(), d_head * factor, rtol=1e-4, atol=1e-4)
 
 
-def test_states_in_bf16_give_a_loss_in_fp32_and_gradients_as_exact_as_unchunked_ones(device, monkeypatch):
+def test_bf16_states_give_a_loss_in_fp32_and_gradients_as_exact_as_unchunked_ones(device, monkeypatch):
     monkeypatch.setattr(loss, "CHUNK_LOGITS", 500 * 64)
     states, head, labels = made(4000, 500, dtype=torch.bfloat16)
     there = [tensor.detach().to(device).requires_grad_() for tensor in (states, head)]
@@ -52,8 +52,8 @@ def test_states_in_bf16_give_a_loss_in_fp32_and_gradients_as_exact_as_unchunked_
     expected, d_states, d_head = exact(states, head, labels)
     assert nll.item() == pytest.approx(expected.item(), rel=1e-3)
     assert there[1].grad.dtype == torch.float32
-    for found, wanted in ((there[0].grad, d_states), (there[1].grad, d_head)):
-        assert (found.double().cpu() - wanted).norm() < 5e-3 * wanted.norm()
+    for found, expected in ((there[0].grad, d_states), (there[1].grad, d_head)):
+        assert (found.double().cpu() - expected).norm() < 5e-3 * expected.norm()
 
 
 def test_factor_of_the_loss_is_not_rounded_to_the_dtype_of_the_states():
@@ -66,13 +66,13 @@ def test_factor_of_the_loss_is_not_rounded_to_the_dtype_of_the_states():
     assert ((divided * whole).sum() / (whole * whole).sum()).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_without_gradients_none_are_made():
+def test_no_gradients_are_computed_without_grad_mode():
     states, head, labels = made(5, 7)
     with torch.no_grad():
         assert label_nll(states, head, labels).grad_fn is None
 
 
-def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch):
+def test_no_tensor_has_more_elements_than_a_chunk_of_logits(monkeypatch):
     monkeypatch.setattr(loss, "CHUNK_LOGITS", 1000)
     states, head, labels = made(500, 100)
     largest = 0

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from corpus.template import prefix_ids
-from model.checkpoint import find, load
+from corpus.contract import prefix_ids
 from model.generate import generate
+from model.loading import find_checkpoint, load_checkpoint
 from tests.trainer.fixtures import write_dataset, write_manifest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,8 +103,8 @@ def test_logits_gradients_and_continuations_are_those_of_transformers(
 def test_an_exported_checkpoint_loads_without_a_warning_and_answers_as_ours_does(
     found: dict[str, Any], trained: Path
 ) -> None:
-    ours = load(find(trained))
-    tokenizer, end = Tokenizer.from_str(ours.tokenizer), ours.special["<|box_end|>"]
+    ours = load_checkpoint(find_checkpoint(trained))
+    tokenizer, end = ours.tokenizer, ours.special["<|box_end|>"]
     prompts = [prefix_ids(ours.special, q["condition"], encode(tokenizer, q["instruction"])) for q in QUESTIONS]
     exported = found["exported"]
     assert exported["said"] == []

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contamination import contamination, main, significant, subset_test
+from pipeline.contamination import main
 from pipeline.decontaminate.words import words_of
+from pipeline.report.contamination_effect import contamination, significant, subset_test
 from tests.pipeline.conftest import run_build, write_jsonl
 
 WORDS = st.lists(st.sampled_from(["ash", "birch", "cedar", "elm", "fir", "hazel"]), max_size=30)
@@ -48,7 +49,7 @@ def test_z_of_subsets_drawn_by_chance_has_mean_0_and_deviation_1() -> None:
     for _ in range(4000):
         contaminated = np.zeros(60)
         contaminated[draw.permutation(60)[:24]] = 0.5
-        found.append([row["z"] for row in subset_test(contaminated, scores)][:2])
+        found.append([row.z for row in subset_test(contaminated, scores)][:2])
     z = np.array(found)
     assert np.abs(z.mean(axis=0)).max() < 0.05
     assert np.abs(z.std(axis=0) - 1).max() < 0.04
@@ -60,13 +61,13 @@ def test_an_effect_counts_only_if_it_shows_in_all_four_subsets() -> None:
     assert significant(subset_test(contaminated, better))
     not_in_the_first = np.repeat([0.5, 0.3, 0.7], 100) + np.tile([0.01, -0.01], 150)
     rows = subset_test(contaminated, not_in_the_first)
-    assert [abs(row["z"]) > 2 for row in rows] == [False, False, True, True]
+    assert [abs(row.z or 0) > 2 for row in rows] == [False, False, True, True]
     assert not significant(rows)
 
 
 def test_a_subset_of_none_or_of_all_has_no_z() -> None:
     rows = subset_test(np.zeros(10), np.arange(10.0))
-    assert [(row["items"], row["z"]) for row in rows] == [(10, None), (0, None), (10, None), (0, None)]
+    assert [(row.items, row.z) for row in rows] == [(10, None), (0, None), (10, None), (0, None)]
     assert not significant(rows)
 
 
@@ -90,7 +91,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_the_command_tells_that_what_was_seen_scores_better(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_that_items_seen_in_training_score_higher(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = [json.loads(line) for line in (out / "eval/held.jsonl").read_text().splitlines()]
     rows = [{"item": record["row_id"], "score": float(number < 20)} for number, record in enumerate(records)]
     write_jsonl(out.parent / "scores.jsonl", rows)
@@ -114,3 +117,16 @@ def test_scores_of_unknown_items_are_an_error_that_shows_both_names(
     scores.write_text("item,score\nq-1,0.5\n")
     assert main([str(out), "--eval", str(out.parent / "held.jsonl"), "--scores", str(scores)]) == 2
     assert "for example 'q-1'; its items are named like '0'" in capsys.readouterr().err
+
+
+def test_several_eval_files_and_sizes_are_given_by_repeated_options(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = out.parent / "both.csv"
+    scores.write_text("item,score\n" + "".join(f"held.jsonl:{n},{n % 2}\n" for n in range(40)))
+    arguments = ["--eval", str(out.parent / "held.jsonl"), "--eval", "held", "--scores", str(scores)]
+    assert main([str(out), *arguments, "--n", "5", "--n", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert "n = 5," in shown
+    assert "n = 9," in shown
+    assert main([str(out), *arguments, "--n", "0"]) == 2

@@ -1,4 +1,4 @@
-"""Explain tells the whole story of a row."""
+"""Explain shows where a row came from and its outcome, with its text and that of its twin."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from corpus.contract import FORMAT
 from pipeline.explain import main
 
 
@@ -15,7 +16,7 @@ def ledger(dataset: Path) -> pl.DataFrame:
     return pl.read_parquet(dataset / "ledger/rows-*.parquet")
 
 
-def told(capsys: pytest.CaptureFixture[str], dataset: Path, row_id: str) -> str:
+def explained(capsys: pytest.CaptureFixture[str], dataset: Path, row_id: str) -> str:
     assert main([str(dataset), row_id]) == 0
     return capsys.readouterr().out
 
@@ -26,7 +27,7 @@ def test_kept_row_shows_its_text_and_sample(
     for sample in (0, 411, ledger["sample"].max()):
         line = ledger.filter(pl.col("sample") == sample).row(0, named=True)
         record = pl.read_parquet(dataset / "curated").row(int(str(sample)), named=True)
-        text = told(capsys, dataset, line["row_id"])
+        text = explained(capsys, dataset, line["row_id"])
         for part in (line["file"], "kept", f"sample       {sample:,}", record["instruction"], record["response"]):
             assert part in text
 
@@ -35,7 +36,7 @@ def test_duplicate_shows_the_twin_and_its_text(
     dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ledger.filter((pl.col("outcome") == "exact_duplicate") & (pl.col("source") == "second")).row(0, named=True)
-    text = told(capsys, dataset, line["row_id"])
+    text = explained(capsys, dataset, line["row_id"])
     assert f"lost to      {line['twin']}" in text
     assert "instruction  Question 1-" in text
 
@@ -44,24 +45,24 @@ def test_row_that_was_never_a_pair_shows_the_reason_and_place(
     dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ledger.filter(pl.col("outcome") == "invalid_syntax").row(0, named=True)
-    text = told(capsys, dataset, line["row_id"][:12].upper())
+    text = explained(capsys, dataset, line["row_id"][:12].upper())
     assert "invalid_syntax" in text
     assert "line 308" in text
 
 
 def test_eval_row_shows_its_text(dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
     line = ledger.filter((pl.col("source") == "held") & (pl.col("outcome") == "kept")).row(0, named=True)
-    assert "instruction  Question 5-" in told(capsys, dataset, line["row_id"])
+    assert "instruction  Question 5-" in explained(capsys, dataset, line["row_id"])
 
 
 @pytest.mark.parametrize(
-    ("row_id", "says"), [("f" * 32, "no row id begins"), ("xyz", "is no row id"), ("", "is no row id")]
+    ("row_id", "message"), [("f" * 32, "no row id begins"), ("xyz", "is not a row id"), ("", "is not a row id")]
 )
 def test_unknown_row_is_a_clear_error(
-    dataset: Path, row_id: str, says: str, capsys: pytest.CaptureFixture[str]
+    dataset: Path, row_id: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset), row_id]) == 1
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_ambiguous_prefix_lists_the_candidates(
@@ -78,16 +79,18 @@ def test_folder_without_a_dataset_is_an_error(tmp_path: Path, capsys: pytest.Cap
     assert "build the dataset first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("record", ["{}", "[1]", '{"format": "millrace-dataset/1"}'])
-def test_commit_record_of_something_else_is_a_clear_error(
+@pytest.mark.parametrize("record", ["{}", "[1]", '{"format": "millrace-dataset/1"}', '{"format": "' + FORMAT + '"}'])
+def test_dataset_json_with_other_content_is_a_clear_error(
     tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "dataset.json").write_text(record)
     assert main([str(tmp_path), "ab"]) == 2
-    assert "dataset.json: is no commit record" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "dataset.json: " in error
+    assert "build the dataset again" in error
 
 
-def test_command_ends_as_it_says(dataset: Path, ledger: pl.DataFrame) -> None:
+def test_command_exits_with_the_documented_code(dataset: Path, ledger: pl.DataFrame) -> None:
     # Threads of pyarrow that outlive main would abort the interpreter, in about one run of three.
     for row_id in ledger["row_id"][:6]:
         done = subprocess.run(

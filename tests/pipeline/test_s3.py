@@ -1,35 +1,20 @@
 """A dataset on an S3 server is the dataset of a local build."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline.build import main
 from pipeline.verify import verify
 from tests.pipeline.conftest import contents, run_build
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """URL of an empty bucket on a server of its own, reached by the usual AWS variables."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work folders of builds to URLs are temporary."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    boto3.client("s3").create_bucket(Bucket="mixes")
-    yield "s3://mixes"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
 
 
 def remote(url: str) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Verify finds what is planted, and nothing in a sound dataset."""
+"""Verify finds every planted fault, and none in a sound dataset."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ def load(path: Path) -> Any:
 
 
 def reseal(out: Path) -> None:
-    """Make hashes and fingerprint fit again, as a forger would, so that only the laws can tell."""
+    """Make hashes and fingerprint fit again, as a forger would, so that only counts and invariants differ."""
     commit = load(out / "dataset.json")
     for path, facts in commit["files"].items():
         content = (out / path).read_bytes()
@@ -63,11 +63,16 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
     ),
     ("a cut file", lambda o: (o / "lengths.npy").write_bytes(b"x"), "files: lengths.npy: has 1 bytes"),
     ("a missing file", lambda o: (o / "eval/held.jsonl").unlink(), "files: eval/held.jsonl: is missing"),
-    ("a stray file", lambda o: (o / "shards/more.mds").write_bytes(b"x"), "files: shards/more.mds: is no part"),
+    ("a stray file", lambda o: (o / "shards/more.mds").write_bytes(b"x"), "files: shards/more.mds: is not part"),
     (
         "another format",
         lambda o: change_json(o / "dataset.json", lambda c: c.update(format="other/9")),
-        "format is 'other/9'",
+        "has format 'other/9'",
+    ),
+    (
+        "the earlier order of tags",
+        lambda o: change_json(o / "dataset.json", lambda c: c.update(format="millrace-dataset/1")),
+        "condition tags in another order (direct first)",
     ),
     (
         "a path out of the dataset",
@@ -88,7 +93,7 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda o: change_json(
             o / "shards/index.json", lambda c: c["shards"][0]["raw_data"].update(basename="../../x.mds")
         ),
-        "shards: shard 0: its name '../../x.mds' leads out",
+        "shards.0.raw_data: the name '../../x.mds' leads out",
     ),
     (
         "a pickle column",
@@ -104,11 +109,11 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         ),
         "its xxh64 is not that",
     ),
-    ("a prefix length", longer_prefix, "sample 3 is not as long"),
+    ("a prefix length", longer_prefix, "sample 3 does not have the length"),
     (
         "a gap between strata",
         lambda o: change_json(o / "strata.json", lambda c: c["strata"][1].update(begin=1)),
-        "strata: source",
+        "strata.json: source",
     ),
     (
         "a stratum's name",
@@ -128,7 +133,7 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "a doubled ledger line",
         lambda o: change_parquet(o / "ledger/rows-00000.parquet", lambda t: pa.concat_tables([t, t.slice(0, 1)])),
-        "ledger: 1 row ids stand in it more than once",
+        "ledger: 1 row ids are in it more than once",
     ),
     (
         "a count in the ledger's place",
@@ -140,32 +145,32 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda o: change_json(o / "dataset.json", lambda c: c["tokenizer"]["special"].update({"<|box_end|>": 77})),
         "tokenizer: <|box_end|>",
     ),
-    ("a lost eval row", lambda o: (o / "eval/held.jsonl").write_bytes(b""), "eval: dataset.json says 20 rows, found 0"),
+    ("a lost eval row", lambda o: (o / "eval/held.jsonl").write_bytes(b""), "eval: dataset.json has 20 rows, found 0"),
 ]
 
 
-@pytest.mark.parametrize(("name", "damage", "says"), BROKEN, ids=[case[0] for case in BROKEN])
+@pytest.mark.parametrize(("name", "damage", "message"), BROKEN, ids=[case[0] for case in BROKEN])
 def test_damage_is_found(
-    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, name: str, damage: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
     damage(out)
     assert main([str(out)]) == 1
-    assert says in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "damage", "says"), FORGED, ids=[case[0] for case in FORGED])
-def test_broken_law_is_found_even_where_all_hashes_fit(
-    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str
+@pytest.mark.parametrize(("name", "damage", "message"), FORGED, ids=[case[0] for case in FORGED])
+def test_broken_invariant_is_found_even_where_all_hashes_fit(
+    dataset: Path, tmp_path: Path, name: str, damage: Any, message: str
 ) -> None:
     out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
     damage(out)
     reseal(out)
     found = [f"{check.name}: {problem}" for check in verify(str(out)) for problem in check.problems]
-    assert any(says in problem for problem in found), found
+    assert any(message in problem for problem in found), found
 
 
-def test_sound_dataset_passes_and_no_dataset_is_an_error(
+def test_sound_dataset_passes_and_a_missing_one_is_an_error(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset)]) == 0

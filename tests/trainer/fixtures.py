@@ -16,7 +16,17 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from corpus.template import PAD, SPECIAL_TOKENS
+from corpus.contract import (
+    COMMIT,
+    LENGTHS,
+    PAD,
+    SPECIAL_TOKENS,
+    TOKENIZER,
+    DatasetInfo,
+    EvalInfo,
+    FileInfo,
+    TokenizerInfo,
+)
 
 FIRST = 16
 """Token of sample 0; the ids below are special."""
@@ -86,29 +96,39 @@ def write_dataset(
 
 
 def seal(folder: Path, *, samples: int, tokens: int, vocab_size: int) -> None:
-    """Write dataset.json over what is in the folder."""
+    """Write the dataset.json of the files in the folder."""
     files = {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "dataset.json"
+        if path.is_file() and path.name != COMMIT
     }
-    about = {
-        "format": "millrace-dataset/1",
-        "fingerprint": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
-        "samples": samples,
-        "tokens": tokens,
-        "tokenizer": {
-            "file": "tokenizer/tokenizer.json",
-            "vocab_size": vocab_size,
-            "special": {tag: i for i, tag in enumerate(SPECIAL_TOKENS)},
-        },
-        "eval": {"files": ["eval/heldout.jsonl"], "rows": 4},
-        "files": files,
-    }
-    (folder / "dataset.json").write_text(json.dumps(about))
+    prefix, response = np.load(folder / LENGTHS).sum(axis=0, dtype=np.int64).tolist()
+    info = DatasetInfo(
+        name="fixture",
+        fingerprint=hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+        samples=samples,
+        tokens=tokens,
+        prefix_tokens=prefix,
+        response_tokens=response,
+        max_tokens=tokens,
+        tokenizer=TokenizerInfo(
+            file=TOKENIZER,
+            sha256="",
+            vocab_size=vocab_size,
+            special={tag: i for i, tag in enumerate(SPECIAL_TOKENS)},
+        ),
+        shards=1,
+        counts={},
+        eval=EvalInfo(files=("eval/heldout.jsonl",), rows=4),
+        files={path: FileInfo(**facts) for path, facts in files.items()},
+        lock_sha256="",
+        build_key="",
+        versions={},
+    )
+    (folder / COMMIT).write_text(info.model_dump_json())
 
 
 def write_manifest(folder: Path, data: Path | str, **changes: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Claims about diagnostics: what is measured, the page, and that training does not notice them."""
+"""Diagnostics: the measurements, the page, and that they do not change training."""
 
 import copy
 import math
@@ -40,7 +40,7 @@ def batch() -> PackedBatch:
 
 
 def states_by_hand(model: HRM, sample: Sample) -> list[torch.Tensor]:
-    """What HRM's applications write at the labelled positions of a sample, in float64."""
+    """Return the states that HRM's applications write at the labelled positions of a sample, in float64."""
     weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
     high = weights["embed_tokens.weight"][list(sample.tokens)] * model.config.hidden_size**0.5
     low = weights["z_L_init"].expand_as(high)
@@ -54,7 +54,7 @@ def states_by_hand(model: HRM, sample: Sample) -> list[torch.Tensor]:
     return [state[sample.prefix - 1 : -1] for state in written]
 
 
-def test_depth_equals_that_of_a_float64_model_written_for_reading() -> None:
+def test_depth_equals_that_of_the_float64_reference_model() -> None:
     model = HRM(CONFIG, seed=3)
     found = effective_depth(model, pack([[SAMPLE]], 12))
     states = states_by_hand(model, SAMPLE)
@@ -66,7 +66,7 @@ def test_depth_equals_that_of_a_float64_model_written_for_reading() -> None:
         kl = (final.exp() * (final - lens)).sum(-1).mean().item()
         assert at.lens_kl == pytest.approx(kl, abs=1e-5)
         for change, before in (
-            (at.from_neighbour, number - 1 if number else None),
+            (at.from_previous, number - 1 if number else None),
             (at.from_replaced, replaced[number]),
         ):
             assert (change is None) == (before is None)
@@ -79,7 +79,7 @@ def test_depth_equals_that_of_a_float64_model_written_for_reading() -> None:
     assert found[-1].lens_agreement == 1
 
 
-def test_gradient_statistics_are_those_of_the_gradients_that_backward_leaves(batch: PackedBatch) -> None:
+def test_gradient_statistics_are_those_of_the_gradients_that_backward_computes(batch: PackedBatch) -> None:
     model = HRM(CONFIG, seed=3)
 
     def gradients(k: int) -> dict[str, torch.Tensor]:
@@ -92,28 +92,28 @@ def test_gradient_statistics_are_those_of_the_gradients_that_backward_leaves(bat
     found = gradient_statistics(model, batch)
     assert [at.k for at in found] == list(range(2, 9))
     for at in found:
-        own = gradients(at.k)
-        core = torch.cat([g.flatten() for name, g in own.items() if "_module." in name])
+        truncated_gradients = gradients(at.k)
+        core = torch.cat([g.flatten() for name, g in truncated_gradients.items() if "_module." in name])
         size = core.abs()
         assert at.norm == pytest.approx(core.norm().item(), rel=1e-4)
         assert at.mean == pytest.approx(size.mean().item(), rel=1e-4)
         assert at.median == pytest.approx(size.quantile(0.5).item(), rel=1e-2)
         assert at.log_spread == pytest.approx((size + EPSILON).log().std().item(), rel=1e-3)
         assert at.tail == pytest.approx((size.quantile(0.999) / size.quantile(0.5)).item(), rel=5e-2)
-        for part, likeness in at.likeness.items():
+        for part, similarity in at.similarity.items():
             names = [name for name in full if name.partition(".")[0] == part]
-            if likeness is None:
-                assert not any(name in own for name in names)
+            if similarity is None:
+                assert not any(name in truncated_gradients for name in names)
                 continue
-            truncated, whole = (torch.cat([g[name].flatten() for name in names]) for g in (own, full))
-            assert likeness.cosine == pytest.approx(F.cosine_similarity(truncated, whole, dim=0).item(), abs=1e-4)
-            assert likeness.norm_ratio == pytest.approx((truncated.norm() / whole.norm()).item(), rel=1e-4)
-    assert found[0].likeness["embed_tokens"] is None
-    assert all(one is not None and one.cosine == pytest.approx(1) for one in found[-1].likeness.values())
+            truncated, whole = (torch.cat([g[name].flatten() for name in names]) for g in (truncated_gradients, full))
+            assert similarity.cosine == pytest.approx(F.cosine_similarity(truncated, whole, dim=0).item(), abs=1e-4)
+            assert similarity.norm_ratio == pytest.approx((truncated.norm() / whole.norm()).item(), rel=1e-4)
+    assert found[0].similarity["embed_tokens"] is None
+    assert all(one is not None and one.cosine == pytest.approx(1) for one in found[-1].similarity.values())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_is_measured_at_each_of_its_depths_and_left_as_it_was(
+def test_every_architecture_is_measured_at_each_of_its_depths_and_is_not_changed(
     architecture: str, batch: PackedBatch
 ) -> None:
     model = HRM(replace(CONFIG, architecture=architecture))
@@ -128,7 +128,7 @@ def test_every_architecture_is_measured_at_each_of_its_depths_and_left_as_it_was
 
 
 def tags_of(report: Report) -> list[str]:
-    """The tags that a report's page opens; a page that loads anything from elsewhere fails."""
+    """Return the tags that a report's page opens; a page that loads an external resource fails."""
     opened: list[str] = []
 
     class Tags(HTMLParser):
@@ -151,14 +151,14 @@ def test_equal_reports_give_equal_pages(batch: PackedBatch) -> None:
 def test_training_with_diagnostics_gives_the_losses_of_training_without(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=7)
     assert run(manifest, f"out={tmp_path}/plain") == 0
-    assert run(manifest, f"out={tmp_path}/looked", "diagnose={every: 3, rows_per_family: 2}") == 0
-    plain, looked = ([line["loss"] for line in steps(tmp_path / name)] for name in ("plain", "looked"))
-    assert plain == looked
-    found = lines(tmp_path / "looked", "diagnosis")
+    assert run(manifest, f"out={tmp_path}/diagnosed", "diagnose={every: 3, rows_per_family: 2}") == 0
+    plain, diagnosed = ([line["loss"] for line in steps(tmp_path / name)] for name in ("plain", "diagnosed"))
+    assert plain == diagnosed
+    found = lines(tmp_path / "diagnosed", "diagnosis")
     assert [line["step"] for line in found] == [3, 6]
     assert found[0]["depth/8/lens_kl"] < 1e-6 < found[0]["depth/1/lens_kl"]
     assert {f"gradient/{k}/median" for k in range(2, 9)} <= found[0].keys()
-    pages = sorted(path.name for path in (tmp_path / "looked/diagnostics").iterdir())
+    pages = sorted(path.name for path in (tmp_path / "diagnosed/diagnostics").iterdir())
     assert pages == ["step-00000003.html", "step-00000006.html"]
 
 

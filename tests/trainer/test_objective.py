@@ -10,7 +10,7 @@ from model.batch import IGNORE
 from tests.trainer.data.test_loader import loader_for
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import log_of, run, steps
-from trainer.checkpoints import load_model
+from trainer.checkpointing.load import load_model
 from trainer.data.dataset import open_dataset
 
 

@@ -1,6 +1,7 @@
 """Claims about the optimizer, against scalar arithmetic."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,17 +19,25 @@ class Parameters(nn.Module):
         self.second = nn.Parameter(torch.tensor([values[2:]], dtype=torch.float64))
 
 
+def set_gradients(model: nn.Module, value: float) -> None:
+    for p in model.parameters():
+        p.grad = torch.full_like(p, value)
+
+
 def test_updates_follow_the_published_formula() -> None:
     values = [0.5, -1.0, 2.0, 0.0, 1e-3]
     model = Parameters(values)
-    optimizer = AdamAtan2(model, betas=BETAS, weight_decay=DECAY, ema=EMA)
+    optimizer = AdamAtan2(model.named_parameters(), lr=0.1, betas=BETAS, weight_decay=DECAY, ema=EMA)
     m, v, ema = [0.0] * 5, [0.0] * 5, list(values)
     generator = torch.Generator().manual_seed(0)
     for t in range(1, 31):
         lr = 0.01 / t
         g = (torch.randn(5, generator=generator, dtype=torch.float64) * 10.0 ** (t % 7 - 3)).tolist()
         g[4] = 0.0
-        optimizer.step([torch.tensor(g[:2], dtype=torch.float64), torch.tensor([g[2:]], dtype=torch.float64)], lr)
+        model.first.grad = torch.tensor(g[:2], dtype=torch.float64)
+        model.second.grad = torch.tensor([g[2:]], dtype=torch.float64)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
         c1, c2 = 1 - BETAS[0] ** t, 1 - BETAS[1] ** t
         for i in range(5):
             m[i] = BETAS[0] * m[i] + (1 - BETAS[0]) * g[i]
@@ -37,23 +46,83 @@ def test_updates_follow_the_published_formula() -> None:
             values[i] -= lr / c1 * math.atan2(m[i], math.sqrt(v[i]) / math.sqrt(c2))
             ema[i] = EMA * ema[i] + (1 - EMA) * values[i]
     assert [*model.first.tolist(), *model.second[0].tolist()] == pytest.approx(values, rel=1e-12)
-    assert [*optimizer.ema[0].tolist(), *optimizer.ema[1][0].tolist()] == pytest.approx(ema, rel=1e-12)
+    first, second = (optimizer.state[p]["ema"] for p in model.parameters())
+    assert [*first.tolist(), *second[0].tolist()] == pytest.approx(ema, rel=1e-12)
 
 
 def test_scale_of_the_gradients_does_not_matter() -> None:
     models = [Parameters([1.0, 2.0, 3.0, 4.0, 5.0]) for _ in range(2)]
     for model, scale in zip(models, (1.0, 2.0**-40), strict=True):
-        optimizer = AdamAtan2(model, betas=BETAS, weight_decay=0.0, ema=EMA)
+        optimizer = AdamAtan2(model.parameters(), lr=0.1, betas=BETAS, weight_decay=0.0, ema=EMA)
         for t in range(5):
-            optimizer.step([torch.full_like(p, (t - 1.5) * scale) for p in model.parameters()], 0.1)
+            set_gradients(model, (t - 1.5) * scale)
+            optimizer.step()
     assert torch.allclose(models[0].first, models[1].first, rtol=1e-12)
 
 
-def test_averaged_weights_are_there_inside_the_block_and_gone_after_it() -> None:
+def test_averaged_weights_replace_the_last_ones_inside_the_block_only() -> None:
     model = Parameters([1.0, 2.0, 3.0, 4.0, 5.0])
-    optimizer = AdamAtan2(model, betas=BETAS, weight_decay=DECAY, ema=EMA)
-    optimizer.step([torch.ones_like(p) for p in model.parameters()], 0.1)
+    optimizer = AdamAtan2(model.named_parameters(), lr=0.1, betas=BETAS, weight_decay=DECAY, ema=EMA)
+    set_gradients(model, 1.0)
+    optimizer.step()
     before = model.first.detach().clone()
     with optimizer.averaged_weights():
-        assert torch.equal(model.first, optimizer.ema[0])
+        assert torch.equal(model.first, optimizer.state[model.first]["ema"])
     assert torch.equal(model.first, before)
+
+
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        set_gradients(model, step - 2.5)
+        optimizer.step()
+
+
+def test_optimizer_loaded_from_its_state_dict_continues_bit_for_bit(tmp_path: Path) -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    whole, stopped, resumed = Parameters(values), Parameters(values), Parameters(values)
+    reference = AdamAtan2(whole.parameters(), lr=0.1)
+    trained(whole, reference, range(8))
+    first = AdamAtan2(stopped.parameters(), lr=0.1)
+    trained(stopped, first, range(5))
+    torch.save({"model": stopped.state_dict(), "optimizer": first.state_dict()}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    second = AdamAtan2(resumed.parameters(), lr=9.0)
+    resumed.load_state_dict(state["model"])
+    second.load_state_dict(state["optimizer"])
+    assert second.param_groups[0]["lr"] == 0.1
+    trained(resumed, second, range(5, 8))
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert all(torch.equal(reference.state[p][key], second.state[q][key]) for key in ("m", "v", "ema", "step"))
+
+
+def test_groups_have_options_of_their_own_and_parameters_without_gradient_stay() -> None:
+    model = Parameters([1.0, 2.0, 3.0, 4.0, 5.0])
+    groups = [{"params": [model.first], "weight_decay": 0.0}, {"params": [model.second], "lr": 0.0}]
+    optimizer = AdamAtan2(groups, lr=0.1)
+    before = [p.detach().clone() for p in model.parameters()]
+    set_gradients(model, 1.0)
+    model.first.grad = None
+    optimizer.step()
+    assert torch.equal(model.first, before[0])
+    assert torch.equal(model.second, before[1])
+    set_gradients(model, 1.0)
+    optimizer.step()
+    # The first update of a parameter with gradient 1 is lr / c₁ · atan2(c₁, 1), and c₁ = 0.1 is lr here.
+    assert torch.allclose(model.first, before[0] - math.atan(0.1), rtol=1e-12)
+    assert [int(optimizer.state[p]["step"]) for p in model.parameters()] == [1, 2]
+
+
+def test_closure_is_evaluated_with_gradients_and_its_loss_is_returned() -> None:
+    model = Parameters([1.0, 2.0, 3.0, 4.0, 5.0])
+    optimizer = AdamAtan2(model.parameters(), lr=0.1)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = sum(p.square().sum() for p in model.parameters())
+        loss.backward()
+        return loss.item()
+
+    losses = [optimizer.step(closure) for _ in range(3)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] == 55.0

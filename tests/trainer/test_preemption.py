@@ -16,14 +16,14 @@ import pytest
 from tests.faults import FaultyProxy
 from tests.trainer.fixtures import write_dataset, write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
-from trainer.stop import RESUME_ME, SAME_REQUEST
+from trainer.checkpointing.manager import CheckpointManager
+from trainer.stop import EXIT_RESUMABLE, SAME_REQUEST_SECONDS
 
 TWO_RANKS = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def checkpoints_of(place: Path | str, tmp_path: Path) -> Checkpoints:
-    return Checkpoints(str(place), staging=tmp_path / "looked at", keep=1)
+def checkpoints_of(place: Path | str, tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(str(place), staging=tmp_path / "looked at", keep=1)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -76,7 +76,7 @@ def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     assert len(set(resumable)) >= 6, f"the kills fell so that little was resumed: {resumable}"
 
 
-def uncommitted(stored: Checkpoints) -> dict[int, set[str]]:
+def uncommitted(stored: CheckpointManager) -> dict[int, set[str]]:
     """Files of checkpoints that have no commit record, by step."""
     return {step: set(files) for step, files in stored.folders().items() if "COMMIT.json" not in files}
 
@@ -111,7 +111,7 @@ def test_signal_under_torchrun_is_followed_by_a_checkpoint_and_the_next_start_go
     assert code != 0
     assert f"stopped after step {stopped:,}; the same command continues" in output
     if to == "one rank":
-        assert re.findall(r"exitcode\s*: (\d+)", output)[0] == str(RESUME_ME)
+        assert re.findall(r"exitcode\s*: (\d+)", output)[0] == str(EXIT_RESUMABLE)
     assert checkpoints_of(folder / "checkpoints", tmp_path).steps() == [stopped]
 
     again = subprocess.run([*command, f"steps={stopped + 5}"], env=environment, capture_output=True, text=True)
@@ -128,8 +128,8 @@ def test_signal_during_start_up_ends_the_run_at_once_with_nothing_lost(data: Pat
     wait_until(lambda: process.poll() is not None or _catches(process.pid, signal.SIGTERM))
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == RESUME_ME
-    assert said == "\nSIGTERM: nothing is lost by stopping here; the same command continues\n"
+    assert process.returncode == EXIT_RESUMABLE
+    assert said == "\nSIGTERM: stopped, no work is lost; the same command continues\n"
     assert not (tmp_path / "run").exists()
 
 
@@ -154,7 +154,7 @@ def test_signal_during_an_evaluation_gives_it_up_and_the_next_start_makes_it(tmp
     wait_for_step(process, folder, 4)
     os.kill(process.pid or 0, signal.SIGTERM)
     process.join(60)
-    assert process.exitcode == RESUME_ME
+    assert process.exitcode == EXIT_RESUMABLE
     assert [line["step"] for line in lines(folder, "eval")] == [0]
     assert checkpoints_of(folder / "checkpoints", tmp_path).steps() == [4]
     assert run(manifest, *overrides) == 0
@@ -175,7 +175,7 @@ def test_signals_that_come_together_are_one_request_and_a_later_one_ends_the_run
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         os.kill(process.pid or 0, number)
         process.join(0.2)
-    process.join(SAME_REQUEST)
+    process.join(SAME_REQUEST_SECONDS)
     assert process.is_alive()
     os.kill(process.pid or 0, signal.SIGTERM)
     process.join(60)

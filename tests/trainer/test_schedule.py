@@ -13,7 +13,7 @@ def test_learning_rate_warms_up_linearly_and_stays() -> None:
 
 
 def test_cosine_falls_from_the_peak_to_the_floor() -> None:
-    schedule = ScheduleConfig(warmup_steps=10, decay="cosine", floor=0.2)
+    schedule = ScheduleConfig(warmup_steps=10, decay="cosine", min_lr_ratio=0.2)
     rates = [learning_rate(step, 110, peak=1.0, schedule=schedule) for step in range(10, 120)]
     assert rates[0] == 1.0
     assert rates[50] == pytest.approx(0.6)

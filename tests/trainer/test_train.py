@@ -12,7 +12,7 @@ import pytest
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_stopped_run_writes_a_checkpoint_and_asks_to_be_resumed(data: Path, tmp_
     process.join(60)
     assert process.exitcode == 75
     last = steps(tmp_path / "run")[-1]["step"]
-    assert Checkpoints(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
+    assert CheckpointManager(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
 
 
 def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path) -> None:
@@ -144,7 +144,10 @@ def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(
     ("override", "code", "message"),
     [
         ("optimiser.lr=1", 2, "unknown key optimiser; did you mean 'optimizer'?"),
-        ("batch.tokens=100", 2, "no multiple of row_tokens (32): try tokens=96"),
+        ("schedule.floor=0.2", 2, "unknown key schedule.floor; did you mean 'min_lr_ratio'?"),
+        ("deadline=60", 2, "unknown key deadline; did you mean 'storage_timeout'?"),
+        ("ahead=2", 2, "unknown key ahead; did you mean 'prefetch_batches'?"),
+        ("batch.tokens=100", 2, "not a multiple of row_tokens (32): try tokens=96"),
         ("steps=3", 2, "set exactly one of epochs and steps"),
         ("device=tpu", 2, "expected auto, cpu or cuda"),
         ("model.size=huge", 2, "unknown model size 'huge'; known sizes: tiny"),

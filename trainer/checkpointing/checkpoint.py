@@ -1,20 +1,20 @@
-"""One checkpoint as the trainer writes and resumes it.
+"""One checkpoint: its files as the trainer writes them, and how a run resumes from it.
 
     step-00000500/
       __0_0.distcp …, .metadata   torch.distributed.checkpoint: model, m, v, ema
-      config.json                 the model's shape and the special token ids
-      tokenizer.json              so that generation needs nothing else
-      trainer.json                step, resume state of the data, random state, loss, time
-      manifest.json               the run's manifest, and what its batch plan follows from
+      config.json                 the model's shape, special token ids, prompt template, longest sample
+      tokenizer.json              so that generation needs no dataset
+      trainer.json                step, position in the data, random state, loss, time
+      manifest.json               the run's manifest, and the inputs of its batch plan
       COMMIT.json                 written last: size and hash of each file above
 
-A folder without a COMMIT.json that fits it is no checkpoint. The reading side, which needs no trainer, is
-`model.checkpoint`; the checkpoints of a run together are `trainer.checkpoints`.
+A folder whose files do not match its COMMIT.json is not a checkpoint. `model.loading` reads checkpoints without the
+trainer; `trainer.checkpointing.manager` manages the checkpoints of a run.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,57 +24,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.checkpoint import FORMAT, STEP, CheckpointError, Tensors, file_hash, read_tensors, verify
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "Progress",
-    "Tensors",
-    "describe",
-    "folder_name",
-    "open_checkpoint",
-    "step_of",
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run is, at a step boundary."""
-
-    step: int
-    """Optimizer steps that are done, skipped ones included."""
-    updates: int
-    """Of those, the ones that changed the weights."""
-    plan_key: str
-    """Hash of what the batches follow from; another key would make `next_batch` mean something else."""
-    plan_hash: str
-    """Hash of the plan of the epoch's chunk itself."""
-    epoch: int
-    chunk: int
-    """Epochs are planned, and their batches counted, in chunks (trainer.data.plan)."""
-    next_batch: int
-    """First batch of the chunk that no step has used."""
+from model.loading import FORMAT, STEP_FOLDER, Tensors, file_hash, read_tensors, verify
+from trainer.position import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A valid checkpoint, on this machine."""
+    """A valid checkpoint on this machine."""
 
     step: int
     folder: Path
-    progress: Progress
+    position: Position
 
     def sidecar(self, name: str) -> Any:
-        """One of its JSON files."""
+        """Content of one of its JSON files."""
         return json.loads((self.folder / name).read_text())
 
     def load_into(self, tensors: Tensors, *, group: dist.ProcessGroup | None = None) -> None:
-        """Read the tensors of these names, in place; they may be whole or sharded, however they were when saved."""
+        """Read tensors in place by group and name; they may be sharded differently than when they were saved."""
         read_tensors(self.folder, tensors, group)
 
     def restore_random_state(self) -> None:
-        """Give torch's generators the state they had."""
+        """Set the state of torch's random number generators to the saved one."""
         state = self.sidecar("trainer.json")["random"]
         torch.set_rng_state(_from_text(state["cpu"]))
         if state["cuda"] is not None and torch.cuda.is_available():
@@ -82,33 +53,33 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path, *, verified: bool = False) -> Checkpoint:
-    """A checkpoint, after its files were checked against its commit record.
+    """Open a checkpoint, after checking its files against its commit record.
 
     Parameters
     ----------
     folder
-        The folder that has the COMMIT.json.
+        The folder that holds COMMIT.json.
     verified
-        Whether that has been done already.
+        Skip the check, because it was done before.
 
     Raises
     ------
     CheckpointError
-        There is no commit record, or a file is missing, has another size or another hash.
+        There is no commit record, or a file is missing or has another size or hash.
     """
     if not verified:
         verify(folder)
-    progress = Progress(**json.loads((folder / "trainer.json").read_text())["progress"])
-    return Checkpoint(step=progress.step, folder=folder, progress=progress)
+    position = Position(**json.loads((folder / "trainer.json").read_text())["progress"])
+    return Checkpoint(step=position.step, folder=folder, position=position)
 
 
-def describe(progress: Progress, loss: float | None) -> str:
-    """Content of trainer.json, with torch's random state as it is now."""
+def trainer_json(position: Position, loss: float | None) -> str:
+    """Content of trainer.json, with the current state of torch's random number generators."""
     cuda = _to_text(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None
     return json.dumps(
         {
             "format": FORMAT,
-            "progress": asdict(progress),
+            "progress": asdict(position),
             "random": {"cpu": _to_text(torch.get_rng_state()), "cuda": cuda},
             "loss": loss,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,8 +88,8 @@ def describe(progress: Progress, loss: float | None) -> str:
     )
 
 
-def record_of(files: list[Path]) -> dict[str, dict[str, int | str]]:
-    """Entries of a commit record: size and hash of files, by name."""
+def file_records(files: Sequence[Path]) -> dict[str, dict[str, int | str]]:
+    """Entries of a commit record for files: size and hash by name."""
     return {file.name: {"bytes": file.stat().st_size, "xxh3_128": file_hash(file)} for file in sorted(files)}
 
 
@@ -133,8 +104,8 @@ def folder_name(step: int) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """Step of a folder; None where it is none of a checkpoint."""
-    match = STEP.fullmatch(name)
+    """Step of a folder by its name; None if it is not the name of a checkpoint's folder."""
+    match = STEP_FOLDER.fullmatch(name)
     return int(match[1]) if match else None
 
 

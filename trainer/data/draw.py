@@ -1,75 +1,52 @@
-"""Which samples an epoch draws, and in which order: the first half of the batch plan.
+"""Draw of an epoch: its samples and their order, the first half of the batch plan.
 
-A stratum is an endless sequence of passes over its samples, each pass in a new
-seeded order; an epoch takes the next `per_epoch` of it. So draws are without
-replacement until the stratum is used up, and caps and repeats hold exactly.
-The order inside a pass is shuffled in blocks, so that an epoch's draw stays a
-contiguous range of shards.
+A stratum is an endless sequence of passes over its samples, each in a new seeded
+order; an epoch takes the next `per_epoch` of it. So draws are without replacement
+until the stratum is used up, and caps and repeats hold exactly. A pass is shuffled
+in blocks, so that the draw of an epoch is from a contiguous range of shards.
 
-Draw j of a stratum's m stands at (j + u)/m of the epoch, u random in [0, 1): so
-each stratum is spread evenly over the epoch, and the draws of any chunk [c/C,
-(c + 1)/C) of the epoch follow from c alone, without those before it.
+Draw j of the m draws of a stratum is placed at (j + u)/m of the epoch, with u
+random in [0, 1). So each stratum is spread evenly over the epoch, and the draws of
+a chunk [c/C, (c + 1)/C) of the epoch are computed from c, without earlier chunks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from corpus.contract import Stratum
+
 BLOCK = 8192
-"""Samples of a stratum that are shuffled among each other; bounds how many shards are read at a time."""
+"""Samples of a stratum that are shuffled together; bounds how many shards are read at a time."""
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
 
 class PlanError(Exception):
-    """The dataset cannot be packed as asked; the message says how many samples are the cause, and the remedy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
-    """Samples [begin, end) of the dataset that are drawn as one group."""
-
-    source: str
-    task: str
-    begin: int
-    end: int
-    max_per_epoch: int | None
-    repeat: int
-
-    @property
-    def samples(self) -> int:
-        """How many samples the stratum has."""
-        return self.end - self.begin
-
-    @property
-    def per_epoch(self) -> int:
-        """How many draws an epoch makes: every sample `repeat` times, at most `max_per_epoch`."""
-        wanted = self.samples * self.repeat
-        return wanted if self.max_per_epoch is None else min(wanted, self.max_per_epoch)
+    """The dataset cannot be packed into rows; the message says which samples are the cause, and the remedy."""
 
 
 def draw_order(
     strata: Sequence[Stratum], seed: int, epoch: int, *, chunk: int = 0, chunks: int = 1
 ) -> NDArray[np.uint32]:
-    """The samples of one of the equal chunks of an epoch, in the order they are packed in.
+    """Draw the samples of a chunk of an epoch, in the order in which they are packed.
 
     Parameters
     ----------
     strata
         All strata of the dataset.
     seed, epoch
-        What the order follows from.
+        Determine the order.
     chunk, chunks
-        Which chunk, of how many.
+        Index of the chunk, and number of equal chunks of an epoch.
 
     Returns
     -------
     ndarray
-        uint32 [m]; the m of all chunks add up to Σ `per_epoch`.
+        uint32 [m] sample indices; the m of all chunks sum to Σ `per_epoch`.
     """
     drawn = [s for s in strata if s.per_epoch]
     begin = np.array([s.begin for s in drawn], np.int64)
@@ -77,15 +54,15 @@ def draw_order(
     draws = np.array([s.per_epoch for s in drawn], np.int64)
     first = chunk * draws // chunks
     last = ((chunk + 1) * draws - 1) // chunks
-    most = int((last - first + 1).sum())
-    places, samples = np.empty(most, np.uint32), np.empty(most, np.uint32)
+    limit = int((last - first + 1).sum())
+    places, samples = np.empty(limit, np.uint32), np.empty(limit, np.uint32)
     count = _draw(begin, size, draws, first, last, seed, epoch, chunk, chunks, places, samples)
     return _by_place(places[:count], samples[:count])
 
 
 @njit(cache=True, nogil=True)
 def _mix(x: np.uint64) -> np.uint64:
-    """One step of splitmix64: a well mixed 64-bit function of `x`."""
+    """One step of SplitMix64: a 64-bit hash of `x`."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -94,7 +71,7 @@ def _mix(x: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def _bits(size: int) -> int:
-    """Bits of the numbers that `_permuted` permutes to permute [0, size): at least 8, as fewer mix too little."""
+    """Width of the numbers that `_permuted` mixes for [0, size), in bits: at least 8, because fewer mix badly."""
     bits = 8
     while (1 << bits) < size:
         bits += 1
@@ -103,9 +80,9 @@ def _bits(size: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _permuted(index: int, size: int, bits: int, keys: U64) -> np.int64:
-    """Where a permutation of [0, size) with four `keys` sends `index`, without making the permutation.
+    """Image of `index` under a pseudorandom permutation of [0, size) with four `keys`, without tabulating it.
 
-    Invertible steps on numbers of `bits` bits, walked until the image is below `size`.
+    Invertible steps on numbers of `bits` bits, repeated until the image is below `size` (cycle walking).
     """
     mask = np.uint64((1 << bits) - 1)
     shift = np.uint64(bits // 2 + 1)
@@ -124,9 +101,9 @@ def _draw(
     begin: I64, size: I64, draws: I64, firsts: I64, lasts: I64, seed: int, epoch: int, chunk: int, chunks: int,
     places: NDArray[np.uint32], samples: NDArray[np.uint32],
 ) -> int:  # fmt: skip
-    """Draws of every stratum that stand in one chunk, with their places in it in 32 bits; returns how many.
+    """Write the draws of every stratum in one chunk, and their 32-bit places in it; returns their number.
 
-    Draws firsts[s] to lasts[s] of stratum s can stand in the chunk; all of them do but, perhaps, the outer two.
+    Of stratum s these are draws firsts[s] to lasts[s], except the first and the last one if they are in another chunk.
     """
     count = 0
     keys = np.empty(4, np.uint64)
@@ -138,16 +115,16 @@ def _draw(
         epoch_seed = _mix(stratum_seed ^ np.uint64(epoch + 1))
         j = first
         while j <= last:
-            # The draws from here to the end of the shuffled block.
+            # Draws up to the end of the shuffled block.
             position = epoch * m + j
-            turn = position // size[s]
-            inside = position - turn * size[s]
+            pass_number = position // size[s]
+            inside = position - pass_number * size[s]
             block = inside // BLOCK
             block_begin = block * BLOCK
             block_size = min(np.int64(BLOCK), size[s] - block_begin)
             until = min(last + 1, j + block_begin + block_size - inside)
             bits = _bits(block_size)
-            key = _mix(_mix(stratum_seed + np.uint64(turn)) + np.uint64(block))
+            key = _mix(_mix(stratum_seed + np.uint64(pass_number)) + np.uint64(block))
             for k in range(4):
                 key = _mix(key)
                 keys[k] = key
@@ -155,7 +132,7 @@ def _draw(
             while j < until:
                 u = np.float64(_mix(epoch_seed + np.uint64(j)) >> np.uint64(11)) * 2.0**-53
                 place = (j + u) * scale - chunk
-                # Exact bounds of where draw j can stand, so that no rounding gives it to two chunks or to none.
+                # Exact bounds of the place of draw j, so that rounding puts it neither in two chunks nor in none.
                 before = place < 0 and j * chunks // m < chunk
                 after = place >= 1 and ((j + 1) * chunks - 1) // m > chunk
                 if not before and not after:
@@ -168,7 +145,7 @@ def _draw(
 
 @njit(cache=True, nogil=True)
 def _by_place(places: NDArray[np.uint32], samples: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Samples in increasing order of place, equal ones as they stand: as many buckets as samples, then insertion."""
+    """Sort samples by place, stably: bucket sort with as many buckets as samples, then insertion sort."""
     n = np.uint64(len(places))
     ends = np.zeros(len(places) + 1, np.int64)
     for place in places:

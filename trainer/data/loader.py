@@ -2,8 +2,7 @@
 
     data.plan ─ rows of this rank ─▶ data.shards ─ samples ─▶ PackedBatch ─ bounded queue ─▶ trainer.loop
 
-Where the loader is does not matter to a checkpoint: the resume state is counted
-by the loop, at the optimizer step.
+A checkpoint does not contain the position of the loader, only that of the loop, which counts optimizer steps.
 """
 
 import queue
@@ -24,12 +23,12 @@ from trainer.data.shards import ShardStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one optimizer step of one rank computes on."""
+    """Data of one optimizer step on one rank."""
 
     epoch: int
     chunk: int
     index: int
-    """Number of the batch in the chunk of the epoch."""
+    """Index of the batch in the chunk of the epoch."""
     batch: PackedBatch
     """This rank's rows."""
     targets: int
@@ -37,7 +36,7 @@ class Step:
     tokens: int
     """Tokens of the global batch, without padding."""
     plan_hash: str
-    """Of the chunk."""
+    """Hash of the chunk's plan."""
 
 
 def pack_batch(
@@ -49,18 +48,20 @@ def pack_batch(
     row_tokens: int,
     objective: Objective = "response",
 ) -> PackedBatch:
-    """Tensors of some rows of a batch.
+    """Pack some rows of a batch into tensors.
 
     Parameters
     ----------
     chunk, index, rows
-        Which rows of which batch of the plan.
-    store, lengths
-        Where samples come from, and their lengths as `trainer.data.plan.fit_lengths` returns them.
+        The batch of the plan, and the rows of it.
+    store
+        Reader of samples.
+    lengths
+        [N, 2] prefix and response length of each sample, as `trainer.data.plan.fit_lengths` returns them.
     row_tokens
-        T.
+        T: tokens of a row.
     objective
-        Which positions have a label.
+        Which tokens are targets.
     """
     shape = (len(rows), row_tokens)
     tokens = np.zeros(shape, np.int64)
@@ -88,24 +89,28 @@ def pack_batch(
 
 
 class Loader:
-    """The steps of a run from (epoch, chunk, next_batch) on, in order, for one rank.
+    """Iterator over the steps of a run from a position on, for one rank.
 
-    Iterating raises what the thread raised. `close` ends the thread; a loader is a context manager that does so.
+    Errors of the thread are raised by the iterator. `close`, or leaving the context of the loader, ends the thread.
 
     Parameters
     ----------
     plan
-        Its chunks are asked for in the thread.
+        Batches of the run.
+    store, lengths
+        Reader of samples, and their lengths, as in `pack_batch`.
     epochs
-        Epochs of the run; None: without end.
+        Epochs of the run; None: endless.
     epoch, chunk, next_batch
-        Where to begin.
-    ahead
-        Batches that are kept ready.
+        First batch.
+    rank, world_size
+        Whose rows of a batch are loaded.
+    prefetch_batches
+        Number of batches prepared ahead.
     prefetch_bytes
-        How far ahead shards of a remote dataset are fetched.
+        Bytes of shards of a remote dataset that are fetched ahead.
     device
-        Where batches will go; for CUDA they are put into page-locked memory, from which it copies without waiting.
+        Device of the model. For CUDA, batches are put into page-locked memory, which is copied from asynchronously.
     objective
         Which tokens are targets.
     """
@@ -116,14 +121,13 @@ class Loader:
         store: ShardStore,
         lengths: NDArray[np.uint16],
         *,
-        row_tokens: int,
         epochs: int | None,
         epoch: int,
         chunk: int,
         next_batch: int,
         rank: int,
         world_size: int,
-        ahead: int,
+        prefetch_batches: int,
         prefetch_bytes: int,
         device: torch.device,
         objective: Objective = "response",
@@ -131,14 +135,13 @@ class Loader:
         self._plan = plan
         self._store = store
         self._lengths = lengths
-        self._row_tokens = row_tokens
         self._epochs = epochs
         self._start = (epoch, chunk, next_batch)
         self._rank = rank
         self._world_size = world_size
         self._objective = objective
         self._device = device
-        self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=ahead)
+        self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=prefetch_batches)
         self._stop = threading.Event()
         self._prefetcher = Prefetcher(store, plan, epochs=epochs, window=prefetch_bytes) if store.remote else None
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -151,7 +154,7 @@ class Loader:
         self.close()
 
     def ready(self, seconds: float = 0.0) -> bool:
-        """Whether the iterator will return or raise at once; waits so long for it to be so."""
+        """Whether the iterator will return or raise without blocking, after waiting at most this long."""
         with self._queue.not_empty:
             return bool(self._queue.not_empty.wait_for(lambda: self._queue.queue, seconds))
 
@@ -162,7 +165,7 @@ class Loader:
             yield item
 
     def close(self) -> None:
-        """End the thread; batches that are ready are dropped. A fetch that hangs is left behind."""
+        """End the thread and drop prepared batches; does not wait for a fetch in progress."""
         self._stop.set()
         if self._prefetcher is not None:
             self._prefetcher.close()
@@ -176,7 +179,7 @@ class Loader:
                 if not self._put(step):
                     return
             self._put(None)
-        except BaseException as error:  # handed to the loop, which raises it
+        except BaseException as error:  # raised by the iterator
             self._put(error)
 
     def _put(self, item: Step | BaseException | None) -> bool:
@@ -202,10 +205,11 @@ class Loader:
         if self._prefetcher is not None:
             self._prefetcher.at(epoch, number, index)
         samples = chunk.batch(index)
-        # Of the whole batch, so that what one rank lacks stops every rank, at the same batch and with the reason.
+        # Samples of all ranks, so that a missing shard stops every rank at the same batch and with the reason.
         self._store.require(samples)
         rows = chunk.rows_of_rank(index, self._lengths, rank=self._rank, world_size=self._world_size)
-        batch = pack_batch(chunk, index, rows, self._store, self._lengths, self._row_tokens, self._objective)
+        row_tokens = self._plan.inputs.row_tokens
+        batch = pack_batch(chunk, index, rows, self._store, self._lengths, row_tokens, self._objective)
         if self._device.type == "cuda":
             batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
         tokens = int(self._lengths[samples].sum(dtype=np.int64))

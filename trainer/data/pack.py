@@ -1,9 +1,9 @@
-"""Whole samples into rows of T tokens, K rows a batch: the second half of the batch plan.
+"""Packing of whole samples into rows of T tokens, K rows per batch: the second half of the batch plan.
 
-Best-fit-decreasing over the next ~G = K·T tokens of the order; a sample that
-does not fit opens the next batch; remaining holes are filled with the longest
-fitting samples a little ahead in the order. Rows are then shared out to ranks
-with equal numbers and nearly equal work.
+Best-fit-decreasing over the next G = K·T tokens of the order. Samples that do not
+fit are packed first in the next batch; remaining gaps are filled with the longest
+fitting samples among the next `LOOKAHEAD`. Rows are then assigned to ranks in equal
+numbers and with nearly equal work.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 LOOKAHEAD = 1024
-"""How many samples ahead of a batch may fill its last holes."""
+"""Number of samples after a batch that may fill its last gaps."""
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
 
 def _low_bit_table() -> NDArray[np.uint8]:
-    """Number of a single bit, by the upper six bits of its product with a de Bruijn constant."""
+    """Index of a single bit by the upper six bits of its product with a de Bruijn constant."""
     table = np.empty(64, np.uint8)
     for bit in range(64):
         table[(_DE_BRUIJN << bit & (1 << 64) - 1) >> 58] = bit
@@ -31,7 +31,7 @@ _LOW_BIT = _low_bit_table()
 
 @njit(cache=True, nogil=True)
 def _next_set(words: U64, start: int) -> int:
-    """The lowest set bit at or above `start`, or -1."""
+    """Lowest set bit at or above `start`, or -1."""
     word = start >> 6
     bits = words[word] & (~np.uint64(0) << np.uint64(start & 63))
     while not bits:
@@ -55,7 +55,7 @@ def _clear(words: U64, bit: int) -> None:
 
 @njit(cache=True, nogil=True)
 def total_lengths(samples: NDArray[np.uint32], lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
-    """Prefix plus response length of each of `samples`."""
+    """Prefix plus response length of samples."""
     out = np.empty(len(samples), np.int32)
     for i in range(len(samples)):
         out[i] = np.int32(lengths[samples[i], 0]) + np.int32(lengths[samples[i], 1])
@@ -74,7 +74,7 @@ def target_tokens(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begi
 
 @njit(cache=True, nogil=True)
 def square_sums(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begins: I64) -> I64:
-    """Σ length² of samples[begins[r]:begins[r + 1]], for every r: what attention costs."""
+    """Σ length² of samples[begins[r]:begins[r + 1]], for every r, which is the cost of attention."""
     out = np.zeros(len(begins) - 1, np.int64)
     for r in range(len(out)):
         for i in range(begins[r], begins[r + 1]):
@@ -92,7 +92,7 @@ def pack_rows(
     Parameters
     ----------
     order, length
-        [M] samples in order, and the length of each, in tokens.
+        [M] samples in order, and their lengths in tokens.
     rows, row_tokens
         K and T.
 
@@ -101,33 +101,33 @@ def pack_rows(
     samples
         [M] samples in row order.
     row_ends
-        [batches * K] where each row ends in `samples`.
+        [batches * K] end of each row in `samples`.
     """
     total = len(order)
     samples = np.empty(total, np.uint32)
     row_ends = np.empty(rows, np.int64)
     used = np.zeros(total, np.bool_)
-    left = np.empty(0, np.int64)  # places in the order that earlier batches took up and could not hold
-    at = 0  # place in the order that no batch has taken up
+    left = np.empty(0, np.int64)  # places that earlier batches took and could not fit
+    at = 0  # first place that no batch has taken
     out = 0
     batches = 0
 
     words = (row_tokens >> 6) + 1
     row_free = np.empty(rows, np.int64)
-    row_next = np.empty(rows, np.int32)  # rows with equal free space, as linked lists …
-    free_head = np.empty(row_tokens + 1, np.int32)  # … one list per free space …
-    free_bits = np.empty(words, np.uint64)  # … and which of the lists hold a row
+    row_next = np.empty(rows, np.int32)  # rows with equal free space, as linked lists,
+    free_head = np.empty(row_tokens + 1, np.int32)  # one list per free space;
+    free_bits = np.empty(words, np.uint64)  # bit set of the lists that are not empty
     counts = np.empty(row_tokens + 2, np.int32)
-    # Unused places in [at, at + LOOKAHEAD), first in first out for each length. Slot T - length: longer ones first.
+    # Unused places in [at, at + LOOKAHEAD), as a queue per length. Slot T - length, so that longer ones come first.
     ahead_head = np.full(row_tokens + 1, -1, np.int64)
     ahead_tail = np.full(row_tokens + 1, -1, np.int64)
     ahead_next = np.empty(total, np.int64)
     ahead_bits = np.zeros(words, np.uint64)
-    entered = 0  # places below are, or were, among them
+    entered = 0  # places below have been entered into the queues
 
     budget = rows * row_tokens
     while at < total or len(left):
-        # Take up: what earlier batches left, then the order, up to G tokens.
+        # Take what earlier batches left, then the next of the order, up to G tokens.
         taken = np.empty(len(left) + min(total - at, budget), np.int64)
         n = 0
         tokens = 0
@@ -148,7 +148,7 @@ def pack_rows(
                     taken[n] = at
                     tokens += length[at]
                     n += 1
-                    if at < entered:  # it is the first of its length
+                    if at < entered:  # it is the head of its queue
                         slot = row_tokens - length[at]
                         ahead_head[slot] = ahead_next[at]
                         if ahead_head[slot] < 0:
@@ -166,7 +166,7 @@ def pack_rows(
             ahead_tail[slot] = entered
             entered += 1
 
-        # Longest first (stable counting sort), but the oldest before all, so that nothing waits for ever.
+        # Longest first (stable counting sort), but the oldest before all others, so that none is postponed forever.
         counts[:] = 0
         for i in range(1, n):
             counts[row_tokens - length[taken[i]] + 1] += 1
@@ -179,7 +179,7 @@ def pack_rows(
             ranked[1 + counts[slot]] = taken[i]
             counts[slot] += 1
 
-        # Best fit: the row with the least free space that is enough.
+        # Best fit: the row with the least sufficient free space.
         free_head[:] = -1
         free_bits[:] = 0
         for r in range(rows):
@@ -202,17 +202,17 @@ def pack_rows(
             free_head[free] = row_next[r]
             if free_head[free] < 0:
                 _clear(free_bits, free)
-            now = free - length[item]
-            row_free[r] = now
-            row_next[r] = free_head[now]
-            free_head[now] = r
-            _set(free_bits, now)
+            free_now = free - length[item]
+            row_free[r] = free_now
+            row_next[r] = free_head[free_now]
+            free_head[free_now] = r
+            _set(free_bits, free_now)
             placed[p] = item
             placed_row[p] = r
             p += 1
         left = np.concatenate((np.sort(taken[:misfits]), rest))
 
-        # Fill the holes with the longest samples ahead that fit.
+        # Fill the gaps with the longest fitting samples ahead.
         for r in range(rows):
             while row_free[r] > 0:
                 slot = _next_set(ahead_bits, row_tokens - row_free[r])
@@ -247,38 +247,38 @@ def pack_rows(
 
 @njit(cache=True, nogil=True)
 def share_rows(work: I64, ranks: int) -> NDArray[np.int32]:
-    """Which rank computes each row: as many rows for each rank, with nearly equal sums of work.
+    """Assign rows to ranks, in equal numbers and with nearly equal sums of work.
 
-    The heaviest row goes to the lightest rank that has room; then rows of the heaviest rank are exchanged for rows of
-    others as long as that makes the heavier of the two lighter.
+    Rows are assigned by decreasing work to the rank with the least work that is not full. Then rows of the rank with
+    the most work are exchanged for rows of others, while that lowers the larger work of the two ranks.
 
     Parameters
     ----------
     work
         [K] work of each row.
     ranks
-        How many ranks; K must be a multiple of it.
+        Number of ranks, a divisor of K.
 
     Returns
     -------
     ndarray
         int32 [K] rank of each row.
     """
-    each = len(work) // ranks
+    per_rank = len(work) // ranks
     owner = np.empty(len(work), np.int32)
     load = np.zeros(ranks, np.int64)
-    given = np.zeros(ranks, np.int64)
+    assigned = np.zeros(ranks, np.int64)
     for r in np.argsort(-work, kind="mergesort"):
         best = -1
         for q in range(ranks):
-            if given[q] < each and (best < 0 or load[q] < load[best]):
+            if assigned[q] < per_rank and (best < 0 or load[q] < load[best]):
                 best = q
         owner[r] = best
         load[best] += work[r]
-        given[best] += 1
+        assigned[best] += 1
     while True:
         heaviest = np.argmax(load)
-        gain, mine, other = np.int64(0), -1, -1
+        best_gain, row, other = np.int64(0), -1, -1
         for a in range(len(work)):
             if owner[a] != heaviest:
                 continue
@@ -286,13 +286,13 @@ def share_rows(work: I64, ranks: int) -> NDArray[np.int32]:
                 moved = work[a] - work[b]
                 if owner[b] == heaviest or moved <= 0:
                     continue
-                # What the heavier of the two loses.
-                less = min(moved, load[heaviest] - load[owner[b]] - moved)
-                if less > gain:
-                    gain, mine, other = less, a, b
-        if gain <= 0:
+                # Decrease of the larger work of the two ranks.
+                gain = min(moved, load[heaviest] - load[owner[b]] - moved)
+                if gain > best_gain:
+                    best_gain, row, other = gain, a, b
+        if best_gain <= 0:
             return owner
-        moved = work[mine] - work[other]
+        moved = work[row] - work[other]
         load[heaviest] -= moved
         load[owner[other]] += moved
-        owner[mine], owner[other] = owner[other], owner[mine]
+        owner[row], owner[other] = owner[other], owner[row]

@@ -1,18 +1,18 @@
-"""Which sample stands in which row of which batch: the batch plan of a run.
+"""Batch plan of a run: the samples of every row of every batch.
 
 The plan is a pure function of (dataset fingerprint, seed, epoch, global batch
-tokens G, row length T, truncation). No rank, world size or worker count is in
-it, so a run continues with the same batches on any number of devices.
+tokens G, row length T, truncation). It does not depend on rank, world size or
+worker count, so a run continues with the same batches on any number of devices.
 
-    strata ──trainer.data.draw──▶ order of a chunk ──trainer.data.pack──▶ rows of T tokens, K = G/T rows a batch
+    strata ──trainer.data.draw──▶ order of a chunk ──trainer.data.pack──▶ rows of T tokens, K = G/T per batch
 
 An epoch is planned in chunks of about `CHUNK_BATCHES` batches, each from its own
-share of every stratum and without the others. So the first batch, and the one
-that a run resumes at, waits for one chunk only, and memory is that of a chunk,
-however large the epoch. The price is one partly filled batch a chunk.
+share of every stratum and independent of the others. So a run starts or resumes
+after planning one chunk, and memory is that of a chunk, however large the epoch.
+The cost is one partly filled batch per chunk.
 
-Chunks are kept on disk under a name made of all inputs, checked by hash, and
-made again when they are missing or damaged.
+Chunks are stored on disk under the hash of all inputs, verified by their own hash,
+and planned again when they are missing or damaged.
 """
 
 import hashlib
@@ -33,28 +33,28 @@ from trainer.data.draw import PlanError, Stratum, draw_order
 from trainer.data.pack import pack_rows, share_rows, square_sums, target_tokens, total_lengths
 
 PLAN_FORMAT = 2
-"""Raised when the algorithm changes, so that plans of older code are not taken for new ones."""
+"""Version of the algorithm; part of the key, so that plans of other versions are not used."""
 CHUNK_BATCHES = 2048
-"""Batches that are planned together, roughly: one of so many is partly filled."""
+"""Approximate number of batches of a chunk, of which the last one is partly filled."""
 CHUNK_SAMPLES = 1 << 22
-"""More samples are never planned together; bounds memory and the time to the first batch."""
+"""Largest number of samples of a chunk; bounds memory and the time to the first batch."""
 
 I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
-    """Everything the batches depend on, besides the epoch."""
+    """Everything that determines the batches, besides the epoch."""
 
     fingerprint: str
-    """Of the dataset (dataset.json)."""
+    """Fingerprint of the dataset (dataset.json)."""
     seed: int
     batch_tokens: int
     """G: tokens of a global batch."""
     row_tokens: int
     """T: tokens of a row."""
     truncate: bool
-    """Whether a sample longer than a row loses the end of its response; otherwise it is an error."""
+    """Whether the end of the response of a sample longer than a row is cut; otherwise it is an error."""
 
     @property
     def rows(self) -> int:
@@ -63,13 +63,13 @@ class PlanInputs:
 
     @property
     def key(self) -> str:
-        """Hash of these inputs and of the plan's format: what a checkpoint must agree with."""
+        """Hash of these inputs and of `PLAN_FORMAT`, which a checkpoint must match."""
         text = json.dumps({"format": PLAN_FORMAT, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool) -> NDArray[np.uint16]:
-    """Prefix and response length of every sample as it is trained on.
+    """Compute the prefix and response length of every sample as it is trained on.
 
     Parameters
     ----------
@@ -78,17 +78,17 @@ def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool)
     row_tokens
         T: no sample may be longer.
     truncate
-        Cut the response's end of longer samples instead of refusing them.
+        Cut the end of the response of longer samples instead of refusing them.
 
     Raises
     ------
     PlanError
-        A sample is longer than a row (and may not be, or cannot be, truncated).
+        A sample is longer than a row, and `truncate` is not set or its prefix alone fills the row.
     """
     long = np.concatenate(
         [
-            begin + np.flatnonzero(_totals(lengths[begin : begin + _PART]) > row_tokens)
-            for begin in range(0, len(lengths), _PART)
+            begin + np.flatnonzero(_totals(lengths[begin : begin + _BLOCK]) > row_tokens)
+            for begin in range(0, len(lengths), _BLOCK)
         ]
         or [np.empty(0, np.int64)]
     )
@@ -113,8 +113,8 @@ def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool)
     return fitted
 
 
-_PART = 1 << 20
-"""Samples whose lengths are looked at together; bounds memory."""
+_BLOCK = 1 << 20
+"""Samples whose lengths are checked at once; bounds memory."""
 
 
 def _totals(lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
@@ -123,40 +123,40 @@ def _totals(lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Consecutive batches of an epoch. Row r of batch b is row b·K + r of the arrays."""
+    """Plan of consecutive batches of an epoch. Row r of batch b is row b·K + r of the arrays."""
 
     rows: int
     """K: rows of a batch, padding rows of the last one included."""
     samples: NDArray[np.uint32]
-    """[M] sample indices, row after row."""
+    """[M] sample indices, row by row."""
     row_begins: I64
-    """[batches·K + 1] where each row begins in `samples`; equal neighbours make a row of padding only."""
+    """[batches·K + 1] begin of each row in `samples`; equal neighbours are a row of padding only."""
     targets: I64
-    """[batches] response tokens of each batch: what its loss is divided by."""
+    """[batches] response tokens of each batch, by which its loss is divided."""
     hash: str
-    """Of the arrays: a checkpoint that counts batches must have counted these."""
+    """Hash of the arrays, which a checkpoint must match."""
 
     @property
     def batches(self) -> int:
-        """Batches of the chunk."""
+        """Number of batches."""
         return len(self.targets)
 
     def row(self, batch: int, row: int) -> NDArray[np.uint32]:
-        """Samples of one row, in the order they stand in it."""
+        """Samples of a row, in order."""
         place = batch * self.rows + row
         return self.samples[self.row_begins[place] : self.row_begins[place + 1]]
 
     def batch(self, batch: int) -> NDArray[np.uint32]:
-        """Samples of one batch, row after row."""
+        """Samples of a batch, row by row."""
         return self.samples[self.row_begins[batch * self.rows] : self.row_begins[(batch + 1) * self.rows]]
 
     def rows_of_rank(self, batch: int, lengths: NDArray[np.uint16], *, rank: int, world_size: int) -> list[int]:
-        """Which rows of a batch a rank computes: as many for each rank, with the Σ length² of ranks balanced.
+        """Select the rows of a batch for a rank: equal numbers for all ranks, balanced by Σ length².
 
         Parameters
         ----------
         batch
-            Number of the batch in the chunk.
+            Index of the batch in the chunk.
         lengths
             [N, 2] as `fit_lengths` returns them.
         rank, world_size
@@ -165,7 +165,12 @@ class Chunk:
         Returns
         -------
         list of int
-            Rows in increasing order; over all ranks, each row once.
+            Rows in increasing order; each row belongs to one rank.
+
+        Raises
+        ------
+        PlanError
+            It is not.
         """
         if self.rows % world_size:
             raise PlanError(
@@ -183,11 +188,11 @@ class Plan:
     Parameters
     ----------
     inputs
-        What the batches follow from.
+        Everything that determines the batches.
     strata, lengths
-        Of the dataset; `lengths` [N, 2] as `fit_lengths` returns them.
+        Those of the dataset; `lengths` [N, 2] as `fit_lengths` returns them.
     folder
-        Where chunks are kept, for other processes and later runs; None: nowhere.
+        Folder that stores chunks for other processes and later runs; None: they are not stored.
 
     Raises
     ------
@@ -203,46 +208,46 @@ class Plan:
         self._lengths = lengths
         self._folder = folder
         self.draws = sum(stratum.per_epoch for stratum in strata)
-        """Samples of an epoch."""
+        """Number of draws of an epoch."""
         if not self.draws:
             raise PlanError("the dataset has no samples to draw: its strata are empty or capped to 0 per epoch")
-        # Capped strata draw samples of average length, over the epochs.
+        # On average over the epochs, samples drawn from a capped stratum have its mean length.
         self.tokens = sum(
             round(stratum.per_epoch / stratum.samples * int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64)))
             for stratum in strata
             if stratum.per_epoch
         )
-        """Tokens of an epoch, without padding; where strata are capped, on average over the epochs."""
+        """Tokens of an epoch, without padding; on average over the epochs if strata are capped."""
         self.chunks = max(
             1, round(self.tokens / (CHUNK_BATCHES * inputs.batch_tokens)), -(-self.draws // CHUNK_SAMPLES)
         )
-        """Chunks of an epoch."""
-        self.chunk = lru_cache(maxsize=4)(self._chunk)  # of the loop, the loader and the prefetcher, and the first
+        """Number of chunks of an epoch."""
+        self.chunk = lru_cache(maxsize=4)(self._chunk)  # those of loop, loader and prefetcher, and the first
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch, as schedules count them: as if all chunks had as many as the first."""
+        """Approximate number of batches of an epoch, as if all chunks had as many as the first."""
         return self.chunks * self.chunk(0, 0).batches
 
     def ends(self, epoch: int, chunk: int, batch: int) -> bool:
-        """Whether an epoch has no batch at or after this place."""
+        """Whether an epoch has no batch at or after this one."""
         return chunk >= self.chunks - 1 and batch >= self.chunk(epoch, chunk).batches
 
     def _chunk(self, epoch: int, number: int) -> Chunk:
-        """One chunk of an epoch, from the folder or made and put there; several processes may ask for it at once."""
+        """Read a chunk of an epoch, or plan and store it; safe to call from several processes at once."""
         if self._folder is None:
-            return self._make(epoch, number)
+            return self._plan_chunk(epoch, number)
         folder = self._folder / self.inputs.key
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{epoch:04d}-{number:05d}.npz"
         with FileLock(folder / "lock"):
             chunk = _read(path, self.inputs.rows)
             if chunk is None:
-                chunk = self._make(epoch, number)
+                chunk = self._plan_chunk(epoch, number)
                 _write(chunk, path)
         return chunk
 
-    def _make(self, epoch: int, number: int) -> Chunk:
+    def _plan_chunk(self, epoch: int, number: int) -> Chunk:
         inputs = self.inputs
         order = draw_order(self._strata, inputs.seed, epoch, chunk=number, chunks=self.chunks)
         samples, row_ends = pack_rows(order, total_lengths(order, self._lengths), inputs.rows, inputs.row_tokens)
@@ -258,7 +263,7 @@ class Plan:
 
 
 def _read(path: Path, rows: int) -> Chunk | None:
-    """A chunk that was written whole and is as it was written."""
+    """Read a stored chunk; None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = [stored[name] for name in ("samples", "row_begins", "targets")]

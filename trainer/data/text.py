@@ -1,10 +1,10 @@
-"""Text to tokens, as the samples were written."""
+"""Encoding of text in the way the samples were encoded."""
 
 from tokenizers import Tokenizer
 
-from corpus.template import without_special_tokens
+from corpus.contract import without_special_tokens
 
 
 def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy for encoding text, in which nothing is taken for a special token."""
+    """Return a copy for encoding text, which matches no special tokens."""
     return Tokenizer.from_str(without_special_tokens(tokenizer.to_str()))

@@ -1,4 +1,4 @@
-"""What a model does inside, measured on held-out questions, and as a page.
+"""Diagnostics of a model on held-out questions, as numbers, tables and an HTML page.
 
-questions ─ one batch ─▶ depth (what each application changes), gradients (what truncation leaves) ─▶ report ─▶ page
+questions ─ one batch ─▶ depth (change per application), gradients (effect of truncation) ─▶ report ─▶ page
 """

@@ -1,8 +1,8 @@
-"""Effective depth: how much each application of a stack changes, and how soon its state says what the model will say.
+"""Effective depth: how much each application of a stack changes its state, and how early states predict the output.
 
-Measured at the labelled positions of a batch, on what the applications write (HRM-Text, effective depth). Every stack
-ends with a norm, so a state has ‖h‖ = √d; changes are given as ‖Δh‖ / √d: 0 for none, √2 for an orthogonal state, 2 for
-the opposite one.
+Measured at the labelled positions of a batch, on the states that the applications write (HRM-Text, effective depth).
+Every stack ends with a norm on the residual stream, so a state has ‖h‖ = √d; changes are given as ‖Δh‖ / √d: 0 for no
+change, √2 for an orthogonal state, 2 for the opposite state.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from model.hrm import HRM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """How one state differs from another, as means over positions."""
+    """Difference between two states, as means over positions."""
 
     norm: float
     """‖Δh‖ / √d."""
@@ -26,27 +26,27 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationDepth:
-    """What one application does."""
+    """Effect of one application."""
 
     number: int
-    """From 1, in the order they run."""
+    """From 1, in execution order."""
     stack: str
     """Name of the stack."""
     writes: str
-    """State that it writes."""
-    from_neighbour: Change | None
-    """Against what the application before wrote; None for the first."""
+    """Name of the state that it writes."""
+    from_previous: Change | None
+    """Difference from the state written by the previous application; None for the first."""
     from_replaced: Change | None
-    """Against the state that it replaces; None where no application has written that before."""
+    """Difference from the state that it overwrites; None where no application has written that one before."""
     lens_kl: float
-    """KL(final ‖ this) in nats: the distribution of the next token if the head read this state, against the model's."""
+    """KL(final ‖ this) in nats, between the model's next-token distribution and the head's applied to this state."""
     lens_agreement: float
-    """Share of positions at which that has the same most likely token as the model."""
+    """Share of positions at which both distributions have the same most likely token."""
 
 
 @torch.no_grad()
 def effective_depth(model: HRM, batch: PackedBatch) -> list[ApplicationDepth]:
-    """What each application of a model does, on the labelled positions of a batch.
+    """Measure the effect of each application at the labelled positions of a batch.
 
     Parameters
     ----------
@@ -57,35 +57,35 @@ def effective_depth(model: HRM, batch: PackedBatch) -> list[ApplicationDepth]:
     """
     states = _states(model, batch)
     final = F.log_softmax(model.lm_head(states[-1]).float(), -1)
-    found = []
+    measured = []
     written: dict[str, Tensor] = {}
     for number, (application, state) in enumerate(zip(model.config.schedule, states, strict=True), 1):
         lens = F.log_softmax(model.lm_head(state).float(), -1)
         replaced = written.get(application.writes)
-        found.append(
+        measured.append(
             ApplicationDepth(
                 number=number,
                 stack=application.stack,
                 writes=application.writes,
-                from_neighbour=_change(states[number - 2], state) if number > 1 else None,
+                from_previous=_change(states[number - 2], state) if number > 1 else None,
                 from_replaced=None if replaced is None else _change(replaced, state),
                 lens_kl=F.kl_div(lens, final, reduction="batchmean", log_target=True).item(),
                 lens_agreement=(lens.argmax(-1) == final.argmax(-1)).float().mean().item(),
             )
         )
         written[application.writes] = state
-    return found
+    return measured
 
 
 def _states(model: HRM, batch: PackedBatch) -> list[Tensor]:
-    """What each application writes at the labelled positions: [N, d] each."""
+    """Return the state that each application writes at the labelled positions: [N, d] each."""
     labelled = batch.labels != IGNORE
     states: list[Tensor] = []
 
-    def note(module: torch.nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+    def record(module: torch.nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
         states.append(output[labelled])
 
-    hooks = [model.get_submodule(name).register_forward_hook(note) for name in model.config.stacks]
+    hooks = [model.get_submodule(name).register_forward_hook(record) for name in model.config.stacks]
     try:
         model.labelled_logits(batch)
     finally:

@@ -1,8 +1,8 @@
-"""What truncating backpropagation does to the gradient, for every K at the same weights and on the same batch.
+"""Effect of truncated backpropagation on the gradient, for every K at the same weights and on the same batch.
 
-The gradient is that of the mean loss over the labelled positions. Its statistics are over all elements g of the stacks'
-parameters (HRM-Text, gradient stability); its direction and length are compared with those of full backpropagation
-for each stack, the embedding and the head.
+The gradient is that of the mean loss over the labelled positions. Statistics are over all elements g of the stacks'
+gradient (HRM-Text, gradient stability); its direction and norm are compared with those of full backpropagation for each
+stack, the embedding and the head.
 """
 
 import math
@@ -19,24 +19,24 @@ from model.hrm import HRM
 EPSILON = 1e-12
 """ε of log(|g| + ε)."""
 TAIL = 0.999
-"""Quantile of |g| that stands for its tail."""
+"""Quantile of |g| that measures its tail."""
 
 Parts = Mapping[str, Tensor | None]
-"""Gradient by part of the model, flat float32; None for a part that has none."""
+"""Part of the model to its gradient, flat float32; None for a part without a gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
-    """A truncated gradient beside the full one."""
+class Similarity:
+    """Truncated gradient compared with the full one."""
 
     cosine: float
     norm_ratio: float
-    """Truncated by full."""
+    """Norm of the truncated gradient divided by that of the full one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientStatistics:
-    """The gradient that K applications carry."""
+    """Statistics of the gradient through the last K applications."""
 
     k: int
     norm: float
@@ -47,13 +47,13 @@ class GradientStatistics:
     log_spread: float
     """Std(log(|g| + ε)), in nats."""
     tail: float
-    """The `TAIL` quantile of |g| by its median."""
-    likeness: Mapping[str, Likeness | None]
-    """By part of the model; None for a part that this gradient does not reach."""
+    """The `TAIL` quantile of |g| divided by its median."""
+    similarity: Mapping[str, Similarity | None]
+    """Part of the model to the comparison; None for a part that this gradient does not reach."""
 
 
 def gradient_statistics(model: HRM, batch: PackedBatch) -> list[GradientStatistics]:
-    """The gradient for every K that the architecture has, from the least to all of its applications.
+    """Compute gradient statistics for every K of the architecture, from the smallest to all applications.
 
     The model's own `.grad` is neither read nor changed.
 
@@ -76,36 +76,36 @@ def _gradient(model: HRM, batch: PackedBatch, k: int) -> Parts:
         gradients = torch.autograd.grad(nll / count, parameters, allow_unused=True)
     parts: dict[str, list[Tensor]] = {}
     for name, gradient in zip(names, gradients, strict=True):
-        reached = parts.setdefault(name.partition(".")[0], [])
+        flat = parts.setdefault(name.partition(".")[0], [])
         if gradient is not None:
-            reached.append(gradient.float().flatten())
-    return {part: torch.cat(reached) if reached else None for part, reached in parts.items()}
+            flat.append(gradient.float().flatten())
+    return {part: torch.cat(flat) if flat else None for part, flat in parts.items()}
 
 
 def _statistics(k: int, parts: Parts, full: Parts) -> GradientStatistics:
     core = torch.cat([g for name, g in parts.items() if name.endswith("_module") and g is not None])
     size = core.abs()
     ranked = size.sort().values
-    middle = ranked[len(ranked) // 2].item()
+    median = ranked[len(ranked) // 2].item()
     tail = ranked[math.ceil(TAIL * len(ranked)) - 1].item()
     return GradientStatistics(
         k=k,
         norm=torch.linalg.vector_norm(core).item(),
         mean=size.mean().item(),
-        median=middle,
+        median=median,
         log_spread=(size + EPSILON).log().std().item(),
-        tail=tail / middle if middle else math.inf,
-        likeness={name: _likeness(gradient, full[name]) for name, gradient in parts.items()},
+        tail=tail / median if median else math.inf,
+        similarity={name: _similarity(gradient, full[name]) for name, gradient in parts.items()},
     )
 
 
-def _likeness(truncated: Tensor | None, full: Tensor | None) -> Likeness | None:
+def _similarity(truncated: Tensor | None, full: Tensor | None) -> Similarity | None:
     if truncated is None or full is None:
         return None
-    length, reference = (torch.linalg.vector_norm(g).item() for g in (truncated, full))
-    if not length or not reference:
+    norm, full_norm = (torch.linalg.vector_norm(g).item() for g in (truncated, full))
+    if not norm or not full_norm:
         return None
-    return Likeness(
-        cosine=torch.dot(truncated, full).item() / (length * reference),
-        norm_ratio=length / reference,
+    return Similarity(
+        cosine=torch.dot(truncated, full).item() / (norm * full_norm),
+        norm_ratio=norm / full_norm,
     )

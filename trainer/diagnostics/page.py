@@ -1,6 +1,7 @@
-"""A report as rows of text, and as one HTML page with plots that needs nothing but itself.
+"""A report as tables, and as one self-contained HTML page with plots.
 
-Report ─ tables ─▶ rows ─▶ terminal (trainer.diagnose) or page        Report ─ matplotlib ─▶ SVG ─▶ page
+Report ─ sections ─▶ tables ─▶ terminal (trainer.diagnose) or page.html.jinja
+            └─ matplotlib ─▶ SVG ─▶ page.html.jinja
 """
 
 import base64
@@ -8,71 +9,57 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.diagnostics.depth import Change
-from trainer.diagnostics.gradients import EPSILON, TAIL, Likeness
-from trainer.diagnostics.report import Report
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem; color: #1c2430; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } p { max-width: 46rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #dde3ea; text-align: right; white-space: nowrap; }
-th { background: #f2f5f8; } td { font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; } img { max-width: 100%; }
-"""
+from trainer.diagnostics.depth import Change
+from trainer.diagnostics.gradients import EPSILON, TAIL, Similarity
+from trainer.diagnostics.report import Report
 
 _NAMES = {"embed_tokens": "embedding", "L_module": "L", "H_module": "H", "R_module": "R", "lm_head": "head"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A table, what it says, and what draws it."""
+    """A table with its explanation and its plot."""
 
     title: str
     text: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     draw: Callable[[Any], None]
-    """Draws on a matplotlib figure."""
+    """Draws the plot on a matplotlib figure."""
 
 
 def sections(report: Report) -> list[Section]:
-    """The parts of a report, in the order to read them."""
+    """Return the sections of a report in reading order."""
     return [_depth(report), _gradients(report), _truncation(report)]
 
 
 def page(report: Report, *, title: str) -> str:
-    """A report as a self-contained HTML page.
+    """Return a report as a self-contained HTML page.
 
     Raises
     ------
     ModuleNotFoundError
         matplotlib is not installed; it comes with the extra `diagnose`.
     """
-    parts = [
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
-        f"<meta name='viewport' content='width=device-width'><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-        f"<p>Architecture {escape(report.architecture)}, {len(report.depth)} applications; measured on "
-        f"{report.questions:,} held-out questions with {report.targets:,} response tokens.</p>",
-    ]
-    for section in sections(report):
-        head = "".join(f"<th>{escape(column)}</th>" for column in section.columns)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in section.rows)
-        parts += [
-            f"<h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>",
-            f"<img alt='{escape(section.title)}' src='data:image/svg+xml;base64,{_svg(section.draw)}'>",
-            f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
-        ]
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    templates = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    shown = [(section, _svg(section.draw)) for section in sections(report)]
+    return templates.get_template("page.html.jinja").render(title=title, report=report, sections=shown)
 
 
 def write_page(report: Report, path: Path, *, title: str) -> None:
-    """Write `page` to a file, whose folder is made."""
+    """Write `page` to a file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(report, title=title), encoding="utf-8")
 
@@ -84,7 +71,7 @@ def _svg(draw: Callable[[Any], None]) -> str:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     draw(figure)
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "diagnostics"}):  # equal reports give equal pages
+    with rc_context({"svg.hashsalt": "diagnostics"}):  # equal reports must give equal pages
         figure.savefig(file, format="svg", metadata={"Date": None})
     return base64.b64encode(file.getvalue()).decode()
 
@@ -96,8 +83,8 @@ def _depth(report: Report) -> Section:
     def draw(figure: Any) -> None:
         change, cosine, lens = figure.subplots(1, 3)
         kinds: tuple[tuple[str, list[Change | None]], ...] = (
-            ("the application before", [at.from_neighbour for at in report.depth]),
-            ("the state it replaces", [at.from_replaced for at in report.depth]),
+            ("the previous application", [at.from_previous for at in report.depth]),
+            ("the overwritten state", [at.from_replaced for at in report.depth]),
         )
         for label, changes in kinds:
             change.plot(places, [c.norm if c else math.nan for c in changes], "o-", label=f"from {label}")
@@ -114,17 +101,17 @@ def _depth(report: Report) -> Section:
 
     return Section(
         title="Effective depth",
-        text="What each application changes, against what the application before wrote and against the state that it "
-        "replaces: ‖Δh‖ / √d is 0 for no change, √2 for an orthogonal state, 2 for the opposite. The logit lens reads "
-        "each state with the head: how far its next-token distribution is from the model's, and how often the most "
-        "likely token is already the same.",
+        text="Change of the state by each application, compared with the state written by the previous application and "
+        "with the state that it overwrites: ‖Δh‖ / √d is 0 for no change, √2 for an orthogonal state, 2 for the "
+        "opposite. The logit lens applies the head to each state: KL divergence of its next-token distribution from "
+        "the model's, and how often the most likely token is already the same.",
         columns=(
             "application",
             "writes",
-            "Δ before",
-            "cos before",
-            "Δ replaced",
-            "cos replaced",
+            "Δ previous",
+            "cos previous",
+            "Δ overwritten",
+            "cos overwritten",
             "lens KL",
             "same top token",
         ),
@@ -132,8 +119,8 @@ def _depth(report: Report) -> Section:
             (
                 name,
                 at.writes,
-                *_cells(at.from_neighbour),
-                *_cells(at.from_replaced),
+                *_change_cells(at.from_previous),
+                *_change_cells(at.from_replaced),
                 f"{at.lens_kl:.4f}",
                 f"{at.lens_agreement:.1%}",
             )
@@ -143,7 +130,7 @@ def _depth(report: Report) -> Section:
     )
 
 
-def _cells(change: Change | None) -> tuple[str, str]:
+def _change_cells(change: Change | None) -> tuple[str, str]:
     return ("–", "–") if change is None else (f"{change.norm:.3f}", f"{change.cosine:+.3f}")
 
 
@@ -159,14 +146,14 @@ def _gradients(report: Report) -> Section:
         spread.plot(depths, [at.log_spread for at in report.gradients], "o-", color="C2")
         spread.set(title="Std(log(|g| + ε))")
         tail.plot(depths, [at.tail for at in report.gradients], "o-", color="C3")
-        tail.set(title="tail by median")
-        _count_depths((size, spread, tail), depths)
+        tail.set(title="tail / median")
+        _label_depths((size, spread, tail), depths)
 
     return Section(
-        title="Gradient, by the number K of applications that carry it",
-        text=f"Elements of the stacks' gradient at the same weights and questions. Tail: the {TAIL} quantile of |g| by "
-        f"its median; ε = {EPSILON:g}.",
-        columns=("K", "norm", "mean |g|", "median |g|", "Std(log(|g| + ε))", "tail by median"),
+        title="Gradient by number K of backpropagated applications",
+        text=f"Elements g of the stacks' gradient at the same weights and questions. Tail: the {TAIL} quantile of |g| "
+        f"divided by its median; ε = {EPSILON:g}.",
+        columns=("K", "norm", "mean |g|", "median |g|", "Std(log(|g| + ε))", "tail / median"),
         rows=[
             (
                 str(at.k),
@@ -184,8 +171,8 @@ def _gradients(report: Report) -> Section:
 
 def _truncation(report: Report) -> Section:
     depths = [at.k for at in report.gradients]
-    parts = list(report.gradients[0].likeness)
-    series = {_NAMES.get(part, part): [at.likeness[part] for at in report.gradients] for part in parts}
+    parts = list(report.gradients[0].similarity)
+    series = {_NAMES.get(part, part): [at.similarity[part] for at in report.gradients] for part in parts}
 
     def draw(figure: Any) -> None:
         cosine, ratio = figure.subplots(1, 2)
@@ -193,31 +180,28 @@ def _truncation(report: Report) -> Section:
             cosine.plot(depths, [f.cosine if f else math.nan for f in found], "o-", label=part)
             ratio.plot(depths, [f.norm_ratio if f else math.nan for f in found], "o-", label=part)
         cosine.set(title="cosine with the full gradient")
-        ratio.set(title="norm by that of the full gradient", ylim=(0, None))
+        ratio.set(title="norm / norm of the full gradient", ylim=(0, None))
         cosine.legend(fontsize="small")
-        _count_depths((cosine, ratio), depths)
+        _label_depths((cosine, ratio), depths)
 
     return Section(
         title="Truncated against full backpropagation",
-        text="Direction (cosine) and length (ratio of norms) of the gradient that K applications carry, beside the one "
-        "that all carry, for each part of the model. A dash: that gradient does not reach the part.",
+        text="Direction (cosine) and norm (ratio) of the gradient through the last K applications, compared with full "
+        "backpropagation, for each part of the model. A dash: the gradient does not reach the part.",
         columns=("K", *(f"{part} {what}" for part in series for what in ("cos", "norm"))),
         rows=[
-            (
-                str(at.k),
-                *(cell for part in parts for cell in _alike(at.likeness[part])),
-            )
+            (str(at.k), *(cell for part in parts for cell in _similarity_cells(at.similarity[part])))
             for at in report.gradients
         ],
         draw=draw,
     )
 
 
-def _alike(likeness: Likeness | None) -> tuple[str, str]:
-    return ("–", "–") if likeness is None else (f"{likeness.cosine:+.3f}", f"{likeness.norm_ratio:.3f}")
+def _similarity_cells(similarity: Similarity | None) -> tuple[str, str]:
+    return ("–", "–") if similarity is None else (f"{similarity.cosine:+.3f}", f"{similarity.norm_ratio:.3f}")
 
 
-def _count_depths(all_axes: Sequence[Any], depths: Sequence[int]) -> None:
+def _label_depths(all_axes: Sequence[Any], depths: Sequence[int]) -> None:
     for axes in all_axes:
         axes.set_xlabel("K")
         axes.set_xticks(depths)

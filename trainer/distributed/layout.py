@@ -1,18 +1,20 @@
-"""How weights, gradients and optimizer state lie over the ranks, behind one pair of names.
+"""Distribution of weights, gradients and optimizer state over the ranks.
 
-    begin ─▶ forward and backward, once or in several parts ─▶ end ─▶ norm, scale, gradients ─▶ optimizer
+    zero_grad ─▶ forward and backward, once or per micro-batch ─▶ reduce_gradients ─▶ gradient_norm, scale ─▶ optimizer
 
-`Replicated` (ddp): each rank has everything. The gradients are one flat tensor, which is summed over ranks in one go
-when the backward pass is over: a weight of a recurrent stack takes part in most of the pass, so its gradient is whole
-at the end only, and there is no computation left to hide the sum behind.
+`Replicated` (ddp): each rank has all weights. Gradients are one flat tensor that is summed over ranks at once after the
+backward pass: the weights of a recurrent stack are used through most of the pass, so their gradients are complete only
+at its end, and there is no computation left to overlap the sum with.
 
-`Sharded` (fsdp2): each rank has a shard of each weight, gradient and moment. A block's weights are gathered when it is
-first applied and given up at the end of the step. To give them up after each application, as is usual, would gather
-them once for each of the applications of a recurrent model.
+`Sharded` (fsdp2): each rank has a shard of each weight, gradient and moment. The weights of a block are gathered when
+it is first applied and freed at the end of the step. Freeing them after each application, as is usual, would gather
+them once per application in a recurrent model.
 
-The loss of a rank is divided by the targets of the whole batch, so gradients are summed and never averaged: what they
-are does not depend on how many ranks there are.
+The loss of a rank is divided by the targets of the global batch, so gradients are summed, not averaged, and do not
+depend on the number of ranks.
 """
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +25,25 @@ from model.blocks import Block
 from model.hrm import HRM
 from trainer.distributed.world import World
 from trainer.optim import local
+
+
+class WeightLayout(Protocol):
+    """How the weights of a model, and the gradients in their `grad`, are distributed over the ranks."""
+
+    def zero_grad(self) -> None:
+        """Reset the gradients before the first backward pass of a step."""
+
+    def reduce_gradients(self) -> None:
+        """Sum the gradients over ranks after the last backward pass of a step."""
+
+    def gradient_norm(self) -> float:
+        """2-norm of all gradients together; the same on each rank."""
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the gradients by a factor."""
+
+    def reshard(self) -> None:
+        """Free gathered weights, after an evaluation and before the weights change."""
 
 
 class Replicated:
@@ -38,32 +59,26 @@ class Replicated:
 
     def __init__(self, model: HRM, world: World):
         self._world = world
-        self._parameters = list(model.parameters())
-        self._flat = _flat_gradients(self._parameters)
+        self._flat = _flat_gradients(list(model.parameters()))
 
-    def begin(self) -> None:
-        """Forget the gradients of the step before."""
+    def zero_grad(self) -> None:
+        """See `WeightLayout.zero_grad`."""
         self._flat.zero_()
 
-    def end(self) -> None:
-        """Make the gradients those of the batch, after the last backward pass."""
+    def reduce_gradients(self) -> None:
+        """See `WeightLayout.reduce_gradients`."""
         self._world.sum(self._flat)
 
-    def norm(self) -> float:
-        """2-norm of all gradients together; the same on each rank."""
+    def gradient_norm(self) -> float:
+        """See `WeightLayout.gradient_norm`."""
         return torch.linalg.vector_norm(self._flat).item()
 
-    def scale(self, factor: float) -> None:
-        """Multiply the gradients."""
+    def scale_gradients(self, factor: float) -> None:
+        """See `WeightLayout.scale_gradients`."""
         self._flat.mul_(factor)
 
-    @property
-    def gradients(self) -> list[Tensor]:
-        """In the order of the parameters."""
-        return [p.grad for p in self._parameters if p.grad is not None]
-
-    def weights_changed(self) -> None:
-        """To be called when a pass is over and weights are about to be used with other values."""
+    def reshard(self) -> None:
+        """See `WeightLayout.reshard`; nothing is gathered."""
 
 
 class Sharded:
@@ -76,7 +91,7 @@ class Sharded:
     world
         The ranks, joined with `sharded=True`.
     dtype
-        What weights are gathered in; None: as they are. Gradients are summed in float32.
+        In which weights are gathered; None: their own. Gradients are summed in float32.
     """
 
     def __init__(self, model: HRM, world: World, *, dtype: torch.dtype | None):
@@ -93,42 +108,41 @@ class Sharded:
             module.set_force_sum_reduction_for_comms(True)
         self._parameters = list(model.parameters())
 
-    def begin(self) -> None:
-        """Forget the gradients of the step before."""
+    def zero_grad(self) -> None:
+        """See `WeightLayout.zero_grad`."""
         for p in self._parameters:
             p.grad = None
 
-    def end(self) -> None:
-        """Make the gradients those of the batch, after the last backward pass."""
-        self.weights_changed()
+    def reduce_gradients(self) -> None:
+        """See `WeightLayout.reduce_gradients`; the backward pass has summed them."""
+        self.reshard()
         for p in self._parameters:
-            if p.grad is None:  # no application that carries gradients has used it
+            if p.grad is None:  # not used by an application that carries gradients
                 p.grad = torch.zeros_like(p)
 
-    def norm(self) -> float:
-        """2-norm of all gradients together; the same on each rank."""
-        squares = torch.stack(torch._foreach_norm(self.gradients)).square().sum()
+    def gradient_norm(self) -> float:
+        """See `WeightLayout.gradient_norm`."""
+        squares = torch.stack(torch._foreach_norm(self._gradients())).square().sum()
         self._world.sum(squares)
         return squares.sqrt().item()
 
-    def scale(self, factor: float) -> None:
-        """Multiply the gradients."""
-        torch._foreach_mul_(self.gradients, factor)
+    def scale_gradients(self, factor: float) -> None:
+        """See `WeightLayout.scale_gradients`."""
+        torch._foreach_mul_(self._gradients(), factor)
 
-    @property
-    @torch.no_grad()
-    def gradients(self) -> list[Tensor]:
-        """This rank's shards, in the order of the parameters."""
-        return local([p.grad for p in self._parameters if p.grad is not None])
-
-    def weights_changed(self) -> None:
-        """To be called when a pass is over and weights are about to be used with other values."""
+    def reshard(self) -> None:
+        """See `WeightLayout.reshard`."""
         for module in self._modules:
             module.reshard()
 
+    @torch.no_grad()
+    def _gradients(self) -> list[Tensor]:
+        """This rank's shards."""
+        return local([p.grad for p in self._parameters if p.grad is not None])
+
 
 def _flat_gradients(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """One tensor that holds the gradients of all parameters, so that ranks sum them in one go."""
+    """One tensor of which the gradients of all parameters are views."""
     flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
     at = 0
     for p in parameters:

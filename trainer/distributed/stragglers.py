@@ -1,11 +1,11 @@
-"""Which rank holds the others up: how long each computes by itself, compared now and then.
+"""Detection of stragglers: ranks that compute slower than the others and make them wait.
 
-    begin ─▶ forward, backward ─▶ end        between them no rank waits for another (under ddp)
-    every `EVERY` steps: the mean of each rank, gathered ─▶ the slowest, beside the median
+    compute_started ─▶ forward, backward ─▶ compute_ended      no rank waits for another in between (under ddp)
+    every `INTERVAL` steps: mean time of each rank ─ all-gather ─▶ slowest rank, compared with the median
 
-Ranks that train together take the same time for a step, since the fast ones wait in the sum of the gradients; only
-what comes before it tells them apart: the wait for data and the pass. Under fsdp2 ranks wait for each other inside the
-pass too, and what is left to see is the wait for data and what differs between two gathers.
+All ranks take the same time for a whole step, since fast ranks wait in the sum of the gradients. What differs is the
+time before it: waiting for data, and forward and backward pass. Under fsdp2 ranks also wait for each other inside the
+pass, so only the wait for data and the time between two gathers can differ.
 """
 
 import statistics
@@ -15,19 +15,19 @@ import torch
 
 from trainer.distributed.world import World
 
-EVERY = 50
-"""Steps between two comparisons; each is one small message per rank."""
-MUCH = 1.25
-"""Times the median from which a rank is said to lag."""
+INTERVAL = 50
+"""Steps between two comparisons; each takes one small message per rank."""
+STRAGGLER_RATIO = 1.25
+"""A rank is reported if it takes at least this many times the median."""
 
 
-class Lag:
-    """The time that this rank and the others need for themselves.
+class StragglerMonitor:
+    """Timer of this rank's own work, compared with the other ranks' every `INTERVAL` steps.
 
     Parameters
     ----------
     world
-        The ranks. On CUDA the pass is timed by events on the device, without waiting for it.
+        The ranks. On CUDA the pass is timed by events on the device, without synchronizing.
     """
 
     def __init__(self, world: World):
@@ -38,20 +38,20 @@ class Lag:
         if self._cuda:
             self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
 
-    def begin(self) -> None:
-        """The pass begins."""
+    def compute_started(self) -> None:
+        """Mark the start of forward and backward pass."""
         if self._cuda:
             self._events[0].record()
         self._began = time.perf_counter()
 
-    def end(self) -> None:
-        """The pass is over; the sum over ranks comes next."""
+    def compute_ended(self) -> None:
+        """Mark the end of the backward pass, before gradients are summed over ranks."""
         if self._cuda:
             self._events[1].record()
         self._ended = time.perf_counter()
 
     def compare(self, step: int, waited: float) -> dict[str, float | int]:
-        """The slowest rank, when it is time to compare; to be called after each step, when the device is done with it.
+        """Compare the ranks if an interval has ended; called after each step, when the device has finished it.
 
         Parameters
         ----------
@@ -63,17 +63,17 @@ class Lag:
         Returns
         -------
         dict
-            Empty between comparisons and in a run of one rank, else `slowest_rank`, `slowest_seconds` (of its own work
-            per step) and `median_seconds`.
+            `slowest_rank`, `slowest_seconds` (of its own work per step) and `median_seconds`; empty between comparisons
+            and in a run of one rank.
         """
         if self._world.size == 1:
             return {}
         own = self._events[0].elapsed_time(self._events[1]) / 1e3 if self._cuda else self._ended - self._began
         self._seconds += waited + own
         self._steps += 1
-        if step % EVERY:
+        if step % INTERVAL:
             return {}
-        means = self._world.gather(self._seconds / self._steps)
+        means = self._world.all_gather(self._seconds / self._steps)
         self._seconds, self._steps = 0.0, 0
         slowest = max(range(len(means)), key=means.__getitem__)
         return {
@@ -83,11 +83,11 @@ class Lag:
         }
 
 
-def warning(compared: dict[str, float | int]) -> str | None:
-    """One sentence about a rank that lags; None where none does."""
-    if not compared or compared["slowest_seconds"] < MUCH * compared["median_seconds"]:
+def straggler_warning(compared: dict[str, float | int]) -> str | None:
+    """Message about the slowest rank of a comparison if it is a straggler, else None."""
+    if not compared or compared["slowest_seconds"] < STRAGGLER_RATIO * compared["median_seconds"]:
         return None
     return (
-        f"rank {compared['slowest_rank']} lags: {compared['slowest_seconds']:.3f} s of its own work a step, the median "
-        f"of the ranks is {compared['median_seconds']:.3f} s; the others wait for it"
+        f"rank {compared['slowest_rank']} is a straggler: {compared['slowest_seconds']:.3f} s of own work per step, "
+        f"the median of the ranks is {compared['median_seconds']:.3f} s; the others wait for it"
     )

@@ -1,8 +1,7 @@
-"""The processes of a run: one, or as many as torchrun started; and what they do together.
+"""The processes of a run, one or as many as torchrun started, and their collective operations.
 
-Gradients travel on the device's own backend (NCCL on CUDA, gloo on CPU).
-Checkpoints and agreements have gloo groups of their own, so that a checkpoint
-written in the background never waits for, or mixes with, a gradient.
+Gradients use the device's own backend (NCCL on CUDA, gloo on CPU). Checkpoints and control messages have gloo groups of
+their own, so a checkpoint written in the background never blocks, or mixes with, the sum of the gradients.
 """
 
 import os
@@ -19,29 +18,29 @@ from corpus.config import ConfigError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=2)
-"""How long a rank waits for another one, which may be evaluating, writing, or on its way to begin."""
+TIMEOUT = timedelta(hours=2)
+"""How long a rank waits in a collective for another one, which may be evaluating, saving or starting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Who this process is among those of the run."""
+    """This process among the processes of the run."""
 
     rank: int
     size: int
     device: torch.device
     control: dist.ProcessGroup | None
-    """For agreements; None in a run of one process."""
+    """Group of control messages; None in a run of one process."""
     saving: dist.ProcessGroup | None
-    """For checkpoints; None in a run of one process."""
+    """Group of checkpoints; None in a run of one process."""
     node: int = 0
-    """Number of this process's machine among those of the run."""
-    leads_node: bool = True
-    """Whether this process does what one process of each machine has to do."""
+    """Index of this process's machine."""
+    is_local_main: bool = True
+    """Whether this is the first process of its machine."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes what only one may write."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes what is written once per run."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> None:
@@ -50,64 +49,65 @@ class World:
             dist.all_reduce(tensor)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.size > 1:
             dist.barrier(group=self.control)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some rank."""
+        """Whether the flag is set on at least one rank."""
         if self.size == 1:
             return flag
         box = torch.tensor([flag], dtype=torch.uint8)
         dist.all_reduce(box, dist.ReduceOp.MAX, group=self.control)
         return bool(box.item())
 
-    def gather(self, value: float) -> list[float]:
-        """The value of each rank, by rank."""
+    def all_gather(self, value: float) -> list[float]:
+        """Every rank's value, by rank."""
         if self.size == 1:
             return [value]
         boxes = [torch.zeros(1, dtype=torch.float64) for _ in range(self.size)]
         dist.all_gather(boxes, torch.tensor([value], dtype=torch.float64), group=self.control)
         return [box.item() for box in boxes]
 
-    def exchange(self, value: T) -> list[T]:
-        """What each rank has of the same thing, by rank; for the thread that writes checkpoints."""
+    def all_gather_object(self, value: T) -> list[T]:
+        """Every rank's value, by rank; runs on the group of checkpoints, for the thread that writes them."""
         if self.size == 1:
             return [value]
         boxes: list[Any] = [None] * self.size
         dist.all_gather_object(boxes, value, group=self.saving)
         return boxes
 
-    def from_leader(self, make: Callable[[], Any]) -> Any:
-        """What `make` returns, called by the leader only; an exception of it is raised on every rank."""
+    def broadcast_from_main(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0 only and return its result, or raise its exception, on every rank."""
         if self.size == 1:
-            return make()
+            return function()
         box: list[Any] = [None, None]
-        if self.leads:
+        if self.is_main:
             try:
-                box[0] = make()
+                box[0] = function()
             except Exception as error:  # raised on all ranks below
                 box[1] = error
         dist.broadcast_object_list(box, src=0, group=self.control)
         if box[1] is not None:
             raise box[1]
-        return box[0]
+        result: T = box[0]
+        return result
 
     @classmethod
     def join(cls, device: str, *, sharded: bool = False) -> "World":
-        """Find out from torchrun's environment who this process is, and meet the others.
+        """Read this process's rank from torchrun's environment and set up the process groups.
 
         Parameters
         ----------
         device
-            `auto` (CUDA if there is one), `cpu` or `cuda`.
+            `auto` (CUDA if available), `cpu` or `cuda`.
         sharded
             Whether weights are sharded, which needs a process group in a run of one process too.
 
         Raises
         ------
         ConfigError
-            `device` asks for a device that this machine does not have.
+            The device does not exist on this machine.
         """
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if chosen not in ("cpu", "cuda"):
@@ -121,9 +121,9 @@ class World:
         backend = "nccl" if chosen == "cuda" else "gloo"
         if size == 1:
             if sharded:
-                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=PATIENCE)
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
             return cls(rank=0, size=1, device=place, control=None, saving=None)
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
         return cls(
             rank=rank,
             size=size,
@@ -131,20 +131,20 @@ class World:
             control=_gloo_group(),
             saving=_gloo_group(),
             node=int(os.environ.get("GROUP_RANK", 0)),
-            leads_node=int(os.environ.get("LOCAL_RANK", 0)) == 0,
+            is_local_main=int(os.environ.get("LOCAL_RANK", 0)) == 0,
         )
 
     def leave(self) -> None:
-        """Part from the other ranks."""
+        """Destroy the process groups."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-ALONE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
-"""A process that is not part of a run."""
+SINGLE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
+"""A single process on the CPU."""
 
 
 def _gloo_group() -> dist.ProcessGroup:
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     assert isinstance(group, dist.ProcessGroup)  # every rank is in it
     return group

@@ -1,4 +1,4 @@
-"""Quality rules: what each takes, what it must not take, and how they work together."""
+"""Quality rules: what each drops, what it must not drop, and how they work together."""
 
 import math
 from pathlib import Path
@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.outcome import Outcome
 from pipeline.manifest import Mix
 from pipeline.report.preview import preview
-from pipeline.rules.apply import RULES, apply_rules
+from pipeline.rules.apply import apply_rules
 from pipeline.rules.mojibake import repair
 from pipeline.rules.repetition import repeated_share
-from pipeline.rules.spec import RulesSpec
+from pipeline.rules.spec import RULES, RulesSpec
 
 
 def apply(pairs: list[tuple[str, str]], spec: RulesSpec) -> pl.DataFrame:
@@ -36,7 +35,7 @@ def apply(pairs: list[tuple[str, str]], spec: RulesSpec) -> pl.DataFrame:
 
 
 def only(rule: str, **settings: Any) -> RulesSpec:
-    """All rules off but one."""
+    """All rules disabled but one."""
     off = {name: {"enabled": False} for name in RULES}
     return RulesSpec.model_validate({**off, rule: {"enabled": True, **settings}})
 
@@ -49,7 +48,7 @@ BROKEN = "Itâ\u20ac\u2122s a cafÃ© â\u20ac\ufffd\u0153 \u0102\u02d8\u00e2\u2
 GERMAN = "Das ist ein ziemlich alter Hund, der am liebsten den ganzen Tag in der warmen Sonne liegt."
 ROMANIAN = "Întâlnirea, care urmărește să abordeze pregătirile pentru discuțiile de marți, începe astăzi la prânz."
 
-TAKEN = {
+DROPPED = {
     "repetition": [("List podcasts.", "The Adam Carolla Show - " * 40)],
     "compression": [("Count.", "".join(f"line {n} of many lines\n" for n in range(200)))],
     "echo": [("Describe the sea  at night.\nBriefly.", "describe the sea at night. briefly.")],
@@ -109,49 +108,49 @@ PASSES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_takes_what_it_is_for(rule: str) -> None:
-    found = apply(TAKEN[rule], only(rule))
-    assert found["outcome"].to_list() == [RULES[rule][1].value] * len(TAKEN[rule])
+def test_a_rule_drops_what_it_is_for(rule: str) -> None:
+    found = apply(DROPPED[rule], only(rule))
+    assert found["outcome"].to_list() == [RULES[rule].outcome] * len(DROPPED[rule])
     assert found["stage"].unique().to_list() == ["rules"]
     assert all(found["detail"].str.len_chars() > 10)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_leaves_what_only_looks_like_it(rule: str) -> None:
+def test_a_rule_keeps_what_only_looks_like_it(rule: str) -> None:
     assert apply(PASSES[rule], only(rule))["outcome"].to_list() == [None] * len(PASSES[rule])
 
 
-def test_by_default_only_endless_repetition_and_echoes_are_taken() -> None:
-    pairs = [pair for rule in RULES for pair in TAKEN[rule]]
+def test_by_default_only_endless_repetition_and_echoes_are_dropped() -> None:
+    pairs = [pair for rule in RULES for pair in DROPPED[rule]]
     found = apply(pairs, RulesSpec())
-    assert set(found["outcome"].drop_nulls()) == {Outcome.REPETITIVE, Outcome.ECHO}
+    assert set(found["outcome"].drop_nulls()) == {"repetitive", "echo"}
     assert found.filter(pl.col("outcome").is_null())["response"].to_list() == [
-        response for _, response in pairs if response not in (TAKEN["repetition"][0][1], TAKEN["echo"][0][1])
+        response for _, response in pairs if response not in (DROPPED["repetition"][0][1], DROPPED["echo"][0][1])
     ]
 
 
-def test_of_several_rules_the_first_is_the_reason() -> None:
+def test_the_first_of_several_rules_is_the_reason() -> None:
     refused = "I'm sorry, but I can't help with that. " * 30
     spec = RulesSpec.model_validate({"refusal": {"enabled": True}})
-    assert apply([("q", refused)], spec)["outcome"].to_list() == [Outcome.REPETITIVE]
+    assert apply([("q", refused)], spec)["outcome"].to_list() == ["repetitive"]
 
 
-def test_rows_dropped_before_keep_their_reason() -> None:
+def test_rows_dropped_earlier_keep_their_reason() -> None:
     frame = apply([("q", "The Adam Carolla Show - " * 40)], RulesSpec()).with_columns(
         outcome=pl.lit("too_long"), stage=pl.lit("clean"), detail=pl.lit("long"), score=pl.lit(None, pl.Float64)
     )
     assert apply_rules(frame, RulesSpec()).rows() == frame.rows()
 
 
-def test_scores_are_what_was_compared() -> None:
+def test_scores_are_the_values_compared_with_the_threshold() -> None:
     found = apply([("q", "word " * 400)], only("length_ratio", max=10.0))
     assert found["score"].to_list() == [2000.0]
-    shares = apply(TAKEN["repetition"], only("repetition"))["score"]
+    shares = apply(DROPPED["repetition"], only("repetition"))["score"]
     assert 0.9 < shares[0] <= 1.0
-    assert math.isclose(shares[0], repeated_share(pl.Series([TAKEN["repetition"][0][1]]), 32)[0])
+    assert math.isclose(shares[0], repeated_share(pl.Series([DROPPED["repetition"][0][1]]), 32)[0])
 
 
-def test_mojibake_that_a_round_trip_explains_is_repaired_and_kept() -> None:
+def test_mojibake_with_a_valid_round_trip_is_repaired_and_kept() -> None:
     text = "It’s a café in São Paulo, “quoted” – 5 °C"
     broken = text.encode().decode("cp1252", errors="ignore")
     spec = only("mojibake")
@@ -161,7 +160,7 @@ def test_mojibake_that_a_round_trip_explains_is_repaired_and_kept() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(texts=st.lists(st.text(), max_size=5))
-def test_repair_leaves_utf8_that_was_decoded_once_alone(texts: list[str]) -> None:
+def test_repair_does_not_change_correctly_decoded_text(texts: list[str]) -> None:
     series = pl.Series(texts, dtype=pl.String)
     after, repaired, broken = repair(series)
     same = np.setdiff1d(np.arange(len(texts)), np.union1d(repaired, broken))
@@ -178,8 +177,8 @@ def test_repeated_share_equals_a_set_of_windows(texts: list[str], window: int) -
     np.testing.assert_allclose(repeated_share(pl.Series(texts, dtype=pl.String), window), expected)
 
 
-def test_the_dry_run_shows_what_each_rule_would_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [pair for rule in ("refusal", "placeholder") for pair in TAKEN[rule]]
+def test_the_dry_run_shows_what_each_rule_would_drop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pair for rule in ("refusal", "placeholder") for pair in DROPPED[rule]]
     pl.DataFrame(rows, schema=["instruction", "response"], orient="row").write_ndjson(tmp_path / "a.jsonl")
     sources = [{"name": "a", "path": "a.jsonl"}]
     mix = Mix.model_validate({"name": "m", "sources": sources, "rules": {"echo": {"enabled": False}}})

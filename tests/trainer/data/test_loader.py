@@ -34,7 +34,7 @@ def loader_for(dataset: Dataset, *, row_tokens: int = ROW, truncate: bool = Fals
         "next_batch": 0,
         "rank": 0,
         "world_size": 1,
-        "ahead": 2,
+        "prefetch_batches": 2,
         "prefetch_bytes": 1 << 20,
         **where,
     }
@@ -42,7 +42,6 @@ def loader_for(dataset: Dataset, *, row_tokens: int = ROW, truncate: bool = Fals
         Plan(inputs, dataset.strata, lengths),
         ShardStore(dataset),
         lengths,
-        row_tokens=row_tokens,
         device=torch.device("cpu"),
         **settings,
     )

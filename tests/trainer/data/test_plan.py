@@ -263,3 +263,14 @@ def test_truncation_cuts_the_response_and_never_the_prefix() -> None:
 def test_dataset_whose_strata_are_all_capped_to_nothing_is_refused() -> None:
     with pytest.raises(PlanError, match="no samples to draw"):
         Plan(inputs_of(), strata_of([(10, 0, 1)]), lengths_of(10, 0))
+
+
+def test_plans_are_those_of_earlier_versions() -> None:
+    # Recorded; runs that started with an earlier version rely on it, or PLAN_FORMAT must be raised.
+    inputs, strata = inputs_of(seed=3), strata_of([(300, None, 1), (100, 40, 1), (100, None, 2)])
+    plan = Plan(inputs, strata, lengths_of(500, 1))
+    assert inputs.key == "439ae1c2d4c0c75288a26a3ab30498f2"
+    assert [plan.chunk(epoch, 0).hash for epoch in range(2)] == [
+        "8571fd2cfc1c80257c6d70a8945a0fa3",
+        "bd3ef090f83f115c43b67d0a5e018ed9",
+    ]

@@ -1,4 +1,4 @@
-"""Claims about shards that come from elsewhere: what is shared, what is kept, what is given up, and when."""
+"""Claims about shards of a remote dataset: how the cache is shared and bounded, and when an error is raised."""
 
 import http.server
 import multiprocessing
@@ -15,7 +15,7 @@ import pytest
 from streaming import Stream
 from streaming.base.world import World
 
-import trainer.data.fetch
+import corpus.storage.retry
 from tests.faults import FaultyProxy
 from tests.trainer.data.test_dataset import tree, upload
 from tests.trainer.fixtures import FIRST, write_dataset
@@ -31,7 +31,7 @@ CONTEXT.set_forkserver_preload([__name__, "s3fs"])
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.data.fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(corpus.storage.retry, "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_dataset_is_read_from_a_plain_web_server(web: str, tmp_path: Path) -> No
 
 def test_password_of_a_url_is_in_no_message(web: str, data: Path, tmp_path: Path) -> None:
     (data / "strata.json").unlink()
-    with pytest.raises(DatasetError, match=r"strata\.json: could not be fetched") as error:
+    with pytest.raises(DatasetError, match=r"strata\.json: download failed") as error:
         open_dataset(web.replace("://", "://reader:secret@"), tmp_path / "cache")
     assert "secret" not in str(error.value)
 
@@ -117,10 +117,10 @@ def test_shard_that_is_needed_last_is_deleted_first(data: Path, tmp_path: Path, 
     for number in (0, 1, 2):
         store.read(first_of[number])
     store.read(first_of[3])
-    assert [store.is_here(n) for n in range(4)] == [True, False, True, True]
+    assert [store.is_cached(n) for n in range(4)] == [True, False, True, True]
     # What is needed last is not fetched ahead in place of what is needed sooner.
     assert not store.prefetch(1)
-    assert [store.is_here(n) for n in range(4)] == [True, False, True, True]
+    assert [store.is_cached(n) for n in range(4)] == [True, False, True, True]
 
 
 def test_local_dataset_is_never_deleted_from(data: Path, tmp_path: Path) -> None:
@@ -136,16 +136,18 @@ def test_limit_below_a_shard_is_refused(data: Path, tmp_path: Path, bucket: str)
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("stall", "nothing came for"), ("503", "")])
-def test_store_that_does_not_answer_is_given_up_at_the_deadline(
+def test_store_that_does_not_answer_is_reported_at_the_timeout(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy, kind: str, cause: str
 ) -> None:
     upload(data, f"{bucket}/mix")
-    store = ShardStore(open_dataset(f"{bucket}/mix", tmp_path / "cache", deadline=3))
+    store = ShardStore(open_dataset(f"{bucket}/mix", tmp_path / "cache", storage_timeout=3))
     faults.kinds, faults.share = (kind,), 1.0
     began = time.monotonic()
-    with pytest.raises(DatasetError, match=rf"s3://millrace/mix/shards/shard\.00000\.mds: could not be .*{cause}"):
+    with pytest.raises(DatasetError, match=rf"s3://millrace/mix/shards/shard\.00000\.mds: download failed .*{cause}"):
         store.read(0)
-    assert time.monotonic() - began < 3 + 3 / 4 + 5  # the deadline, a try that began just before it, and a slow machine
+    assert (
+        time.monotonic() - began < 3 + 3 / 4 + 5
+    )  # the timeout, an attempt that began just before it, and a slow machine
     assert shards_in(tmp_path / "cache") == []
 
 
@@ -210,10 +212,10 @@ def test_prefetcher_brings_what_the_plan_needs_next_and_no_more_than_its_window(
         needed = list(dict.fromkeys(store.shards_of(np.concatenate(_batches(plan))).tolist()))
         within = [n for i, n in enumerate(needed) if sum(store.size(m) for m in needed[: i + 1]) <= window]
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not all(store.is_here(n) for n in within):
+        while time.monotonic() < deadline and not all(store.is_cached(n) for n in within):
             time.sleep(0.02)
         time.sleep(0.3)
-        here = [n for n in range(store.shards) if store.is_here(n)]
+        here = [n for n in range(store.shards) if store.is_cached(n)]
         assert 0 < len(here) < store.shards
         assert sum(store.size(n) for n in here) <= window
     finally:

@@ -15,12 +15,12 @@ from tests.faults import FaultyProxy
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_dataset, write_manifest
 from tests.trainer.processes import finish, kill, lines, log_of, run, run_ranks, start_ranks, steps, wait_for_step
-from trainer.checkpoints import Checkpoints
+from trainer.checkpointing.manager import CheckpointManager
 from trainer.data.dataset import open_dataset
 from trainer.data.plan import Plan, PlanInputs
 from trainer.data.shards import ShardStore
-from trainer.distributed.stragglers import EVERY
-from trainer.stop import RESUME_ME
+from trainer.distributed.stragglers import INTERVAL
+from trainer.stop import EXIT_RESUMABLE
 
 BATCH = {"tokens": 256, "row_tokens": 32}
 """Eight rows, which 1, 2 and 4 ranks can share."""
@@ -51,7 +51,7 @@ def manifest_of(tmp_path: Path, data: Path | str, **changes: Any) -> Path:
 
 
 def newest(folder: Path) -> int:
-    return max(Checkpoints(str(folder / "checkpoints"), staging=folder, keep=1).steps(), default=0)
+    return max(CheckpointManager(str(folder / "checkpoints"), staging=folder, keep=1).steps(), default=0)
 
 
 def kill_after_next_checkpoint(ranks: int, manifest: Path, *overrides: str) -> None:
@@ -127,7 +127,7 @@ def test_ranks_on_machines_without_a_common_disk_resume_from_an_object_store(
     assert {path.name for path in staging.glob("node-*/step-00000006")} == {"step-00000006"}
     assert len(list(staging.glob("node-*/step-00000006/COMMIT.json"))) == 2
     same(tmp_path / "later", tmp_path / "alone")
-    assert Checkpoints(f"{bucket}/checkpoints", staging=tmp_path / "s", keep=1).steps() == [8, 12]
+    assert CheckpointManager(f"{bucket}/checkpoints", staging=tmp_path / "s", keep=1).steps() == [8, 12]
 
 
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp2"])
@@ -152,7 +152,7 @@ def test_value_that_is_not_finite_skips_the_step_on_every_rank(data: Path, tmp_p
 
 @pytest.mark.slow  # one of two ranks is stopped most of the time
 def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, data, steps=EVERY, checkpoint={"every": 1000})
+    manifest = manifest_of(tmp_path, data, steps=INTERVAL, checkpoint={"every": 1000})
     processes = start_ranks(2, manifest)
     wait_for_step(processes[0], tmp_path / "run", 1)
     slow = processes[1]
@@ -164,8 +164,8 @@ def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> N
         slow.join(0.01)
     assert finish(processes, manifest) == [0, 0]
     compared = [line for line in steps(tmp_path / "run") if "slowest_rank" in line]
-    assert [(line["step"], line["slowest_rank"]) for line in compared] == [(EVERY, 1)]
-    assert "rank 1 lags: " in log_of(manifest).read_text()
+    assert [(line["step"], line["slowest_rank"]) for line in compared] == [(INTERVAL, 1)]
+    assert "rank 1 is a straggler: " in log_of(manifest).read_text()
 
 
 @pytest.mark.slow  # a run that waits, and whose clients of the store are cut off
@@ -175,13 +175,13 @@ def test_ranks_that_wait_for_data_stop_with_a_checkpoint_when_one_is_asked_to(
     folder = write_dataset(tmp_path / "data", samples=400)
     upload(folder, f"{bucket}/mix")
     batch = {"tokens": 64, "row_tokens": 32}
-    manifest = manifest_of(tmp_path, f"{bucket}/mix", batch=batch, ahead=1, checkpoint={"every": 1000})
+    manifest = manifest_of(tmp_path, f"{bucket}/mix", batch=batch, prefetch_batches=1, checkpoint={"every": 1000})
     last, reachable = shard_that_is_needed_last(folder, **batch)
     faults.kinds, faults.only, faults.share = ("stall",), f"shard.{last:05}.mds", 1.0
     ranks = start_ranks(2, manifest)
     wait_for_step(ranks[0], tmp_path / "run", reachable)
     os.kill(ranks[1].pid or 0, signal.SIGTERM)
-    assert finish(ranks, manifest) == [RESUME_ME, RESUME_ME], log_of(manifest).read_text()
+    assert finish(ranks, manifest) == [EXIT_RESUMABLE, EXIT_RESUMABLE], log_of(manifest).read_text()
     assert newest(tmp_path / "run") == len(steps(tmp_path / "run")) == reachable
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.read import read_pairs
+from corpus.pairs import read_pairs
 from corpus.record import Pair
 from pipeline.dedup.near.spec import NearDedupSpec, proposal_probability
 from pipeline.dedup.near.table import near_dedup

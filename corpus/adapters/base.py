@@ -1,0 +1,160 @@
+"""What adapters share: their types, the text of a cell, and messages about columns.
+
+    adapt(row, context) ─▶ Adapted(drafts, used, dropped), or RowError for a row without any
+
+`used` names the row's columns that decided the result: their text is in a pair, or they excluded or chose an answer (a
+label, a weight, a score, the rejected answer). All other columns that are not null were read by no one; `corpus.pairs`
+keeps them as `meta`. An adapter names only columns that it really reads, so a column in `used` needs no warning.
+Columns are those of the row's top level. `used` may name a column that the row lacks or whose value is null.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from corpus.formats.base import Row, RowError, shorten
+from corpus.formats.strict_json import check_unicode
+from corpus.outcome import Outcome
+
+MAX_ROW_CHARS = 64 << 20
+"""Largest number of characters that the instructions of one row may have together."""
+
+
+MARKUP_KEY = "$markup"
+"""Key of the context for the `corpus.markup.Markup` to remove from earlier turns; absent for none."""
+
+
+class Draft(NamedTuple):
+    """One pair as an adapter returns it."""
+
+    instruction: str
+    response: str
+
+
+class Dropped(NamedTuple):
+    """One answer of a row that the data excludes from training."""
+
+    part: int
+    """Number of the answer among all answers of the row, from 0."""
+    outcome: Outcome
+    detail: str
+
+
+class Adapted(NamedTuple):
+    """The pairs of a row, and the columns that decided them."""
+
+    drafts: Sequence[Draft]
+    used: frozenset[str]
+    """Names of the columns that decided the pairs, as in the module's docstring."""
+    dropped: Sequence[Dropped] = ()
+    """Answers without a pair, by part. `drafts` are the other answers, in order."""
+
+
+Adapt = Callable[[Row, Mapping[str, Any]], Adapted]
+"""A pure function from a row and its context, the fields beside the list of rows in a JSON object, to pairs.
+
+The context has `corpus.formats.base.LIST_KEY` and `MARKUP_KEY` too.
+
+It raises `RowError` when the row yields no pair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A way to make pairs of rows that have certain columns."""
+
+    name: str
+    rank: int
+    """Place in the order of detection; more specific adapters have smaller ranks."""
+    fits: Callable[[Row, Mapping[str, Any]], bool]
+    """Whether a row with its context has the columns that `adapt` needs."""
+    adapt: Adapt
+
+
+def from_function(function: Callable[[Row], Iterable[tuple[str, str]]], name: str) -> Adapt:
+    """Make an adapter of a function from a row to (instruction, response) pairs, written outside of this package.
+
+    An exception that the function raises rejects the row. All columns count as used: none is kept as `meta`.
+    """
+
+    def adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
+        try:
+            drafts = [Draft(as_text(a, "the instruction"), as_text(b, "the response")) for a, b in function(row)]
+        except RowError:
+            raise
+        except Exception as error:
+            detail = f"{name} raised {type(error).__name__}: {shorten(str(error))}"
+            raise RowError(Outcome.WRONG_TYPE, detail) from None
+        if not drafts:
+            raise RowError(Outcome.NO_PAIR, f"{name} returned no pair")
+        check_unicode(drafts)
+        return Adapted(drafts, frozenset(row))
+
+    return adapt
+
+
+def as_text(value: Any, column: str) -> str:
+    """Return the text of a cell: whole numbers without ".0", booleans in lower case.
+
+    Raises
+    ------
+    RowError
+        The cell is null, a list, an object or not finite.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise RowError(Outcome.MISSING_FIELD, f"{column} is null; expected text")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RowError(Outcome.WRONG_TYPE, f"{column} is {value}; expected text or a number")
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if isinstance(value, list | dict | bytes | tuple):
+        kind = "an object" if isinstance(value, dict) else "binary" if isinstance(value, bytes) else "a list"
+        raise RowError(Outcome.WRONG_TYPE, f"{column} is {kind}; expected text or a number")
+    return str(value)
+
+
+def as_texts(value: Any, column: str) -> list[str]:
+    """Return the distinct texts of a cell that is one text, a list of texts, or an object with such a `text`."""
+    if isinstance(value, dict) and "text" in value:
+        return as_texts(value["text"], f"{column}.text")
+    if not isinstance(value, list):
+        return [as_text(value, column)]
+    texts = [as_text(item, f"{column}.{index}") for index, item in enumerate(value)]
+    if not texts:
+        raise RowError(Outcome.NO_PAIR, f"{column} is an empty list")
+    return list(dict.fromkeys(texts))
+
+
+def plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """Map plain names, without case, `-`, `_` and blanks, to columns; of columns with one plain name, to the first."""
+    return {re.sub(r"[-_\s]", "", column).casefold(): column for column in reversed(columns)}
+
+
+def field(row: Row, name: str, column: str | None = None) -> Any:
+    """Return the field `name`; raise `RowError`, which calls it `column`, if there is none."""
+    if name not in row:
+        raise RowError(Outcome.MISSING_FIELD, f"there is no {column or name}; found {list_columns(row)}")
+    return row[name]
+
+
+def list_columns(row: Row) -> str:
+    """Return the row's column names as part of a message."""
+    return "no columns" if not row else "the columns " + ", ".join(shorten(name, 40) for name in list(row)[:20])
+
+
+def join(*parts: str) -> str:
+    """Join texts by blank lines, without those that are empty or blank."""
+    return "\n\n".join(part for part in parts if part and not part.isspace())
+
+
+def check_size(chars: int) -> None:
+    """Raise `RowError` for a row whose pairs repeat their context so often that they would not fit in memory."""
+    if chars > MAX_ROW_CHARS:
+        raise RowError(
+            Outcome.TOO_LARGE, f"a row whose pairs have {chars:,} characters together; the limit is {MAX_ROW_CHARS:,}"
+        )

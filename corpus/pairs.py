@@ -1,0 +1,197 @@
+"""From one input file to its pairs: the function that the pipeline calls.
+
+    file ─▶ corpus.formats: rows ─▶ adapter: drafts ─▶ Pair, Rejected, …, FileEnd
+
+Bad content never raises. Each input row yields a `Pair` or `Rejected` for each
+of its answers, or one `Rejected`; the file yields one `FileEnd`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from operator import attrgetter
+from typing import Any
+
+from corpus.adapters import ADAPTERS
+from corpus.adapters.base import MARKUP_KEY, Adapt, Dropped, as_text, from_function
+from corpus.adapters.templates import fill, look_up, mapped
+from corpus.contract import CONDITION_TAGS, order_conditions
+from corpus.discover import SourceFile
+from corpus.formats import open_rows
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError
+from corpus.formats.stream import Input
+from corpus.markup import Markup
+from corpus.outcome import FileOutcome, Outcome
+from corpus.plugins import Plugin
+from corpus.record import FileEnd, Pair, Rejected
+from corpus.source import FieldMap, SourceSpec, stratum_of
+from corpus.storage import StorageError
+
+__all__ = ["Limits", "read_pairs"]
+
+_LIMITS = Limits()
+_MARKUP = Markup()
+
+
+def read_pairs(
+    spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS, markup: Markup = _MARKUP
+) -> Iterator[Pair | Rejected | FileEnd]:
+    """Yield the pairs of one file, in the file's order.
+
+    Parameters
+    ----------
+    spec
+        The source, as its manifest states it.
+    file
+        One of the source's files, from `corpus.discover.discover`.
+    limits
+        Bounds on rows and files.
+    markup
+        What to remove from the earlier turns that an instruction repeats.
+
+    Yields
+    ------
+    Pair or Rejected
+        Row numbers start at 0 and have no gaps; blank lines are not rows. Texts are valid UTF-8, not yet cleaned.
+    FileEnd
+        Once, last.
+
+    Raises
+    ------
+    StorageError
+        A remote store cannot be reached. It is an OSError.
+    """
+    if file.skipped is not None:
+        yield FileEnd(FileOutcome.SKIPPED_NOT_DATA, 0, "", file.skipped)
+        return
+    if file.format is None:
+        yield FileEnd(FileOutcome.UNREADABLE if file.problem else FileOutcome.EMPTY, 0, "", file.problem or "")
+        return
+    rows = 0
+    try:
+        source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
+        to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits)
+        for position, row in source.rows:
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                pairs = to_pairs(rows, row)
+            except RowError as error:
+                yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
+            else:
+                for item in pairs:
+                    if isinstance(item, Dropped):
+                        yield Rejected(rows, item.outcome, f"{source.unit} {position:,}", item.detail, item.part)
+                    else:
+                        yield item
+            rows += 1
+    except BrokenFileError as broken:
+        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
+        yield FileEnd(outcome, rows, broken.position, broken.detail)
+    except StorageError:
+        raise
+    except OSError as error:
+        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
+        yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
+    else:
+        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
+
+
+def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
+    if spec.map is not None:
+        return mapped(spec.map.instruction, spec.map.response)
+    if isinstance(spec.adapter, Plugin):
+        return from_function(spec.adapter.load(), spec.adapter.reference)
+    # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
+    return ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+
+
+def _converter(
+    spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
+) -> Callable[[int, Row], Sequence[Pair | Dropped]]:
+    """Make the function from a row's number and columns to its answers; it raises `RowError` for a row without one."""
+    adapt = _adapt_of(spec, file)
+    stratum = stratum_of(spec, file.path)
+    column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
+    fixed = order_conditions(spec.condition)
+
+    def convert(number: int, row: Row) -> Sequence[Pair | Dropped]:
+        drafts, used, dropped = adapt(row, context)
+        if spec.map is not None and spec.map.task is not None:
+            task = fill(spec.map.task, row)
+        else:
+            task = stratum if column is None else as_text(look_up(row, column), column)
+        condition = fixed
+        if spec.map is not None and spec.map.condition:
+            condition = order_conditions((*fixed, *_mapped_conditions(spec.map, row)))
+        elif (
+            "condition" in row and "condition" not in used and (own := _parse_conditions(row["condition"])) is not None
+        ):
+            condition = order_conditions((*fixed, *own))
+            used |= {"condition"}
+        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        if not dropped:
+            return [
+                Pair(number, part, task, draft.instruction, draft.response, condition, meta)
+                for part, draft in enumerate(drafts)
+            ]
+        out = {item.part for item in dropped}
+        parts = (part for part in count() if part not in out)
+        pairs = [
+            Pair(number, part, task, draft.instruction, draft.response, condition, meta)
+            for part, draft in zip(parts, drafts, strict=False)
+        ]
+        return sorted([*pairs, *dropped], key=attrgetter("part"))
+
+    return convert
+
+
+def _parse_conditions(value: Any) -> Sequence[str] | None:
+    """Return the condition names in a row's column `condition`; None when it holds anything else."""
+    names = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    names = [name for name in names if name]
+    return names if all(name in CONDITION_TAGS for name in names) else None
+
+
+def _mapped_conditions(field_map: FieldMap, row: Row) -> Sequence[str]:
+    if not isinstance(field_map.condition, str):
+        return field_map.condition
+    found = fill(field_map.condition, row)
+    names = _parse_conditions(found)
+    if names is None:
+        known = ", ".join(CONDITION_TAGS)
+        raise RowError(Outcome.WRONG_TYPE, f"the map's condition is {found[:60]!r}; expected some of {known}")
+    return names
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _meta(row: Row, used: frozenset[str], max_bytes: int) -> str | None:
+    """Return the row's unused columns, up to `max_bytes`, as a JSON object; None when there are none."""
+    others = {name: value for name, value in row.items() if name not in used and value is not None}
+    if not others:
+        return None
+    text = _as_json(others)
+    if len(text) <= max_bytes // 4 or len(text.encode()) <= max_bytes:
+        return text
+    kept = {}
+    size = 0
+    for name, value in others.items():
+        item = len(_as_json({name: value}).encode())
+        if size + item <= max_bytes:
+            kept[name] = value
+            size += item
+    return _as_json(kept) if kept else None
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except ValueError:
+        # NaN and infinities, which Parquet and Arrow can hold and JSON cannot, become text.
+        plain = json.loads(json.dumps(value, default=str), parse_constant=str)
+        return _ENCODER.encode(plain)

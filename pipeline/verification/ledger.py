@@ -1,0 +1,108 @@
+"""Checks of the ledger: every row of the input is in it, with one outcome, and the counts of dataset.json follow."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.contract import COMMIT, LEDGER_FILES
+from corpus.dataset import Dataset
+from corpus.outcome import Outcome
+from pipeline.records.ledger import READ_STAGE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class _Kind(NamedTuple):
+    """What ledger lines are counted by."""
+
+    source: str
+    outcome: str
+    stage: str
+    is_first: bool
+    """Whether it is the first part of its input row."""
+
+
+def ledger_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
+    """Yield what is wrong with the ledger of a dataset whose samples have the row ids `ids`, uint8 [n, 16]."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    reasons = {reason for count in dataset.info.counts.values() for reason in count.dropped}
+    known = pa.array(sorted({*(outcome.value for outcome in Outcome), *reasons}))
+    keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    tally: Counter[_Kind] = Counter()
+    sampled = 0
+    for path, table in dataset.batches(dataset.info.ledger):
+        lines = table.append_column("is_first", pc.equal(table.column("part"), 0))
+        if not pc.all(pc.is_in(lines.column("outcome"), value_set=known), min_count=0).as_py():
+            yield f"{path}: has an outcome that {COMMIT} does not list"
+        keys.append(_halves(lines))
+        for group in lines.group_by(list(_Kind._fields)).aggregate([([], "count_all")]).to_pylist():
+            tally[_Kind(*(group[field] for field in _Kind._fields))] += group["count_all"]
+        samples = lines.filter(pc.is_valid(lines.column("sample")))
+        numbers = samples.column("sample").to_numpy()
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(ids)):
+            yield f"{path}: names samples that do not exist"
+        elif (ids[numbers].view(">u8") != _halves(samples)).any():
+            yield f"{path}: names samples that are not those rows"
+        if not pc.all(pc.equal(samples.column("outcome"), Outcome.KEPT.value), min_count=0).as_py():
+            yield f"{path}: a row that was dropped has a sample"
+        sampled += len(numbers)
+    halves = np.concatenate(keys)
+    halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
+    repeated = int((halves[1:] == halves[:-1]).all(axis=1).sum())
+    if repeated:
+        yield f"{repeated:,} row ids are in it more than once"
+    if sampled != len(ids):
+        yield f"it names {sampled:,} samples, the shards have {len(ids):,}"
+    yield from _conservation_problems(dataset, tally)
+
+
+def _halves(lines: "pa.Table") -> NDArray[np.uint64]:
+    """Return the row ids of ledger lines as uint64 [n, 2]."""
+    content = bytes.fromhex("".join(lines.column("row_id").to_pylist()))
+    return np.frombuffer(content, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _conservation_problems(dataset: Dataset, tally: Counter[_Kind]) -> Iterator[str]:
+    """Yield sources of which pairs + rows without a pair = kept + dropped does not hold everywhere."""
+    counts, inputs = dataset.info.counts, _inputs(dataset)
+    for name in sorted({kind.source for kind in tally} | set(counts)):
+        if name not in counts:
+            yield f"source {name}: is in the ledger, but not in {COMMIT}"
+            continue
+        count = counts[name]
+        outcomes: Counter[str] = Counter()
+        without_pair = first = 0
+        for kind, number in tally.items():
+            if kind.source == name:
+                outcomes[kind.outcome] += number
+                without_pair += number if kind.stage == READ_STAGE else 0
+                first += number if kind.is_first else 0
+        rows, pairs = inputs.get(name, (0, 0))
+        if (rows, pairs) != (count.rows, count.pairs):
+            yield f"source {name}: rows and pairs in {LEDGER_FILES} are not those of {COMMIT}"
+        if first != rows:
+            yield f"source {name}: {rows:,} rows were read, the ledger has {first:,}"
+        if pairs + without_pair != outcomes.total():
+            yield (
+                f"source {name}: {pairs:,} pairs and {without_pair:,} rows without a pair came in, "
+                f"{outcomes.total():,} were kept or dropped"
+            )
+        dropped = {reason: number for reason, number in outcomes.items() if reason != Outcome.KEPT}
+        if outcomes[Outcome.KEPT] != count.kept or dropped != count.dropped:
+            yield f"source {name}: kept and dropped in the ledger are not those of {COMMIT}"
+
+
+def _inputs(dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Return rows and pairs of each source by ledger/files.parquet."""
+    totals: dict[str, tuple[int, int]] = {}
+    for _, table in dataset.batches([LEDGER_FILES], columns=["source", "rows", "pairs"]):
+        for line in table.to_pylist():
+            rows, pairs = totals.get(line["source"], (0, 0))
+            totals[line["source"]] = (rows + line["rows"], pairs + line["pairs"])
+    return totals

@@ -1,0 +1,110 @@
+"""What a run measures at step boundaries besides its steps: the protocol, and the two evaluators of the trainer."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from model.hrm import HRM
+from trainer.data.dataset import Dataset
+from trainer.diagnostics.page import write_page
+from trainer.diagnostics.report import diagnose, question_batch
+from trainer.distributed.world import World
+from trainer.evaluate import evaluate
+from trainer.optim import AdamAtan2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationContext:
+    """The run as an evaluator sees it at a step boundary."""
+
+    step: int
+    model: HRM
+    """In evaluation mode, with the weights of the last step."""
+    optimizer: AdamAtan2
+    """Its `averaged_weights()` swaps in the moving average of the weights."""
+    world: World
+    autocast: Callable[[], AbstractContextManager[object]]
+    """Precision of training, as a context manager."""
+    stop: Callable[[], bool]
+    """Whether this rank was asked to stop."""
+
+
+class Evaluator(Protocol):
+    """A measurement of the model at step boundaries, and before the first step."""
+
+    @property
+    def name(self) -> str:
+        """Kind of its records in the metrics."""
+
+    def due(self, step: int, *, finished: bool) -> bool:
+        """Whether to run after a step, 0 before the first one; the same on every rank."""
+
+    def run(self, context: EvaluationContext) -> Mapping[str, float]:
+        """Measure; called on every rank, the values of rank 0 are recorded.
+
+        Weights, gradients and training mode must be left as they were; random generators are restored by the loop.
+
+        Raises
+        ------
+        trainer.evaluate.EvaluationInterruptedError
+            Some rank was asked to stop; raised on all ranks. The evaluation is repeated at the next start.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Loss and exact match of the averaged weights on held-out questions, see `trainer.evaluate`."""
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    every: int
+    rows_per_family: int
+    row_tokens: int
+    name: str = "eval"
+
+    def due(self, step: int, *, finished: bool) -> bool:
+        """See `Evaluator.due`."""
+        return step % self.every == 0 or finished
+
+    def run(self, context: EvaluationContext) -> Mapping[str, float]:
+        """See `Evaluator.run`."""
+        with context.optimizer.averaged_weights(), context.autocast():
+            return evaluate(
+                context.model,
+                self.dataset,
+                self.tokenizer,
+                rows_per_family=self.rows_per_family,
+                row_tokens=self.row_tokens,
+                world=context.world,
+                stop=context.stop,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Diagnostics of the last weights in float32, on rank 0, see `trainer.diagnostics`; also writes an HTML page."""
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    every: int
+    rows_per_family: int
+    folder: Path
+    """Folder of the pages."""
+    name: str = "diagnosis"
+
+    def due(self, step: int, *, finished: bool) -> bool:
+        """See `Evaluator.due`."""
+        return step > 0 and step % self.every == 0
+
+    def run(self, context: EvaluationContext) -> Mapping[str, float]:
+        """See `Evaluator.run`."""
+        if not context.world.is_main:
+            return {}
+        batch = question_batch(self.dataset, self.tokenizer, rows_per_family=self.rows_per_family)
+        report = diagnose(context.model, batch)
+        write_page(report, self.folder / f"step-{context.step:08d}.html", title=f"Step {context.step:,}")
+        return report.values()
