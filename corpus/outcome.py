@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     WRONG_COLUMNS = "wrong_columns"
     """A CSV row with more or fewer cells than the header."""
 
-    # A row that was read but yields no pair (corpus/adapters).
+    # A row, or one answer of a row, that was read but yields no pair (corpus/adapters).
     NOT_A_RECORD = "not_a_record"
     """The row is not an object with named fields."""
     MISSING_FIELD = "missing_field"
@@ -36,8 +36,12 @@ class Outcome(StrEnum):
     """A field has a type that the adapter does not accept."""
     NO_PAIR = "no_pair"
     """A well-formed row without any instruction-response pair, such as a conversation without an answer."""
+    MEDIA = "media"
+    """The row carries an image, sound or video that its text refers to."""
     REJECTED_LABEL = "rejected_label"
     """Preference data marks the response as bad (KTO label false)."""
+    NOT_TRAINED = "not_trained"
+    """The data marks the answer as context only (a weight of 0, a mask, `train: false`)."""
 
     # Cleaning (pipeline/ingest).
     EMPTY_INSTRUCTION = "empty_instruction"
@@ -79,4 +83,4 @@ class FileOutcome(StrEnum):
     TRUNCATED = "truncated"
     """Read up to the position where its data ends early."""
     UNREADABLE = "unreadable"
-    """No row could be read; the detail says why."""
+    """No row could be read; the detail has the cause."""

@@ -2,23 +2,26 @@
 
     file ─▶ corpus.formats: rows ─▶ adapter: drafts ─▶ Pair, Rejected, …, FileEnd
 
-Bad content never raises. Each input row yields at least one `Pair` or exactly
-one `Rejected`; the file yields one `FileEnd`.
+Bad content never raises. Each input row yields a `Pair` or `Rejected` for each
+of its answers, or one `Rejected`; the file yields one `FileEnd`.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from operator import attrgetter
 from typing import Any
 
 from corpus.adapters import ADAPTERS
-from corpus.adapters.base import Adapt, as_text, from_function
+from corpus.adapters.base import MARKUP_KEY, Adapt, Dropped, as_text, from_function
 from corpus.adapters.templates import fill, look_up, mapped
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError
 from corpus.formats.stream import Input
+from corpus.markup import Markup
 from corpus.outcome import FileOutcome, Outcome
 from corpus.plugins import Plugin
 from corpus.record import FileEnd, Pair, Rejected
@@ -28,9 +31,12 @@ from corpus.storage import StorageError
 __all__ = ["Limits", "read_pairs"]
 
 _LIMITS = Limits()
+_MARKUP = Markup()
 
 
-def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) -> Iterator[Pair | Rejected | FileEnd]:
+def read_pairs(
+    spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS, markup: Markup = _MARKUP
+) -> Iterator[Pair | Rejected | FileEnd]:
     """Yield the pairs of one file, in the file's order.
 
     Parameters
@@ -41,6 +47,8 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
         One of the source's files, from `corpus.discover.discover`.
     limits
         Bounds on rows and files.
+    markup
+        What to remove from the earlier turns that an instruction repeats.
 
     Yields
     ------
@@ -63,7 +71,7 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
     rows = 0
     try:
         source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
-        to_pairs = _converter(spec, file, source.context, limits)
+        to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits)
         for position, row in source.rows:
             try:
                 if isinstance(row, RowError):
@@ -72,7 +80,11 @@ def read_pairs(spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS) 
             except RowError as error:
                 yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
             else:
-                yield from pairs
+                for item in pairs:
+                    if isinstance(item, Dropped):
+                        yield Rejected(rows, item.outcome, f"{source.unit} {position:,}", item.detail, item.part)
+                    else:
+                        yield item
             rows += 1
     except BrokenFileError as broken:
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
@@ -97,15 +109,15 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
 
 def _converter(
     spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
-) -> Callable[[int, Row], list[Pair]]:
-    """Make the function from a row's number and columns to its pairs; it raises `RowError` for a row without one."""
+) -> Callable[[int, Row], Sequence[Pair | Dropped]]:
+    """Make the function from a row's number and columns to its answers; it raises `RowError` for a row without one."""
     adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
 
-    def convert(number: int, row: Row) -> list[Pair]:
-        drafts, used = adapt(row, context)
+    def convert(number: int, row: Row) -> Sequence[Pair | Dropped]:
+        drafts, used, dropped = adapt(row, context)
         if spec.map is not None and spec.map.task is not None:
             task = fill(spec.map.task, row)
         else:
@@ -119,10 +131,18 @@ def _converter(
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
         meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
-        return [
+        if not dropped:
+            return [
+                Pair(number, part, task, draft.instruction, draft.response, condition, meta)
+                for part, draft in enumerate(drafts)
+            ]
+        out = {item.part for item in dropped}
+        parts = (part for part in count() if part not in out)
+        pairs = [
             Pair(number, part, task, draft.instruction, draft.response, condition, meta)
-            for part, draft in enumerate(drafts)
+            for part, draft in zip(parts, drafts, strict=False)
         ]
+        return sorted([*pairs, *dropped], key=attrgetter("part"))
 
     return convert
 

@@ -33,7 +33,7 @@ def row_id(source: str, file: str, row: int, part: int) -> str:
     row
         Number of the row in its file, from 0; unreadable rows are counted too.
     part
-        Number of the pair among those of the row, from 0; 0 for a row without a pair.
+        Number of the pair among the answers of the row, from 0; 0 for a row without a pair.
     """
     key = f"{source}\0{file}\0{row}\0{part}".encode("utf-8", "surrogateescape")
     return hashlib.blake2b(key, digest_size=16).hexdigest()
@@ -65,6 +65,8 @@ class Rejected:
     """Place in the file: "line 12", "byte 4,096", "row group 3, row 7"."""
     detail: str
     """What was found and what was expected, in one sentence."""
+    part: int = 0
+    """Number of the excluded answer among the row's answers, from 0, in one sequence with those of its pairs."""
 
 
 @dataclass(frozen=True, slots=True)

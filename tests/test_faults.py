@@ -113,9 +113,9 @@ def upload(folder: Path, url: str) -> None:
 def test_files_arrive_as_they_were_sent_however_the_store_fails(
     bucket: str, faults: FaultyProxy, tmp_path: Path
 ) -> None:
-    faults.kinds, faults.share = (*KINDS, "corrupt"), 0.3
+    faults.kinds, faults.share, faults.seed = (*KINDS, "corrupt", "corrupt"), 0.3, 4
     store = Store(f"{bucket}/files")
-    expected = {f"shards/{number}": os.urandom(1 + 1000 * number) for number in range(12)}
+    expected = {f"shards/{number}": os.urandom(1 + 1000 * number) for number in range(24)}
     for name, content in expected.items():
         (tmp_path / "file").write_bytes(content)
         store.put(tmp_path / "file", name)
@@ -168,7 +168,7 @@ def test_build_train_checkpoint_and_resume_end_with_the_same_bytes_and_losses_wh
     url = f"{bucket}/mix"
     run_build(mix, url, overrides=(source,))
     settings["checkpoint"] = {"every": 4, "path": f"{bucket}/checkpoints"}
-    manifest = write_manifest(tmp_path / "faulty", url, **settings, deadline=20)
+    manifest = write_manifest(tmp_path / "faulty", url, **settings, storage_timeout=20)
     for last in (5, 12):
         assert run(manifest, f"steps={last}") == 0, log_of(manifest).read_text()
     assert all(faults.counts[kind] for kind in KINDS), f"{faults.counts}: take another seed"
@@ -187,7 +187,7 @@ def test_shard_that_cannot_be_had_stops_every_rank_with_an_error_that_names_it(
 ) -> None:
     data = write_dataset(tmp_path / "data")
     upload(data, f"{bucket}/data/")
-    manifest = write_manifest(tmp_path, f"{bucket}/data", deadline=8)
+    manifest = write_manifest(tmp_path, f"{bucket}/data", storage_timeout=8)
     if how == "missing":
         fsspec.core.url_to_fs(bucket)[0].rm_file(f"{bucket}/data/shards/shard.00002.mds")
     else:

@@ -1,4 +1,12 @@
-"""What adapters share: their types, the text of a cell, and messages about columns."""
+"""What adapters share: their types, the text of a cell, and messages about columns.
+
+    adapt(row, context) ─▶ Adapted(drafts, used, dropped), or RowError for a row without any
+
+`used` names the row's columns that decided the result: their text is in a pair, or they excluded or chose an answer (a
+label, a weight, a score, the rejected answer). All other columns that are not null were read by no one; `corpus.pairs`
+keeps them as `meta`. An adapter names only columns that it really reads, so a column in `used` needs no warning.
+Columns are those of the row's top level. `used` may name a column that the row lacks or whose value is null.
+"""
 
 import math
 import re
@@ -14,6 +22,10 @@ MAX_ROW_CHARS = 64 << 20
 """Largest number of characters that the instructions of one row may have together."""
 
 
+MARKUP_KEY = "$markup"
+"""Key of the context for the `corpus.markup.Markup` to remove from earlier turns; absent for none."""
+
+
 class Draft(NamedTuple):
     """One pair as an adapter returns it."""
 
@@ -21,15 +33,29 @@ class Draft(NamedTuple):
     response: str
 
 
+class Dropped(NamedTuple):
+    """One answer of a row that the data excludes from training."""
+
+    part: int
+    """Number of the answer among all answers of the row, from 0."""
+    outcome: Outcome
+    detail: str
+
+
 class Adapted(NamedTuple):
-    """A row's pairs, and the columns they were made from."""
+    """The pairs of a row, and the columns that decided them."""
 
     drafts: Sequence[Draft]
     used: frozenset[str]
+    """Names of the columns that decided the pairs, as in the module's docstring."""
+    dropped: Sequence[Dropped] = ()
+    """Answers without a pair, by part. `drafts` are the other answers, in order."""
 
 
 Adapt = Callable[[Row, Mapping[str, Any]], Adapted]
 """A pure function from a row and its context, the fields beside the list of rows in a JSON object, to pairs.
+
+The context has `corpus.formats.base.LIST_KEY` and `MARKUP_KEY` too.
 
 It raises `RowError` when the row yields no pair."""
 

@@ -1,9 +1,9 @@
-"""Bytes of a file in chunks: local, remote or generated, decompressed on the way.
+"""Byte streams: the content of a local, remote or generated file in chunks, decompressed.
 
-    open_file(url) ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines
+    storage.open_file ─▶ gzip / zstd frames ─▶ chunks of about 1 MiB ─▶ lines, or a file that is read forward
 
-Nothing here holds more than a few chunks. A compressed stream that breaks off
-yields every byte before the break, then raises `BrokenFileError`.
+No more than a few chunks are in memory. A truncated or damaged stream yields every byte before the damage, then raises
+`BrokenFileError`.
 """
 
 import io
@@ -24,7 +24,7 @@ from corpus.storage.redact import redact
 
 CHUNK_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 2 << 10
-"""A zstd block of 4 bytes can stand for 128 KiB, so one piece of this size yields at most 64 MiB."""
+"""A zstd block of 4 bytes can expand to 128 KiB, so one piece of this size yields at most 64 MiB."""
 _GZIP_INPUT_BYTES = 64 << 10
 _GENERATED_LINES = 32
 
@@ -41,7 +41,7 @@ class Input:
     compression: str | None
     """None, "gz" or "zst"."""
     head_bytes: int | None = None
-    """When given, the content ends after so many decompressed bytes."""
+    """Number of decompressed bytes after which the content ends; None: all of it."""
 
     def chunks(self) -> Iterator[bytes]:
         """Decompressed content in chunks of any size above 0.
@@ -49,9 +49,9 @@ class Input:
         Raises
         ------
         BrokenFileError
-            The compressed stream ends early or is damaged; the bytes before are yielded first.
+            The compressed stream is truncated or damaged; the bytes before the damage are yielded first.
         OSError
-            The file or its store cannot be reached.
+            The file or its store cannot be read.
         """
         chunks = self._all_chunks()
         return chunks if self.head_bytes is None else _first(chunks, self.head_bytes)
@@ -67,7 +67,7 @@ class Input:
         return raw
 
     def seekable(self, limits: Limits) -> BinaryIO:
-        """The decompressed content as a file with random access; a compressed one passes through a temporary file."""
+        """Open the decompressed content with random access; a compressed file is decompressed to a temporary file."""
         if self.compression is None:
             return open_file(self.url)
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
@@ -77,7 +77,7 @@ class Input:
             try:
                 spool.write(chunk)
                 spool.flush()
-            except OSError as error:  # says nothing about the file, and may be over by the next build
+            except OSError as error:  # a fault of this machine, not of the file
                 where = f"{tempfile.gettempdir()} (TMPDIR names another)"
                 detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
                 raise StorageError(f"{redact(self.url)} {detail}") from None
@@ -86,7 +86,7 @@ class Input:
 
 
 def read_raw_head(url: str, size: int) -> bytes:
-    """The first `size` bytes as they are stored."""
+    """Read the first `size` bytes without decompressing them."""
     with open_file(url) as file:
         return file.read(size)
 
@@ -122,7 +122,7 @@ def _generated(url: str) -> Iterator[bytes]:
 
 
 def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Content of all members of a gzip file; zero bytes after the last one are padding."""
+    """Decompress all members of a gzip file; zero bytes after the last one are padding."""
     inflate = None
     read = 0
     for piece in _pieces(raw, _GZIP_INPUT_BYTES):
@@ -161,7 +161,7 @@ def _pieces(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
-    """Content of each byte of a damaged piece, up to the damage: zlib keeps nothing of a call that fails."""
+    """Decompress a damaged piece byte by byte up to the damage; a call of zlib that fails returns nothing."""
     for index in range(len(piece)):
         try:
             yield inflate.decompress(piece[index : index + 1])
@@ -170,7 +170,7 @@ def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]
 
 
 def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Content of all frames of a zstd file."""
+    """Decompress all frames of a zstd file."""
     frame = None
     read = 0
     for piece in _pieces(raw, _ZSTD_INPUT_BYTES):
@@ -193,9 +193,9 @@ def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None]:
-    r"""Lines of a stream without their `\n`, which alone ends a line; None for a line above `max_bytes`.
+    r"""Yield the lines of a stream without their `\n`, the only line end; None for a line above `max_bytes`.
 
-    When the stream breaks off, the cut line is not yielded.
+    Of a truncated stream the last, incomplete line is not yielded.
     """
     held: list[bytes] = []
     size = 0
@@ -219,9 +219,9 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None
 
 
 class ForwardFile(io.RawIOBase):
-    """A stream of chunks as a file that can be read and skipped forward, in bounded pieces.
+    """A stream of chunks as a file that can be read and skipped forward.
 
-    A single read above `max_bytes` raises `BrokenFileError`: what a format asks for in one piece it holds in memory.
+    A single read above `max_bytes` raises `BrokenFileError`, since its result would have to fit into memory.
     """
 
     def __init__(self, chunks: Iterator[bytes], max_bytes: int):
@@ -229,9 +229,9 @@ class ForwardFile(io.RawIOBase):
         self._max_bytes = max_bytes
         self._chunk = b""
         self._at = 0
-        """Place in the chunk."""
+        """Offset in the chunk."""
         self._position = 0
-        """Place in the stream."""
+        """Offset in the stream."""
 
     def readable(self) -> bool:
         return True
@@ -264,7 +264,7 @@ class ForwardFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         target = offset + (self._position if whence == io.SEEK_CUR else 0)
-        if target == self._position - 1 and self._at:  # tarfile looks whether the byte before a header is there
+        if target == self._position - 1 and self._at:  # tarfile reads the byte before a header to detect truncation
             self._at -= 1
             self._position -= 1
         if whence == io.SEEK_END or target < self._position:

@@ -3,7 +3,7 @@
 import re
 
 HIDDEN = "..."
-"""Replaces all of a URL after its scheme where credentials cannot be told from the rest."""
+"""Replaces everything after a URL's scheme where credentials and path cannot be separated."""
 _WORD_WITH_URL = re.compile(r"\S*://\S*")
 _ARCHIVES = re.compile(r"(?:(?!://)\S)*?(?<![\w+.-])(?:(?:zip|tar|libarchive)://[^\s:@?#]*::)+")
 """The outer parts of a chained URL, which are paths inside an archive and cannot hold credentials."""

@@ -192,7 +192,7 @@ class Store:
             if info["size"] != size:
                 raise StorageError(f"{info['size']:,} bytes arrived of {size:,}")
             if not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
-                raise StorageError("the stored bytes are not those that were sent")
+                raise StorageError("the stored bytes differ from the local file")
 
         self._retry("upload", name, send)
 

@@ -16,7 +16,7 @@ def watched(action: Callable[[], T], *, stall: float | None, progress: Callable[
     Parameters
     ----------
     action
-        Runs in a thread of its own. One that stalls is abandoned: its thread lives on until the action ends.
+        Runs in a thread. After a stall the thread is abandoned and exists until the action ends.
     stall
         Seconds; None: the action is not watched.
     progress

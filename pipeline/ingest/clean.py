@@ -10,12 +10,11 @@ tokenizers' end tags go; white space at both ends goes; NFC. Cleaning a clean
 text changes nothing.
 """
 
-import re
-
 import polars as pl
 
+from corpus.markup import THINK_BLOCK, THINK_WITHOUT_BEGIN, end_markers_pattern
 from corpus.outcome import Outcome
-from pipeline.manifest import CleanSpec
+from pipeline.ingest.spec import CleanSpec
 from pipeline.text.normal import normalized
 
 STAGE = "clean"
@@ -24,8 +23,6 @@ _LINE_ENDS = r"\r\n|[\r\x0b\x0c\u{85}\u{2028}\u{2029}]"
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\u{9f}\u{feff}]"
 _NOT_NFC = r"[^\x00-\u{2ff}]"
 """The few characters that NFC could change: U+0300 and above."""
-_THINK_BLOCK = r"(?is)<think>.*?</think>"
-_THINK_WITHOUT_BEGIN = r"(?is)\A.*</think>"
 
 
 def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = False) -> pl.DataFrame:
@@ -62,11 +59,9 @@ def _plain(text: pl.Expr) -> pl.Expr:
 
 def _without_markup(response: pl.Expr, spec: CleanSpec) -> pl.Expr:
     if spec.remove_think:
-        # What stands before an end without a beginning is thinking too: the beginning was part of a chat template.
-        response = response.str.replace_all(_THINK_BLOCK, "").str.replace(_THINK_WITHOUT_BEGIN, "")
+        response = response.str.replace_all(THINK_BLOCK, "").str.replace(THINK_WITHOUT_BEGIN, "")
     if spec.end_markers:
-        markers = "|".join(re.escape(marker) for marker in spec.end_markers)
-        response = response.str.replace(rf"(?:\s*(?:{markers}))+\s*\z", "")
+        response = response.str.replace(end_markers_pattern(spec.end_markers) + r"\z", "")
     return response
 
 

@@ -50,7 +50,12 @@ def test_pairs_of_one_row_are_numbered(tmp_path: Path) -> None:
         {"question": "a", "answer": "z"},
     ]
     found = read(tmp_path, rows)
-    assert [(row.row, getattr(row, "part", None)) for row in found] == [(0, 0), (0, 1), (1, None), (2, 0)]
+    assert [(type(row), row.row, row.part) for row in found] == [
+        (Pair, 0, 0),
+        (Pair, 0, 1),
+        (Rejected, 1, 0),
+        (Pair, 2, 0),
+    ]
 
 
 def test_other_columns_are_kept_as_meta(tmp_path: Path) -> None:

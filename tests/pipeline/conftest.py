@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from corpus.contract import SPECIAL_TOKENS
-from pipeline.build import build, default_work
-from pipeline.manifest import load
+from pipeline.build import build
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -81,9 +80,8 @@ def write_mix(folder: Path, *, rows: int = 300, **changes: Any) -> Path:
 
 
 def run_build(manifest: Path, out: Path | str, *, workers: int = 1, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build in this process (its workers are others); returns the content of dataset.json."""
-    mix, work = load(manifest, overrides), default_work(str(out))
-    return build(mix, manifest.parent, out=str(out), workers=workers, work=work).dataset
+    """Build from this process (workers are others); returns the content of dataset.json."""
+    return build(manifest, overrides=overrides, out=out, workers=workers).dataset.model_dump(mode="json")
 
 
 def command(manifest: Path, out: Path, *more: str) -> list[str]:

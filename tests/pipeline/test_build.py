@@ -23,7 +23,8 @@ from corpus.config import ConfigError
 from corpus.contract import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
 from pipeline.engine.step import BuildError, Step
-from pipeline.ingest.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp
+from pipeline.ingest.content import Hashed, changed, stamp
+from pipeline.ingest.inputs import discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import load
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
@@ -150,12 +151,12 @@ def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
     counts = run_build(manifest, tmp_path / "out", workers=2)["counts"]
     assert counts["one"]["kept"] == counts["two"]["kept"] == 100
     mix = load(manifest)
-    steps: list[Step] = []
+    steps: list[Step[Hashed]] = []
 
     class Recorder:
-        def map(self, asked: Sequence[Step]) -> list[dict[str, Any]]:
-            steps.extend(asked)
-            return [{"sha256": step.partition} for step in asked]
+        def map(self, requested: Sequence[Step[Hashed]]) -> list[Hashed]:
+            steps.extend(requested)
+            return [Hashed(sha256=step.partition) for step in requested]
 
     inputs = hash_inputs(discover_inputs(mix, manifest.parent), manifest.parent, Recorder())
     assert len({step.key for step in steps}) == len(steps) == 2
@@ -408,7 +409,7 @@ def test_folder_of_something_else_is_refused(mix: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("work", ["here/../out", "out/curated", "out/report/work"])
 def test_work_folder_is_another_than_the_datasets(mix: Path, tmp_path: Path, work: str) -> None:
     with pytest.raises(ConfigError, match="dataset's own folder"):
-        build(load(mix), mix.parent, out=str(tmp_path / "out"), workers=1, work=tmp_path / work)
+        build(mix, out=tmp_path / "out", workers=1, work=tmp_path / work)
 
 
 def test_lengths_that_leave_no_sample_are_a_clear_error(mix: Path, tmp_path: Path) -> None:
@@ -444,12 +445,12 @@ def test_dry_run_shows_sources_and_writes_nothing(
         ("tokeniser.vocab_size=500", "did you mean 'tokenizer'"),
         ("tokenizer.vocabsize=500", "did you mean 'vocab_size'"),
         ("tokenizer.vocab_size=70000", "tokenizer.vocab_size"),
-        ("shards.size=much", "expected bytes"),
+        ("shards.size=much", "could not parse value and unit"),
         ("sources.second.name=first", "two sources are named 'first'"),
         ("sources.chat.path=nothing-*.jsonl", "nothing-*.jsonl"),
         ("sources.chat.path=missing.jsonl", "missing.jsonl"),
         ("tokenizer.file=nowhere.json", "nowhere.json"),
-        ("tokenizer.file=chat.jsonl", "no tokenizer.json"),
+        ("tokenizer.file=chat.jsonl", "not a tokenizer.json"),
         ("seed", "expected key=value"),
     ],
 )

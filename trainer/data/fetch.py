@@ -9,6 +9,7 @@ nothing that could be taken for a complete file.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -79,7 +80,7 @@ class Files:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
             raise DatasetError(
-                f"{redact(self.origin)}: names the file {name!r}, which lies outside of the dataset; do not use it"
+                f"{redact(self.origin)}: names the file {name!r}, which is outside of the dataset; do not use it"
             )
         return self.folder.joinpath(*parts)
 
@@ -163,8 +164,9 @@ def _fetch(
     store: Store, name: str, path: Path, check: Check, make_room: MakeRoom | None, attempts: int | None = None
 ) -> None:
     """Fetch a file unless a copy that passes the check is there. Its lock is held."""
-    if path.is_file() and not check(path):
-        return
+    with suppress(FileNotFoundError):
+        if not check(path):
+            return
     path.unlink(missing_ok=True)
     for left in path.parent.glob(f"{path.name}.*.part"):  # of processes that were killed
         left.unlink(missing_ok=True)

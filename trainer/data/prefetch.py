@@ -1,10 +1,9 @@
-"""Shards of a remote dataset, fetched in the order in which the plan will need them.
+"""Prefetching: shards of a remote dataset are fetched before the reader needs them, in the order of the plan.
 
-    place in the plan ─▶ shards by first use, in this chunk and the next ─▶ those within `window` bytes, if not here
+    position of the reader ─▶ shards by first use, in this chunk and the next ─▶ the first `window` bytes, fetched
 
-Ranks of a node walk the same plan. A shard that one of them is fetching the
-others leave alone, so they divide the work among them. What cannot be fetched is
-left to the reader, which tries until its deadline and then says why.
+The ranks of a node follow the same plan. Each skips the shards that another one is fetching, so they divide the work.
+A shard that cannot be fetched is left to the reader, which retries it and reports the cause.
 """
 
 import threading
@@ -17,22 +16,24 @@ from trainer.data.plan import Plan
 from trainer.data.shards import ShardStore
 
 THREADS = 8
-"""Shards that are fetched at a time."""
-PATIENCE = 0.5
-"""Seconds after which the cache is looked at again although the reader has not moved."""
+"""Shards fetched at a time."""
+POLL = 0.5
+"""Seconds after which the cache is scanned again although the reader has not moved."""
 
 
 class Prefetcher:
-    """Fetches ahead of a reader, in threads, until it is closed.
+    """Fetches shards ahead of a reader, in threads, until it is closed.
 
     Parameters
     ----------
-    store, plan
-        What is fetched, and in which order.
+    store
+        The shards.
+    plan
+        The order in which the reader needs them.
     epochs
-        Epochs of the run; None: without end.
+        Epochs of the run; None: no end.
     window
-        Bytes of the shards, from the reader's place on, that are to be on this machine.
+        Bytes of shards, from the reader's position on, to keep in the cache.
     """
 
     def __init__(self, store: ShardStore, plan: Plan, *, epochs: int | None, window: int):
@@ -40,7 +41,7 @@ class Prefetcher:
         self._plan = plan
         self._epochs = epochs
         self._window = window
-        self._place: tuple[int, int, int] | None = None
+        self._position: tuple[int, int, int] | None = None
         self._moved = threading.Event()
         self._stop = False
         self._uses: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
@@ -48,52 +49,55 @@ class Prefetcher:
         self._thread.start()
 
     def at(self, epoch: int, chunk: int, batch: int) -> None:
-        """Tell where the reader is."""
-        self._place = epoch, chunk, batch
+        """Set the position of the reader."""
+        self._position = epoch, chunk, batch
         self._moved.set()
 
     def close(self) -> None:
-        """End the threads, without waiting; what they are fetching may come to its end."""
+        """Stop the threads without waiting for them; downloads in progress may complete."""
         self._stop = True
         self._moved.set()
 
     def _run(self) -> None:
         while not self._stop:
             if not self._fetch(self._missing()[:THREADS]):
-                self._moved.wait(PATIENCE)
+                self._moved.wait(POLL)
             self._moved.clear()
 
     def _fetch(self, numbers: list[int]) -> bool:
-        """Try to fetch some shards at once; whether one came. A pool's threads would outlive the end of the run."""
-        came: list[bool] = []
+        """Attempt to fetch shards concurrently; return whether one was fetched.
+
+        Daemon threads, since those of a pool would keep the process alive after the run.
+        """
+        fetched: list[bool] = []
 
         def fetch(number: int) -> None:
-            came.append(self._store.prefetch(number))
+            fetched.append(self._store.prefetch(number))
 
         threads = [threading.Thread(target=fetch, args=(n,), name="prefetch", daemon=True) for n in numbers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return any(came)
+        return any(fetched)
 
     def _missing(self) -> list[int]:
-        """Shards to fetch, the next needed first."""
-        if self._place is None:
+        """Shards within the window that are not cached, in order of first use."""
+        if self._position is None:
             return []
-        order = self._order(*self._place)
+        order = self._order(*self._position)
         self._store.expect({number: place for place, number in enumerate(order)})
         missing, size = [], 0
         for number in order:
             size += self._store.size(number)
             if size > self._window:
                 break
-            if not self._store.is_here(number):
+            if not self._store.is_cached(number):
                 missing.append(number)
         return missing
 
     def _order(self, epoch: int, chunk: int, batch: int) -> list[int]:
-        """Shards by their first use from a batch on."""
+        """Shards in order of first use, from a batch of a chunk to the end of the next chunk."""
         uses = self._uses_of(epoch, chunk)
         coming = [uses[np.searchsorted(uses, batch * self._store.shards) :]]
         epoch, chunk = (epoch, chunk + 1) if chunk + 1 < self._plan.chunks else (epoch + 1, 0)
@@ -105,7 +109,7 @@ class Prefetcher:
         return ordered
 
     def _uses_of(self, epoch: int, chunk: int) -> NDArray[np.int64]:
-        """Which shards each batch of a chunk needs: batch · shards + shard, increasing."""
+        """int64, increasing: batch · shards + shard for each shard that a batch of a chunk needs."""
         key = epoch, chunk
         if key not in self._uses:
             planned = self._plan.chunk(epoch, chunk)

@@ -1,16 +1,14 @@
-"""Samples by their index: the shards of a dataset, fetched and checked as they are needed.
+"""Random access to the samples of a dataset, whose shards are fetched and verified when they are needed.
 
-    sample index ─▶ shard, place in it ─Files.get─▶ verified local file, mapped ─▶ tokens, prefix length
+    sample index ─▶ shard, offset in it ─Files.get─▶ verified local file, memory-mapped ─▶ tokens, prefix length
 
-Each process verifies size and hash of a shard before it first reads from it,
-whether the shard was just fetched or lay in the cache. The ranks of a node share
-the cache; what they share are files and locks, which the system releases when
-their holder dies.
+Each process verifies size and hash of a shard before its first read, whether the shard was just fetched or already
+cached. The ranks of a node share the cache by files and file locks, which the system releases when a process dies.
 
-Shards are plain MDS. mosaicml-streaming's reader checks what their index says and decodes their samples. Its
-`StreamingDataset` is not the cache: its bookkeeping lives in shared memory, which a killed run leaves behind, a
-download that fails leaves its shard marked as being prepared, so that other readers wait for ever, and what was in
-the folder before is never verified. (`tests.benchmarks.loader` compares the two.)
+Shards are plain MDS. mosaicml-streaming's reader validates their index and decodes their samples. Its
+`StreamingDataset` is not used as the cache: its state is in shared memory, which a killed run leaves behind; a failed
+download leaves its shard marked as being prepared, so that other readers wait without end; and files that are already
+in the folder are not verified. (`tests.benchmarks.loader` compares the two.)
 """
 
 import os
@@ -62,15 +60,14 @@ class ShardStore:
     dataset
         Its index must describe `dataset.samples` samples in plain MDS shards with the contract's columns.
     cache_bytes
-        How much the shards of a remote dataset may take on this machine; None: all that come. A local dataset is
-        read where it lies, and nothing of it is ever deleted.
+        Largest size of the cached shards of a remote dataset; None: no limit. A local dataset is read in place, and
+        none of its files is deleted.
 
     Raises
     ------
     DatasetError
-        The index describes something else: other columns (pickled ones in particular), files outside of the
-        dataset's folder, shards without an xxh64 hash, another number of samples. Or the largest shard alone is over
-        `cache_bytes`.
+        The index has other columns (pickled ones in particular), files outside of the dataset's folder, shards
+        without an xxh64 hash, or another number of samples; or the largest shard is larger than `cache_bytes`.
     """
 
     def __init__(self, dataset: Dataset, *, cache_bytes: int | None = None):
@@ -87,19 +84,19 @@ class ShardStore:
         if self._limit is not None and self._limit < largest:
             raise DatasetError(
                 f"{where}: the largest shard has {largest:,} bytes, and cache_bytes is {self._limit:,}; set it to "
-                "a few times the size of a shard at least"
+                "at least a few times the size of a shard"
             )
         self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint32]]] = {}
         self._next_use: Mapping[int, int] = {}
         self._lock = threading.Lock()
 
     def read(self, index: int) -> Sample:
-        """The sample at a global index.
+        """Return the sample at a global index.
 
         Raises
         ------
         DatasetError
-            Its shard is missing or damaged, or the sample is not what lengths.npy says; the message names the shard.
+            Its shard is missing or damaged, or the sample contradicts lengths.npy; the message names the shard.
         """
         number = int(np.searchsorted(self._ends, index, side="right"))
         content, offsets = self._open.get(number) or self._map(number)
@@ -108,13 +105,15 @@ class ShardStore:
         try:
             stored = shard.reader.decode_sample(content[begin:end].tobytes())
         except (ValueError, IndexError) as error:
-            raise DatasetError(f"{self._url(number)}: sample {index} is none ({error}); build again") from None
+            raise DatasetError(
+                f"{self._url(number)}: sample {index} cannot be decoded ({error}); build the dataset again"
+            ) from None
         tokens, prefix_len = stored["tokens"], int(stored["prefix_len"])
         found, expected = [prefix_len, len(tokens) - prefix_len], self._lengths[index].tolist()
         if found != expected:
             raise DatasetError(
                 f"{self._url(number)}: sample {index} has {found[0]} tokens of prefix and {found[1]} of response; "
-                f"lengths.npy says {expected[0]} and {expected[1]}; build again"
+                f"expected {expected[0]} and {expected[1]} as in lengths.npy; build the dataset again"
             )
         return Sample(tokens=tokens, prefix_len=prefix_len)
 
@@ -122,41 +121,44 @@ class ShardStore:
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return len(self._shards)
 
     def shards_of(self, samples: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """Which shard each sample is in."""
+        """Shard of each sample: int64, of the shape of `samples`."""
         return np.searchsorted(self._ends, samples, side="right")
 
     def size(self, number: int) -> int:
         """Bytes of a shard."""
         return self._shards[number].bytes
 
-    def is_here(self, number: int) -> bool:
-        """Whether a shard lies on this machine, verified or not."""
+    def is_cached(self, number: int) -> bool:
+        """Whether a shard is on this machine, verified or not."""
         return (self._folder / self._shards[number].basename).exists()
 
     def require(self, samples: NDArray[np.uint32]) -> None:
-        """See to it that the shards of some samples are here, verified; raises what `read` does."""
+        """Fetch and verify the shards of some samples; raises what `read` does."""
         for number in np.unique(self.shards_of(samples)).tolist():
             if number not in self._open:
                 self._map(number)
 
     def expect(self, order: Mapping[int, int]) -> None:
-        """State in which order shards will be needed: number of a shard to its place; absent: not for long."""
+        """Set the rank of each shard in the order of use; a shard that is absent is not needed soon."""
         self._next_use = order
 
     def prefetch(self, number: int) -> bool:
-        """Try once to fetch a shard nobody is fetching, if there is room without what is needed sooner."""
+        """Attempt once to fetch a shard; return whether it is cached.
+
+        It is not fetched while another process fetches it, nor in place of shards that are needed sooner.
+        """
         return self._files.get_if_free(
             f"shards/{self._shards[number].basename}",
             lambda path: self._fault(path, number),
-            lambda new: self._make_room(number, new, wanted_now=False),
+            lambda new: self._make_room(number, new, needed_now=False),
         )
 
     def _map(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Content and sample offsets of a shard, verified."""
+        """Verify and memory-map a shard; return its content and the offsets of its samples."""
         with self._lock:
             if number in self._open:
                 return self._open[number]
@@ -164,16 +166,16 @@ class ShardStore:
                 path = self._files.get(
                     f"shards/{self._shards[number].basename}",
                     lambda path: self._fault(path, number),
-                    lambda new: self._make_room(number, new, wanted_now=True),
+                    lambda new: self._make_room(number, new, needed_now=True),
                 )
                 try:
                     content = np.memmap(path, np.uint8, "r")
-                except FileNotFoundError:  # another rank has just made room
+                except FileNotFoundError:  # another rank has deleted it to make room
                     continue
                 offsets = np.frombuffer(content, np.uint32, self._shards[number].samples + 1, 4)
                 if self._limit is not None:
-                    # What is deleted takes its place on the disk until nobody has it open.
-                    self._open = {n: opened for n, opened in self._open.items() if self.is_here(n)}
+                    # A deleted file occupies the disk until every process has closed it.
+                    self._open = {n: opened for n, opened in self._open.items() if self.is_cached(n)}
                 self._open[number] = content, offsets
                 return content, offsets
 
@@ -184,50 +186,50 @@ class ShardStore:
         shard = self._shards[number]
         found = path.stat().st_size
         if found != shard.bytes:
-            return f"has {found:,} bytes; index.json says {shard.bytes:,}"
+            return f"has {found:,} bytes, expected {shard.bytes:,} as in index.json"
         digest = xxhash.xxh64()
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 digest.update(chunk)
         if digest.hexdigest() != shard.xxh64:
-            return f"has the xxh64 hash {digest.hexdigest()}; index.json says {shard.xxh64}"
+            return f"has the xxh64 hash {digest.hexdigest()}, expected {shard.xxh64} as in index.json"
         return None
 
-    def _make_room(self, number: int, new: Path, *, wanted_now: bool) -> None:
-        """Delete shards, those first that are needed last, until one more fits under the limit; then take its place.
+    def _make_room(self, number: int, new: Path, *, needed_now: bool) -> None:
+        """Delete cached shards, the last needed first, until one more fits under the limit; then create the file `new`.
 
         Raises
         ------
         FullError
-            All that is here is needed sooner than the shard, which is not wanted now.
+            The shard is not needed now, and the cache is full of shards that are needed sooner.
         """
         if self._limit is None:
             return
         never = len(self._next_use)
         with FileLock(self._folder / "room.lock"):
-            here: dict[int, int] = {}
+            cached: dict[int, int] = {}
             fetching = 0
             for entry in os.scandir(self._folder):
                 basename = entry.name.partition(SUFFIX)[0] + SUFFIX
                 if basename not in self._numbers or entry.name.endswith(".lock"):
                     continue
                 if entry.name == basename:
-                    here[self._numbers[basename]] = self.size(self._numbers[basename])
+                    cached[self._numbers[basename]] = self.size(self._numbers[basename])
                 else:
                     fetching += self.size(self._numbers[basename])
-            free = self._limit - sum(here.values()) - fetching
-            for other in sorted(here, key=lambda n: -self._next_use.get(n, never)):
+            free = self._limit - sum(cached.values()) - fetching
+            for other in sorted(cached, key=lambda n: -self._next_use.get(n, never)):
                 if free >= self.size(number):
                     break
-                if not wanted_now and self._next_use.get(other, never) <= self._next_use.get(number, never):
+                if not needed_now and self._next_use.get(other, never) <= self._next_use.get(number, never):
                     raise FullError
                 (self._folder / self._shards[other].basename).unlink(missing_ok=True)
-                free += here[other]
+                free += cached[other]
             new.touch()
 
 
 class FullError(Exception):
-    """The cache is full of what is needed sooner."""
+    """The cache is full of shards that are needed sooner."""
 
 
 def _read_index(content: bytes, where: str, dataset: Dataset) -> list[_Shard]:

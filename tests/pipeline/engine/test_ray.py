@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from pipeline.build import build, default_work, main
+from pipeline.build import build, main
+from pipeline.engine.keys import code_version
 from pipeline.engine.progress import Display
-from pipeline.engine.step import BuildError, Step, code_version
-from pipeline.manifest import load
+from pipeline.engine.step import BuildError, Step
 from tests.pipeline.conftest import contents, write_mix
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'millrace[ray]'")
@@ -31,7 +31,14 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark(Step):
+class Marked:
+    """Result of `Mark`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark(Step[Marked]):
     """A step that leaves a mark of the node it is at work on; on the doomed node it never ends."""
 
     stage: ClassVar[str] = "mark"
@@ -46,7 +53,7 @@ class Mark(Step):
     def partition(self) -> str:
         return f"number {self.number}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    def run(self, work: Path, out: Path) -> Marked:
         import ray
 
         marks = Path(self.marks)
@@ -59,7 +66,7 @@ class Mark(Step):
         if self.dies and not (marks / "died").exists():
             (marks / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"number": self.number}
+        return Marked(number=self.number)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +94,9 @@ def test_build_on_two_nodes_of_which_one_is_lost_equals_the_local_one(
                 threading.Timer(0.3, lambda: (cluster.remove_node(second, allow_graceful=False), lost.set())).start()
             return super().stage(name, tasks, finished)
 
-    place = {"out": str(out), "work": default_work(str(out)), "display": Killing()}
-    built = build(load(mix), mix.parent, workers=None, ray=True, address=cluster.address, **place)
+    built = build(mix, out=out, display=Killing(), executor="ray", address=cluster.address)
     assert lost.is_set()
-    assert built.dataset["samples"] > 0
+    assert built.dataset.samples > 0
     assert contents(out) == contents(dataset)
 
 
@@ -108,7 +114,7 @@ def test_steps_of_a_lost_node_are_done_by_another(cluster: Cluster, tmp_path: Pa
     thread = threading.Thread(target=take_away)
     with RayExecutor(tmp_path / "work", None, Display(), address=cluster.address) as executor:
         thread.start()
-        assert executor.map(steps) == [{"number": number} for number in range(3)]
+        assert executor.map(steps) == [Marked(number=number) for number in range(3)]
     thread.join()
     lost = {mark.name.partition("-")[0] for mark in tmp_path.glob(f"*-on-{second.node_id}")}
     assert lost
@@ -117,7 +123,7 @@ def test_steps_of_a_lost_node_are_done_by_another(cluster: Cluster, tmp_path: Pa
 
 def test_step_of_a_killed_worker_is_done_by_another(cluster: Cluster, tmp_path: Path) -> None:
     with RayExecutor(tmp_path / "work", None, Display(), address=cluster.address) as executor:
-        assert executor.map([Mark(number=1, marks=str(tmp_path), dies=True)]) == [{"number": 1}]
+        assert executor.map([Mark(number=1, marks=str(tmp_path), dies=True)]) == [Marked(number=1)]
     assert (tmp_path / "died").exists()
 
 

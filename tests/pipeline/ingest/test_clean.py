@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corpus.outcome import Outcome
 from pipeline.ingest.clean import clean
-from pipeline.manifest import CleanSpec
+from pipeline.ingest.spec import CleanSpec
 
 SPEC = CleanSpec()
 MARKUP = st.sampled_from(

@@ -38,8 +38,8 @@ def test_shard_and_index_equal_those_of_mdswriter(tmp_path_factory: Any, lengths
             writer.write(sample)
     ours = mds.shard(tokens, bounds, prefix, row_ids, size_limit)
     assert ours == (folder / "shard.00000.mds").read_bytes()
-    entry = mds.index_entry(ours, len(lengths), "shard.00000.mds", size_limit)
-    assert json.loads(mds.index([entry])) == json.loads((folder / "index.json").read_text())
+    index = mds.index([mds.describe(ours, len(lengths))], size_limit, lambda number: f"shard.{number:05}.mds")
+    assert json.loads(index) == json.loads((folder / "index.json").read_text())
 
 
 @given(lengths=st.lists(st.integers(2, 3000), max_size=200), size_limit=st.integers(1024, 50_000))

@@ -1,4 +1,4 @@
-"""Claims about shards that come from elsewhere: what is shared, what is kept, what is given up, and when."""
+"""Claims about shards of a remote dataset: how the cache is shared and bounded, and when an error is raised."""
 
 import http.server
 import multiprocessing
@@ -117,10 +117,10 @@ def test_shard_that_is_needed_last_is_deleted_first(data: Path, tmp_path: Path, 
     for number in (0, 1, 2):
         store.read(first_of[number])
     store.read(first_of[3])
-    assert [store.is_here(n) for n in range(4)] == [True, False, True, True]
+    assert [store.is_cached(n) for n in range(4)] == [True, False, True, True]
     # What is needed last is not fetched ahead in place of what is needed sooner.
     assert not store.prefetch(1)
-    assert [store.is_here(n) for n in range(4)] == [True, False, True, True]
+    assert [store.is_cached(n) for n in range(4)] == [True, False, True, True]
 
 
 def test_local_dataset_is_never_deleted_from(data: Path, tmp_path: Path) -> None:
@@ -212,10 +212,10 @@ def test_prefetcher_brings_what_the_plan_needs_next_and_no_more_than_its_window(
         needed = list(dict.fromkeys(store.shards_of(np.concatenate(_batches(plan))).tolist()))
         within = [n for i, n in enumerate(needed) if sum(store.size(m) for m in needed[: i + 1]) <= window]
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not all(store.is_here(n) for n in within):
+        while time.monotonic() < deadline and not all(store.is_cached(n) for n in within):
             time.sleep(0.02)
         time.sleep(0.3)
-        here = [n for n in range(store.shards) if store.is_here(n)]
+        here = [n for n in range(store.shards) if store.is_cached(n)]
         assert 0 < len(here) < store.shards
         assert sum(store.size(n) for n in here) <= window
     finally:
