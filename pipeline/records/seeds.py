@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline.records.schema import U64
+from pipeline.text.hashing import U64, mix_array
 
 
 def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
@@ -29,11 +29,4 @@ def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
     salt = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest()
     first, second = (np.uint64(int.from_bytes(salt[i : i + 8], "big")) for i in (0, 8))
     with np.errstate(over="ignore"):
-        return _mix(low + second ^ _mix(high + first))
-
-
-def _mix(x: U64) -> U64:
-    """SplitMix64's finalizer (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        return mix_array(low + second ^ mix_array(high + first))

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
 from pipeline.dedup.near.candidates import ENTRIES, LARGEST_GROUP, U32, Groups, proposals
-from pipeline.dedup.near.compare import find_duplicates, read
+from pipeline.dedup.near.compare import extract_features, find_duplicates
 from pipeline.dedup.near.examples import COUNT as EXAMPLE_COUNT
 from pipeline.dedup.near.examples import EXAMPLES, read_examples, write_examples
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.words import U64, Vocabulary, count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.dedup.near.tokens import Vocabulary
+from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, frequent_words, vocabulary
 from pipeline.engine.budget import PIECE_BYTES, pieces
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
@@ -44,6 +45,7 @@ from pipeline.records.drops import Dropped, empty_drops, write_drops
 from pipeline.records.runs import KeyRangeStep, RunWriter, in_range
 from pipeline.records.schema import ROW_ID, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
+from pipeline.text.hashing import U64
 
 SAMPLE_ROWS = 200_000
 """Records whose words are counted, about."""
@@ -320,14 +322,14 @@ class VerifyGroups(Step[Dropped]):
     def run(self, work: Path, out: Path) -> Dropped:
         records = GatherTexts.bucket(work, self.inputs, self.bucket)
         known = FrequentWords.vocabulary(work, self.frequent)
-        readings = read(records.column("instruction"), records.column("response"), known, self.spec.shingle)
+        features = extract_features(records.column("instruction"), records.column("response"), known, self.spec.shingle)
         high, low = id_halves(records.column("row_id"))
         partitions = records.column("partition").to_numpy()
         best_first = best_order(
             np.array(self.priorities)[partitions], pc.utf8_length(records.column("response")).to_numpy(), high, low
         )
         lost, survivor, score = find_duplicates(
-            readings, records.column("group").to_numpy(), np.argsort(best_first), self.spec.threshold
+            features, records.column("group").to_numpy(), np.argsort(best_first), self.spec.threshold
         )
         drops = empty_drops(len(lost))
         drops["partition"], drops["index"] = partitions[lost], records.column("index").to_numpy()[lost]
