@@ -70,7 +70,7 @@ def read_pairs(
         return
     rows = 0
     try:
-        source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
+        source = open_rows(Input(file.url, file.compression, member=file.member), spec.format_of(file.format), limits)
         to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits)
         for position, row in source.rows:
             try:
