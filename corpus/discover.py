@@ -354,6 +354,8 @@ def _examine_all(spec: SourceSpec, path: str, place: _Place) -> list[SourceFile]
         return [_examine(spec, path, replace(place, problem=f"the file cannot be read: {error.strerror or error}"))]
     if any(file.format is not None or file.problem is not None or file.bytes == 0 for file in files):
         return files
+    if not files and spec.exclude:
+        return []
     kinds = sorted({posixpath.splitext(file.path)[1] or "no suffix" for file in files})
     if any(file.path.endswith("/[Content_Types].xml") for file in files):
         problem = "an Office document, which is not read; save it as CSV"

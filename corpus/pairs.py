@@ -95,7 +95,8 @@ def read_pairs(
         outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
         yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
     else:
-        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
+        notes = "; ".join(filter(None, [source.note, *source.late_notes]))
+        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", notes)
 
 
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:

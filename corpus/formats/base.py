@@ -67,6 +67,8 @@ class Rows(NamedTuple):
     """Fields beside the list of rows (JSON objects only)."""
     note: str = ""
     """A remark for the ledger about what was read."""
+    late_notes: Sequence[str] = ()
+    """Further remarks, complete after the last row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
