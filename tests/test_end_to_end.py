@@ -24,7 +24,7 @@ EMBEDDED = {
     "shards/shard.00000.mds": "1c6aedb98d4caba4f5017edaedb94cedeab4534170664361662f89eef64d435f",
     "strata.json": "2b2fead5e981356bcf13805f8145765eea40e1669cd14c058087d7342f5f6892",
 }
-"""sha256 of the embedded mix's files; a change that alters them on purpose updates this and says why in the changelog."""
+"""sha256 of the embedded mix; a change that alters it on purpose updates this and says why in the changelog."""
 DECIDING = ("tokenizers", "gigatoken", "numpy", "ftfy", "py3langid", "polars", "pyarrow")
 """Libraries another version of which may alter the bytes."""
 LEARNED = ("units", "reversal", "date_formats")
