@@ -82,7 +82,7 @@ def read_pairs(
             try:
                 if isinstance(row, RowError):
                     raise row
-                pairs = to_pairs(rows, row)
+                pairs = to_pairs(rows, file.with_columns(row))
             except RowError as error:
                 yield Rejected(rows, error.reason, f"{source.unit} {place:,}", error.detail)
             else:
@@ -94,8 +94,7 @@ def read_pairs(
             rows += 1
     except BrokenFileError as broken:
         outcome, position, detail = FileOutcome.TRUNCATED, broken.position, broken.detail
-        if tally is not None:
-            tally.finish()
+        tally = _finished(tally)
     except StorageError:
         raise
     except OSError as error:
@@ -104,6 +103,18 @@ def read_pairs(
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
     yield _end(outcome, rows, position, detail, notes, tally)
+
+
+def _finished(tally: Tally | None) -> Tally | None:
+    """Book the rest of a broken file; return None if it cannot be read."""
+    try:
+        if tally is not None:
+            tally.finish()
+    except StorageError:
+        raise
+    except OSError:
+        return None
+    return tally
 
 
 def _end(
