@@ -31,7 +31,7 @@ class NoDatasetError(DatasetError):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A built dataset; files are read when they are asked for.
+    """A built dataset; files are read on access.
 
     Raises
     ------

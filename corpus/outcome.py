@@ -83,4 +83,4 @@ class FileOutcome(StrEnum):
     TRUNCATED = "truncated"
     """Read up to the position where its data ends early."""
     UNREADABLE = "unreadable"
-    """No row could be read; the detail says why."""
+    """No row could be read; the detail has the cause."""

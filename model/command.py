@@ -1,31 +1,42 @@
-"""The command line of this package's commands, which does without `corpus.cli`."""
+"""Command line of this package's commands, which do not depend on `corpus.cli`."""
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
 
 import typer
 
 
 def run(function: Callable[..., None], arguments: Sequence[str] | None, *, program: str, epilog: str) -> int:
-    """Run a command and return its exit code.
+    """Run a command and return its exit code: 0 done, 2 wrong usage, 130 interrupted, or that of a `typer.Exit`.
 
     Parameters
     ----------
     function
-        Its parameters carry `typer.Argument` and `typer.Option`; it raises `typer.Exit` for an exit code other than 0.
+        Its parameters carry `typer.Argument` and `typer.Option`; it raises `typer.Exit` for other exit codes than 0.
     arguments
         `sys.argv[1:]` if None.
     program
         How the command is called, as its help shows it.
     epilog
-        Printed below the options unchanged.
+        Printed unchanged below the options.
     """
+
+    @functools.wraps(function)
+    def interruptible(**parameters: object) -> None:
+        try:
+            function(**parameters)
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
+
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
-    app.command(epilog=f"\b\n{epilog.strip()}")(function)
+    app.command(epilog=f"\b\n{epilog.strip()}")(interruptible)
     try:
         app(None if arguments is None else list(arguments), prog_name=program)
     except SystemExit as left:

@@ -9,14 +9,18 @@ lengths of the samples and are counted separately. Norms, rotary embedding, soft
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from model.architectures import ARCHITECTURES, carries_gradient
-from model.cli import command
+from model.command import run
 from model.config import ModelConfig, Size, config_for
+
+EXAMPLE = """example:
+  python -m model.flops --size L --k 5 --length 4096"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +93,7 @@ def same_cost_layers(config: ModelConfig, reference: ModelConfig, *, k: int, ref
     return replace(config, num_layers=step * max(1, round(target / one)))
 
 
-@command("python -m model.flops", epilog="example:\n  python -m model.flops --size L --k 5 --length 4096")
-def main(
+def _compare(
     size: Annotated[Size, typer.Option(help="Size of the models.")] = "L",
     k: Annotated[int, typer.Option(help="Number of HRM's applications that carry gradients.")] = 5,
     vocab_size: Annotated[int, typer.Option(metavar="V", help="Number of token ids.")] = 65_536,
@@ -107,6 +110,11 @@ def main(
         print(_table(size, config_for(size, vocab_size), k, length))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(_compare, arguments, program=program or "python -m model.flops", epilog=EXAMPLE)
 
 
 def _table(size: str, hrm: ModelConfig, hrm_k: int, length: int) -> str:

@@ -1,217 +1,256 @@
-"""The build command: a mix manifest → a dataset.
+"""The build: a mix manifest → a dataset, as a command and as a function.
 
     python -m pipeline.build manifests/mix.yaml --out out/mix
+    pipeline.build("manifests/mix.yaml", out="out/mix")
 
-Run again, it does nothing when nothing has changed; after a crash it goes on
-from the work that was finished.
+Run again, it does nothing if nothing has changed; after a crash it continues from the finished work.
 """
 
-import argparse
-import fcntl
+import contextlib
 import hashlib
+import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from corpus.cli import command, fail
 from corpus.config import ConfigError
-from corpus.contract import COMMIT, FOLDERS, DatasetInfo
-from corpus.discover import SourceFile
 from corpus.storage.location import is_url, local_path, normalized
-from corpus.storage.redact import redact
-from pipeline.dataset.publish import publish, read_commit
-from pipeline.engine.budget import affordable_workers, default_memory
-from pipeline.engine.executor import Executor, LocalExecutor
-from pipeline.engine.progress import Display
-from pipeline.engine.shortage import disk_warning, shortage
-from pipeline.engine.step import BuildError, code_version, digest_of, finished, prune, sweep
-from pipeline.ingest.inputs import Input, discover_inputs, hash_inputs, lock_text
-from pipeline.manifest import Mix, load, parse_bytes
+from pipeline.callable import make_callable
+from pipeline.engine.shortage import shortage
+from pipeline.engine.step import BuildError
+
+if TYPE_CHECKING:
+    from corpus.contract import DatasetInfo
+    from corpus.discover import SourceFile
+    from pipeline.engine.executor import Executor
+    from pipeline.engine.progress import Display
+    from pipeline.ingest.inputs import Input
+    from pipeline.manifest import Mix
+    from pipeline.records.ledger import FileLine
 
 LOCK = ".lock"
 WORK = ".work"
+EPILOG = "example: python -m pipeline.build manifests/mix.yaml --out out/mix tokenizer.vocab_size=8192"
+INTERRUPTED = "interrupted; finished work is kept, and the same command continues"
+
+log = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 1 the build failed, 2 the manifest or command line is wrong."""
-    parser = _parser()
-    options = parser.parse_intermixed_args(arguments)
-    if options.address is not None and options.executor != "ray":
-        parser.error("--address is of a Ray cluster; it needs --executor ray")
-    try:
-        mix = load(options.manifest, options.overrides)
-        base = Path(options.manifest).resolve().parent
-        out = mix.out if options.out is None else options.out
-        if not out:
-            raise ConfigError("--out is empty; expected a folder or URL")
-        if options.dry_run:
-            from pipeline.report.preview import preview
-
-            preview(mix, base)
-            return 0
-        work = options.work or default_work(out)
-        begin = time.monotonic()
-        built = build(
-            mix,
-            base,
-            out=out,
-            workers=_workers(options),
-            work=work,
-            ray=options.executor == "ray",
-            address=options.address,
-        )
-        if built.faults is None:
-            print(f"nothing to do: {out} is this manifest's dataset, and no input has changed")
-        else:
-            from pipeline.report.summary import show
-
-            show(
-                DatasetInfo.model_validate(built.dataset, strict=False),
-                built.faults,
-                out=out,
-                work=work,
-                seconds=time.monotonic() - begin,
-            )
-    except (ConfigError, BuildError, OSError) as error:
-        print(f"error: {redact(shortage(error, options.out or 'the dataset') or str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished work is kept, and the same command continues", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _workers(options: argparse.Namespace) -> int | None:
-    """As many as asked for, or one a core, as far as this machine's memory allows; None for all of a cluster's."""
-    if options.address is not None:
-        return options.workers
-    wanted = options.workers or os.cpu_count() or 1
-    workers = affordable_workers(wanted, options.memory)
-    if workers < wanted:
-        enough = f"{options.memory / 1e9:.1f} GB of memory is enough for {workers} of {wanted} workers"
-        print(enough, file=sys.stderr)
-    return workers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a build has come to."""
+    """A built dataset."""
 
-    dataset: dict[str, Any]
+    out: str
+    """Folder or fsspec URL of the dataset."""
+    work: Path
+    """Folder of the intermediate results."""
+    dataset: "DatasetInfo"
     """Content of `dataset.json`."""
-    faults: list[dict[str, Any]] | None
-    """Lines of ledger/files.parquet about files that were not read to their end; None if there was nothing to do."""
+    faults: "tuple[FileLine, ...]"
+    """Input files that were not read to their end."""
+    is_new: bool
+    """False if the dataset was there already, and no input has changed."""
 
 
 def build(
-    mix: Mix,
-    base: Path,
+    manifest: str | Path,
     *,
-    out: str,
-    workers: int | None,
-    work: Path,
-    display: Display | None = None,
-    ray: bool = False,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    workers: int | None = None,
+    memory: int | str | None = None,
+    work: str | Path | None = None,
+    executor: Literal["local", "ray"] = "local",
     address: str | None = None,
+    display: "Display | None" = None,
 ) -> Built:
-    """Build a dataset, or find that it is there already.
+    """Build a dataset, unless it is there already.
 
     Parameters
     ----------
-    mix
-        The manifest.
-    base
-        Folder that the manifest's relative input paths start from.
+    manifest
+        YAML file that names the sources and rules.
+    overrides
+        `key=value` strings that set keys of the manifest, as in "seed=1".
     out
-        Folder or fsspec URL of the dataset.
+        Folder or fsspec URL of the dataset; by default the manifest's `out`.
     workers
-        Number of processes, or of steps at once on a Ray cluster; None for one a core.
+        Number of processes, or of steps at once on a cluster; by default one per core, or per CPU of the cluster.
+    memory
+        Memory that all processes together may take, in bytes or as in "8GB"; fewer workers run where it is too little.
+        By default three quarters of the machine's memory. Ignored with an `address`.
     work
         Folder for intermediate results, of this `out` alone; see `default_work`.
+    executor
+        "local" runs steps in processes on this machine, "ray" on a Ray cluster.
+    address
+        Address of an existing Ray cluster, whose nodes must share `work`; by default Ray starts in-process.
     display
-        Where progress is shown; standard error by default.
-    ray, address
-        Whether Ray completes the steps, and the address of its cluster; see `pipeline.engine.ray`.
+        Where progress is shown; by default on standard error.
+
+    Returns
+    -------
+    Built
 
     Raises
     ------
     corpus.config.ConfigError
-        An input that the manifest names cannot be used.
+        The manifest, or an input that it names, cannot be used.
     BuildError
-        The build failed; finished work is kept.
+        The build failed; finished work is kept, and the same call continues.
+    OSError
+        A store cannot be reached.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> import pipeline
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> rows = [{"instruction": f"Spell {n}.", "response": " ".join(str(n**9))} for n in range(50)]
+    >>> _ = (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
+    >>> mix = "{name: counts, sources: [{name: rows, path: rows.jsonl}], tokenizer: {vocab_size: 300}}"
+    >>> _ = (folder / "mix.yaml").write_text(mix)
+    >>> built = pipeline.build(folder / "mix.yaml", out=folder / "out", workers=1)
+    >>> built.dataset.samples
+    50
     """
+    from pipeline.engine.progress import Display
+    from pipeline.manifest import load
+
+    if address is not None and executor != "ray":
+        raise ConfigError('address is that of a Ray cluster; it needs executor="ray"')
+    mix = load(manifest, overrides)
+    out = str(mix.out if out is None else out)
+    if not out:
+        raise ConfigError("--out is empty; expected a folder or URL")
     out = normalized(out)
-    display = display or Display()
+    if address is None:
+        workers = _affordable(workers, memory)
+    return _build(
+        mix,
+        Path(manifest).resolve().parent,
+        out=out,
+        work=default_work(out) if work is None else Path(work),
+        workers=workers,
+        display=display or Display(),
+        executor=executor,
+        address=address,
+    )
+
+
+def _affordable(workers: int | None, memory: int | str | None) -> int:
+    """Return as many workers as asked for, or one per core, as far as the memory allows."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from pipeline.engine.budget import affordable_workers, default_memory
+
+    try:
+        limit = default_memory() if memory is None else TypeAdapter(ByteSize).validate_python(memory)
+    except ValidationError:
+        raise ConfigError(f"--memory is {memory!r}; expected bytes, as in 8000000000, 8GB or 8GiB") from None
+    wanted = workers or os.cpu_count() or 1
+    number = affordable_workers(wanted, limit)
+    if number < wanted:
+        log.info("%.1f GB of memory is enough for %d of %d workers", limit / 1e9, number, wanted)
+    return number
+
+
+def _build(
+    mix: "Mix",
+    base: Path,
+    *,
+    out: str,
+    work: Path,
+    workers: int | None,
+    display: "Display",
+    executor: str,
+    address: str | None,
+) -> Built:
+    from pipeline.dataset.publish import publish, read_commit
+    from pipeline.engine.step import prune, sweep
+    from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
+
     found = discover_inputs(mix, base)
-    _refuse_own_files([file for _, _, file in found], out, work)
+    files = [file for _, _, file in found]
+    _refuse_own_files(files, out, work)
     tokenizer = _given_tokenizer(mix, base)
-    with _Locked(out, work), _executor(work, workers, display, ray=ray, address=address) as executor:
+    with _locked(out, work), _executor(executor, work, workers, display, address) as runner:
         sweep(work)
-        inputs = hash_inputs(found, base, executor)
+        inputs = hash_inputs(found, base, runner)
         build_key = _build_key(mix, inputs, tokenizer)
         present = read_commit(out)
-        if present is not None and present.get("build_key") == build_key:
-            return Built(dataset=present, faults=None)
-        if (warning := disk_warning([file for _, _, file in found], work)) is not None:
-            display.line(f"warning: {warning}")
-        from pipeline.stages import build as build_stages
+        if present is not None and present.build_key == build_key:
+            return Built(out=out, work=work, dataset=present, faults=(), is_new=False)
+        if (warning := disk_warning(files, work)) is not None:
+            log.warning(warning)
+        from pipeline.stages import run_stages
 
-        assembled = build_stages(
-            mix,
-            inputs,
-            build_key=build_key,
-            lock=lock_text(mix, inputs),
-            tokenizer=tokenizer,
-            executor=executor,
-            warn=lambda text: display.line(f"warning: {text}"),
-        )
+        lock = lock_text(mix, inputs)
+        step = run_stages(mix, inputs, build_key=build_key, lock=lock, tokenizer=tokenizer, executor=runner)
+        assembled = step.result(work, step.key)
+        if assembled is None:
+            raise BuildError(f"{step.folder(work, step.key)}: was deleted during the build; run the build again")
         with display.stage("publish", 1, 0) as progress:
-            publish(work, assembled.stage, assembled.key, out, lambda size: progress.add({"bytes": size}))
+            publish(work, assembled.places, out, lambda size: progress.add({"bytes": size}))
             progress.task_done()
-        prune(work, executor.used)
-    dataset, result = read_commit(out), finished(assembled, work, assembled.key)
-    if dataset is None or result is None:
+        prune(work, runner.used)
+    dataset = read_commit(out)
+    if dataset is None:
         raise BuildError(f"{out}: files changed while they were being published; run the build again")
-    return Built(dataset=dataset, faults=result["faults"])
+    return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, is_new=True)
 
 
-def _executor(work: Path, workers: int | None, display: Display, *, ray: bool, address: str | None) -> Executor:
-    if not ray:
-        return LocalExecutor(work, workers or os.cpu_count() or 1, display)
-    from pipeline.engine.ray import RayExecutor
+def _executor(kind: str, work: Path, workers: int | None, display: "Display", address: str | None) -> "Executor":
+    if kind == "ray":
+        from pipeline.engine.ray import RayExecutor
 
-    return RayExecutor(work, workers, display, address=address)
+        return RayExecutor(work, workers, display, address=address)
+    from pipeline.engine.local import LocalExecutor
+
+    return LocalExecutor(work, workers or os.cpu_count() or 1, display)
 
 
 def default_work(out: str) -> Path:
-    """Where intermediate results lie when `--work` does not say."""
+    """Return the folder for intermediate results that a build uses by default."""
     if not is_url(out):
         return local_path(out) / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "millrace" / hashlib.sha256(out.encode()).hexdigest()[:16]
 
 
-def _refuse_own_files(files: Sequence[SourceFile], out: str, work: Path) -> None:
-    """A mix that read its own dataset would be another at each build."""
-    for place in [work] if is_url(out) else [Path(out), work]:
+def _refuse_own_files(files: "Sequence[SourceFile]", out: str, work: Path) -> None:
+    """Raise if a source reads results of this build: its dataset would differ from one build to the next."""
+    for place in _folders(out, work):
         for folder in {Path(os.path.abspath(place)), place.resolve()}:
             for file in files:
                 if file.url.startswith(f"{folder}/"):
                     raise ConfigError(
-                        f"source {file.source!r} reads {file.path}, which lies in the folder of this build's own "
-                        f"results, {folder}; use an --out outside of the source's path, or `exclude` it"
+                        f"source {file.source!r} reads {file.path} from the folder of this build's own results, "
+                        f"{folder}; use an --out outside of the source's path, or `exclude` it"
                     )
 
 
-def _build_key(mix: Mix, inputs: Sequence[Input], tokenizer: str | None) -> str:
+def _folders(out: str, work: Path) -> list[Path]:
+    """Local folders that a build writes to."""
+    return [work] if is_url(out) else [Path(out), work]
+
+
+def _build_key(mix: "Mix", inputs: "Sequence[Input]", tokenizer: str | None) -> str:
+    from pipeline.engine.keys import code_version, digest_of
+
     content = [item.identity for item in inputs]
     return digest_of([code_version(), mix.model_dump(mode="json", exclude={"out"}), content, tokenizer])
 
 
-def _given_tokenizer(mix: Mix, base: Path) -> str | None:
+def _given_tokenizer(mix: "Mix", base: Path) -> str | None:
     if mix.tokenizer.file is None:
         return None
     from pipeline.shards.tokenizer import load_given
@@ -219,87 +258,110 @@ def _given_tokenizer(mix: Mix, base: Path) -> str | None:
     return load_given(base / mix.tokenizer.file)
 
 
-class _Locked:
-    """Keeps a second build away from the same dataset and the same work folder, until this process ends."""
+@contextlib.contextmanager
+def _locked(out: str, work: Path) -> Iterator[None]:
+    """Keep other builds away from this dataset and this work folder, until this process ends."""
+    from filelock import FileLock, Timeout
 
-    def __init__(self, out: str, work: Path) -> None:
-        self._folders = [work] if is_url(out) else [Path(out), work]
-        if not is_url(out):
-            own = Path(out).resolve()
-            if work.resolve() == own or any(work.resolve().is_relative_to(own / name) for name in FOLDERS):
-                raise ConfigError(f"--work {work}: is the dataset's own folder, or one of its files'; choose another")
-        self._files: list[Any] = []
-        for place in self._folders:
-            _refuse_foreign(place)
+    from corpus.contract import FOLDERS
 
-    def __enter__(self) -> None:
-        for place in self._folders:
-            place.mkdir(parents=True, exist_ok=True)
-            file = (place / LOCK).open("w")
-            self._files.append(file)
+    folders = _folders(out, work)
+    if len(folders) > 1:
+        dataset = Path(out).resolve()
+        if work.resolve() == dataset or any(work.resolve().is_relative_to(dataset / name) for name in FOLDERS):
+            raise ConfigError(f"--work {work}: is the dataset's own folder or inside of its files; choose another")
+    for folder in folders:
+        _refuse_foreign(folder)
+    with contextlib.ExitStack() as locks:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                locks.enter_context(FileLock(folder / LOCK, blocking=False))
+            except Timeout:
                 raise BuildError(
-                    f"{place}: another build is working there; wait for its end, or use another --out"
+                    f"{folder}: another build is working there; wait until it ends, or use another --out"
                 ) from None
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files:
-            file.close()
+        yield
 
 
-def _refuse_foreign(place: Path) -> None:
-    if place.exists() and not place.is_dir():
-        raise BuildError(f"{place}: is a file, expected a folder; choose another")
-    if place.is_dir() and any(place.iterdir()) and not any((place / name).exists() for name in (COMMIT, LOCK)):
+def _refuse_foreign(folder: Path) -> None:
+    """Raise if a folder has files that are not from a build."""
+    from corpus.contract import COMMIT
+
+    if folder.exists() and not folder.is_dir():
+        raise BuildError(f"{folder}: is a file, expected a folder; choose another")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (COMMIT, LOCK)):
         raise BuildError(
-            f"{place}: is not empty and not from a build, which would mix its files with yours; choose another folder"
+            f"{folder}: is not empty and not from a build, which would mix its files with yours; choose another folder"
         )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.build",
-        description="Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard.",
-        epilog="example: python -m pipeline.build manifests/mix.yaml --out out/mix tokenizer.vocab_size=8192",
-    )
-    parser.add_argument("manifest", help="YAML file that names the sources and rules")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a manifest's key, as in seed=1")
-    parser.add_argument("--out", help="folder or fsspec URL of the dataset (default: the manifest's `out`)")
-    parser.add_argument("--workers", type=_worker_count, help="processes (default: one a core)")
-    parser.add_argument(
-        "--memory",
-        type=_memory,
-        default=default_memory(),
-        help="most that all processes together may take, as in 8GB; fewer workers run where it is too little "
-        "(default: three quarters of the machine's)",
-    )
-    parser.add_argument(
-        "--executor", choices=("local", "ray"), default="local", help="what runs the steps (default: processes here)"
-    )
-    parser.add_argument(
-        "--address",
-        help="with --executor ray: an existing cluster, as in auto, HOST:6379 or ray://HOST:10001; --work must then be "
-        "a folder that all its nodes share (default: Ray starts in-process)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="show files, formats and example records; write nothing")
-    parser.add_argument("--work", type=Path, help="folder for intermediate results (default: OUT/.work)")
-    return parser
+@command("python -m pipeline.build", errors=(BuildError, OSError), epilog=EPILOG, interrupted=INTERRUPTED)
+def main(
+    manifest: Annotated[Path, typer.Argument(help="YAML file that names the sources and rules")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value]...", help="set a key of the manifest, as in seed=1")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="folder or fsspec URL of the dataset (default: the manifest's `out`)")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one per core)")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="memory that all processes together may take, as in 8GB; fewer workers run where it is too little "
+            "(default: three quarters of the machine's)"
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="what runs the steps: processes on this machine, or Ray")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="with --executor ray: an existing cluster, as in auto, HOST:6379 or ray://HOST:10001; --work must "
+            "then be a folder that all its nodes share (default: Ray starts in-process)"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show files, formats and example records; write nothing")
+    ] = False,
+    work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
+) -> int:
+    """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
+    if address is not None and executor != "ray":
+        raise typer.BadParameter("--address is that of a Ray cluster; it needs --executor ray")
+    if dry_run:
+        from pipeline.manifest import load
+        from pipeline.report.preview import preview
 
-
-def _worker_count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
-    return int(text)
-
-
-def _memory(text: str) -> int:
+        preview(load(manifest, overrides or ()), manifest.resolve().parent)
+        return 0
+    begin = time.monotonic()
     try:
-        return int(parse_bytes(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        built = build(
+            manifest,
+            overrides=overrides or (),
+            out=out,
+            workers=workers,
+            memory=memory,
+            work=work,
+            executor=executor,
+            address=address,
+        )
+    except OSError as error:
+        return fail(shortage(error, out or "the dataset") or error)
+    if not built.is_new:
+        print(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed")
+        return 0
+    from pipeline.report.summary import show
 
+    faults = [asdict(line) for line in built.faults]
+    show(built.dataset, faults, out=built.out, work=built.work, seconds=time.monotonic() - begin)
+    return 0
+
+
+make_callable(__name__, "pipeline.build:build")
 
 if __name__ == "__main__":
     sys.exit(main())

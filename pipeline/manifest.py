@@ -1,24 +1,22 @@
-"""The mix manifest: which sources make a dataset, and every rule applied to them.
+"""The mix manifest: the sources of a dataset, and every rule applied to them.
 
-`load` reads YAML and `key=value` overrides into a `Mix`. Paths of inputs
-(sources, a given tokenizer) are relative to the manifest's folder, `out` to the
-current directory.
+`load` reads YAML and `key=value` overrides into a `Mix`. Paths of inputs (sources, a given tokenizer) are relative to
+the manifest's folder, `out` to the current directory.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import ByteSize, Field, model_validator
 
 from corpus.config import Config, closest, load_manifest
-from corpus.markup import END_MARKERS, Markup
 from corpus.outcome import Outcome
 from corpus.source import Share, SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.dedup.near.spec import NearDedupSpec
+from pipeline.ingest.spec import CleanSpec
 from pipeline.rules.spec import RulesSpec
 
 MAX_VOCABULARY = 65_536
@@ -26,52 +24,18 @@ MAX_VOCABULARY = 65_536
 MAX_SAMPLE_TOKENS = 65_535
 """Sample lengths are stored as uint16."""
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-def parse_bytes(value: Any) -> Any:
-    """Bytes that a text such as 64MiB or 1.5GB stands for; what is no text is returned as it is."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([a-z]*)\s*", value.lower())
-    if match is None or match[2] not in _UNITS:
-        raise ValueError(f"expected bytes, as in 67108864, 64MiB or 1.5GB (found {value!r})")
-    return int(float(match[1].replace("_", "")) * _UNITS[match[2]])
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-
-
-class CleanSpec(Config):
-    """What cleaning removes from texts, and which pairs it drops."""
-
-    remove_think: bool = True
-    """Remove `<think>…</think>` from responses and from the earlier answers in an instruction; a response with a block
-    without its end drops the pair (`unclosed_think`)."""
-    end_markers: tuple[str, ...] = END_MARKERS
-    """End markers of chat templates, removed from the ends of responses and of the earlier turns in an instruction."""
-    max_instruction_chars: int = Field(default=100_000, ge=1)
-    """Longer instructions drop the pair (`too_long`)."""
-    max_response_chars: int = Field(default=100_000, ge=1)
-    """Longer responses drop the pair (`too_long`)."""
-
-    @property
-    def markup(self) -> Markup:
-        """What is removed from the earlier turns in an instruction."""
-        return Markup(remove_think=self.remove_think, end_markers=self.end_markers)
-
 
 class ExactDedupSpec(Config):
-    """Removal of pairs that equal another up to white space and the instruction's letter case."""
+    """Removal of pairs equal to another one up to white space and the instruction's letter case."""
 
     enabled: bool = True
 
 
 class CapsSpec(Config):
-    """Bounds on what a mix has of one thing; those on an epoch stand with each source."""
+    """Bounds on the pairs of a mix; bounds on an epoch are keys of each source."""
 
     responses_per_instruction: int | None = Field(default=None, ge=1)
-    """Further responses to an instruction drop their pairs (`over_cap`); null keeps all of them."""
+    """Pairs with further responses to an instruction are dropped (`over_cap`); null keeps all."""
 
 
 class GuardSpec(Config):
@@ -80,20 +44,20 @@ class GuardSpec(Config):
     max_share: Share = 0.5
     """Largest share of a source's rows that one rule may drop; 1 for any. A source's own `guard` comes first."""
     rules: dict[str, Share] = Field(default_factory=dict)
-    """Other shares for some outcomes. Exact duplicates and rejected labels may take all if nothing is said."""
+    """Other shares for some outcomes; the default for exact duplicates and rejected labels is 1."""
     min_rows: int = Field(default=100, ge=1)
-    """Sources of fewer rows are not looked at: in them, a few rows are a large share."""
+    """Sources with fewer rows are not checked: in them, a few rows are a large share."""
 
 
 class TokenizerSpec(Config):
-    """A byte-level BPE trained on the mix, or a given one."""
+    """The tokenizer: a byte-level BPE trained on the mix, or a given one."""
 
     file: str | None = None
     """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
     vocab_size: int = Field(default=MAX_VOCABULARY, ge=300, le=MAX_VOCABULARY)
     """Special tokens and the 256 bytes included."""
-    sample_bytes: Bytes = Field(default=64 * 2**20, ge=1)
-    """Text to train on: about this much, drawn by seed from the pairs that survive deduplication."""
+    sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)
+    """Size of the text to train on, about, drawn by seed from the pairs that are left after deduplication."""
 
 
 class SampleSpec(Config):
@@ -101,15 +65,15 @@ class SampleSpec(Config):
 
     max_tokens: int = Field(default=4096, ge=8, le=MAX_SAMPLE_TOKENS)
     overlong: Literal["truncate", "drop"] = "truncate"
-    """A longer sample loses the end of its response (and so its end tag), or is dropped (`too_many_tokens`)."""
+    """A longer sample loses the end of its response with the end tag, or is dropped (`too_many_tokens`)."""
     min_response_tokens: int = Field(default=2, ge=1)
-    """End tag included; shorter responses drop the pair (`short_response`)."""
+    """End tag included; pairs with shorter responses are dropped (`short_response`)."""
 
 
 class ShardSpec(Config):
-    """How samples are cut into shard files."""
+    """Sizes of shard files."""
 
-    size: Bytes = Field(default=64 * 2**20, ge=2**10, lt=2**32)
+    size: ByteSize = Field(default=ByteSize(64 * 2**20), ge=2**10, lt=2**32)
     """Largest size of a shard in bytes; a shard holds at least one sample."""
 
 
@@ -120,7 +84,7 @@ class Mix(Config):
     out: str = Field(default="out/mix", min_length=1)
     """Folder or fsspec URL of the dataset, relative to the current directory."""
     root: str | None = None
-    """Folder or fsspec URL that relative paths of sources start from; by default the manifest's folder."""
+    """Folder or fsspec URL that relative paths of sources start from; null: the manifest's folder."""
     seed: int = Field(default=0, ge=0)
     """Seed of the shuffle and of the tokenizer's sample."""
     sources: list[SourceSpec] = Field(min_length=1)
@@ -142,7 +106,7 @@ class Mix(Config):
         if twice:
             raise ValueError(f"two sources are named {twice[0]!r}; a source's name is part of its rows' identity")
         if all(source.role == "eval" for source in self.sources):
-            raise ValueError("every source has role: eval; at least one must be there to train on")
+            raise ValueError("every source has role: eval; expected at least one to train on")
         drops = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value} | self.rules.outcomes
         guards = {f"sources.{number}.guard": source.guard for number, source in enumerate(self.sources)}
         for place, shares in {**guards, "guard.rules": self.guard.rules}.items():
@@ -172,7 +136,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Mix:
 
 
 def _at_root(mix: Mix) -> Mix:
-    """The mix with its `root` in the paths of its sources."""
+    """Return the mix with its `root` put into the paths of its sources."""
     root = mix.root
     if root is None:
         return mix

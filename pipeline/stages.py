@@ -3,55 +3,40 @@
     ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ caps ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
                   └─────── eval sources ─┴──────────────────────▶ eval ───────────────────────┘
 
-Only small numbers per file, stratum and bucket pass through here; rows go from
-step to step on disk.
+Only small numbers per file, stratum and bucket pass through here; rows go from step to step on disk.
 """
 
-import json
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from corpus.contract import COMMIT
-from pipeline.dataset.assemble import Assemble
-from pipeline.decontaminate.steps import drop_contaminated
+from pipeline.dataset.assemble import Assemble, InputFacts, SourceFacts
+from pipeline.decontaminate.contaminated import drop_contaminated
 from pipeline.dedup.caps import drop_over_caps
 from pipeline.dedup.exact import drop_exact_duplicates
-from pipeline.dedup.near.steps import drop_near_duplicates
+from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.engine.executor import Executor
-from pipeline.engine.step import BuildError, folder
+from pipeline.engine.step import BuildError
 from pipeline.guard import Guard, dropped_between
 from pipeline.ingest.inputs import Input
-from pipeline.ingest.step import Ingest
+from pipeline.ingest.live import LiveRecords, Part
+from pipeline.ingest.step import Ingest, Ingested, TaskSize
 from pipeline.manifest import Mix
-from pipeline.records.drops import Part, Scope
 from pipeline.shards.encode import Encode
 from pipeline.shards.evals import WriteEval
-from pipeline.shards.shuffle import Scatter, Stratum, plan, scatter_groups
-from pipeline.shards.tokenizer import FAST, REFERENCE, GivenTokenizer, TrainTokenizer, engine
+from pipeline.shards.shuffle import PlannedStratum, Scatter, plan
+from pipeline.shards.tokenizer import FAST, REFERENCE, GivenTokenizer, TokenizerStep, TrainTokenizer, engine
 
 MAX_STRATA = 100_000
 
+Tasks = Mapping[str, Mapping[str, TaskSize]]
+"""Key of each `Ingest` to the sizes of its tasks."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
-    """An ingested file."""
-
-    item: Input
-    key: str
-    result: dict[str, Any]
+log = logging.getLogger(__name__)
 
 
-def build(
-    mix: Mix,
-    inputs: Sequence[Input],
-    *,
-    build_key: str,
-    lock: str,
-    tokenizer: str | None,
-    executor: Executor,
-    warn: Callable[[str], None],
+def run_stages(
+    mix: Mix, inputs: Sequence[Input], *, build_key: str, lock: str, tokenizer: str | None, executor: Executor
 ) -> Assemble:
     """Complete every stage.
 
@@ -62,11 +47,9 @@ def build(
     build_key, lock
         Recorded in the dataset.
     tokenizer
-        Text of a given `tokenizer.json`, or None to train one.
+        Text of a given `tokenizer.json`; None to train one.
     executor
         Completes steps.
-    warn
-        Takes a sentence that the user should read.
 
     Returns
     -------
@@ -76,68 +59,50 @@ def build(
     Raises
     ------
     BuildError
-        A stage failed, or nothing is left to train on.
+        A stage failed, a rule drops more than its guard allows, or no pair is left to train on.
     """
-    clean = mix.clean.model_dump(mode="json")
-    ingests = [
-        Ingest(
-            identity=item.identity,
-            clean=clean,
-            rules=mix.rules if item.spec.role == "train" else None,
-            spec=item.spec,
-            file=item.file,
-            stamp=item.stamp,
-            sha256=item.sha256,
-        )
-        for item in inputs
-    ]
-    results = executor.map(ingests)
-    partitions = [
-        Partition(item=item, key=step.key, result=result)
-        for item, step, result in zip(inputs, ingests, results, strict=True)
-    ]
-    guard = _guard(mix, partitions)
+    ingests = [_ingest(mix, item) for item in inputs]
+    ingested = executor.map(ingests)
+    guard = Guard(mix, _entered(inputs, ingested))
+    guard.check(_dropped(inputs, ingested))
+
+    # Train sources are deduplicated together, each eval source alone.
     evals = [spec.name for spec in mix.sources if spec.role == "eval"]
-    # Train sources are deduplicated together, each eval source by itself alone.
-    groups = [[partition for partition in partitions if partition.item.spec.role == "train"]]
-    groups += [[partition for partition in partitions if partition.item.spec.name == name] for name in evals]
-    scopes = [_scope(group) for group in groups]
+    parts = [_part(item, step, result) for item, step, result in zip(inputs, ingests, ingested, strict=True)]
+    train = LiveRecords(parts=tuple(part for part in parts if part.source not in evals))
+    held_out = [LiveRecords(parts=tuple(part for part in parts if part.source == name)) for name in evals]
     if mix.exact_dedup.enabled:
-        before, scopes = scopes, drop_exact_duplicates(scopes, executor)
-        for mine, after in zip(before, scopes, strict=True):
-            guard.check(dropped_between(mine, after))
-    scope, *eval_scopes = scopes
-    stages: tuple[Callable[[Scope], Scope], ...] = (
-        lambda scope: drop_near_duplicates(scope, mix.near_dedup, executor),
-        lambda scope: drop_contaminated(scope, eval_scopes, mix.decontaminate, executor),
-        lambda scope: drop_over_caps(scope, mix.caps, executor),
-    )
-    for stage in stages:
-        after = stage(scope)
-        guard.check(dropped_between(scope, after))
-        scope = after
+        before = [train, *held_out]
+        train, *held_out = after = drop_exact_duplicates(before, executor)
+        for pair in zip(before, after, strict=True):
+            guard.check(dropped_between(*pair))
+    for drop in (
+        lambda records: drop_near_duplicates(records, mix.near_dedup, executor),
+        lambda records: drop_contaminated(records, held_out, mix.decontaminate, executor),
+        lambda records: drop_over_caps(records, mix.caps, executor),
+    ):
+        left = drop(train)
+        guard.check(dropped_between(train, left))
+        train = left
 
-    tasks = {partition.key: partition.result["tasks"] for partition in partitions}
-    strata, buckets = _plan(mix, scope, tasks)
-    threshold = (
-        0 if tokenizer is not None else min(2**64, (mix.tokenizer.sample_bytes << 64) // max(scope.live_bytes, 1))
-    )
-    scatters = _scatters(mix, scope, tasks, strata, threshold)
+    tasks = {step.key: result.tasks for step, result in zip(ingests, ingested, strict=True)}
+    strata, buckets = _plan(mix, train, tasks)
+    scatters = _scatters(mix, train, tasks, strata, _sample_threshold(mix, train, tokenizer))
     scattered = executor.map(scatters)
-    scatter_keys = tuple(step.key for step in scatters)
-    if sum(result["survivors"] for result in scattered) == 0:
+    if sum(result.records for result in scattered) == 0:
         raise BuildError("no pair of any train source is left; `--dry-run` shows how files are read and rows adapted")
+    scatter_keys = tuple(step.key for step in scatters)
 
-    tokenizer_step = (
+    tokenizer_step: TokenizerStep = (
         TrainTokenizer(inputs=scatter_keys, vocab_size=mix.tokenizer.vocab_size)
         if tokenizer is None
-        else GivenTokenizer(text=tokenizer)
+        else GivenTokenizer(json_text=tokenizer)
     )
     executor.map([tokenizer_step])
-    encodes = _encode(mix, scatter_keys, tokenizer_step.key, buckets, executor, warn)
+    encodes = _encode(mix, scatter_keys, tokenizer_step.key, buckets, executor)
     eval_steps = [
-        WriteEval(source=name, inputs=mine.inputs, drops=mine.drops)
-        for name, mine in zip(evals, eval_scopes, strict=True)
+        WriteEval(source=name, inputs=records.inputs, drops=records.drops)
+        for name, records in zip(evals, held_out, strict=True)
     ]
     executor.map(eval_steps)
 
@@ -146,88 +111,101 @@ def build(
         build_key=build_key,
         lock=lock,
         sources=tuple(
-            spec.model_dump(mode="json", include={"name", "role", "max_per_epoch", "repeat"}) for spec in mix.sources
+            SourceFacts(name=spec.name, role=spec.role, max_per_epoch=spec.max_per_epoch, repeat=spec.repeat)
+            for spec in mix.sources
         ),
-        files=tuple(_facts(partition) for partition in partitions),
+        files=tuple(InputFacts.of(item, step.key) for item, step in zip(inputs, ingests, strict=True)),
         strata=tuple((stratum.source, stratum.task) for stratum in strata),
         scatter=scatter_keys,
         encode=tuple(step.key for step in encodes),
         evals=tuple((step.source, step.key) for step in eval_steps),
         tokenizer=tokenizer_step.key,
-        drops=scope.drops,
+        drops=train.drops,
+        shard_size=mix.shards.size,
     )
     executor.map([assemble])
-    dataset = json.loads((folder(executor.work, assemble.stage, assemble.key) / COMMIT).read_text(encoding="utf-8"))
-    guard.check({source: count["dropped"] for source, count in dataset["counts"].items()})
+    counts = Assemble.dataset(executor.work, assemble.key).counts
+    guard.check({source: count.dropped for source, count in counts.items()})
     return assemble
 
 
-def _guard(mix: Mix, partitions: Sequence[Partition]) -> Guard:
-    """The guard, which has looked at what was dropped while reading and cleaning."""
-    entered: Counter[str] = Counter()
-    dropped: dict[str, Counter[str]] = {spec.name: Counter() for spec in mix.sources}
-    for partition in partitions:
-        name, result = partition.item.spec.name, partition.result
-        entered[name] += result["pairs"] + result["rejected"]
-        dropped[name].update(result["dropped"])
-    guard = Guard(mix, entered)
-    guard.check(dropped)
-    return guard
-
-
-Tasks = Mapping[str, Mapping[str, Mapping[str, int]]]
-"""For the key of each `Ingest`: rows and bytes of each of its tasks."""
-
-
-def _scope(partitions: Sequence[Partition]) -> Scope:
-    return Scope(
-        parts=tuple(
-            Part(
-                source=partition.item.spec.name,
-                order=partition.item.order,
-                key=partition.key,
-                records=partition.result["records"],
-                bytes=sum(total["bytes"] for total in partition.result["tasks"].values()),
-            )
-            for partition in partitions
-        )
+def _ingest(mix: Mix, item: Input) -> Ingest:
+    return Ingest(
+        identity=item.identity,
+        clean=mix.clean,
+        rules=mix.rules if item.spec.role == "train" else None,
+        spec=item.spec,
+        file=item.file,
+        stamp=item.stamp,
+        sha256=item.sha256,
     )
 
 
-def _plan(mix: Mix, scope: Scope, tasks: Tasks) -> tuple[list[Stratum], int]:
-    """Strata with their buckets, and the number of buckets.
+def _entered(inputs: Sequence[Input], ingested: Sequence[Ingested]) -> Counter[str]:
+    """Pairs, and rows without one, that came in from each source."""
+    entered: Counter[str] = Counter()
+    for item, result in zip(inputs, ingested, strict=True):
+        entered[item.spec.name] += result.pairs + result.rejected
+    return entered
 
-    Buckets are cut by the sizes that `Ingest` counted, or by what is left of a task's file where that is less: a bound,
-    whichever tasks of the file lost how much. What rows carry along counts too.
+
+def _dropped(inputs: Sequence[Input], ingested: Sequence[Ingested]) -> dict[str, Counter[str]]:
+    """Rows of each source that were dropped while reading and cleaning, by reason."""
+    dropped: dict[str, Counter[str]] = {}
+    for item, result in zip(inputs, ingested, strict=True):
+        dropped.setdefault(item.spec.name, Counter()).update(result.dropped)
+    return dropped
+
+
+def _part(item: Input, step: Ingest, result: Ingested) -> Part:
+    return Part(
+        source=item.spec.name,
+        priority=item.order,
+        key=step.key,
+        records=result.records,
+        bytes=sum(size.bytes for size in result.tasks.values()),
+    )
+
+
+def _plan(mix: Mix, records: LiveRecords, tasks: Tasks) -> tuple[list[PlannedStratum], int]:
+    """Plan the strata and return them with the number of buckets.
+
+    Which tasks of a file lost how much is not known, so a task counts with the size that `Ingest` found or with what is
+    left of the file, whichever is less; the `meta` of its records counts too.
     """
-    sizes: dict[tuple[int, str], int] = {}
-    for number, part in enumerate(scope.parts):
-        left = part.bytes - scope.lost_bytes.get(number, 0)
-        for task, total in tasks[part.key].items():
-            place = (part.order, task)
-            sizes[place] = sizes.get(place, 0) + (min(total["bytes"], left) + total["meta_bytes"] if left else 0)
+    sizes: Counter[tuple[int, str]] = Counter()
+    for number, part in enumerate(records.parts):
+        left = part.bytes - records.lost_bytes.get(number, 0)
+        for task, size in tasks[part.key].items():
+            sizes[part.priority, task] += min(size.bytes, left) + size.meta_bytes if left else 0
     if len(sizes) > MAX_STRATA:
         raise BuildError(
-            f"the sources have {len(sizes):,} strata (source, task); at most {MAX_STRATA:,} make sense. "
+            f"the sources have {len(sizes):,} strata (source, task), expected at most {MAX_STRATA:,}. "
             "A `task: column:NAME` with too many values is the usual cause: use `task: file` or `task: source`"
         )
-    ordered = [(mix.sources[order].name, task, size) for (order, task), size in sorted(sizes.items())]
-    return plan(ordered, scope.live_bytes)
+    ordered = [(mix.sources[priority].name, task, size) for (priority, task), size in sorted(sizes.items())]
+    return plan(ordered, records.bytes)
 
 
-def _scatters(mix: Mix, scope: Scope, tasks: Tasks, strata: Sequence[Stratum], threshold: int) -> list[Scatter]:
-    """One step for each large partition, one for several small neighbours."""
-    numbers = {(stratum.source, stratum.task): number for number, stratum in enumerate(strata)}
-    groups = scatter_groups([part.bytes for part in scope.parts])
+def _sample_threshold(mix: Mix, records: LiveRecords, tokenizer: str | None) -> int:
+    """Return the draw (of 2^64) below which pairs are in the sample that the tokenizer is trained on."""
+    if tokenizer is not None:
+        return 0
+    return min(2**64, (mix.tokenizer.sample_bytes << 64) // max(records.bytes, 1))
+
+
+def _scatters(
+    mix: Mix, records: LiveRecords, tasks: Tasks, strata: Sequence[PlannedStratum], threshold: int
+) -> list[Scatter]:
+    numbers = {(stratum.source, stratum.task): stratum.number for stratum in strata}
     steps = []
-    for group in groups:
-        names = sorted({numbers[scope.parts[n].source, task] for n in group for task in tasks[scope.parts[n].key]})
-        chosen = tuple((n, strata[n].source, strata[n].task, strata[n].first, strata[n].span) for n in names)
+    for group in records.groups():
+        found = {numbers[records.parts[number].source, task] for number, key in group for task in tasks[key]}
         steps.append(
             Scatter(
-                inputs=tuple(scope.inputs[number] for number in group),
-                drops=scope.drops,
-                strata=chosen,
+                inputs=group,
+                drops=records.drops,
+                strata=tuple(strata[number] for number in sorted(found)),
                 seed=mix.seed,
                 sample_threshold=threshold,
             )
@@ -235,24 +213,17 @@ def _scatters(mix: Mix, scope: Scope, tasks: Tasks, strata: Sequence[Stratum], t
     return steps
 
 
-def _encode(
-    mix: Mix,
-    scatter_keys: tuple[str, ...],
-    tokenizer: str,
-    buckets: int,
-    executor: Executor,
-    warn: Callable[[str], None],
-) -> list[Encode]:
-    """Encode all buckets by the fast engine, or, if it ever disagrees with the reference, all by the reference."""
+def _encode(mix: Mix, scatter_keys: tuple[str, ...], tokenizer: str, buckets: int, executor: Executor) -> list[Encode]:
+    """Encode all buckets by the fast engine or, if it differs from the reference anywhere, all by the reference."""
 
-    def steps(name: str) -> list[Encode]:
+    def steps(engine: str) -> list[Encode]:
         return [
             Encode(
                 inputs=scatter_keys,
                 tokenizer=tokenizer,
                 bucket=bucket,
                 seed=mix.seed,
-                engine=name,
+                engine=engine,
                 max_tokens=mix.samples.max_tokens,
                 overlong=mix.samples.overlong,
                 min_response_tokens=mix.samples.min_response_tokens,
@@ -262,29 +233,12 @@ def _encode(
         ]
 
     chosen = engine()
-    fast = steps(chosen)
-    mismatch = next((result["mismatch"] for result in executor.map(fast) if result["mismatch"]), None)
-    if chosen == FAST and mismatch is None:
-        return fast
-    if chosen == FAST:
-        warn(f"{mismatch}; the whole mix is encoded by {REFERENCE} instead, which is slower")
-        fast = steps(REFERENCE)
-        executor.map(fast)
-    else:
-        warn(f"{FAST} is not installed; texts were encoded by {REFERENCE}, which is slower")
-    return fast
-
-
-def _facts(partition: Partition) -> dict[str, Any]:
-    file = partition.item.file
-    return {
-        "source": partition.item.spec.name,
-        "file": file.path,
-        "url": partition.item.place,
-        "bytes": file.bytes,
-        "sha256": partition.item.sha256,
-        "format": file.format,
-        "compression": file.compression,
-        "adapter": file.adapter,
-        "key": partition.key,
-    }
+    if chosen == REFERENCE:
+        log.warning("%s is not installed; texts are encoded by %s, which is slower", FAST, REFERENCE)
+    encodes = steps(chosen)
+    mismatch = next((result.mismatch for result in executor.map(encodes) if result.mismatch), None)
+    if mismatch is not None:
+        log.warning("%s; the whole mix is encoded by %s instead, which is slower", mismatch, REFERENCE)
+        encodes = steps(REFERENCE)
+        executor.map(encodes)
+    return encodes

@@ -26,7 +26,7 @@ exit codes: 0 no problem, 1 problems, 2 there is no dataset or it cannot be read
 
 
 def verify(out: str) -> list[Check]:
-    """Run every check; those that need a file that is damaged are left out.
+    """Run every check; checks that need a damaged file are left out.
 
     Parameters
     ----------

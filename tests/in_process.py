@@ -1,4 +1,4 @@
-"""Records that lie there as if ingested, and an executor in this process: for tests and benchmarks of single stages."""
+"""Records written as by `Ingest`, and an executor in this process: for tests and benchmarks of single stages."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,17 +10,18 @@ import pyarrow as pa
 
 from pipeline.engine.executor import Executor, Task
 from pipeline.engine.progress import StageProgress
-from pipeline.engine.step import complete, folder
-from pipeline.ingest.step import RECORDS, Ingest
-from pipeline.records.drops import Part, Scope
+from pipeline.engine.step import complete
+from pipeline.ingest.live import LiveRecords, Part
+from pipeline.ingest.step import Ingest
+from pipeline.records.schema import RECORDS
 
 BATCH_ROWS = 10_000
 
 
 class InProcess(Executor):
-    """Completes steps one after the other, here."""
+    """Completes steps one after the other, in this process."""
 
-    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, Any]]:
         """See `Executor.complete`."""
         for task in tasks:
             yield task, complete(task.step, self.work, task.key)
@@ -30,11 +31,11 @@ class InProcess(Executor):
 
 
 def row_id(pair: tuple[str, str]) -> str:
-    """A row id that follows from the pair, so that it stays when records are dealt out otherwise."""
+    """Return a row id that depends on the pair only, however records are shared out among files."""
     return hashlib.blake2b("\0".join(pair).encode(), digest_size=16).hexdigest()
 
 
-def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> Scope:
+def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> LiveRecords:
     """Write records as `Ingest` does.
 
     Parameters
@@ -47,17 +48,17 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> Scope:
 
     Returns
     -------
-    pipeline.records.drops.Scope
+    LiveRecords
     """
     order = list(dict.fromkeys(source for source, _ in parts))
     made = []
     for number, (source, table) in enumerate(parts):
         key = f"file-{number}"
-        place = folder(work, Ingest.stage, key)
+        place = Ingest.folder(work, key)
         place.mkdir(parents=True)
         ids = [row_id(pair) for pair in table.select("instruction", "response").iter_rows()]
         columns: dict[str, Any] = {
-            "row_id": ids,
+            "row_id": pa.array(map(bytes.fromhex, ids), RECORDS.field("row_id").type),
             "source": [source] * len(ids),
             "instruction": table["instruction"].to_arrow(),
             "response": table["response"].to_arrow(),
@@ -70,5 +71,5 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> Scope:
         with pa.OSFile(str(place / "records.arrow"), "wb") as sink, pa.ipc.new_file(sink, RECORDS) as file:
             file.write_table(records, max_chunksize=BATCH_ROWS)
         size = sum(int(table[name].str.len_bytes().sum()) for name in ("instruction", "response"))
-        made.append(Part(source=source, order=order.index(source), key=key, records=len(ids), bytes=size))
-    return Scope(parts=tuple(made))
+        made.append(Part(source=source, priority=order.index(source), key=key, records=len(ids), bytes=size))
+    return LiveRecords(parts=tuple(made))

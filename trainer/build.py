@@ -208,5 +208,5 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
     found += added
     names = Counter(["step", "checkpoint", *(evaluator.name for evaluator in found)])
     if repeated := [name for name, count in names.items() if count > 1]:
-        raise ConfigError(f"several kinds of metrics are named {repeated[0]!r}: give each evaluator a name of its own")
+        raise ConfigError(f"several kinds of metrics are named {repeated[0]!r}: give each evaluator another name")
     return tuple(found)

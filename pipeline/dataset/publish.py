@@ -1,24 +1,23 @@
 """Publication of a dataset: its files are linked into a folder or uploaded to an fsspec URL.
 
-    places.json (path, step and size of each file) ─▶ checked ─▶ linked, copied or uploaded ─▶ dataset.json
+    `Place` of each file (path, step, size) ─▶ checked ─▶ linked, copied or uploaded ─▶ dataset.json
 
 `dataset.json` is removed first and written last, so that it never describes an incomplete dataset. In a folder, files
 are hard links to those of the work folder where the file system supports it, else copies.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from corpus.contract import COMMIT, FILES, FOLDERS
+from corpus.contract import COMMIT, FILES, FOLDERS, DatasetError, DatasetInfo, parse_dataset
 from corpus.storage.location import is_url, local_path
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
-from pipeline.engine.step import BuildError, discard, folder, sync
+from pipeline.dataset.assemble import Place
+from pipeline.engine.step import BuildError, discard, sync
 
 TEMPORARY = ".publishing"
 """Name of a file in a dataset's folder while it is linked or copied."""
@@ -32,27 +31,26 @@ def dataset_sizes(store: Store) -> dict[str, int]:
     return {path: size for path, size in sizes.items() if "/" in path or path in (*FILES, COMMIT)}
 
 
-def read_commit(out: str) -> dict[str, Any] | None:
+def read_commit(out: str) -> DatasetInfo | None:
     """`dataset.json` of a published dataset, or None if there is none or a file of it has another size."""
     store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     try:
-        commit = json.loads(store.read_confirmed(COMMIT))
+        commit = parse_dataset(store.read_confirmed(COMMIT), out)
         sizes = dataset_sizes(store)
-        files = {path: facts["bytes"] for path, facts in commit["files"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, DatasetError):
         return None
-    if any(sizes.get(path) != size for path, size in files.items()):
-        return None
-    return commit if isinstance(commit, dict) else None
+    return commit if all(sizes.get(path) == file.bytes for path, file in commit.files.items()) else None
 
 
-def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int], None]) -> None:
-    """Publish the files that the step (stage, key) has assembled.
+def publish(work: Path, files: Sequence[Place], out: str, progress: Callable[[int], None]) -> None:
+    """Publish the files of a dataset.
 
     Parameters
     ----------
     work
         Folder of finished steps.
+    files
+        The files that `Assemble` listed.
     out
         Local folder or URL.
     progress
@@ -63,11 +61,10 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
     BuildError
         A file has changed since its step wrote it; the result of that step is deleted, so that it runs again.
     """
-    rows = _places(folder(work, stage, key))
-    places = [(row["path"], folder(work, row["stage"], row["key"] or key) / row["name"]) for row in rows]
-    for row, (path, source) in zip(rows, places, strict=True):
-        if not source.exists() or source.stat().st_size != row["bytes"]:
-            discard(work, row["stage"], row["key"] or key)
+    places = [(file.path, file.source(work)) for file in files]
+    for file, (path, source) in zip(files, places, strict=True):
+        if not source.exists() or source.stat().st_size != file.info.bytes:
+            discard(work, file.stage, file.key)
             raise BuildError(
                 f"{path}: has changed since it was built (a dataset's files are hard links to those in {work}); "
                 "run the build again, which rebuilds it"
@@ -76,13 +73,6 @@ def publish(work: Path, stage: str, key: str, out: str, progress: Callable[[int]
         _upload(places, Store(out), progress)
     else:
         _link(places, local_path(out), progress)
-
-
-def _places(assembled: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((assembled / "places.json").read_text())
-    if rows[-1]["path"] != COMMIT:
-        raise BuildError(f"{assembled}: places.json does not end with {COMMIT}; delete this folder and build again")
-    return rows
 
 
 def _link(places: Sequence[tuple[str, Path]], out: Path, progress: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""What decontamination found, for the report: numbers for each eval source, all hits, and some of them side by side."""
+"""Findings of decontamination, for the report: counts for each eval source, all hits, and some of them with texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.decontaminate.steps import EXAMPLES, HITS, SHOWN, Decontaminate, read_items, shards_of
-from pipeline.engine.step import folder
-from pipeline.records.drops import DropKey
+from pipeline.decontaminate.contaminated import EXAMPLES, HITS, SHOWN, BuildIndex, Decontaminate
+from pipeline.records.drops import DropRef
 
 SETS = pa.schema(
     [
@@ -21,8 +20,8 @@ SETS = pa.schema(
         ("train_records", pa.int64()),
     ]
 )
-"""An eval source: its items, those with words enough to be looked for, those found, and the train records that hold
-any (a record may hold items of several sources)."""
+"""An eval source: its items, those that have enough words to be searched for, those found, and the train records that
+contain any (a record may contain items of several sources)."""
 
 
 class Findings(NamedTuple):
@@ -31,33 +30,31 @@ class Findings(NamedTuple):
     sets: pa.Table
     """`SETS`, in order of the manifest."""
     examples: pa.Table
-    """`pipeline.decontaminate.steps.EXAMPLES`."""
+    """`pipeline.decontaminate.contaminated.EXAMPLES`."""
 
 
-def collect(work: Path, drops: Sequence[DropKey], hits_file: Path) -> Findings:
-    """Gather what the steps of decontamination among `drops` found; all hits go to `hits_file` (Parquet, `HITS`)."""
-    places = [folder(work, stage, key) for stage, key, _ in drops if stage == Decontaminate.stage]
+def collect(work: Path, drops: Sequence[DropRef], hits_file: Path) -> Findings:
+    """Gather what the `Decontaminate` steps among `drops` found; write all hits to `hits_file` (Parquet, `HITS`)."""
+    keys = [ref.key for ref in drops if ref.stage == Decontaminate.stage]
     found = [pl.DataFrame(schema={"eval_source": pl.String, "item": pl.String})]
     records = [pl.DataFrame(schema={"eval_source": pl.String, "row_id": pl.String})]
     examples = [EXAMPLES.empty_table()]
     with pq.ParquetWriter(hits_file, HITS, compression="zstd") as writer:
-        for place in places:
-            with pa.OSFile(str(place / "hits.arrow")) as file:
-                table = pa.ipc.open_file(file).read_all()
+        for key in keys:
+            table = Decontaminate.hits(work, key)
             writer.write_table(table)
             hits = pl.DataFrame(table)
             found.append(hits.select("eval_source", "item").unique())
             records.append(hits.select("eval_source", "row_id").unique())
-            with pa.OSFile(str(place / "examples.arrow")) as file:
-                examples.append(pa.ipc.open_file(file).read_all())
-    totals = [pl.DataFrame(schema={"eval_source": pl.String, "told": pl.Boolean})]
-    if places:
-        index = (places[0] / "index").read_text()
-        totals += [read_items(place).select(eval_source="source", told="told") for place in shards_of(work, index)]
+            examples.append(Decontaminate.examples(work, key))
+    totals = [pl.DataFrame(schema={"eval_source": pl.String, "searchable": pl.Boolean})]
+    if keys:
+        shards = BuildIndex.shards(work, Decontaminate.index_of(work, keys[0]))
+        totals += [items.select(eval_source="source", searchable="searchable") for _, items in shards]
     sets = (
         pl.concat(totals)
         .group_by("eval_source", maintain_order=True)
-        .agg(items=pl.len(), looked_for=pl.col("told").sum())
+        .agg(items=pl.len(), looked_for=pl.col("searchable").sum())
         .join(pl.concat(found).unique().group_by("eval_source").agg(found=pl.len()), on="eval_source", how="left")
         .join(pl.concat(records).group_by("eval_source").agg(train_records=pl.len()), on="eval_source", how="left")
         .with_columns(pl.col("found", "train_records").fill_null(0))

@@ -1,4 +1,4 @@
-"""What a manifest says about decontamination: `decontaminate:`."""
+"""The manifest's `decontaminate:`."""
 
 from typing import Self
 
@@ -8,18 +8,19 @@ from corpus.config import Config
 
 
 class DecontaminateSpec(Config):
-    """Removal of train records that hold a question or a solution of an eval source of the mix (`contaminated`)."""
+    """Removal of train records that contain a question or a solution of an eval source of the mix (`contaminated`)."""
 
     enabled: bool = True
     n: int = Field(default=13, ge=4, le=64)
-    """Words of an n-gram; a record becomes a candidate by sharing one with a question. Shorter questions are looked
-    for as a whole."""
+    """Words of an n-gram; a record is a candidate if it shares one with a question. Shorter questions are searched for
+    as
+    a whole."""
     coverage: float = Field(default=0.7, gt=0.0, le=1.0)
-    """Least share of a question's own words that shared n-grams must cover; words of its template do not count."""
+    """Smallest share of a question's words that shared n-grams must cover; words of its template do not count."""
     min_words: int = Field(default=6, ge=3)
-    """Shorter questions are looked for only as a record's whole instruction, with their answer."""
+    """Shorter questions are searched for only as a record's whole instruction, together with their answer."""
     min_solution_words: int = Field(default=20, ge=13)
-    """Reference answers and rationales of at least so many words are looked for without their question."""
+    """Reference answers and rationales of at least this many words are searched for without their question."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -17,7 +17,6 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.dedup.near.words import texts_of
 from pipeline.text.characters import (
     DIGIT,
     JOINER,
@@ -30,6 +29,7 @@ from pipeline.text.characters import (
     decode,
     tables,
 )
+from pipeline.text.columns import texts_of
 from pipeline.text.normal import normalized
 
 U64 = NDArray[np.uint64]

@@ -1,10 +1,8 @@
-"""Memory: how much a build may take, and how its work is cut so that it stays below.
+"""Memory: how many steps may run at once, and how their work is cut to bounded sizes.
 
-Every step is sized to take at most `STEP_BYTES` beyond what its process takes
-for its libraries (`PROCESS_BYTES`), however much data there is: what is larger
-is cut into `pieces`. So a cap on the memory of all processes together is a cap
-on how many steps are at work at once, and changes neither a step nor a byte of
-its result.
+Every step is sized to take at most `STEP_BYTES` beyond the `PROCESS_BYTES` that its process takes for libraries,
+however much data there is: larger work is cut into `pieces`. So a cap on the memory of all processes together only
+bounds how many steps run at once, and changes neither a step nor a byte of its result.
 """
 
 import math
@@ -14,24 +12,25 @@ from pathlib import Path
 from corpus.config import ConfigError
 
 PROCESS_BYTES = 256 * 2**20
-"""Taken by a process for its libraries."""
+"""Memory that a process takes for its libraries."""
 STEP_BYTES = 768 * 2**20
-"""Most that a step may take beyond that."""
+"""Most memory that a step may take beyond that."""
 PIECE_BYTES = 256 * 2**20
-"""What `pieces` sizes for: it leaves room for pieces that come out larger than the mean, and for what all steps have,
-buffers and batches of rows."""
+"""Target size of a piece: smaller than `STEP_BYTES`, since pieces may be larger than the mean, and every step has
+buffers
+and batches of rows besides."""
 DEFAULT_SHARE = 0.75
-"""Of the machine's memory, or of the container's."""
+"""Share of the memory of the machine, or of the container, that a build may take."""
 
 
 def pieces(size: int) -> int:
-    """Into how many equal pieces (ranges of a hash) a step's data is to be cut.
+    """Return the number of equal pieces (ranges of a hash) that some data must be cut into.
 
     Parameters
     ----------
     size
-        Bytes in memory that the whole would take at its worst moment: working copies included, so for example rows x
-        bytes of a row x arrays of that size that are alive together.
+        Bytes that all of the data would take in memory at its peak: rows x bytes of a row x arrays of that size that
+        exist at once.
 
     Returns
     -------
@@ -42,31 +41,31 @@ def pieces(size: int) -> int:
 
 
 def affordable_workers(workers: int, memory: int) -> int:
-    """How many of `workers` processes may be at work within `memory` bytes for all processes together.
+    """Return how many of `workers` processes fit into `memory` bytes for all processes together.
 
     Raises
     ------
     corpus.config.ConfigError
-        Not even one.
+        Not even one does.
     """
     fit = (memory - PROCESS_BYTES) // (PROCESS_BYTES + STEP_BYTES)
     if fit < 1:
         least = 2 * PROCESS_BYTES + STEP_BYTES
         raise ConfigError(
             f"--memory is {memory / 1e9:.2f} GB; a build with one worker needs {least / 1e9:.2f} GB "
-            f"({PROCESS_BYTES / 1e9:.2f} for each of two processes, {STEP_BYTES / 1e9:.2f} for the step at work)"
+            f"({PROCESS_BYTES / 1e9:.2f} for each of two processes, {STEP_BYTES / 1e9:.2f} for a step)"
         )
     return min(workers, fit)
 
 
 def default_memory() -> int:
-    """`DEFAULT_SHARE` of the memory that this process may use, in bytes."""
+    """Return `DEFAULT_SHARE` of the memory that this process may use, in bytes."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(DEFAULT_SHARE * min([physical, *_cgroup_limits()]))
 
 
 def _cgroup_limits() -> list[int]:
-    """Limits of the control groups (version 1 and 2) that this process is in, from its own up to the root."""
+    """Memory limits of the control groups (version 1 and 2) of this process, up to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -83,6 +82,6 @@ def _cgroup_limits() -> list[int]:
         for folder in [own, *own.parents]:
             try:
                 limits.append(int((folder / name).read_text()))
-            except (OSError, ValueError):  # no such group as seen from inside a container; "max" is no limit
+            except (OSError, ValueError):  # a group that a container does not see; "max" means no limit
                 continue
     return limits

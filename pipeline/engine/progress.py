@@ -1,124 +1,118 @@
-"""Progress: workers report what they did, the build shows it.
+"""Progress of stages: a live line with a bar on a terminal, plain lines elsewhere."""
 
-A step calls `report(rows=…, bytes=…, tokens=…)` as it goes. In a worker these
-go through the queue that `connect` was given; where there is none (a step run
-directly) they are dropped. `Display` sums them up per stage: a live line on a
-terminal, plain lines elsewhere.
-"""
-
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import TextIO
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-class _Queue(Protocol):
-    def put(self, item: Any) -> None: ...
+from pipeline.engine.counters import Counts
 
-
-_queue: _Queue | None = None
-_pending: dict[str, int] = {}
-_sent = 0.0
-
-
-def connect(queue: _Queue) -> None:
-    """Send this process's reports to `queue`."""
-    global _queue
-    _queue = queue
-
-
-def report(**counts: int) -> None:
-    """Add to the running stage's counts (`rows`, `bytes`, `tokens`); sent a few times a second at most."""
-    global _sent
-    if _queue is None:
-        return
-    for name, count in counts.items():
-        _pending[name] = _pending.get(name, 0) + count
-    if time.monotonic() - _sent > 0.2:
-        flush()
-
-
-def flush() -> None:
-    """Send what `report` has gathered."""
-    global _sent
-    if _queue is not None and _pending:
-        _queue.put(dict(_pending))
-        _pending.clear()
-    _sent = time.monotonic()
+RATES = (("rows", "rows/s", 1.0), ("bytes", "MB/s", 1e6), ("tokens", "tokens/s", 1.0))
+"""Name of a count, unit of its rate, counts per unit."""
 
 
 class Display:
-    """Shows how stages go along; one line a stage stays on the screen."""
+    """Shows the progress of a build on a stream, standard error by default.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    interval
+        Seconds between the lines of a stage where the stream is not a terminal.
+    """
 
     def __init__(self, stream: TextIO | None = None, *, interval: float = 10.0) -> None:
-        self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
+        self.console = Console(file=stream or sys.stderr, highlight=False, markup=False, soft_wrap=True)
         self.interval = interval
         self.stages: list[StageProgress] = []
         """Stages that have ended."""
 
     def line(self, text: str) -> None:
         """Print one line."""
-        print(text, file=self.stream, flush=True)
+        self.console.print(text)
+        self.console.file.flush()
 
     @contextmanager
     def stage(self, name: str, tasks: int, finished: int) -> Iterator["StageProgress"]:
-        """Show one stage of `tasks` steps, `finished` of them by an earlier run."""
+        """Show a stage of `tasks` steps, of which an earlier run completed `finished`."""
         progress = StageProgress(self, name, tasks, finished)
-        yield progress
-        progress.close()
+        try:
+            yield progress
+        finally:
+            progress.close()
         self.stages.append(progress)
 
 
 class StageProgress:
-    """Counts of one stage while it runs."""
+    """Counts of a running stage."""
 
     def __init__(self, display: Display, name: str, tasks: int, finished: int) -> None:
-        self.display, self.name, self.tasks = display, name, tasks
+        self.name, self.tasks = name, tasks
         self.reused = self.finished = finished
-        self.counts: dict[str, int] = {}
-        self.begin = self.shown = time.monotonic()
+        self.counts: Counts = {}
         self.seconds = 0.0
-        """Wall time up to the last time it was shown."""
+        """Wall time until the stage was last shown."""
+        self._display = display
+        self._begin = self._shown = time.monotonic()
+        self._live: Progress | None = None
+        if display.console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description:<20}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rates]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=display.console,
+            )
+            self._task = self._live.add_task(name, total=tasks, completed=finished, rates="")
+            self._live.start()
 
-    def add(self, counts: dict[str, int]) -> None:
-        """Take in a worker's report."""
-        for name, count in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
+    def add(self, counts: Counts) -> None:
+        """Add the counts that a worker sent."""
+        for name, number in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + number
 
     def task_done(self) -> None:
-        """One more step is complete."""
+        """Count one more step as complete."""
         self.finished += 1
 
     def refresh(self) -> None:
-        """Show the present state if the last time is long enough ago."""
+        """Show the present state, if the last time is long enough ago."""
         now = time.monotonic()
-        if self.display.live and now - self.shown > 0.2:
-            width = shutil.get_terminal_size().columns
-            self.display.stream.write("\r\x1b[2K" + self._text()[: width - 1])
-            self.display.stream.flush()
-            self.shown = now
-        elif not self.display.live and now - self.shown > self.display.interval:
-            self.display.line(self._text())
-            self.shown = now
+        if self._live is not None and now - self._shown > 0.2:
+            self._live.update(self._task, completed=self.finished, rates="  ".join(self._details()))
+            self._shown = now
+        elif self._live is None and now - self._shown > self._display.interval:
+            self._display.line(self._text())
+            self._shown = now
 
     def close(self) -> None:
         """Leave the stage's last line."""
-        if self.display.live:
-            self.display.stream.write("\r\x1b[2K")
-        self.display.line(self._text())
+        self.seconds = time.monotonic() - self._begin
+        if self._live is None:
+            self._display.line(self._text())
+        else:
+            self._live.update(self._task, completed=self.finished, rates="  ".join(self._details()))
+            self._live.stop()
 
     def _text(self) -> str:
-        seconds = self.seconds = time.monotonic() - self.begin
-        parts = [f"{self.name:<20} {self.finished:>6,}/{self.tasks:,}"]
+        self.seconds = time.monotonic() - self._begin
+        return "  ".join([f"{self.name:<20} {self.finished:>6,}/{self.tasks:,}", *self._details(elapsed=True)])
+
+    def _details(self, *, elapsed: bool = False) -> Iterator[str]:
+        """Yield the columns after the number of steps; `elapsed` adds the time, which a live line has anyway."""
+        seconds = max(time.monotonic() - self._begin, 1e-3)
         if self.reused:
-            parts.append(f"{self.reused:,} from an earlier run")
-        if self.finished > self.reused or self.counts:
-            parts.append(f"{seconds:.1f} s")
-            for name, unit, scale in (("rows", "rows/s", 1.0), ("bytes", "MB/s", 1e6), ("tokens", "tokens/s", 1.0)):
-                if count := self.counts.get(name):
-                    rate = count / scale / max(seconds, 1e-3)
-                    parts.append(f"{rate:,.1f} {unit}" if scale > 1 else f"{rate:,.0f} {unit}")
-        return "  ".join(parts)
+            yield f"{self.reused:,} from an earlier run"
+        if elapsed and (self.finished > self.reused or self.counts):
+            yield f"{seconds:.1f} s"
+        for name, unit, scale in RATES:
+            if number := self.counts.get(name):
+                rate = number / scale / seconds
+                yield f"{rate:,.1f} {unit}" if scale > 1 else f"{rate:,.0f} {unit}"

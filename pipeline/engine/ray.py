@@ -1,14 +1,12 @@
-"""The Ray executor: the same steps on the nodes of a Ray cluster, or of one started in-process.
+"""The Ray executor: steps as tasks on the nodes of a Ray cluster, or of one started in-process.
 
-    steps ─▶ Ray tasks, retried by Ray when a worker or node is lost ─▶ results
+    steps ─▶ Ray tasks, which Ray retries when a worker or node is lost ─▶ results
                      └▶ files in WORK, which all nodes share
 
-Only steps and their small results pass through Ray; rows go from step to step
-through the work folder, as they do on one machine. So that folder must be one that
-every node sees under the same path (NFS, EFS, Lustre, …), and every node must have
-this version of the code and of the libraries that make bytes: each worker checks
-both before its first step, and all nodes are asked at the start. A step may run
-twice when a node is lost; it has the same bytes then, and the first to end wins.
+Only steps and their small results pass through Ray; rows go from step to step through the work folder, as on one
+machine. So every node must see that folder under the same path (NFS, EFS, Lustre, …) and have the same version of the
+code and of the libraries in `LIBRARIES`: all nodes are checked at the start, and each worker before its first step.
+When a node is lost, a step may run twice; both attempts give the same bytes, and the first to finish wins.
 """
 
 import functools
@@ -25,18 +23,20 @@ from typing import Any
 
 from corpus.config import ConfigError
 from pipeline.engine.budget import PROCESS_BYTES, STEP_BYTES
-from pipeline.engine.executor import Executor, Task, run
-from pipeline.engine.progress import Display, StageProgress, connect
-from pipeline.engine.step import BuildError, code_version, finished, library_versions
+from pipeline.engine.counters import Counts, connect
+from pipeline.engine.executor import Executor, Task, run_task
+from pipeline.engine.keys import code_version, library_versions
+from pipeline.engine.progress import Display, StageProgress
+from pipeline.engine.step import BuildError
 
 RETRIES = 5
-"""How often a step is begun again after its worker or node was lost."""
+"""Retries of a step whose worker or node was lost."""
 NODE_SECONDS = 300
-"""A node that has not answered for so long is reported."""
+"""Time that a node has to answer the check at the start."""
 TOKEN = ".ray"
-"""Name of the file in WORK by whose content nodes know that they see this build's folder."""
+"""Name of the file in WORK whose content shows a node that it sees this build's folder."""
 ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""Of each worker: a step takes one core."""
+"""Environment of each worker: a step uses one core."""
 
 
 class RayExecutor(Executor):
@@ -47,11 +47,11 @@ class RayExecutor(Executor):
     work
         Folder of finished steps; on storage that all nodes share.
     workers
-        Most steps at work at once; None for as many as the cluster has CPUs.
+        Most steps that run at once; None for one per CPU of the cluster.
     display
         Where progress is shown.
     address
-        An existing cluster's address, `auto` for this machine's, or a `ray://` URL; None starts Ray in-process, with
+        Address of an existing cluster, `auto` for this machine's, or a `ray://` URL; None starts Ray in-process with
         `workers` CPUs.
 
     Raises
@@ -59,7 +59,7 @@ class RayExecutor(Executor):
     corpus.config.ConfigError
         Ray is not installed, or no cluster answers at the address.
     BuildError
-        A node does not see the work folder, or has other code.
+        A node does not see the work folder, or has another version of the code or of a library.
     """
 
     def __init__(self, work: Path, workers: int | None, display: Display, *, address: str | None = None) -> None:
@@ -86,11 +86,11 @@ class RayExecutor(Executor):
             raise
 
     def close(self, *, failed: bool) -> None:
-        """Leave the cluster, which ends this build's workers there; one that was started in-process ends too."""
+        """Disconnect from the cluster, which ends this build's workers there; a Ray started in-process ends too."""
         (self.work / TOKEN).unlink(missing_ok=True)
         self._ray.shutdown()
 
-    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, Any]]:
         """See `Executor.complete`."""
         todo = deque(tasks)
         running: dict[Any, Task] = {}
@@ -113,7 +113,7 @@ class RayExecutor(Executor):
             own["num_cpus"] = self._workers
         try:
             if address:
-                _knock(address)
+                _connect_once(address)
             self._ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -122,19 +122,19 @@ class RayExecutor(Executor):
                 **({} if address else own),
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"--address {address}" if address else "a Ray of its own"
+            where = f"--address {address}" if address else "a Ray started in-process"
             hint = ". A cluster that asks for a token needs RAY_AUTH_MODE=token in the environment" if address else ""
             raise ConfigError(f"--executor ray: {where} cannot be used: {error}{hint}") from None
 
     def _room(self) -> int:
-        """Steps that may be with Ray at once: some wait there, so that no worker does."""
+        """Number of steps that may be submitted at once: more than can run, so that no worker idles."""
         workers = self._workers or int(self._ray.cluster_resources().get("CPU", 1))
         return 2 * max(1, workers)
 
-    def _get(self, reference: Any, task: Task) -> tuple[dict[str, Any], dict[str, int]]:
+    def _get(self, reference: Any, task: Task) -> tuple[Any, Counts]:
         errors = self._ray.exceptions
         try:
-            result: tuple[dict[str, Any], dict[str, int]] = self._ray.get(reference)
+            result: tuple[Any, Counts] = self._ray.get(reference)
         except errors.RayTaskError as error:
             if isinstance(error.cause, BuildError):
                 raise error.cause from None
@@ -148,56 +148,56 @@ class RayExecutor(Executor):
         return result
 
     def _check_nodes(self) -> None:
-        """Ask every node whether it can work for this build."""
+        """Check on every node that it can run steps of this build."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         check = self._ray.remote(num_cpus=0, max_retries=RETRIES)(unfit)
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        if not any(_is_enough(node["Resources"], self._memory) for node in nodes):
+        if not any(_fits(node["Resources"], self._memory) for node in nodes):
             raise BuildError(
                 f"the Ray cluster has no node with a CPU and {self._memory / 1e9:.2f} GB of memory for a step; "
                 f"found {len(nodes)} nodes: `ray status` shows what they offer"
             )
-        asked = {}
+        addresses = {}
         for node in nodes:
             on_it = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             reference = check.options(scheduling_strategy=on_it).remote(self.work, self._expected)
-            asked[reference] = node["NodeManagerAddress"]
-        answered, silent = self._ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
-        problems = [f"node {asked[reference]}: no answer in {NODE_SECONDS} s" for reference in silent]
+            addresses[reference] = node["NodeManagerAddress"]
+        answered, silent = self._ray.wait(list(addresses), num_returns=len(addresses), timeout=NODE_SECONDS)
+        problems = [f"node {addresses[reference]}: no answer in {NODE_SECONDS} s" for reference in silent]
         errors = self._ray.exceptions
         fit = 0
         for reference in answered:
             try:
                 problem = self._ray.get(reference)
             except (errors.TaskUnschedulableError, errors.NodeDiedError):
-                continue  # The node has gone since, as it may at any time later.
+                continue  # The node was lost meanwhile, as it may be at any time later.
             except errors.RayError as error:
                 problem = f"cannot run this code: {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
             if problem:
-                problems.append(f"node {asked[reference]}: {problem}")
+                problems.append(f"node {addresses[reference]}: {problem}")
             fit += problem is None
         if not problems and not fit:
-            problems.append("all nodes are gone; `ray status` shows those there are")
+            problems.append("no node answered; `ray status` lists the nodes")
         if problems:
             raise BuildError("the Ray cluster cannot build this:\n  " + "\n  ".join(sorted(problems)))
 
 
-def _knock(address: str) -> None:
-    """Raise an `OSError` where nobody listens; Ray itself would try for minutes."""
+def _connect_once(address: str) -> None:
+    """Raise an `OSError` if nothing listens at the address; Ray would retry for minutes."""
     place = address.removeprefix("ray://")
     host, colon, port = place.rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=NODE_SECONDS / 10).close()
 
 
-def _is_enough(resources: dict[str, float], memory: int) -> bool:
+def _fits(resources: dict[str, float], memory: int) -> bool:
     return resources.get("CPU", 0) >= 1 and resources.get("memory", 0) >= memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a worker must find on its node."""
+    """What a worker checks on its node."""
 
     token: str
     """Content of the file `TOKEN` in the work folder."""
@@ -208,13 +208,13 @@ class Expected:
 
 
 def versions() -> tuple[tuple[str, str], ...]:
-    """Of Python and the libraries that make bytes, by name."""
+    """Return name and version of Python and of the `LIBRARIES`."""
     python = ".".join(platform.python_version_tuple()[:2])
     return (("python", python), *sorted(library_versions().items()))
 
 
 def unfit(work: Path, expected: Expected) -> str | None:
-    """Why this process cannot work for a build, as the end of a sentence on its node; None if it can."""
+    """Return why this process cannot run steps of a build, as the end of a sentence about its node; None if it can."""
     try:
         token = (work / TOKEN).read_text()
     except OSError:
@@ -222,11 +222,13 @@ def unfit(work: Path, expected: Expected) -> str | None:
     if token != expected.token:
         return (
             f"does not see the work folder {work}; with --executor ray it must be a folder that all nodes share "
-            "(NFS, EFS, …), under the same path: choose one by --work"
+            "(NFS, EFS, …), under the same path: choose one with --work"
         )
-    mine = dict(versions())
+    found = dict(versions())
     other = [
-        f"{name} {mine[name]} (the build has {version})" for name, version in expected.versions if mine[name] != version
+        f"{name} {found[name]} (the build has {version})"
+        for name, version in expected.versions
+        if found[name] != version
     ]
     if other:
         return f"has {', '.join(other)}; install the same versions on all nodes"
@@ -238,25 +240,25 @@ def unfit(work: Path, expected: Expected) -> str | None:
 _unfit_once = functools.cache(unfit)
 
 
-class _Counts(Counter[str]):
-    """Takes a step's reports and sums them up."""
+class _Sum(Counter[str]):
+    """Queue of counts that adds them up."""
 
-    def put(self, counts: dict[str, int]) -> None:
+    def put(self, counts: Counts) -> None:
         self.update(counts)
 
 
-def _run_remotely(task: Task, work: Path, expected: Expected) -> tuple[dict[str, Any], dict[str, int]]:
-    """Complete a step on a node: its result, and what it reported."""
+def _run_remotely(task: Task, work: Path, expected: Expected) -> tuple[Any, Counts]:
+    """Complete a step on a node; return its result and its counts."""
     problem = _unfit_once(work, expected)
     if problem is not None:
         raise BuildError(f"stage {task.step.stage}, {task.step.partition}: node {platform.node()} {problem}")
-    counts = _Counts()
+    counts = _Sum()
     connect(counts)
     try:
-        return run(task, work), dict(counts)
+        return run_task(task, work), dict(counts)
     except BuildError:
-        # An attempt on a node that was taken for lost may have ended while this one was at work.
-        result = finished(task.step, work, task.key)
+        # An attempt on a node that Ray considered lost may have finished meanwhile.
+        result = task.step.result(work, task.key)
         if result is None:
             raise
         return result, {}

@@ -1,147 +1,129 @@
 """Steps: the unit of work of a build, and how finished work is recognised.
 
-A `Step` is a frozen dataclass; its fields are all that its result depends on,
-so its `key` is a hash of (stage, fields, code version). `complete` runs a step
-in a private folder and renames that to `WORK/<stage>/<key>`: the folder is
-there, whole, or it is not. Steps name their inputs by the keys of earlier
-steps; so a path carries its whole lineage, and a changed file, rule or line of
-code leads to another path.
+    Step(fields) ─ complete ─▶ WORK/<stage>/<key>/ with the step's files and result.json ─▶ result
+
+A `Step` is a frozen dataclass whose fields are all that its result depends on, apart from its code. Its `key` is a hash
+of both. `complete` runs a step in a private folder and renames that to `WORK/<stage>/<key>`, so the folder appears
+complete or not at all. Fields name other steps by their keys, so a key changes with anything that a step depends on.
+
+Files of a step are read by methods of its class: no other module knows their names.
 """
 
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
-import json
 import os
 import shutil
-import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.engine.keys import digest_of, source_tree
 from pipeline.engine.shortage import shortage
+
+R = TypeVar("R")
 
 RESULT = "result.json"
 
-LIBRARIES = ("ftfy", "gigatoken", "numpy", "polars", "py3langid", "pyarrow", "tokenizers", "xxhash")
-"""Distributions whose version may change the bytes of a result."""
-
 
 class BuildError(Exception):
-    """A build that cannot go on; the message says what was found, where, and what to do."""
+    """A build that cannot continue; the message says what was found, where, and what to do."""
 
 
 UNHASHED = {"hashed": False}
-"""Metadata of a step's field that says where to find an input, not what it is: no part of the step's key."""
-
-
-@functools.cache
-def library_versions() -> dict[str, str]:
-    """Versions of the `LIBRARIES`; "absent" where one is not installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
-
-
-@functools.cache
-def code_version() -> str:
-    """Hash of the sources of `corpus` and `pipeline` and of the library versions."""
-    digest = hashlib.sha256(json.dumps([sys.version_info[:2], library_versions()]).encode())
-    root = Path(__file__).resolve().parents[2]
-    for package in ("corpus", "pipeline"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def digest_of(value: Any) -> str:
-    """32 hexadecimal digits that stand for a JSON-like value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_as_json)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _as_json(value: Any) -> Any:
-    """Return the JSON-like value of a manifest's model."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} cannot be part of a step's key")
+"""Metadata of a step's field that locates an input but does not identify its content: not part of the step's key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step(ABC):
-    """One stage over one partition. Subclasses add fields: parameters, and keys of the steps they read from."""
+class NoResult:
+    """Result of a step of which only the files matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(ABC, Generic[R]):
+    """One stage applied to one part of the data.
+
+    Subclasses add fields (parameters, and keys of the steps whose files they read) and annotate `run` with the type of
+    their result, a frozen dataclass.
+    """
 
     stage: ClassVar[str]
 
     @property
     def key(self) -> str:
-        """Name of the step's folder inside its stage."""
+        """Name of the step's folder inside its stage's folder."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("hashed", True)}
-        return digest_of([self.stage, code_version(), fields])
+        return digest_of([self.stage, source_tree().version(type(self).__module__), fields])
 
     @property
     @abstractmethod
     def partition(self) -> str:
-        """Which part of the data, for people: a file, a bucket."""
+        """Which part of the data, for messages: a file, a range of keys."""
 
     @abstractmethod
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        """Write the step's files into the empty folder `out` and return its small result, a JSON object.
+    def run(self, work: Path, out: Path) -> R:
+        """Write the step's files into the empty folder `out` and return its small result.
 
         Pure: the same fields give the same bytes, whatever ran before and wherever it runs.
         """
 
+    @classmethod
+    def folder(cls, work: Path, key: str) -> Path:
+        """Return the folder of the finished step of that key."""
+        return work / cls.stage / key
 
-def folder(work: Path, stage: str, key: str) -> Path:
-    """Where the step of that key has its files."""
-    return work / stage / key
+    @classmethod
+    def result(cls, work: Path, key: str) -> R | None:
+        """Return the result of the step of that key; None if it is not finished or its result cannot be read."""
+        try:
+            content = (cls.folder(work, key) / RESULT).read_bytes()
+        except FileNotFoundError:
+            return None
+        adapter = _adapter(cls)
+        try:
+            result: R = adapter.validate_json(content, strict=True)
+        except ValidationError:
+            return None
+        return result if adapter.dump_json(result) == content else None
 
 
-def finished(step: Step, work: Path, key: str) -> dict[str, Any] | None:
-    """The result of a step that has been completed before, else None."""
-    try:
-        result: dict[str, Any] = json.loads((folder(work, step.stage, key) / RESULT).read_text())
-    except FileNotFoundError:
-        return None
-    return result
+@functools.cache
+def _adapter(step: type[Step[Any]]) -> TypeAdapter[Any]:
+    return TypeAdapter(get_type_hints(step.run)["return"])
 
 
-def complete(step: Step, work: Path, key: str) -> dict[str, Any]:
-    """Run a step unless its result is there already; either way return the result.
+def complete(step: Step[R], work: Path, key: str) -> R:
+    """Run a step unless it is finished; return its result.
 
     Raises
     ------
     BuildError
         From the step, or because disk or memory were not enough for it.
     """
-    result = finished(step, work, key)
+    result = step.result(work, key)
     if result is not None:
         return result
+    if step.folder(work, key).exists():
+        discard(work, step.stage, key)
     try:
-        return _run(step, work, folder(work, step.stage, key))
+        return _run(step, work, step.folder(work, key))
     except Exception as error:
         if (problem := shortage(error, work)) is None:
             raise
         raise BuildError(problem) from None
 
 
-def _run(step: Step, work: Path, target: Path) -> dict[str, Any]:
+def _run(step: Step[R], work: Path, target: Path) -> R:
     target.parent.mkdir(parents=True, exist_ok=True)
     (work / "tmp").mkdir(exist_ok=True)
     private = Path(tempfile.mkdtemp(dir=work / "tmp", prefix=f"{step.stage}-"))
     try:
         result = step.run(work, private)
-        (private / RESULT).write_text(json.dumps(result, sort_keys=True))
+        (private / RESULT).write_bytes(_adapter(type(step)).dump_json(result))
         for path in _files(private):
             sync(path)
         sync(private)
@@ -154,7 +136,7 @@ def _run(step: Step, work: Path, target: Path) -> dict[str, Any]:
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file or folder to its disk."""
+    """Have the operating system write a file or folder to its disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -163,15 +145,12 @@ def sync(path: Path) -> None:
 
 
 def sweep(work: Path) -> None:
-    """Delete what killed builds left half done; no build may be at work."""
+    """Delete what killed builds left unfinished; no other build may be running."""
     shutil.rmtree(work / "tmp", ignore_errors=True)
 
 
 def prune(work: Path, used: set[tuple[str, str]]) -> None:
-    """Delete all finished steps but those in `used`, pairs of (stage, key).
-
-    Stages of which none is used are left alone.
-    """
+    """Delete all finished steps except those in `used`, pairs of (stage, key); stages without a used step are kept."""
     for stage in {stage for stage, _ in used}:
         for path in (work / stage).iterdir():
             if (stage, path.name) not in used:
@@ -179,10 +158,10 @@ def prune(work: Path, used: set[tuple[str, str]]) -> None:
 
 
 def discard(work: Path, stage: str, key: str) -> None:
-    """Delete a finished step: it is gone at once, so that a kill leaves no half of it to be taken for the whole."""
+    """Delete a finished step: the folder disappears at once, so a kill leaves no incomplete one."""
     (work / "tmp").mkdir(exist_ok=True)
     private = tempfile.mkdtemp(dir=work / "tmp", prefix=f"{stage}-")
-    os.rename(folder(work, stage, key), private)
+    os.rename(work / stage / key, private)
     shutil.rmtree(private, ignore_errors=True)
 
 

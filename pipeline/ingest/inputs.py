@@ -1,38 +1,34 @@
-"""Inputs: which files a mix reads, what exactly is in them, and the lock file that records it.
+"""Inputs: which files a mix reads, their hashes, and the lock file that records them.
 
-`discover_inputs` lists the files of all sources; `hash_inputs` adds the sha256 of
-each (a finished hash is recognised by the file's size, time and mode). A later step
-depends on a file's content, never on where it lies. A remote file is therefore
-read twice: to be hashed, and to be ingested, from a copy that has the hash.
+Mix ─ discover_inputs ─▶ files of all sources ─ hash_inputs ─▶ `Input`, one for each file
 """
 
-import hashlib
 import os
-import re
-import uuid
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import yaml
 
-from corpus.discover import SourceFile, discover, examine
+from corpus.discover import SourceFile, discover
 from corpus.source import SourceSpec
-from corpus.storage.connect import connect, open_file, storage_errors
 from corpus.storage.redact import redact
-from corpus.storage.retry import retry
 from pipeline.engine.executor import Executor
-from pipeline.engine.progress import report
-from pipeline.engine.step import UNHASHED, BuildError, Step, digest_of, discard
+from pipeline.engine.keys import digest_of
+from pipeline.ingest.content import GENERATOR, HashFile, stamp
 from pipeline.manifest import Mix
 
-GENERATOR = "generator://"
-READINGS = 5
-"""Readings of a remote file before storage that never gives the same bytes twice is given up."""
-_CHUNK = 2**20
+Found = tuple[int, SourceSpec, SourceFile]
+"""An input file: the position of its source in the manifest, the source, the file."""
+
+DISK_PER_TEXT = 3.0
+"""Bytes of intermediate results and dataset for a byte of text; builds of benchmark texts take 2.4."""
+TEXT_PER_BYTE = {None: 1.0, "gz": 3.0, "zst": 3.0}
+"""Bytes of text for a byte of an input file, by its compression."""
+PACKED_FORMATS = ("parquet",)
+"""Formats with compression built in, about as strong as gzip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +36,19 @@ class Input:
     """One input file of a mix, with its content's hash."""
 
     order: int
-    """Place of its source in the manifest."""
+    """Position of its source in the manifest."""
     spec: SourceSpec
     file: SourceFile
     stamp: str
     sha256: str | None
-    """None for a generator, which is its own name, and for what cannot be opened."""
+    """None for a generator, which its URL identifies, and for a file that cannot be opened."""
     place: str
-    """Where the file is, as datasets record it: relative to the manifest's folder if its source's path is, so that a
-    mix and its inputs may lie anywhere; no credentials."""
+    """Location as datasets record it: relative to the manifest's folder if its source's path is, so that a mix may move
+    together with its inputs; no credentials."""
 
     @property
     def identity(self) -> str:
-        """Hash of the content and of all that decides how it is read."""
+        """Hash of the content and of everything that decides how it is read."""
         spec = self.spec.model_dump(mode="json", include={"name", "map", "task", "condition"})
         content = self.sha256 or (self.file.url if self.file.url.startswith(GENERATOR) else self.stamp)
         file = self.file
@@ -60,29 +56,29 @@ class Input:
         return digest_of([spec, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
 
 
-def discover_inputs(mix: Mix, base: Path) -> list[tuple[int, SourceSpec, SourceFile]]:
-    """All files of all sources, in order of source and path.
+def discover_inputs(mix: Mix, base: Path) -> list[Found]:
+    """Return all files of all sources, in order of source and path.
 
     Raises
     ------
     corpus.config.ConfigError
-        A path or glob that names nothing.
+        A path or glob matches nothing.
     """
     return [(order, spec, file) for order, spec in enumerate(mix.sources) for file in discover(spec, base)]
 
 
-def hash_inputs(found: Sequence[tuple[int, SourceSpec, SourceFile]], base: Path, executor: Executor) -> list[Input]:
-    """Add each file's content hash; `base` is the manifest's folder."""
+def hash_inputs(found: Sequence[Found], base: Path, executor: Executor) -> list[Input]:
+    """Add the content hash of each file; `base` is the manifest's folder."""
     with ThreadPoolExecutor(16) as threads:
         stamps = list(threads.map(lambda item: stamp(item[2].url), found))
-    # By URL: a file that several sources name is hashed once.
+    # By URL: a file that several sources read is hashed once.
     steps = {
         file.url: HashFile(url=file.url, stamp=mark, shown=file.shown_url)
         for (_, _, file), mark in zip(found, stamps, strict=True)
         if not file.url.startswith(GENERATOR)
     }
     results = executor.map(list(steps.values()))
-    hashes = {url: result["sha256"] for url, result in zip(steps, results, strict=True)}
+    hashes = {url: result.sha256 for url, result in zip(steps, results, strict=True)}
     return [
         Input(
             order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url), place=_place(spec, file, base)
@@ -98,162 +94,8 @@ def _place(spec: SourceSpec, file: SourceFile, base: Path) -> str:
     return os.path.relpath(file.shown_url, os.path.abspath(base))
 
 
-def stamp(url: str) -> str:
-    """What changes when the file at `url` does: its size, time and mode, or the store's own marks of its version.
-
-    Where a store gives no mark, no two stamps are equal, so that nothing is ever taken for unchanged.
-    """
-    if url.startswith(GENERATOR):
-        return url
-    if "://" not in url:
-        try:
-            status = os.stat(url)
-        except OSError as error:
-            return type(error).__name__
-        # With the mode: whether a file can be read may be all that changes.
-        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
-    info = retry(lambda: _info(url))
-    marks = [str(info[name]) for name in _MARKS if info.get(name)]
-    return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
-
-
-def _info(url: str) -> dict[str, Any]:
-    with storage_errors(url):
-        filesystem, path = connect(url)
-        filesystem.invalidate_cache()
-        info: dict[str, Any] = filesystem.info(path)
-    return info
-
-
-def changed(url: str, mark: str) -> bool:
-    """Whether the file is known to be another than when it had the stamp `mark`."""
-    return _UNMARKED not in mark and stamp(url) != mark
-
-
-_MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
-_UNMARKED = "unmarked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HashFile(Step):
-    """sha256 of one input file."""
-
-    stage: ClassVar[str] = "hash"
-
-    url: str
-    stamp: str
-    shown: str = field(metadata=UNHASHED)
-    """The URL without credentials."""
-
-    @property
-    def partition(self) -> str:
-        return self.shown
-
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        local = "://" not in self.url
-        if local and changed(self.url, self.stamp):
-            raise BuildError(
-                "this worker finds another file than the build; inputs must lie where all workers see them"
-            )
-        if local and not os.path.isfile(self.url):
-            return {"sha256": None}  # a pipe or device would block; reading it says what it is
-        if not local:
-            return {"sha256": self._believed()}
-        digest = hashlib.sha256()
-        try:
-            for chunk in _chunks(self.url):
-                digest.update(chunk)
-        except OSError:
-            return {"sha256": None}  # reading it says why, in the files table
-        if changed(self.url, self.stamp):
-            raise BuildError("changed while it was hashed; run the build again")
-        return {"sha256": digest.hexdigest()}
-
-    def _believed(self) -> str:
-        """Hash of a remote file: of one reading, or where the store's mark could be its MD5 and is not, of two."""
-        marks = {mark.strip('"') for mark in self.stamp.split("/")}
-        seen: set[str] = set()
-        for _ in range(READINGS):
-            digest, md5 = retry(lambda: _hashes(self.url))
-            if changed(self.url, self.stamp):
-                raise BuildError("changed while it was hashed; run the build again")
-            if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
-                return digest
-            seen.add(digest)
-        raise BuildError(_NEVER_THE_SAME)
-
-
-_MD5 = re.compile("[0-9a-f]{32}")
-_NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: see what is wrong with the storage or the network"
-
-
-def _chunks(url: str) -> Iterator[bytes]:
-    with open_file(url) as file:
-        while chunk := file.read(_CHUNK):
-            report(bytes=len(chunk))
-            yield chunk
-
-
-def _hashes(url: str) -> tuple[str, str]:
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in _chunks(url):
-        sha256.update(chunk)
-        md5.update(chunk)
-    return sha256.hexdigest(), md5.hexdigest()
-
-
-@contextmanager
-def as_hashed(
-    spec: SourceSpec, file: SourceFile, mark: str, sha256: str | None, *, work: Path, out: Path
-) -> Iterator[SourceFile]:
-    """The file to ingest: a local one as it is, of a remote one a copy in the folder `out` that holds what was hashed.
-
-    Raises
-    ------
-    BuildError
-        The file is another than when it was hashed, or looked at before; or no two readings of it agree.
-    """
-    if "://" not in file.url or file.url.startswith(GENERATOR):
-        yield file
-        return
-    copy = out / "input"
-    try:
-        if file.format is not None:
-            _copy_as_hashed(file, mark, sha256, work, copy)
-        found = examine(spec, file, str(copy) if file.format is not None else file.url)
-        if replace(found, url=file.url) != file:
-            raise BuildError(f"{file.shown_url}: begins with other bytes than at first; run the build again")
-        yield found
-    finally:
-        copy.unlink(missing_ok=True)
-
-
-def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
-    seen: set[str] = set()
-    for _ in range(READINGS):
-        digest = retry(lambda: _copied(file.url, copy))
-        if digest == sha256:
-            return
-        if digest in seen:
-            step = HashFile(url=file.url, stamp=mark, shown=file.shown_url)
-            with suppress(FileNotFoundError):
-                discard(work, step.stage, step.key)
-            raise BuildError(f"{file.shown_url}: is not what was hashed; run the build again, which hashes it anew")
-        seen.add(digest)
-    raise BuildError(f"{file.shown_url}: {_NEVER_THE_SAME}")
-
-
-def _copied(url: str, copy: Path) -> str:
-    digest = hashlib.sha256()
-    with copy.open("wb") as file:
-        for chunk in _chunks(url):
-            digest.update(chunk)
-            file.write(chunk)
-    return digest.hexdigest()
-
-
 def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
-    """The lock file: the manifest with every default, and every input file's size and hash; no credentials of URLs."""
+    """Return the lock file: the manifest with all defaults, size and hash of every input file, and no credentials."""
     resolved = mix.model_dump(mode="json", exclude={"out"})
     for source in resolved["sources"]:
         path = source["path"]
@@ -272,3 +114,21 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
         for item in inputs
     ]
     return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def disk_warning(files: Sequence[SourceFile], work: Path) -> str | None:
+    """Return a warning if the disk of the existing folder `work` seems too small for a build of `files`.
+
+    An estimate, and so not a reason to stop. Results of earlier runs in `work` need no further space.
+    """
+    text = sum(
+        file.bytes * TEXT_PER_BYTE["gz" if file.format in PACKED_FORMATS else file.compression] for file in files
+    )
+    needed = DISK_PER_TEXT * text - sum(path.lstat().st_size for path in work.rglob("*") if path.is_file())
+    free = shutil.disk_usage(work).free
+    if needed <= free:
+        return None
+    return (
+        f"the inputs' {text / 1e9:.1f} GB of text (an estimate) need about {needed / 1e9:.1f} GB more in {work}, where "
+        f"{free / 1e9:.1f} GB are free; --work names a folder on another disk"
+    )

@@ -1,10 +1,11 @@
-"""Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of what is dropped.
+"""Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of dropped pairs.
 
-read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that go on
-                                                       ├▶ keys-*.npy      sorted runs of `KEYS`, one entry a record
-                                                       └▶ ledger.parquet  rows without a pair, pairs that are dropped
+read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that are kept
+                                                       ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
+                                                       └▶ ledger.parquet  rows without a pair, dropped pairs
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,30 +23,29 @@ from corpus.discover import SourceFile
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome
 from corpus.pairs import read_pairs
-from corpus.record import SCHEMA, FileEnd, Pair, Rejected, row_id
+from corpus.record import FileEnd, Pair, Rejected, row_id
 from corpus.source import SourceSpec
-from pipeline.engine.progress import report
+from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step
 from pipeline.ingest import clean
-from pipeline.ingest.inputs import as_hashed, changed
-from pipeline.manifest import CleanSpec
+from pipeline.ingest.content import as_hashed, changed
+from pipeline.ingest.spec import CleanSpec
+from pipeline.records import runs
 from pipeline.records.ledger import READ_STAGE, LedgerPart
+from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
 from pipeline.text.folding import fold, fold_all
 
 BATCH_PAIRS = 8192
 BATCH_CHARS = 8 * 2**20
-RUN_ROWS = 2**20
-"""Keys sorted together; what bounds their memory."""
-
-RECORDS = pa.schema([*SCHEMA, ("file", pa.string()), ("row", pa.int64()), ("part", pa.int32())])
-"""Schema of records inside a build: with the place they come from."""
 
 KEYS = np.dtype(
     [
-        ("key_high", np.uint64),
-        ("key_low", np.uint64),
+        ("pair_high", np.uint64),
+        ("pair_low", np.uint64),
+        ("instruction_high", np.uint64),
+        ("instruction_low", np.uint64),
         ("id_high", np.uint64),
         ("id_low", np.uint64),
         ("index", np.uint32),
@@ -53,74 +53,123 @@ KEYS = np.dtype(
         ("bytes", np.uint32),
     ]
 )
-"""What deduplication knows of a record: hash of the normalised pair, row id, index in the partition, length of the
-response in characters, size of both texts in bytes."""
-
-IPC = pa.ipc.IpcWriteOptions(compression="lz4")
+"""What deduplication needs of a record: hash of the folded pair, hash of the folded instruction, row id, index in the
+partition, length of the response in characters, size of both texts in bytes. Runs are sorted by `pair_high`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingest(Step):
+class TaskSize:
+    """Size of a task's records in one file, in bytes."""
+
+    bytes: int
+    """Instructions and responses."""
+    meta_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """Result of `Ingest`: what one input file contained."""
+
+    pairs: int
+    rejected: int
+    """Rows without a pair."""
+    records: int
+    """Pairs that are kept."""
+    dropped: dict[str, int]
+    """Reason (`corpus.outcome.Outcome`) to the number of pairs, and rows without a pair, that end here."""
+    tasks: dict[str, TaskSize]
+    end: FileEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest(Step[Ingested]):
     """Read and clean one input file."""
 
     stage: ClassVar[str] = "ingest"
 
     identity: str
-    """Hash of the file's content and of all that the source's spec says about reading it."""
-    clean: dict[str, Any]
-    """The manifest's `CleanSpec`."""
+    """Hash of the file's content and of everything in the source's spec that decides how it is read."""
+    clean: CleanSpec
     rules: RulesSpec | None
-    """Quality rules; None for an eval source, whose pairs may also have no response."""
+    """None for an eval source, whose pairs may also lack a response."""
     spec: SourceSpec = field(metadata=UNHASHED)
     file: SourceFile = field(metadata=UNHASHED)
     stamp: str = field(metadata=UNHASHED)
-    """Size and time of the file when it was hashed."""
+    """`pipeline.ingest.content.stamp` of the file when it was hashed."""
     sha256: str | None = field(metadata=UNHASHED)
-    """Hash of its content, part of `identity`."""
+    """Hash of the content, part of `identity`."""
 
     @property
     def partition(self) -> str:
         return f"source {self.spec.name}, file {self.file.path}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        ledger = LedgerPart(out)
-        keys = _KeyRuns(out)
-        counts: dict[str, Any] = {"pairs": 0, "rejected": 0, "records": 0, "dropped": {}, "tasks": {}}
+    @classmethod
+    def records(cls, work: Path, key: str) -> Iterator[pa.RecordBatch]:
+        """Yield the records of a finished step, `RECORDS`."""
+        # Not mapped: pages of a large mapped file stay with the process that reads it.
+        with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
+            reader = pa.ipc.open_file(file)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)
+
+    @classmethod
+    def keys(cls, work: Path, key: str) -> Iterator[NDArray[Any]]:
+        """Yield the runs of `KEYS` of a finished step; a run has smaller indices than the next."""
+        return runs.runs(cls.folder(work, key))
+
+    @classmethod
+    def keys_in_range(cls, work: Path, key: str, bucket: int, buckets: int) -> Iterator[NDArray[Any]]:
+        """Yield the `KEYS` of each run whose pair hash is in range `bucket` of `buckets`."""
+        return runs.in_range(cls.folder(work, key), "pair_high", bucket, buckets)
+
+    def run(self, work: Path, out: Path) -> Ingested:
+        ledger, keys = LedgerPart(out), runs.RunWriter(out, "pair_high")
+        pairs = rejected = records = 0
+        dropped: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        meta_sizes: Counter[str] = Counter()
         with (
             as_hashed(self.spec, self.file, self.stamp, self.sha256, work=work, out=out) as file,
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
-            pa.ipc.new_file(sink, RECORDS, options=IPC) as records,
+            pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
-            for batch in _batches(self.spec, file, CleanSpec.model_validate(self.clean).markup):
-                pairs, rejected = batch.pairs, batch.rejected
-                kept, dropped = self._clean(pairs)
+            for batch in _batches(self.spec, file, self.clean.markup):
+                kept, lost = self._clean(batch.pairs)
                 for columns in kept.to_batches():
-                    records.write_batch(columns)
-                keys.add(kept, counts["records"])
-                ledger.write(dropped)
-                ledger.write(self._rejected(rejected))
-                _count(counts, pairs, rejected, kept, dropped)
-                size = sum(len(pair.instruction) + len(pair.response) for pair in pairs)
-                report(rows=len(pairs) + len(rejected), bytes=size)
+                    writer.write_batch(columns)
+                if kept.num_rows:
+                    keys.add(_keys(kept, records))
+                ledger.write(lost)
+                ledger.write(self._rejected(batch.rejected))
+                pairs, rejected = pairs + len(batch.pairs), rejected + len(batch.rejected)
+                records += kept.num_rows
+                dropped.update(lost.column("outcome").to_pylist())
+                dropped.update(line.reason.value for line in batch.rejected)
+                for task, size, meta_size in _task_sizes(kept):
+                    sizes[task] += size
+                    meta_sizes[task] += meta_size
+                size = sum(len(pair.instruction) + len(pair.response) for pair in batch.pairs)
+                count(rows=len(batch.pairs) + len(batch.rejected), bytes=size)
         keys.close()
         ledger.close()
-        end = batch.end
-        if end is None:
+        if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
         if changed(self.file.url, self.stamp):
             raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
-        counts["file"] = {
-            "outcome": end.outcome.value,
-            "rows": end.rows,
-            "position": end.position or None,
-            "detail": end.detail or None,
-        }
-        return counts
+        return Ingested(
+            pairs=pairs,
+            rejected=rejected,
+            records=records,
+            dropped=dict(dropped),
+            tasks={task: TaskSize(bytes=size, meta_bytes=meta_sizes[task]) for task, size in sizes.items()},
+            end=batch.end,
+        )
 
     def _clean(self, pairs: list[Pair]) -> tuple[pa.Table, pa.Table]:
+        """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
         frame = pl.DataFrame(
             {
-                "row_id": [row_id(self.spec.name, self.file.path, pair.row, pair.part) for pair in pairs],
+                "row_id": [self._row_id(pair.row, pair.part) for pair in pairs],
                 "task": [pair.task for pair in pairs],
                 "instruction": [pair.instruction for pair in pairs],
                 "response": [pair.response for pair in pairs],
@@ -130,7 +179,7 @@ class Ingest(Step):
                 "part": [pair.part for pair in pairs],
             },
             schema_overrides={
-                "row_id": pl.String,
+                "row_id": pl.Binary,
                 "task": pl.String,
                 "instruction": pl.String,
                 "response": pl.String,
@@ -140,7 +189,7 @@ class Ingest(Step):
                 "part": pl.Int32,
             },
         )
-        frame = clean.clean(frame, CleanSpec.model_validate(self.clean), without_response=self.rules is None)
+        frame = clean.clean(frame, self.clean, without_response=self.rules is None)
         frame = frame.with_columns(stage=pl.lit(clean.STAGE))
         if self.rules is not None:
             frame = apply_rules(frame, self.rules)
@@ -150,14 +199,15 @@ class Ingest(Step):
             file=pl.lit(self.file.path),
         )
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
-        dropped = frame.filter(pl.col("outcome").is_not_null())
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
-        return kept, dropped.select(names).to_arrow()
+        lost = frame.filter(pl.col("outcome").is_not_null()).select(names).to_arrow()
+        return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(ROW_ID))
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
+        """Ledger lines of rows without a pair."""
         return pa.table(
             {
-                "row_id": [row_id(self.spec.name, self.file.path, line.row, line.part) for line in rejected],
+                "row_id": pa.array([self._row_id(line.row, line.part) for line in rejected], ROW_ID),
                 "source": [self.spec.name] * len(rejected),
                 "file": [self.file.path] * len(rejected),
                 "row": [line.row for line in rejected],
@@ -167,6 +217,9 @@ class Ingest(Step):
                 "detail": [f"{line.position}: {line.detail}" for line in rejected],
             }
         )
+
+    def _row_id(self, row: int, part: int) -> bytes:
+        return bytes.fromhex(row_id(self.spec.name, self.file.path, row, part))
 
 
 @lru_cache(maxsize=64)
@@ -183,7 +236,7 @@ class _Batch:
 
 
 def _batches(spec: SourceSpec, file: SourceFile, markup: Markup) -> Iterator[_Batch]:
-    """What the reader yields, in batches of bounded size."""
+    """Yield what the reader yields, in batches of bounded size."""
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     chars = 0
@@ -209,71 +262,37 @@ def _batches(spec: SourceSpec, file: SourceFile, markup: Markup) -> Iterator[_Ba
             pairs, rejected, chars = [], [], 0
 
 
-def _count(
-    counts: dict[str, Any], pairs: list[Pair], rejected: list[Rejected], kept: pa.Table, dropped: pa.Table
-) -> None:
-    counts["pairs"] += len(pairs)
-    counts["rejected"] += len(rejected)
-    counts["records"] += kept.num_rows
-    for reason in [*dropped.column("outcome").to_pylist(), *(line.reason.value for line in rejected)]:
-        counts["dropped"][reason] = counts["dropped"].get(reason, 0) + 1
-    frame = pl.from_arrow(kept.select(["task", "instruction", "response", "meta"]))
-    assert isinstance(frame, pl.DataFrame)
-    sizes = pl.col("instruction").str.len_bytes() + pl.col("response").str.len_bytes()
-    sums = sizes.sum().alias("bytes"), pl.col("meta").str.len_bytes().sum().alias("meta_bytes")
-    for task, rows, size, meta in frame.group_by("task").agg(pl.len(), *sums).iter_rows():
-        total = counts["tasks"].setdefault(task, {"rows": 0, "bytes": 0, "meta_bytes": 0})
-        total["rows"] += rows
-        total["bytes"] += size
-        total["meta_bytes"] += meta
-
-
-class _KeyRuns:
-    """Collects keys and writes them as sorted runs of at most `RUN_ROWS` and one batch."""
-
-    def __init__(self, out: Path) -> None:
-        self._out, self._parts, self._rows, self._runs = out, [], 0, 0  # type: ignore[var-annotated]
-
-    def add(self, records: pa.Table, first: int) -> None:
-        if records.num_rows:
-            self._parts.append(_keys(records, first))
-            self._rows += records.num_rows
-        if self._rows >= RUN_ROWS:
-            self.close()
-
-    def close(self) -> None:
-        if self._rows:
-            run = np.concatenate(self._parts)
-            np.save(self._out / f"keys-{self._runs:05}.npy", run[np.argsort(run["key_high"], kind="stable")])
-            self._parts, self._rows, self._runs = [], 0, self._runs + 1
+def _task_sizes(records: pa.Table) -> Iterator[tuple[str, int, int]]:
+    """Task, bytes of texts and bytes of `meta` of each task."""
+    frame = pl.DataFrame(records.select(["task", "instruction", "response", "meta"]))
+    texts = pl.col("instruction").str.len_bytes() + pl.col("response").str.len_bytes()
+    sums = texts.sum().alias("bytes"), pl.col("meta").str.len_bytes().sum().alias("meta_bytes")
+    return frame.group_by("task", maintain_order=True).agg(*sums).iter_rows()
 
 
 def _keys(records: pa.Table, first: int) -> NDArray[Any]:
+    """Return `KEYS` of records, of which the first has index `first`."""
     instructions = fold_all(records.column("instruction"), case=True)
     responses = fold_all(records.column("response"), case=False)
-    digests = b"".join(map(_pair_key, instructions, responses))
     keys = np.empty(records.num_rows, KEYS)
-    halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
-    keys["key_high"], keys["key_low"] = halves[:, 0], halves[:, 1]
+    keys["pair_high"], keys["pair_low"] = _halves(map(_pair_key, instructions, responses))
+    keys["instruction_high"], keys["instruction_low"] = _halves(map(xxhash.xxh3_128_digest, instructions))
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
-    frame = pl.from_arrow(records.select(["instruction", "response"]))
-    assert isinstance(frame, pl.DataFrame)
+    frame = pl.DataFrame(records.select(["instruction", "response"]))
     keys["response"] = frame["response"].str.len_chars()
     keys["bytes"] = frame.select(pl.sum_horizontal(pl.all().str.len_bytes())).to_series()
     return keys
 
 
+def _halves(digests: Iterator[bytes]) -> NDArray[Any]:
+    return np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).T
+
+
 def pair_key(instruction: str, response: str) -> bytes:
-    """16 bytes equal for pairs that differ only in white space and in the instruction's letter case."""
+    """Return 16 bytes that are equal for pairs that differ only in white space and in the instruction's letter case."""
     return _pair_key(fold(instruction, case=True), fold(response, case=False))
 
 
 def _pair_key(instruction: bytes, response: bytes) -> bytes:
     return xxhash.xxh3_128_digest(b"%b\0%b" % (instruction, response))
-
-
-def id_halves(row_ids: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Row ids as two uint64 arrays (n,), in an order that agrees with the ids' alphabetical order."""
-    halves = np.frombuffer(bytes.fromhex("".join(row_ids.to_pylist())), ">u8").astype(np.uint64).reshape(-1, 2)
-    return halves[:, 0], halves[:, 1]

@@ -1,13 +1,16 @@
-"""The ledger: one line for each pair and each row without a pair, with what became of it.
+"""The ledger: one line for each pair and each row without a pair, with its outcome.
 
-A stage writes lines for the pairs that end there; the lines of a dataset are
-the concatenation of all stages' parts.
+A stage writes lines for the pairs that end there; the ledger of a dataset is the concatenation of all stages' parts.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.records.schema import with_hex_ids
 
 ROWS = pa.schema(
     [
@@ -43,26 +46,56 @@ FILES = pa.schema(
         ("detail", pa.string()),
     ]
 )
-"""ledger/files.parquet: one line for each input file."""
+"""ledger/files.parquet: one line for each input file, `FileLine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLine:
+    """An input file, and how reading it ended."""
+
+    source: str
+    file: str
+    """Path relative to the source."""
+    url: str
+    """Without credentials."""
+    bytes: int
+    sha256: str | None
+    format: str | None
+    compression: str | None
+    adapter: str | None
+    rows: int
+    pairs: int
+    outcome: str
+    """A `corpus.outcome.FileOutcome`."""
+    position: str | None
+    """Where reading stopped, if it stopped early."""
+    detail: str | None
+
 
 READ_STAGE = "read"
-"""Stage of the lines of rows without a pair: what could not be read, or has no pair in it."""
+"""Stage of the lines of rows without a pair: rows that could not be read or adapted."""
 
 PART = "ledger.parquet"
-"""Name of a step's part of the ledger, absent when no pair ended there."""
 
 
 class LedgerPart:
-    """Writes a step's part of the ledger; no file is made when no line comes."""
+    """Writes a step's part of the ledger; without a line there is no file.
+
+    Parameters
+    ----------
+    out
+        The step's folder.
+    """
 
     def __init__(self, out: Path) -> None:
         self._path = out / PART
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, lines: pa.Table) -> None:
-        """Append lines; columns that `lines` lacks are null."""
+        """Append lines; row ids may be binary, and columns of `ROWS` that `lines` lacks are null."""
         if lines.num_rows == 0:
             return
+        lines = with_hex_ids(lines)
         columns = [
             lines.column(field.name).cast(field.type)
             if field.name in lines.column_names
@@ -79,7 +112,10 @@ class LedgerPart:
             self._writer.close()
 
 
-def read_part(step_folder: Path) -> pq.ParquetFile | None:
-    """The part that a finished step wrote, if any."""
-    path = step_folder / PART
-    return pq.ParquetFile(path) if path.exists() else None
+def read_part(folder: Path) -> Iterator[pa.Table]:
+    """Yield the lines that a finished step wrote, in tables of bounded size."""
+    path = folder / PART
+    if path.exists():
+        with pq.ParquetFile(path) as part:
+            for batch in part.iter_batches(batch_size=2**16):
+                yield pa.Table.from_batches([batch], ROWS)

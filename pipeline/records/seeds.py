@@ -1,18 +1,17 @@
-"""Randomness as a pure function: a seed, a purpose, and the identity of the thing that is drawn for.
+"""Randomness as a pure function of a seed, a purpose and a row id.
 
-No generator state exists, so a draw depends neither on order nor on partition.
+There is no generator state, so a draw depends neither on order nor on partitions.
 """
 
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
+from pipeline.text.hashing import U64, mix_array
 
 
 def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
-    """A uniform 64-bit number for each row id.
+    """Return a uniform 64-bit number for each row id.
 
     Parameters
     ----------
@@ -21,7 +20,7 @@ def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
     seed
         Seed of the mix.
     purpose
-        What is drawn ("shuffle", …); different purposes are independent.
+        What is drawn ("shuffle", …); draws for different purposes are independent.
 
     Returns
     -------
@@ -30,11 +29,4 @@ def keyed_hash(high: U64, low: U64, *, seed: int, purpose: str) -> U64:
     salt = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest()
     first, second = (np.uint64(int.from_bytes(salt[i : i + 8], "big")) for i in (0, 8))
     with np.errstate(over="ignore"):
-        return _mix(low + second ^ _mix(high + first))
-
-
-def _mix(x: U64) -> U64:
-    """SplitMix64's finalizer (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        return mix_array(low + second ^ mix_array(high + first))

@@ -1,16 +1,16 @@
 """Encode: one bucket of the global order → samples in MDS shards, their texts, lengths and ledger lines.
 
-scattered rows of the bucket ─▶ sort ─▶ tokenize ─▶ length rules ─┬▶ shard-*.mds + shards.json
-                                                                   ├▶ lengths.npy, strata counts
+scattered rows of the bucket ─▶ sort ─▶ tokenize ─▶ length rules ─┬▶ shard-*.mds
+                                                                   ├▶ lengths.npy, counts of strata
                                                                    ├▶ curated.parquet
                                                                    └▶ ledger.parquet (sample = index in the bucket)
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import numba
 import numpy as np
@@ -19,26 +19,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, order_conditions
+from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, FileInfo, order_conditions
 from corpus.outcome import Outcome
 from corpus.record import SCHEMA
-from pipeline.engine.progress import report
-from pipeline.engine.step import Step, folder
-from pipeline.ingest.step import id_halves
+from pipeline.engine.counters import count
+from pipeline.engine.step import Step
+from pipeline.records.files import file_info
 from pipeline.records.ledger import LedgerPart
+from pipeline.records.schema import id_bytes, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
 from pipeline.shards import mds
-from pipeline.shards.shuffle import bucket_rows
-from pipeline.shards.tokenizer import FAST, FILE, TOKENIZER_STAGE, Encoder, load_encoder
+from pipeline.shards.mds import ShardInfo
+from pipeline.shards.shuffle import Scatter
+from pipeline.shards.tokenizer import FAST, Encoder, TokenizerStep, load_encoder
 
 SLICE_ROWS = 16_384
-"""Rows tokenized at once."""
+"""Rows that are tokenized together."""
 GUARD_ROWS = 64
-"""Texts per bucket of which the fast engine's ids are compared with the reference's."""
+"""Texts of a bucket whose ids from the fast engine are compared with the reference's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encode(Step):
+class EncodedBucket:
+    """Result of `Encode`."""
+
+    mismatch: str | None = None
+    """How the fast engine differs from the reference; then the bucket has no samples."""
+    samples: int = 0
+    max_tokens: int = 0
+    """Tokens of the longest sample."""
+    strata: dict[int, int]
+    """Number of a planned stratum to its samples."""
+    shards: tuple[ShardInfo, ...] = ()
+    curated: FileInfo | None = None
+    """None if the bucket has no samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encode(Step[EncodedBucket]):
     """Tokenize one bucket and cut it into shards."""
 
     stage: ClassVar[str] = "encode"
@@ -46,66 +64,73 @@ class Encode(Step):
     inputs: tuple[str, ...]
     """Keys of all `Scatter`s."""
     tokenizer: str
-    """Key of the tokenizer's step."""
+    """Key of the `TokenizerStep`."""
     bucket: int
     seed: int
     engine: str
     max_tokens: int
-    overlong: str
+    overlong: Literal["truncate", "drop"]
     min_response_tokens: int
     shard_size: int
+
+    CURATED: ClassVar[str] = "curated.parquet"
 
     @property
     def partition(self) -> str:
         return f"bucket {self.bucket + 1}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        tokenizer = (folder(work, TOKENIZER_STAGE, self.tokenizer) / FILE).read_text(encoding="utf-8")
-        encoder = load_encoder(tokenizer, self.engine)
-        rows = self._sorted(bucket_rows(work, self.inputs, self.bucket))
+    @staticmethod
+    def shard_file(number: int) -> str:
+        """Name of a step's shard."""
+        return f"shard-{number:05}.mds"
+
+    @classmethod
+    def lengths(cls, work: Path, key: str) -> NDArray[np.uint16]:
+        """Return prefix and response length of each sample of a finished step, (n, 2)."""
+        found: NDArray[np.uint16] = np.load(cls.folder(work, key) / "lengths.npy")
+        return found
+
+    def run(self, work: Path, out: Path) -> EncodedBucket:
+        encoder = load_encoder(TokenizerStep.text(work, self.tokenizer), self.engine)
+        rows = self._sorted(Scatter.bucket(work, self.inputs, self.bucket))
         if self.engine == FAST and (mismatch := _guard(encoder, rows)) is not None:
-            return {"mismatch": mismatch}
+            return EncodedBucket(mismatch=mismatch, strata={})
         ledger = LedgerPart(out)
-        samples: list[Samples] = []
-        strata: dict[str, int] = {}
-        curated = pq.ParquetWriter(out / "curated.parquet", SCHEMA, compression="zstd") if rows.num_rows else None
+        slices: list[Samples] = []
+        strata: Counter[int] = Counter()
+        curated = pq.ParquetWriter(out / self.CURATED, SCHEMA, compression="zstd") if rows.num_rows else None
         first = 0
         for begin in range(0, rows.num_rows, SLICE_ROWS):
             part = rows.slice(begin, SLICE_ROWS)
             encoded = self._encode(part, encoder)
             kept = part.filter(pa.array(encoded.kept))
             if curated is not None:
-                curated.write_table(kept.select(SCHEMA.names))
+                curated.write_table(with_hex_ids(kept.select(SCHEMA.names)))
             ledger.write(_lines(part, encoded, first))
-            for stratum, count in zip(*np.unique(kept.column("stratum").to_numpy(), return_counts=True), strict=True):
-                strata[str(stratum)] = strata.get(str(stratum), 0) + int(count)
+            numbers, counts = np.unique(kept.column("stratum").to_numpy(), return_counts=True)
+            strata.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
             first += kept.num_rows
-            samples.append(encoded.samples)
-            report(rows=part.num_rows, tokens=len(encoded.samples.tokens))
+            slices.append(encoded.samples)
+            count(rows=part.num_rows, tokens=len(encoded.samples.tokens))
         if curated is not None:
             curated.close()
         ledger.close()
-        lengths = np.concatenate([np.empty((0, 2), np.uint16), *(part.lengths for part in samples)])
+        lengths = np.concatenate([np.empty((0, 2), np.uint16), *(samples.lengths for samples in slices)])
         np.save(out / "lengths.npy", lengths)
-        shards = self._write_shards(out, samples, lengths)
-        totals = lengths.sum(axis=0, dtype=np.int64).tolist()
-        return {
-            "mismatch": None,
-            "kept": len(lengths),
-            "prefix_tokens": totals[0],
-            "response_tokens": totals[1],
-            "max_tokens": int(lengths.sum(axis=1, dtype=np.int64).max(initial=0)),
-            "strata": strata,
-            "shards": shards,
-            "curated": file_facts((out / "curated.parquet").read_bytes()) if curated is not None and first else None,
-        }
+        return EncodedBucket(
+            samples=len(lengths),
+            max_tokens=int(lengths.sum(axis=1, dtype=np.int64).max(initial=0)),
+            strata=dict(strata),
+            shards=tuple(self._write_shards(out, slices, lengths)),
+            curated=file_info(out / self.CURATED) if first else None,
+        )
 
     def _sorted(self, rows: pa.Table) -> pa.Table:
         high, low = id_halves(rows.column("row_id"))
         order = keyed_hash(high, low, seed=self.seed, purpose="shuffle")
         return rows.take(pa.array(np.lexsort((low, high, order, rows.column("stratum").to_numpy()))))
 
-    def _encode(self, part: pa.Table, encoder: Encoder) -> "Encoded":
+    def _encode(self, part: pa.Table, encoder: Encoder) -> "EncodedRows":
         special = encoder.special
         instructions, instruction_bounds = encoder.encode(part.column("instruction").to_pylist())
         responses, response_bounds = encoder.encode(part.column("response").to_pylist())
@@ -119,7 +144,6 @@ class Encode(Step):
         unfit = ~short & long & ((response < self.min_response_tokens) | (self.overlong == "drop"))
         kept = ~short & ~unfit
         lengths = np.stack([prefix, response], axis=1)
-        ids = np.frombuffer(bytes.fromhex("".join(part.column("row_id").to_pylist())), np.uint8).reshape(-1, 16)
         tokens = _join(
             np.flatnonzero(kept),
             lengths,
@@ -128,25 +152,26 @@ class Encode(Step):
             (tags, tag_bounds),
             (special[START], special[END_OF_PREFIX], special[END_OF_RESPONSE]),
         )
-        return Encoded(
+        return EncodedRows(
             kept=kept,
             short=short,
             prefix=prefix,
             response=full,
             max_tokens=self.max_tokens,
             min_response_tokens=self.min_response_tokens,
-            samples=Samples(tokens=tokens, lengths=lengths[kept].astype(np.uint16), row_ids=ids[kept]),
+            samples=Samples(
+                tokens=tokens, lengths=lengths[kept].astype(np.uint16), row_ids=id_bytes(part.column("row_id"))[kept]
+            ),
         )
 
-    def _write_shards(self, out: Path, samples: "list[Samples]", lengths: NDArray[np.uint16]) -> list[dict[str, Any]]:
+    def _write_shards(self, out: Path, slices: "list[Samples]", lengths: NDArray[np.uint16]) -> Iterator[ShardInfo]:
         if len(lengths) == 0:
-            return []
-        tokens = np.concatenate([part.tokens for part in samples])
-        row_ids = np.concatenate([part.row_ids for part in samples])
+            return
+        tokens = np.concatenate([samples.tokens for samples in slices])
+        row_ids = np.concatenate([samples.row_ids for samples in slices])
         sizes = lengths.sum(axis=1, dtype=np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
-        shards: list[dict[str, Any]] = []
-        for begin, end in mds.cut(sizes, self.shard_size):
+        for number, (begin, end) in enumerate(mds.cut(sizes, self.shard_size)):
             content = mds.shard(
                 tokens[bounds[begin] : bounds[end]],
                 bounds[begin : end + 1] - bounds[begin],
@@ -154,11 +179,8 @@ class Encode(Step):
                 row_ids[begin:end],
                 self.shard_size,
             )
-            name = f"shard-{len(shards):05}.mds"
-            (out / name).write_bytes(content)
-            entry = mds.index_entry(content, end - begin, name, self.shard_size)
-            shards.append({"entry": entry, **file_facts(content)})
-        return shards
+            (out / self.shard_file(number)).write_bytes(content)
+            yield mds.describe(content, end - begin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +188,7 @@ class Samples:
     """Finished samples."""
 
     tokens: NDArray[np.uint16]
-    """Tokens of all samples, one after the other."""
+    """Tokens of all samples, concatenated."""
     lengths: NDArray[np.uint16]
     """(n, 2): prefix length, response length."""
     row_ids: NDArray[np.uint8]
@@ -174,12 +196,12 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """What the length rules say about some rows, and the samples that they leave."""
+class EncodedRows:
+    """What the length rules decide about some rows, and the samples of those that are kept."""
 
     kept: NDArray[np.bool_]
     short: NDArray[np.bool_]
-    """Too few response tokens; what is neither kept nor short has too many tokens."""
+    """Rows with too few response tokens; those neither kept nor short have too many tokens."""
     prefix: NDArray[np.int64]
     response: NDArray[np.int64]
     """Lengths before truncation."""
@@ -188,13 +210,8 @@ class Encoded:
     samples: Samples
 
 
-def file_facts(content: bytes) -> dict[str, Any]:
-    """Size and sha256 of a file's content, as `dataset.json` records them."""
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
 def _guard(encoder: Encoder, rows: pa.Table) -> str | None:
-    """Compare both engines on rows spread evenly over the shuffled bucket."""
+    """Compare both engines on rows spread evenly over the shuffled bucket; see `Encoder.mismatch`."""
     chosen = np.unique(np.linspace(0, rows.num_rows - 1, GUARD_ROWS).astype(np.int64)) if rows.num_rows else []
     sample = rows.take(pa.array(chosen, pa.int64()))
     for column in ("instruction", "response"):
@@ -206,10 +223,9 @@ def _guard(encoder: Encoder, rows: pa.Table) -> str | None:
 
 
 def _tags(conditions: pa.ChunkedArray, special: Mapping[str, int]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """Condition tags of all rows, one after the other, and the bounds of each; there are few distinct combinations."""
-    series = pl.from_arrow(conditions)
-    assert isinstance(series, pl.Series)
-    names = series.list.join(" ").fill_null("")
+    """Return the ids of the condition tags of all rows, concatenated, and the bounds (n + 1,) of each row."""
+    # There are few distinct combinations.
+    names = pl.Series(conditions).list.join(" ").fill_null("")
     combinations = {
         name: [special[CONDITION_TAGS[c]] for c in order_conditions(name.split())] for name in names.unique()
     }
@@ -233,7 +249,7 @@ def _join(
     tags: _Ragged,
     marks: tuple[int, int, int],
 ) -> NDArray[np.uint16]:
-    """Tokens of the samples `rows`: start, tags, instruction, end of prefix; response, end of response if it fits."""
+    """Join tokens of samples `rows`: start, tags, instruction, end of prefix, response, end of response if it fits."""
     total = 0
     for row in rows:
         total += lengths[row, 0] + lengths[row, 1]
@@ -259,10 +275,9 @@ def _join(
     return out
 
 
-def _lines(part: pa.Table, encoded: Encoded, first: int) -> pa.Table:
-    """Ledger lines of all rows of a slice; `first` is the index of its first sample in the bucket."""
-    frame = pl.from_arrow(part.select(["row_id", "source", "file", "row", "part"]))
-    assert isinstance(frame, pl.DataFrame)
+def _lines(part: pa.Table, encoded: EncodedRows, first: int) -> pa.Table:
+    """Return ledger lines of all rows of a slice; `first` is the index of its first sample in the bucket."""
+    frame = pl.DataFrame(with_hex_ids(part.select(["row_id", "source", "file", "row", "part"])))
     lengths = pl.format("{} prefix and {} response tokens", pl.col("prefix"), pl.col("response"))
     return (
         frame.with_columns(
@@ -282,11 +297,9 @@ def _lines(part: pa.Table, encoded: Encoded, first: int) -> pa.Table:
             detail=pl.when(pl.col("kept") & pl.col("long"))
             .then(pl.format("{}, truncated to {} in all", lengths, pl.lit(encoded.max_tokens)))
             .when("short")
-            .then(
-                pl.format("{}; at least {} response tokens are asked for", lengths, pl.lit(encoded.min_response_tokens))
-            )
+            .then(pl.format("{}; expected at least {} response tokens", lengths, pl.lit(encoded.min_response_tokens)))
             .when(~pl.col("kept"))
-            .then(pl.format("{}; a sample may have {}", lengths, pl.lit(encoded.max_tokens))),
+            .then(pl.format("{}; expected at most {}", lengths, pl.lit(encoded.max_tokens))),
             sample=pl.when("kept").then(pl.col("kept").cast(pl.Int64).cum_sum() + (first - 1)),
         )
         .select("row_id", "source", "file", "row", "part", "outcome", "stage", "detail", "sample")

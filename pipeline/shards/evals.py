@@ -1,56 +1,59 @@
-"""Eval sources: cleaned and deduplicated like the rest, but written as JSON lines, never into shards.
+"""Eval sources: cleaned and deduplicated like the others, but written as JSON lines, never into shards.
 
-A prompt without a reference has the response null.
+The `response` of a prompt without a reference answer is null.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
+from corpus.contract import FileInfo
 from corpus.outcome import Outcome
-from pipeline.engine.progress import report
-from pipeline.engine.step import Step
-from pipeline.records.drops import DropKey
+from pipeline.engine.counters import count
+from pipeline.ingest.live import LiveStep, live_tables
+from pipeline.records.files import file_info
 from pipeline.records.ledger import LedgerPart
-from pipeline.shards.encode import file_facts
-from pipeline.shards.shuffle import survivors
+from pipeline.records.schema import with_hex_ids
 
 FIELDS = ("row_id", "source", "task", "instruction", "response", "condition")
-FILE = "eval.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteEval(Step):
+class EvalFile:
+    """Result of `WriteEval`."""
+
+    file: FileInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteEval(LiveStep[EvalFile]):
     """Write one eval source, in the order of its files and rows."""
 
     stage: ClassVar[str] = "eval"
 
     source: str
-    inputs: tuple[tuple[int, str], ...]
-    """Number of each partition of this source and the key of its `Ingest`."""
-    drops: tuple[DropKey, ...]
-    """Steps that dropped records of this source."""
+
+    FILE: ClassVar[str] = "eval.jsonl"
 
     @property
     def partition(self) -> str:
         return f"source {self.source}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    def run(self, work: Path, out: Path) -> EvalFile:
         ledger = LedgerPart(out)
-        rows = 0
-        with (out / FILE).open("w", encoding="utf-8", newline="\n") as file:
-            for kept, lost in survivors(work, self.inputs, self.drops):
-                for record in kept.select(list(FIELDS)).to_pylist():
+        with (out / self.FILE).open("w", encoding="utf-8", newline="\n") as file:
+            for kept, dropped in live_tables(work, self.inputs, self.drops):
+                for record in with_hex_ids(kept.select(list(FIELDS))).to_pylist():
                     record["response"] = record["response"] or None
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 lines = kept.select(["row_id", "source", "file", "row", "part"])
-                lines = lines.append_column("outcome", pa.array([Outcome.KEPT.value] * len(kept), pa.string()))
-                ledger.write(lines.append_column("stage", pa.array([self.stage] * len(kept), pa.string())))
-                ledger.write(lost)
-                rows += len(kept)
-                report(rows=len(kept))
+                for name, value in (("outcome", Outcome.KEPT.value), ("stage", self.stage)):
+                    lines = lines.append_column(name, pa.array([value] * len(kept), pa.string()))
+                ledger.write(lines)
+                ledger.write(dropped)
+                count(rows=len(kept))
         ledger.close()
-        return {"rows": rows, "facts": file_facts((out / FILE).read_bytes())}
+        return EvalFile(file=file_info(out / self.FILE))

@@ -1,12 +1,13 @@
-"""MDS shards, written as columns: the bytes that mosaicml-streaming's `MDSWriter` would write for the same samples.
+"""MDS shards, written as columns: byte for byte what mosaicml-streaming's `MDSWriter` writes for the same samples.
 
-Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes,
-`tokens` ndarray:uint16. Writing whole columns at once takes no Python call per
-sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
+Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes, `tokens` ndarray:uint16. Whole columns
+need no Python call per sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
 """
 
+import hashlib
 import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -21,19 +22,19 @@ _FIXED = 4 + 8 + 2 + 16
 
 
 def sample_bytes(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes (n,) that samples of `lengths` (n,) tokens take in a shard, their offset included."""
+    """Return the bytes (n,) that samples of `lengths` (n,) tokens take in a shard, including their offset."""
     return _FIXED + 1 + np.where(lengths < 2**8, 1, 2) + 2 * lengths
 
 
 def cut(lengths: NDArray[np.int64], size_limit: int) -> list[tuple[int, int]]:
-    """Ranges of samples that make one shard each: as few as possible, of about equal size.
+    """Cut samples into ranges of one shard each: as few as possible, of about equal size.
 
     Parameters
     ----------
     lengths
         int64 (n,): tokens of each sample.
     size_limit
-        Largest size of a shard in bytes; a larger sample is alone in one.
+        Largest size of a shard in bytes; a larger sample has a shard to itself.
     """
     room = size_limit - len(_header(size_limit)) - 8
     ends = np.cumsum(sample_bytes(lengths))
@@ -42,7 +43,7 @@ def cut(lengths: NDArray[np.int64], size_limit: int) -> list[tuple[int, int]]:
     ranges = []
     begin, before = 0, 0
     while begin < len(ends):
-        # Up to the target, and over it by at most one sample if that still is within the limit.
+        # Up to the target, or over it by one sample if that is within the limit.
         end = int(np.searchsorted(ends, before + target, side="left")) + 1
         while end > begin + 1 and int(ends[min(end, len(ends)) - 1]) - before > room:
             end -= 1
@@ -59,14 +60,14 @@ def shard(
     row_ids: NDArray[np.uint8],
     size_limit: int,
 ) -> bytes:
-    """One shard file.
+    """Return the content of one shard file.
 
     Parameters
     ----------
     tokens
-        uint16: tokens of all samples, one after the other.
+        uint16: tokens of all samples, concatenated.
     bounds
-        int64 (n + 1,): where each sample begins in `tokens`.
+        int64 (n + 1,): bounds of each sample in `tokens`.
     prefix
         uint16 (n,): prefix lengths.
     row_ids
@@ -80,7 +81,7 @@ def shard(
     sizes = sample_bytes(lengths) - 4
     offsets = np.concatenate([[begin], begin + np.cumsum(sizes)])
     if offsets[-1] >= 2**32:
-        raise ValueError(f"a shard of {offsets[-1]:,} bytes; MDS offsets allow less than 4 GiB")
+        raise ValueError(f"a shard of {offsets[-1]:,} bytes; the offsets of MDS allow less than 4 GiB")
     content = np.empty(int(offsets[-1]), np.uint8)
     content[:4] = np.frombuffer(np.uint32(len(lengths)).tobytes(), np.uint8)
     content[4 : begin - len(header)] = np.frombuffer(offsets.astype(np.uint32).tobytes(), np.uint8)
@@ -89,26 +90,41 @@ def shard(
     return content.tobytes()
 
 
-def index_entry(content: bytes, samples: int, basename: str, size_limit: int) -> dict[str, Any]:
-    """The shard's entry in `index.json`."""
-    return {
-        **_config(size_limit),
-        "samples": samples,
-        "raw_data": {
-            "basename": basename,
-            "bytes": len(content),
-            "hashes": {"xxh64": xxhash.xxh64(content).hexdigest()},
-        },
-        "zip_data": None,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardInfo:
+    """A finished shard."""
+
+    samples: int
+    bytes: int
+    xxh64: str
+    sha256: str
 
 
-def index(entries: list[dict[str, Any]]) -> str:
-    """Text of `index.json`."""
+def describe(content: bytes, samples: int) -> ShardInfo:
+    """Return size and hashes of a shard's content."""
+    return ShardInfo(
+        samples=samples,
+        bytes=len(content),
+        xxh64=xxhash.xxh64(content).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def index(shards: Sequence[ShardInfo], size_limit: int, name: Callable[[int], str]) -> str:
+    """Return the text of `index.json`; `name` makes a shard's file name from its number."""
+    entries = [
+        {
+            **_config(size_limit),
+            "samples": shard.samples,
+            "raw_data": {"basename": name(number), "bytes": shard.bytes, "hashes": {"xxh64": shard.xxh64}},
+            "zip_data": None,
+        }
+        for number, shard in enumerate(shards)
+    ]
     return json.dumps({"version": 2, "shards": entries}, sort_keys=True)
 
 
-def _config(size_limit: int) -> dict[str, Any]:
+def _config(size_limit: int) -> dict[str, object]:
     return {
         "version": 2,
         "format": "mds",
@@ -134,7 +150,7 @@ def _fill(
     prefix: NDArray[np.uint16],
     row_ids: NDArray[np.uint8],
 ) -> None:
-    """Sample by sample: sizes of row_id and tokens as uint32, prefix_len, row_id, shape of tokens, tokens."""
+    """Write sample by sample: sizes of row_id and tokens as uint32, prefix_len, row_id, shape of tokens, tokens."""
     for sample in range(len(bounds) - 1):
         at = offsets[sample]
         length = bounds[sample + 1] - bounds[sample]

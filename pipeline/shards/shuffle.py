@@ -1,54 +1,54 @@
-"""Shuffle: survivors on their way to their place in the global sample order.
+"""Shuffle: live records on their way to their position in the global sample order.
 
-The order is by stratum (source as in the manifest, then task), and inside a
-stratum by a keyed hash of the row id: a shuffle that needs no state. `plan`
-cuts this order into buckets of bounded size before any text moves: a large
-stratum spans several buckets, each a range of the hash; small neighbours share
-one. `Scatter` then writes each partition's survivors by bucket, and draws the
-tokenizer's sample on the way.
+    sizes of strata ─ plan ─▶ `PlannedStratum`, with its buckets of the order
+    live records ─ Scatter ─▶ rows by bucket, a sample for the tokenizer, ledger lines of dropped records
+
+The order is by stratum (source as in the manifest, then task), and inside of a stratum by a keyed hash of the row id: a
+shuffle without state. `plan` cuts this order into buckets of bounded size before any text moves: a large stratum spans
+several buckets, each with a range of the hash; small neighbours share one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.engine.progress import report
-from pipeline.engine.step import Step, folder
-from pipeline.ingest.step import IPC, RECORDS, id_halves
-from pipeline.records.drops import LOST, DropKey, batches
+from pipeline.engine.counters import count
+from pipeline.ingest.live import LiveStep, live_tables
+from pipeline.records.buckets import BucketWriter, read_bucket
 from pipeline.records.ledger import LedgerPart
-from pipeline.records.seeds import U64, keyed_hash
+from pipeline.records.schema import IPC, RECORDS, U64, id_halves
+from pipeline.records.seeds import keyed_hash
 
 SMALLEST_BUCKET = 8 * 2**20
 LARGEST_BUCKET = 128 * 2**20
 """Bounds on a bucket's text in bytes; between them a build has 64 buckets."""
-RUN_BYTES = 128 * 2**20
-"""Text that a `Scatter` sorts by bucket at once."""
-
-LARGEST_GROUP = 2**30
-"""Most text that a `Scatter` takes from small partitions together."""
 
 ROWS = pa.schema([*RECORDS, ("stratum", pa.int32())])
-"""Schema of scattered records: `stratum` is the place in the plan's strata."""
+"""Scattered records: `stratum` is the number of the planned stratum."""
+
+SAMPLE = pa.schema([("instruction", pa.large_string()), ("response", pa.large_string()), ("draw", pa.uint64())])
+"""The tokenizer's sample, which is read in the order of `draw`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
-    """Where a stratum's samples go: buckets `first`, …, `first + span - 1`."""
+class PlannedStratum:
+    """The buckets of a stratum's samples: `first`, …, `first + span - 1`."""
 
+    number: int
+    """Position in the global order."""
     source: str
     task: str
     first: int
     span: int
 
 
-def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[Stratum], int]:
+def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[PlannedStratum], int]:
     """Cut the global order into buckets.
 
     Parameters
@@ -60,16 +60,17 @@ def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[Stratu
 
     Returns
     -------
-    The strata with their buckets, and the number of buckets.
+    strata, buckets
+        The strata with their buckets, and the number of buckets.
     """
     target = min(max(total // 64, SMALLEST_BUCKET), LARGEST_BUCKET)
-    strata: list[Stratum] = []
+    strata: list[PlannedStratum] = []
     bucket, filled = 0, 0
-    for source, task, size in sizes:
+    for number, (source, task, size) in enumerate(sizes):
         if filled and filled + size > target:
             bucket, filled = bucket + 1, 0
         span = max(1, -(-size // target))
-        strata.append(Stratum(source=source, task=task, first=bucket, span=span))
+        strata.append(PlannedStratum(number=number, source=source, task=task, first=bucket, span=span))
         if span > 1:
             bucket, filled = bucket + span, 0
         else:
@@ -78,151 +79,84 @@ def plan(sizes: Sequence[tuple[str, str, int]], total: int) -> tuple[list[Stratu
 
 
 def bucket_of(order: U64, first: NDArray[np.int64], span: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bucket (n,) of samples with hash `order` in strata that take `span` buckets from `first`, all (n,)."""
-    # order * span / 2^64 without overflow: the hash's upper 32 bits are enough to choose among buckets.
+    """Return the bucket of samples with hash `order`, in strata with `span` buckets from `first` on; all are (n,)."""
+    # order * span / 2^64 without overflow: the upper 32 bits of the hash are enough to choose a bucket.
     return first + (((order >> np.uint64(32)).astype(np.int64) * span) >> 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scatter(Step):
-    """Write the survivors of some partitions by bucket; lines for the dropped go to the ledger."""
+class Scattered:
+    """Result of `Scatter`."""
+
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scatter(LiveStep[Scattered]):
+    """Write the live records of some partitions by bucket, and ledger lines of the dropped ones."""
 
     stage: ClassVar[str] = "scatter"
 
-    inputs: tuple[tuple[int, str], ...]
-    """Number of each partition and the key of its `Ingest`."""
-    drops: tuple[DropKey, ...]
-    """Steps that dropped records."""
-    strata: tuple[tuple[int, str, str, int, int], ...]
-    """Of the strata that occur here: number, source, task, first bucket, span."""
+    strata: tuple[PlannedStratum, ...]
+    """The strata of these partitions."""
     seed: int
     sample_threshold: int
-    """Pairs whose draw is below this (of 2^64) are part of the tokenizer's sample."""
+    """Pairs whose draw is below this (of 2^64) are in the tokenizer's sample."""
 
-    @property
-    def partition(self) -> str:
-        return f"files {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
+    @classmethod
+    def bucket(cls, work: Path, keys: Iterable[str], bucket: int) -> pa.Table:
+        """Return all records of one bucket from finished steps, `ROWS`, in no particular order."""
+        return read_bucket([cls.folder(work, key) for key in keys], "rows", ROWS, bucket)
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    @classmethod
+    def sample(cls, work: Path, keys: Iterable[str]) -> pa.Table:
+        """Return the tokenizer's sample from finished steps, `SAMPLE`, in order of `draw`."""
+        tables = [SAMPLE.empty_table()]
+        for key in keys:
+            with pa.OSFile(str(cls.folder(work, key) / "sample.arrow")) as file:
+                tables.append(pa.ipc.open_file(file).read_all())
+        sample = pa.concat_tables(tables)
+        return sample.take(pa.array(np.argsort(sample.column("draw").to_numpy(), kind="stable")))
+
+    def run(self, work: Path, out: Path) -> Scattered:
         ledger = LedgerPart(out)
-        buckets: list[int] = []
-        kept = 0
+        records = 0
         lookup = pl.DataFrame(
-            self.strata,
+            [(stratum.number, stratum.source, stratum.task, stratum.first, stratum.span) for stratum in self.strata],
             schema={"stratum": pl.Int32, "source": pl.String, "task": pl.String, "first": pl.Int64, "span": pl.Int64},
             orient="row",
         )
         with (
-            pa.OSFile(str(out / "rows.arrow"), "wb") as sink,
-            pa.ipc.new_file(sink, ROWS, options=IPC) as rows,
-            pa.OSFile(str(out / "sample.arrow"), "wb") as sample_sink,
-            pa.ipc.new_file(sample_sink, SAMPLE, options=IPC) as sample,
+            BucketWriter(out, "rows", ROWS) as rows,
+            pa.OSFile(str(out / "sample.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, SAMPLE, options=IPC) as sample,
         ):
-            for run, dropped in survivors(work, self.inputs, self.drops):
+            for kept, dropped in live_tables(work, self.inputs, self.drops):
                 ledger.write(dropped)
-                kept += run.num_rows
-                if run.num_rows == 0:
+                if kept.num_rows == 0:
                     continue
-                table, where = self._place(run, lookup)
-                for bucket, batch in _by_bucket(table, where):
-                    rows.write_batch(batch)
-                    buckets.append(bucket)
-                for batch in self._sample(run).to_batches():
+                rows.add(*self._place(kept, lookup))
+                for batch in self._sample(kept).to_batches():
                     sample.write_batch(batch)
-                report(rows=run.num_rows, bytes=run.nbytes)
-        np.save(out / "buckets.npy", np.array(buckets, np.int64))
+                records += kept.num_rows
+                count(rows=kept.num_rows, bytes=kept.nbytes)
         ledger.close()
-        return {"survivors": kept}
+        return Scattered(records=records)
 
-    def _place(self, run: pa.Table, lookup: pl.DataFrame) -> tuple[pa.Table, NDArray[np.int64]]:
-        names = pl.from_arrow(run.select(["source", "task"]))
-        assert isinstance(names, pl.DataFrame)
+    def _place(self, records: pa.Table, lookup: pl.DataFrame) -> tuple[pa.Table, NDArray[np.int64]]:
+        """Add the column `stratum`; return the bucket (n,) of each record too."""
+        names = pl.DataFrame(records.select(["source", "task"]))
         placed = names.join(lookup, on=["source", "task"], how="left", maintain_order="left")
-        order = keyed_hash(*id_halves(run.column("row_id")), seed=self.seed, purpose="shuffle")
-        where = bucket_of(order, placed["first"].to_numpy(), placed["span"].to_numpy())
-        return run.append_column(ROWS.field("stratum"), placed["stratum"].to_arrow()), where
+        order = keyed_hash(*id_halves(records.column("row_id")), seed=self.seed, purpose="shuffle")
+        buckets = bucket_of(order, placed["first"].to_numpy(), placed["span"].to_numpy())
+        return records.append_column(ROWS.field("stratum"), placed["stratum"].to_arrow()), buckets
 
-    def _sample(self, run: pa.Table) -> pa.Table:
-        draw = keyed_hash(*id_halves(run.column("row_id")), seed=self.seed, purpose="tokenizer sample")
+    def _sample(self, records: pa.Table) -> pa.Table:
+        draw = keyed_hash(*id_halves(records.column("row_id")), seed=self.seed, purpose="tokenizer sample")
         chosen = (
             np.flatnonzero(draw < np.uint64(self.sample_threshold))
             if self.sample_threshold < 2**64
             else np.arange(len(draw))
         )
-        texts = run.select(["instruction", "response"]).take(pa.array(chosen))
+        texts = records.select(["instruction", "response"]).take(pa.array(chosen))
         return texts.append_column("draw", pa.array(draw[chosen])).cast(SAMPLE)
-
-
-SAMPLE = pa.schema([("instruction", pa.large_string()), ("response", pa.large_string()), ("draw", pa.uint64())])
-"""Schema of the tokenizer's sample; it is read in the order of `draw`."""
-
-
-def survivors(
-    work: Path, inputs: Sequence[tuple[int, str]], drops: Sequence[DropKey]
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Records of some partitions that no step has dropped, in tables of bounded size with the lines of the others.
-
-    Parameters
-    ----------
-    work
-        Folder of finished steps.
-    inputs
-        Number of each partition and the key of its `Ingest`.
-    drops
-        Steps that have dropped records.
-    """
-    kept: list[pa.RecordBatch] = []
-    lines = [LOST.empty_table()]
-    size = 0
-    for _, _, batch, live, lost in batches(work, inputs, drops):
-        kept.append(batch.filter(pa.array(live)))
-        lines.append(lost)
-        size += kept[-1].nbytes + lost.nbytes
-        if size >= RUN_BYTES:
-            yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
-            kept, lines, size = [], [LOST.empty_table()], 0
-    yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
-
-
-def bucket_rows(work: Path, scatter_keys: Sequence[str], bucket: int) -> pa.Table:
-    """All scattered records of one bucket, in no particular order.
-
-    Each `Scatter` has one batch of it for each of its runs: with S bytes of text, S^2 / (`RUN_BYTES` x
-    `LARGEST_BUCKET`) reads over all buckets, of `RUN_BYTES` / buckets each. For 200 GB those are two million reads of
-    90 kB.
-    """
-    batches = []
-    for key in scatter_keys:
-        place = folder(work, Scatter.stage, key)
-        wanted = np.flatnonzero(np.load(place / "buckets.npy") == bucket)
-        if len(wanted):
-            with pa.OSFile(str(place / "rows.arrow")) as file:
-                reader = pa.ipc.open_file(file)
-                batches += [reader.get_batch(int(index)) for index in wanted]
-    return pa.Table.from_batches(batches, ROWS)
-
-
-def scatter_groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Which partitions, of `sizes` bytes of text, one `Scatter` takes together.
-
-    Small neighbours share one, so that a bucket has few files to look into: not above a 64th of all text, so that there
-    is work for many workers, but at least a run's worth, and not above `LARGEST_GROUP`.
-    """
-    most = min(max(sum(sizes) // 64, RUN_BYTES), LARGEST_GROUP)
-    groups: list[list[int]] = []
-    room = 0
-    for number, size in enumerate(sizes):
-        if not groups or size > room:
-            groups.append([])
-            room = most
-        groups[-1].append(number)
-        room -= size
-    return groups
-
-
-def _by_bucket(table: pa.Table, where: NDArray[np.int64]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    order = np.argsort(where, kind="stable")
-    edges = np.flatnonzero(np.diff(where[order], prepend=-1)).tolist()
-    for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
-        part = table.take(pa.array(order[begin:end])).combine_chunks()
-        yield int(where[order[begin]]), part.to_batches()[0]

@@ -1,10 +1,8 @@
 """The tokenizer: trained on a sample of the mix or given, and fast encoding of many texts.
 
-A trained one is byte-level BPE over NFC text, split as Qwen2 does (single
-digits), with the template's special tokens at the first ids. Texts are encoded
-by a copy without special tokens, so that `<|im_end|>` inside a text stays text.
-`Encoder` gives the same ids by either engine: gigatoken, or `tokenizers`, which
-is slower by far and the reference that gigatoken is held to.
+A trained one is byte-level BPE over NFC text, split as in Qwen2 (single digits), with the template's special tokens as
+the first ids. Texts are encoded by a copy without special tokens, so that `<|im_end|>` inside a text stays text.
+`Encoder` gives the same ids with either engine: gigatoken, or `tokenizers`, the much slower reference for gigatoken.
 """
 
 import functools
@@ -24,34 +22,42 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from corpus.config import ConfigError
 from corpus.contract import SPECIAL_TOKENS, without_special_tokens
-from pipeline.engine.progress import report
-from pipeline.engine.step import BuildError, Step, folder
+from pipeline.engine.counters import count
+from pipeline.engine.step import BuildError, NoResult, Step
 from pipeline.manifest import MAX_VOCABULARY
 from pipeline.shards.shuffle import Scatter
-
-FILE = "tokenizer.json"
-
-TOKENIZER_STAGE = "tokenizer"
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Qwen2's split pattern; no token crosses its boundaries, so none spells a special token."""
+"""Split pattern of Qwen2; no token crosses its boundaries, so none spells a special token."""
 
 REFERENCE = "tokenizers"
 FAST = "gigatoken"
 
 
 def engine() -> str:
-    """The fastest engine there is."""
+    """Return the fastest engine that is installed."""
     return FAST if importlib.util.find_spec("gigatoken") is not None else REFERENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainTokenizer(Step):
-    """Train on the samples that `Scatter` drew."""
+class TokenizerStep(Step[NoResult]):
+    """Write a `tokenizer.json`."""
 
-    stage: ClassVar[str] = TOKENIZER_STAGE
+    stage: ClassVar[str] = "tokenizer"
+
+    FILE: ClassVar[str] = "tokenizer.json"
+
+    @classmethod
+    def text(cls, work: Path, key: str) -> str:
+        """Return the `tokenizer.json` of a finished step."""
+        return (cls.folder(work, key) / cls.FILE).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTokenizer(TokenizerStep):
+    """Train on the sample that `Scatter` drew."""
 
     inputs: tuple[str, ...]
     """Keys of all `Scatter`s."""
@@ -61,43 +67,34 @@ class TrainTokenizer(Step):
     def partition(self) -> str:
         return f"vocabulary of {self.vocab_size:,}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        texts, draws = [], []
-        for key in self.inputs:
-            with pa.OSFile(str(folder(work, Scatter.stage, key) / "sample.arrow")) as file:
-                sample = pa.ipc.open_file(file).read_all()
-            texts.append(sample.select(["instruction", "response"]))
-            draws.append(sample.column("draw").to_numpy())
-        order = np.argsort(np.concatenate(draws), kind="stable")
-        sample = pa.concat_tables(texts).take(pa.array(order))
+    def run(self, work: Path, out: Path) -> NoResult:
+        sample = Scatter.sample(work, self.inputs)
         if sample.num_rows == 0:
             raise BuildError("the sample has no pair to train a tokenizer on: set a larger tokenizer.sample_bytes")
         tokenizer = train(_texts(sample), self.vocab_size)
-        (out / FILE).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
-        report(rows=sample.num_rows, bytes=sample.nbytes)
-        return {"vocab_size": vocabulary_size(tokenizer.to_str()), "rows": sample.num_rows, "bytes": sample.nbytes}
+        (out / self.FILE).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+        count(rows=sample.num_rows, bytes=sample.nbytes)
+        return NoResult()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenTokenizer(Step):
-    """Use a tokenizer as it is."""
+class GivenTokenizer(TokenizerStep):
+    """Use a given tokenizer unchanged."""
 
-    stage: ClassVar[str] = TOKENIZER_STAGE
-
-    text: str
-    """A `tokenizer.json` that `load_given` has found fit."""
+    json_text: str
+    """A `tokenizer.json` that `load_given` has checked."""
 
     @property
     def partition(self) -> str:
         return "the given file"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        (out / FILE).write_text(self.text, encoding="utf-8")
-        return {"vocab_size": vocabulary_size(self.text)}
+    def run(self, work: Path, out: Path) -> NoResult:
+        (out / self.FILE).write_text(self.json_text, encoding="utf-8")
+        return NoResult()
 
 
 def train(texts: Iterator[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE; the same texts in the same order give the same tokenizer, on any number of threads."""
+    """Train byte-level BPE; the same texts in the same order give the same tokenizer, on any number of threads."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -124,12 +121,12 @@ def _texts(sample: pa.Table) -> Iterator[str]:
 
 
 def load_given(path: Path) -> str:
-    """Text of a user's `tokenizer.json`, found fit for a dataset.
+    """Return the text of a user's `tokenizer.json`, after checking that a dataset can use it.
 
     Raises
     ------
     corpus.config.ConfigError
-        It is no such file, lacks a special token, has too many ids, or cannot write every byte.
+        The file is not a tokenizer, lacks a special token, has too many ids, or does not encode every byte.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -137,7 +134,7 @@ def load_given(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"tokenizer.file: {path}: {error.strerror}") from None
     except Exception as error:  # the library raises bare Exception
-        raise ConfigError(f"tokenizer.file: {path}: is no tokenizer.json ({error})") from None
+        raise ConfigError(f"tokenizer.file: {path}: not a tokenizer.json ({error})") from None
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for token in SPECIAL_TOKENS if token not in added]
     if missing:
@@ -153,29 +150,31 @@ def load_given(path: Path) -> str:
     plain = Tokenizer.from_str(without_special_tokens(text))
     every_byte = "".join(map(chr, range(256))) + "\u4e2d\U0001f600\U0010ffff"
     if plain.decode(plain.encode(every_byte, add_special_tokens=False).ids, skip_special_tokens=False) != every_byte:
-        raise ConfigError(f"tokenizer.file: {path}: does not give back every text it encodes; expected byte-level BPE")
+        raise ConfigError(
+            f"tokenizer.file: {path}: does not decode every text to what was encoded; expected byte-level BPE"
+        )
     return text
 
 
 def vocabulary_size(tokenizer_json: str) -> int:
-    """One more than the largest id."""
+    """Return the largest id + 1."""
     return 1 + max(Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True).values())
 
 
 def special_ids(tokenizer_json: str) -> dict[str, int]:
-    """Id of each of the template's special tokens."""
+    """Return the id of each of the template's special tokens."""
     tokenizer = Tokenizer.from_str(tokenizer_json)
     return {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
 
 
 @functools.lru_cache(maxsize=1)
 def load_encoder(tokenizer_json: str, engine: str) -> "Encoder":
-    """An `Encoder`; the last one is kept, since to load one takes longer than to encode a small bucket."""
+    """Return an `Encoder`; the last one is cached, since loading takes longer than encoding a small bucket."""
     return Encoder(tokenizer_json, engine)
 
 
 class Encoder:
-    """Encodes texts that are never taken for special tokens.
+    """Encodes texts; nothing in them becomes a special token.
 
     Parameters
     ----------
@@ -201,12 +200,12 @@ class Encoder:
         self._forbidden[list(added.values())] = True
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-        """Ids of all texts, one after the other, and the bounds (n + 1,) of each.
+        """Return the ids of all texts, concatenated, and the bounds (n + 1,) of each.
 
         Raises
         ------
         BuildError
-            A text came out with the id of a special token.
+            A text was encoded with the id of a special token.
         """
         ids, bounds = self._encode_fast(texts) if self._fast is not None else self._encode_reference(texts)
         hits = np.flatnonzero(self._forbidden[ids])
@@ -230,7 +229,7 @@ class Encoder:
         return flat, bounds
 
     def mismatch(self, texts: Sequence[str], ids: NDArray[np.uint16], bounds: NDArray[np.int64]) -> str | None:
-        """The first text whose ids are not those of the reference, as a sentence; None if all agree."""
+        """Return a sentence about the first text whose ids differ from the reference's; None if all agree."""
         for row in range(len(texts)):
             expected = self.reference.encode(texts[row], add_special_tokens=False).ids
             if ids[bounds[row] : bounds[row + 1]].tolist() != expected:

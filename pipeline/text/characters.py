@@ -1,7 +1,6 @@
-"""What each Unicode character is to the reader of words: tables by code point, for kernels.
+"""Unicode for kernels: a class and a folded form of each character, and a decoder of UTF-8.
 
-`tables()` gives a class and a folded form for every character below U+20000;
-those above are ideographs, each a word of its own.
+The tables cover the characters below U+20000. Those above are treated as ideographs, each a word.
 """
 
 import functools
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPACE, PUNCTUATION, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, SYMBOL, OPERATOR = range(10)
-"""LONE: a letter of a script without spaces, a word of its own. JOINER: part of the word around it that does not count
-(apostrophes). SYMBOL: always informative. OPERATOR: informative beside a digit."""
+"""Classes. LONE: a letter of a script without spaces, which is a word. JOINER: an apostrophe or the like, ignored
+inside a word. SYMBOL: a sign that is always informative. OPERATOR: one that is informative beside a digit."""
 
 TABLE_SIZE = 0x20000
 
@@ -36,15 +35,15 @@ _JOINERS = "'’‘ʼ`_\u00ad\u200b\u200c\u200d\u2060"
 _SYMBOLS = "=<>^~|&\\{}@≤≥≠≈∈∉√∑∏∫∞→←⇒∪∩⊂⊆∀∃¬∧∨"
 _OPERATORS = "+-*/%$#€£¥°−–×÷·±‰"
 _ENDS = ".!?。！？"
-_SAME = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}
+_SIGN_VARIANTS = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}
 
 
 @functools.cache
 def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Class and folded code point of each character: uint8 and uint32, (TABLE_SIZE,).
 
-    Folding takes letters to lower case where that is one character, digits of any script to 0-9, and signs that are
-    written in several ways to one.
+    Folding maps letters to lower case where that is one character, the digits of all scripts to 0-9, and variants of a
+    sign to one.
     """
     classes = np.full(TABLE_SIZE, PUNCTUATION, np.uint8)
     folded = np.arange(TABLE_SIZE, dtype=np.uint32)
@@ -76,9 +75,15 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     ):
         for char in chars:
             classes[ord(char)] = kind
-    for char, other in _SAME.items():
+    for char, other in _SIGN_VARIANTS.items():
         folded[ord(char)] = ord(other)
     return classes, folded
+
+
+@numba.njit(inline="always")
+def class_of(char: Any, classes: NDArray[np.uint8]) -> np.uint8:
+    """Class of a code point: `LONE` for those beyond the table, which are ideographs for the most part."""
+    return np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
 
 
 @numba.njit(inline="always")

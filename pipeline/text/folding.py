@@ -1,10 +1,9 @@
-"""Folding: texts as they are compared for equality, white space as single blanks and letter case gone.
+"""Folding: the form in which texts are compared for equality, with single blanks and without letter case.
 
-texts ─┬ ASCII ─▶ one kernel over the Arrow buffer ─┬▶ folded texts as UTF-8
-       └ others ─▶ Python, one by one ──────────────┘
+    texts ─┬ ASCII ─▶ one kernel over the Arrow buffer ─┬▶ folded texts as UTF-8
+           └ others ─▶ Python, one by one ──────────────┘
 
-What is white space and what folds to what is as Unicode says, which no columnar
-engine does; for ASCII it is two rows of a table.
+White space and case folding are Unicode's, which no columnar engine offers; for ASCII they fit into a table.
 """
 
 import string
@@ -15,26 +14,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_BLANK = ord(" ")
-_COLLAPSED = np.array([_BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
+from pipeline.text.ascii import BLANK
+from pipeline.text.columns import texts_of
+
+_COLLAPSED = np.array([BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
 _FOLDED = _COLLAPSED.copy()
 _FOLDED[[ord(letter) for letter in string.ascii_uppercase]] += ord("a") - ord("A")
 
 
 def fold(text: str, *, case: bool) -> bytes:
-    """A text without white space at its ends, with one blank for any inside, and with letter case folded if `case`."""
+    """A text with each run of white space replaced by one blank, none at its ends, and letter case folded if `case`."""
     return " ".join((text.casefold() if case else text).split()).encode()
 
 
 def fold_all(texts: pa.Array | pa.ChunkedArray, *, case: bool) -> list[bytes]:
-    """What `fold` returns for each of some large_string texts without nulls."""
+    """`fold` of each text of a large_string column without nulls."""
     if isinstance(texts, pa.ChunkedArray):
         return [folded for chunk in texts.chunks for folded in fold_all(chunk, case=case)]
-    _, offsets, data = texts.buffers()
-    if data is None or len(texts) == 0:
-        return [b""] * len(texts)
-    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    out, ends, plain = _fold_ascii(np.frombuffer(data, np.uint8), bounds, _FOLDED if case else _COLLAPSED)
+    out, ends, plain = _fold_ascii(*texts_of(texts), _FOLDED if case else _COLLAPSED)
     content, edges = out.tobytes(), ends.tolist()
     folded = [content[begin:end] for begin, end in pairwise(edges)]
     for row in np.flatnonzero(~plain).tolist():
@@ -46,7 +43,7 @@ def fold_all(texts: pa.Array | pa.ChunkedArray, *, case: bool) -> list[bytes]:
 def _fold_ascii(
     content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """Folded texts one after the other, their bounds (n + 1,), and whether each is ASCII (n,); of others, nothing."""
+    """Folded texts one after the other, their bounds (n + 1,), and whether each is ASCII (n,); others are empty."""
     out = np.empty(bounds[-1] - bounds[0], np.uint8)
     ends = np.zeros(len(bounds), np.int64)
     plain = np.ones(len(bounds) - 1, np.bool_)
@@ -59,11 +56,11 @@ def _fold_ascii(
                 at = begin
                 break
             byte = table[byte]
-            if byte == 32 and (at == begin or out[at - 1] == 32):
+            if byte == BLANK and (at == begin or out[at - 1] == BLANK):
                 continue
             out[at] = byte
             at += 1
-        if at > begin and out[at - 1] == 32:
+        if at > begin and out[at - 1] == BLANK:
             at -= 1
         ends[row + 1] = at
     return out[: ends[-1]], ends, plain

@@ -7,7 +7,7 @@ import polars as pl
 
 
 def normalized(texts: pl.Series, form: Literal["NFC", "NFKC"], *, may_change: str) -> pl.Series:
-    """Texts in a normal form; only those that hold a character of the pattern `may_change` take the slow way."""
+    """Texts in a normal form; only those that match the pattern `may_change` are converted, which is slow."""
     rows = texts.str.contains(may_change).arg_true()
     if rows.is_empty():
         return texts

@@ -23,7 +23,7 @@ def check(name: str, checked: str, problems: Iterator[str]) -> Check:
     Raises
     ------
     StorageError
-        The store cannot be reached, which says nothing about the dataset.
+        The store cannot be reached, whether the dataset is sound is not known.
     """
     found: list[str] = []
     try:

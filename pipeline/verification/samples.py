@@ -97,7 +97,7 @@ def _row_ids(content: bytes, lengths: NDArray[np.uint16], special: dict[str, int
     """Return the row ids, uint8 [n, 16], of a shard; ValueError if a sample is not as lengths and template require.
 
     A sample is: sizes of row_id and tokens (2 x uint32), prefix_len (uint16), row_id (16 bytes), and tokens: a byte
-    of which bit 0 says whether the number of tokens is stored in two bytes, the number, the tokens (uint16).
+    whose bit 0 is set if the number of tokens takes two bytes, the number, the tokens (uint16).
     """
     data = np.frombuffer(content, np.uint8)
     count = int(np.frombuffer(content, "<u4", 1)[0])
@@ -113,7 +113,7 @@ def _row_ids(content: bytes, lengths: NDArray[np.uint16], special: dict[str, int
     total = lengths.sum(axis=1, dtype=np.int64)
     bad = np.flatnonzero((prefix != lengths[:, 0]) | (sizes != total) | (np.diff(offsets) != 28 + wide + 2 * total))
     if len(bad):
-        raise ValueError(f"sample {bad[0]} is not as long as {LENGTHS} says")
+        raise ValueError(f"sample {bad[0]} does not have the length in {LENGTHS}")
     tokens = begin + 28 + wide
 
     def token_at(place: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,13 +31,13 @@ from rich.table import Table
 from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
+from pipeline.decontaminate.contaminated import SHARD_BYTES, find_hits
 from pipeline.decontaminate.index import Index
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.steps import SHARD_BYTES, find_hits
 from pipeline.ingest.clean import clean
 from pipeline.ingest.inputs import discover_inputs
-from pipeline.manifest import CleanSpec, Mix
+from pipeline.ingest.spec import CleanSpec, Mix
 
 DATA = Path(__file__).parents[3] / "shared/data"
 BATCH_ROWS = 8192

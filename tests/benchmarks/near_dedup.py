@@ -1,18 +1,15 @@
-"""Speed of near-duplicate removal: our signatures beside datatrove's and rensa's, then the whole stage.
+"""Speed of near-duplicate removal: our signatures compared with datatrove's and rensa's, then the whole stage.
 
     pip install -e '.[bench]'                                                    # for the lines of others
     OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup                      # made-up prose
     OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup --manifest mix.yaml  # records of your sources
 
-Signatures: the same texts and parameters for all, 5-word shingles and 14 bands
-of 8 hashes; each does what it does to get from a text to its signature, in one
-thread. datatrove: simplified text, its English words, shingles hashed, minima.
-rensa has neither words nor shingles of its own: it is given the sets of 5-word
-shingles, lower-cased and split at white space, by its bulk function, with and
-without the time to make them. Slow ones take the first of the texts. The whole
-stage: all steps of a build's near-duplicate removal, one after the other in this
-process, over records that are already read. Rates are per second of CPU time, so
-per core, whatever else the machine does; of three runs the fastest.
+Signatures: all implementations get the same texts and parameters (5-word shingles, 14 bands of 8 hashes) and run in
+one thread. datatrove simplifies a text, splits it into English words, hashes the shingles and takes minima. rensa does
+not split texts; its bulk function gets the sets of 5-word shingles, lower-cased and split at white space, and is timed
+with and without making them. Slow implementations get the first of the texts only. The whole stage: all steps of a
+build's near-duplicate removal, one after the other in this process, over records that were read before. Rates are per
+second of CPU time, so per core, and independent of the machine's load; the fastest of three runs counts.
 """
 
 import argparse
@@ -24,33 +21,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.dedup.near.signatures import signatures
+from pipeline.dedup.near.duplicates import drop_near_duplicates
+from pipeline.dedup.near.signatures import U32, permutations, shingles, take_minima
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.steps import drop_near_duplicates
+from pipeline.dedup.near.tokens import Vocabulary, scratch, tokenize
+from pipeline.dedup.near.vocabulary import bare_vocabulary
 from pipeline.engine.executor import Task
 from pipeline.engine.progress import Display, StageProgress
+from pipeline.text.columns import Texts, texts_of
 from tests.benchmarks import planted
 from tests.benchmarks.dedup_quality import drawn
 from tests.in_process import InProcess, as_ingested
 
 RUNS = 3
 SLOW_BYTES = 1_000_000
-"""Of text for the slow ones."""
+"""Text that slow implementations get."""
 
 
 class Timed(InProcess):
-    """Adds up the CPU time of each stage."""
+    """Records the CPU time of each stage."""
 
     def __init__(self, work: Path) -> None:
         super().__init__(work, Display(io.StringIO()))
         self.seconds: dict[str, float] = {}
 
-    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, dict[str, Any]]]:
+    def complete(self, tasks: Sequence[Task], progress: StageProgress) -> Iterator[tuple[Task, Any]]:
         """See `Executor.complete`."""
         begin = time.process_time()
         yield from list(super().complete(tasks, progress))
@@ -58,7 +60,7 @@ class Timed(InProcess):
 
 
 def fastest(run: Callable[[], object], runs: int = RUNS) -> float:
-    """Least seconds of CPU time of some runs."""
+    """CPU seconds of the fastest of some runs."""
     spent = []
     for _ in range(runs):
         begin = time.process_time()
@@ -67,8 +69,24 @@ def fastest(run: Callable[[], object], runs: int = RUNS) -> float:
     return min(spent)
 
 
+def signatures(texts: pa.Array, spec: NearDedupSpec) -> U32:
+    """MinHash signatures of single texts, uint32 (n, bands * rows)."""
+    return _signatures(texts_of(texts), bare_vocabulary(), spec.shingle, *permutations(spec.bands * spec.rows))
+
+
+@numba.njit(cache=True, nogil=True)
+def _signatures(texts: Texts, vocabulary: Vocabulary, size: int, multipliers: U32, summands: U32) -> U32:
+    found = np.full((len(texts.bounds) - 1, len(multipliers)), 2**32 - 1, np.uint32)
+    hashes, flags = scratch(texts, texts)
+    for text in range(len(found)):
+        count = tokenize(texts, text, False, vocabulary, hashes, flags)
+        count = shingles(hashes, flags, count, size, np.uint64(0))
+        take_minima(found[text], hashes, count, multipliers, summands)
+    return found
+
+
 def datatroves(spec: NearDedupSpec) -> Callable[[Sequence[str]], object]:
-    """datatrove's signatures of some texts; its words come from spaCy."""
+    """A function that makes datatrove's signatures of texts; its words come from spaCy."""
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
 
     step = MinhashDedupSignature(
@@ -85,7 +103,7 @@ def datatroves(spec: NearDedupSpec) -> Callable[[Sequence[str]], object]:
 
 
 def shingle_sets(texts: Sequence[str], size: int) -> list[list[str]]:
-    """5-word shingles of each text, as rensa takes them."""
+    """Sets of the 5-word shingles of each text, as rensa takes them."""
     sets = []
     for text in texts:
         words = text.lower().split()
@@ -112,8 +130,8 @@ def measure_signatures(texts: Sequence[str], spec: NearDedupSpec) -> list[tuple[
         sets = shingle_sets(few, spec.shingle)
         alone = fastest(lambda: RMinHash.digest_matrix_from_token_sets(sets, count, 1))
         making = fastest(lambda: shingle_sets(few, spec.shingle))
-        measured.append(("rensa, given the sets of shingles", small, alone))
-        measured.append(("rensa, and making them in Python", small, alone + making))
+        measured.append(("rensa, without making the shingles", small, alone))
+        measured.append(("rensa, with making the shingles in Python", small, alone + making))
     except ImportError:
         measured.append(("rensa is not installed", 0, 0.0))
     try:
@@ -126,7 +144,7 @@ def measure_signatures(texts: Sequence[str], spec: NearDedupSpec) -> list[tuple[
 
 
 def measure_stage(table: pl.DataFrame, spec: NearDedupSpec, files: int) -> tuple[Mapping[str, float], int]:
-    """Seconds of each step's kind, and how many records were dropped."""
+    """CPU seconds of each kind of step, and the number of records dropped."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         scope = as_ingested(work, [("rows", table[number::files]) for number in range(files)])
@@ -142,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").split("\n")[0],
         epilog="example: OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup --megabytes 20",
     )
-    parser.add_argument("--manifest", type=Path, help="a mix whose records are taken")
+    parser.add_argument("--manifest", type=Path, help="take the records of this mix")
     parser.add_argument("--megabytes", type=float, default=50.0, help="of text (50)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -171,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     screen.print(table)
 
     rows = pl.DataFrame(pairs, {"instruction": pl.String, "response": pl.String}, orient="row")
-    measure_stage(rows[:1000], spec, 2)  # so that compiled kernels are in their cache
+    measure_stage(rows[:1000], spec, 2)  # compiles the kernels
     seconds, dropped = measure_stage(rows, spec, 4)
     table = Table(title=f"the whole stage: {len(rows):,} records, {size / 1e6:.0f} MB of text, {dropped:,} dropped")
     for name in ("", "CPU seconds", "MB/s and core"):

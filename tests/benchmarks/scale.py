@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import yaml
+from pydantic import ByteSize, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import build, default_work
+from pipeline.build import build
 from pipeline.engine.budget import affordable_workers
 from pipeline.engine.progress import Display
-from pipeline.manifest import load, parse_bytes
 from tests.benchmarks.texts import EXACT, NEAR, write_texts
 
 FILES = 8
@@ -128,14 +128,7 @@ def measure(folder: Path, megabytes: float, workers: int) -> Measured:
     with open(os.devnull, "w") as silent, Peaks(out) as peaks:
         display = Display(silent)
         begin = time.monotonic()
-        built = build(
-            load(folder / "mix.yaml"),
-            folder,
-            out=str(out),
-            workers=workers,
-            work=default_work(str(out)),
-            display=display,
-        )
+        built = build(folder / "mix.yaml", out=out, workers=workers, display=display)
         seconds = time.monotonic() - begin
         disk = _disk(out)
     stages: dict[str, float] = {}
@@ -144,8 +137,8 @@ def measure(folder: Path, megabytes: float, workers: int) -> Measured:
     return Measured(
         bytes=size,
         rows=rows,
-        kept=built.dataset["counts"]["made-up"]["kept"],
-        tokens=built.dataset["tokens"],
+        kept=built.dataset.counts["made-up"].kept,
+        tokens=built.dataset.tokens,
         stages=stages,
         seconds=seconds,
         memory=peaks.memory,
@@ -243,7 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--unit-mb", type=float, default=260.0, help="MB of text at 1x (default: 260)")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 16], help="sizes (default: 1 4 16)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--memory", type=parse_bytes, default=parse_bytes("3GB"), help="cap (default: 3GB)")
+    parser.add_argument(
+        "--memory", type=TypeAdapter(ByteSize).validate_python, default="3GB", help="cap (default: 3GB)"
+    )
     parser.add_argument("--folder", help="where inputs and datasets are put, about 4 times the largest size")
     options = parser.parse_args(arguments)
     screen = Console(width=120, highlight=False)

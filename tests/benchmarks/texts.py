@@ -1,8 +1,8 @@
-"""Instruction-response pairs for benchmarks: any number of them, fast, with planted exact and near duplicates.
+"""Any number of instruction-response pairs for benchmarks, made fast, with planted exact and near duplicates.
 
-Row i is a pure function of (seed, i). Words follow Zipf's law; a few are numbers.
-A share of the rows repeats an earlier row, whole or with some words of the
-response changed; where the earlier one is a repetition itself, so is this.
+Row i is a pure function of (seed, i). Words follow Zipf's law; a few are numbers. A share of the rows repeats an
+earlier row, exactly or with some words of the response changed. If that row is a repetition too, both repeat the same
+original.
 """
 
 import random
@@ -15,17 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.text.hashing import GOLDEN, mix
+
 EXACT = 0.05
 """Share of rows that repeat an earlier row."""
 NEAR = 0.05
-"""Share of rows that repeat an earlier row but for one in `CHANGED` of the words of its response."""
+"""Share of rows that repeat an earlier row with one in `CHANGED` words of the response changed."""
 CHANGED = 40
 WORDS = 30_000
 BLOCK_ROWS = 20_000
 
 
 def vocabulary() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
-    """Bytes of all made-up words, each with a blank after it; their bounds; and a table to draw from by Zipf's law."""
+    """Bytes of all made-up words, each followed by a blank; their bounds; and a table to draw from by Zipf's law."""
     draw = random.Random(0)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     words = ["".join(draw.choices(letters, range(26, 0, -1), k=draw.randint(1, 10))) for _ in range(WORDS)]
@@ -39,13 +41,6 @@ def vocabulary() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32
 
 
 @numba.njit(cache=True)
-def _mix(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@numba.njit(cache=True)
 def _write(
     first: int,
     rows: int,
@@ -56,46 +51,46 @@ def _write(
     out: NDArray[np.uint8],
     ends: NDArray[np.int64],
 ) -> int:
-    """Texts of some rows, one after the other; `ends` (2 * rows + 1,) takes their bounds. Returns the bytes written."""
+    """Write the texts of some rows to `out` and their bounds to `ends` (2 * rows + 1,); returns the bytes written."""
     at = 0
     ends[0] = 0
     for row in range(rows):
         number = np.uint64(first + row)
         change = np.uint64(0)
-        for _ in range(64):  # follow repetitions to the row that is none
-            draw = _mix(number * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed))
+        for _ in range(64):  # follow repetitions to the original
+            draw = mix(number * GOLDEN + np.uint64(seed))
             share = float(draw >> np.uint64(11)) / 2.0**53
             if number == np.uint64(0) or share >= EXACT + NEAR:
                 break
             if share >= EXACT and change == np.uint64(0):
                 change = draw | np.uint64(1)
-            number = _mix(draw) % number
-        state = _mix(number + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1))
+            number = mix(draw) % number
+        state = mix(number + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1))
         lengths = (20 + int(state % np.uint64(61)), 30 + int((state >> np.uint64(32)) % np.uint64(221)))
         for part in range(2):
             for _word in range(lengths[part]):
-                state = _mix(state + np.uint64(0x9E3779B97F4A7C15))
+                state = mix(state + GOLDEN)
                 pick = state
                 if part == 1 and change != np.uint64(0):
-                    other = _mix(state ^ change)
+                    other = mix(state ^ change)
                     if other % np.uint64(CHANGED) == np.uint64(0):
-                        pick = _mix(other)
+                        pick = mix(other)
                 chosen = table[pick >> np.uint64(46)]
                 size = bounds[chosen + 1] - bounds[chosen]
                 out[at : at + size] = words[bounds[chosen] : bounds[chosen + 1]]
                 at += size
-            at -= 1  # no blank at the end
+            at -= 1  # drop the last blank
             ends[2 * row + part + 1] = at
     return at
 
 
 def write_texts(folder: Path, megabytes: float, *, files: int, seed: int = 0) -> tuple[int, int]:
-    """Write `files` files of pairs, by turns JSON lines and Parquet, with about `megabytes` of text in all.
+    """Write `files` files of pairs, alternately JSON lines and Parquet, with about `megabytes` of text in all.
 
     Returns
     -------
     tuple of int
-        Bytes of text (instructions and responses), and rows.
+        Bytes of text (instructions and responses), and number of rows.
     """
     folder.mkdir(parents=True)
     vocabulary_ = vocabulary()
@@ -123,7 +118,7 @@ class _JsonLines:
         self._file.close()
 
     def add(self, content: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
-        # The words need no escapes.
+        # the words need no escapes
         text, bounds = content.tobytes(), ends.tolist()
         pairs = zip(bounds[:-2:2], bounds[1::2], bounds[2::2], strict=True)
         self._file.writelines(

@@ -2,8 +2,8 @@
 
     python -m tests.model.parity FOLDER
 
-FOLDER has a folder `exported` that `model.export` wrote, and beside it `questions.json`. Prints what it measured as one
-JSON object; what the numbers must be is said by test_parity.py.
+FOLDER holds a folder `exported` that `model.export` wrote, and `questions.json`. Prints the measurements as one JSON
+object; test_parity.py asserts their bounds.
 """
 
 import json
@@ -36,39 +36,39 @@ LENGTH = 33
 NEW_TOKENS = 64
 
 
-class Heard(logging.Handler):
-    """Keeps what is said."""
+class Collector(logging.Handler):
+    """Collects the messages of a logger."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @contextmanager
-def listening() -> Iterator[list[str]]:
-    """All warnings of Python and of transformers' log."""
-    heard = Heard()
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of Python and of transformers' logger."""
+    collector = Collector()
     logger = logging.getLogger("transformers")
-    logger.addHandler(heard)
+    logger.addHandler(collector)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield heard.said
-    heard.said += [str(warning.message) for warning in caught]
-    logger.removeHandler(heard)
+        yield collector.messages
+    collector.messages += [str(warning.message) for warning in caught]
+    logger.removeHandler(collector)
 
 
 def load_theirs(folder: Path) -> tuple[Any, list[str]]:
-    """Their model, and everything that loading it had to say."""
-    with listening() as said:
+    """Model of transformers, and all warnings of loading it."""
+    with collected_warnings() as messages:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    return model.eval(), said + [f"{kind}: {found}" for kind, found in report.items() if found]
+    return model.eval(), messages + [f"{kind}: {found}" for kind, found in report.items() if found]
 
 
 def tokens_and_prefixes() -> tuple[Tensor, Tensor]:
-    """One row for each prefix length from 1 to all."""
+    """A row for each prefix length from 1 to `LENGTH`."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, VOCABULARY, (LENGTH, LENGTH), generator=generator)
     return tokens, torch.arange(1, LENGTH + 1)
@@ -87,12 +87,12 @@ def logit_difference(ours: HRM, theirs: Any) -> float:
 
 @torch.no_grad()
 def continuations_differ(ours: HRM, theirs: Any) -> int:
-    """Greedy answers that are not the same, of one for each of some prompt lengths."""
+    """Number of greedy answers that differ, for prompts of several lengths."""
     tokens, _ = tokens_and_prefixes()
     prompts = [tokens[row, : 1 + row].tolist() for row in (0, 1, 6, 17, LENGTH - 1)]
-    ours_said = generate(ours, prompts, max_new_tokens=NEW_TOKENS, end_id=VOCABULARY)
+    our_answers = generate(ours, prompts, max_new_tokens=NEW_TOKENS, end_id=VOCABULARY)
     differing = 0
-    for prompt, said in zip(prompts, ours_said, strict=True):
+    for prompt, answer in zip(prompts, our_answers, strict=True):
         ids = torch.tensor([prompt])
         out = theirs.generate(
             ids,
@@ -101,12 +101,12 @@ def continuations_differ(ours: HRM, theirs: Any) -> int:
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
         )
-        differing += out[0, len(prompt) :].tolist() != said
+        differing += out[0, len(prompt) :].tolist() != answer
     return differing
 
 
 def gradient_difference(ours: HRM, theirs: Any) -> float:
-    """Largest |g - g'| / |g'| of a weight, of the responses' loss at K = 5; norms are of a whole tensor."""
+    """Largest |g - g'| / |g'| over the weight tensors, for the loss of the responses at K = 5."""
     tokens, prefix = tokens_and_prefixes()
     tokens, prefix = tokens[:-1], prefix[:-1]  # the last row has no response
     labels = tokens.roll(-1, 1).masked_fill(torch.arange(LENGTH) < prefix[:, None] - 1, IGNORE)
@@ -133,7 +133,7 @@ def gradient_difference(ours: HRM, theirs: Any) -> float:
 
 
 def their_parts(name: str) -> list[str]:
-    """The parameters into which a loaded model of theirs has split one of ours."""
+    """Names of the parameters into which transformers splits one of our parameters."""
     if name.startswith("lm_head."):
         return [name]
     if "gqkv" in name:
@@ -157,8 +157,8 @@ def from_ours(shape: dict[str, int], folder: Path) -> dict[str, Any]:
     ours = HRM(ModelConfig(vocab_size=VOCABULARY, **shape), seed=1).eval()
     folder.mkdir()
     hf.save(ours, folder, max_positions=LENGTH + NEW_TOKENS)
-    theirs, said = load_theirs(folder)
-    return {**compare(ours, theirs), "said": said}
+    theirs, warnings_ = load_theirs(folder)
+    return {**compare(ours, theirs), "warnings": warnings_}
 
 
 def from_theirs(shape: dict[str, int], folder: Path, **written: Any) -> dict[str, Any]:
@@ -177,27 +177,27 @@ def from_theirs(shape: dict[str, int], folder: Path, **written: Any) -> dict[str
     )
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     theirs.save_pretrained(folder, **written)
-    return {**compare(hf.load(folder), theirs), "said": []}
+    return {**compare(hf.load(folder), theirs), "warnings": []}
 
 
 def answers(folder: Path) -> dict[str, Any]:
-    """What the exported model says to the questions, asked the way a user of transformers would."""
+    """Answers of the exported model to the questions, through the API of transformers."""
     questions = json.loads((folder / "questions.json").read_text())
-    model, said = load_theirs(folder / "exported")
-    with listening() as more:
+    model, loading = load_theirs(folder / "exported")
+    with collected_warnings() as prompting:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "exported")
         prompts, answers = [], []
         for question in questions:
-            asked = tokenizer.apply_chat_template(
+            inputs = tokenizer.apply_chat_template(
                 [{"role": "user", "content": question["instruction"]}],
                 condition=question["condition"],
                 return_dict=True,
                 return_tensors="pt",
             )
-            out = model.generate(**asked, max_new_tokens=8)
-            prompts.append(asked["input_ids"][0].tolist())
+            out = model.generate(**inputs, max_new_tokens=8)
+            prompts.append(inputs["input_ids"][0].tolist())
             answers.append(out[0, len(prompts[-1]) :].tolist())
-    return {"said": said + more, "prompts": prompts, "answers": answers}
+    return {"warnings": loading + prompting, "prompts": prompts, "answers": answers}
 
 
 def main() -> None:

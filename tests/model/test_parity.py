@@ -1,7 +1,7 @@
-"""Claim: ours is the model that transformers has as `hrm_text`.
+"""Claim: our model is the `hrm_text` of transformers.
 
-transformers 5 cannot be installed beside what the rest of this project needs. So the comparison (parity.py) runs in an
-environment of its own, which is made once and kept in pytest's cache folder.
+transformers 5 conflicts with other dependencies of this project. The comparison (parity.py) therefore runs in a
+separate environment, which is created once and kept in pytest's cache folder.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ QUESTIONS = (
     {"instruction": "w16 w16 w30 w31 w40", "condition": []},
 )
 
-pytestmark = pytest.mark.slow  # makes an environment with pip: 40 s the first time; the comparison takes 25 s
+pytestmark = pytest.mark.slow  # creates an environment with pip: 40 s the first time; the comparison takes 25 s
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def found(python: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What parity.py measured."""
+    """Measurements of parity.py."""
     folder = tmp_path_factory.mktemp("parity")
     run(sys.executable, "-m", "model.export", trained, folder / "exported")
     (folder / "questions.json").write_text(json.dumps(QUESTIONS))
@@ -97,17 +97,17 @@ def test_logits_gradients_and_continuations_are_those_of_transformers(
         assert measured["logits"] <= 1e-4
         assert measured["gradients"] <= 1e-5
         assert measured["continuations"] == 0
-        assert measured["said"] == []
+        assert measured["warnings"] == []
 
 
-def test_an_exported_checkpoint_loads_without_a_warning_and_answers_as_ours_does(
+def test_an_exported_checkpoint_loads_without_a_warning_and_gives_the_same_answers(
     found: dict[str, Any], trained: Path
 ) -> None:
     ours = load_checkpoint(find_checkpoint(trained))
     tokenizer, end = ours.tokenizer, ours.special["<|box_end|>"]
     prompts = [prefix_ids(ours.special, q["condition"], encode(tokenizer, q["instruction"])) for q in QUESTIONS]
     exported = found["exported"]
-    assert exported["said"] == []
+    assert exported["warnings"] == []
     assert exported["prompts"] == prompts
     answers = generate(ours.model, prompts, max_new_tokens=8, end_id=end)
     theirs = [[token for token in answer if token != end] for answer in exported["answers"]]

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from corpus.contract import SPECIAL_TOKENS
-from pipeline.build import build, default_work
-from pipeline.manifest import load
+from pipeline.build import build
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +30,7 @@ def texts(seed: int, count: int) -> Iterator[tuple[str, str]]:
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> None:
-    """One JSON value a line; a `str` is written as it is."""
+    """Write one JSON value per line; a `str` is written unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -81,9 +80,8 @@ def write_mix(folder: Path, *, rows: int = 300, **changes: Any) -> Path:
 
 
 def run_build(manifest: Path, out: Path | str, *, workers: int = 1, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build in this process (its workers are others); returns the content of dataset.json."""
-    mix, work = load(manifest, overrides), default_work(str(out))
-    return build(mix, manifest.parent, out=str(out), workers=workers, work=work).dataset
+    """Build from this process (workers are others); returns the content of dataset.json."""
+    return build(manifest, overrides=overrides, out=out, workers=workers).dataset.model_dump(mode="json")
 
 
 def command(manifest: Path, out: Path, *more: str) -> list[str]:
@@ -92,7 +90,7 @@ def command(manifest: Path, out: Path, *more: str) -> list[str]:
 
 
 def start(manifest: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
-    """Start a build in a process group of its own; its output and errors are one stream."""
+    """Start a build in a new process group; its output and errors are one stream."""
     return subprocess.Popen(
         command(manifest, out, *more),
         cwd=REPOSITORY,

@@ -23,7 +23,8 @@ from corpus.config import ConfigError
 from corpus.contract import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
 from pipeline.engine.step import BuildError, Step
-from pipeline.ingest.inputs import changed, discover_inputs, hash_inputs, lock_text, stamp
+from pipeline.ingest.content import Hashed, changed, stamp
+from pipeline.ingest.inputs import discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import load
 from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
@@ -150,12 +151,12 @@ def test_two_sources_may_read_one_file(tmp_path: Path) -> None:
     counts = run_build(manifest, tmp_path / "out", workers=2)["counts"]
     assert counts["one"]["kept"] == counts["two"]["kept"] == 100
     mix = load(manifest)
-    steps: list[Step] = []
+    steps: list[Step[Hashed]] = []
 
     class Recorder:
-        def map(self, asked: Sequence[Step]) -> list[dict[str, Any]]:
-            steps.extend(asked)
-            return [{"sha256": step.partition} for step in asked]
+        def map(self, requested: Sequence[Step[Hashed]]) -> list[Hashed]:
+            steps.extend(requested)
+            return [Hashed(sha256=step.partition) for step in requested]
 
     inputs = hash_inputs(discover_inputs(mix, manifest.parent), manifest.parent, Recorder())
     assert len({step.key for step in steps}) == len(steps) == 2
@@ -238,10 +239,10 @@ def test_strata_are_shuffled_and_complete(dataset: Path) -> None:
     ]
     assert [(s["max_per_epoch"], s["repeat"]) for s in strata] == [(None, 1), (None, 1), (50, 2), (None, 1)]
     for stratum in strata:
-        mine = records[stratum["begin"] : stratum["end"]]
-        assert set(zip(mine["source"], mine["task"], strict=True)) == {(stratum["source"], stratum["task"])}
+        samples = records[stratum["begin"] : stratum["end"]]
+        assert set(zip(samples["source"], samples["task"], strict=True)) == {(stratum["source"], stratum["task"])}
         rows = pl.read_parquet(dataset / "ledger/rows-*.parquet").select("row_id", "row")
-        order = mine.join(rows, on="row_id", maintain_order="left")["row"].to_numpy()
+        order = samples.join(rows, on="row_id", maintain_order="left")["row"].to_numpy()
         assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.4
 
 
@@ -379,12 +380,12 @@ def test_unreachable_store_is_a_clear_error(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for out, says in (
+    for out, message in (
         ("s3://nowhere/mix", "reading failed"),
         ("nope://nowhere/mix", "no file system is known for nope://"),
     ):
         assert main([str(mix), "--out", out]) == 1
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_two_builds_of_one_dataset_are_refused(mix: Path, tmp_path: Path) -> None:
@@ -408,7 +409,7 @@ def test_folder_of_something_else_is_refused(mix: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("work", ["here/../out", "out/curated", "out/report/work"])
 def test_work_folder_is_another_than_the_datasets(mix: Path, tmp_path: Path, work: str) -> None:
     with pytest.raises(ConfigError, match="dataset's own folder"):
-        build(load(mix), mix.parent, out=str(tmp_path / "out"), workers=1, work=tmp_path / work)
+        build(mix, out=tmp_path / "out", workers=1, work=tmp_path / work)
 
 
 def test_lengths_that_leave_no_sample_are_a_clear_error(mix: Path, tmp_path: Path) -> None:
@@ -439,26 +440,26 @@ def test_dry_run_shows_sources_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("tokeniser.vocab_size=500", "did you mean 'tokenizer'"),
         ("tokenizer.vocabsize=500", "did you mean 'vocab_size'"),
         ("tokenizer.vocab_size=70000", "tokenizer.vocab_size"),
-        ("shards.size=much", "expected bytes"),
+        ("shards.size=much", "could not parse value and unit"),
         ("sources.second.name=first", "two sources are named 'first'"),
         ("sources.chat.path=nothing-*.jsonl", "nothing-*.jsonl"),
         ("sources.chat.path=missing.jsonl", "missing.jsonl"),
         ("tokenizer.file=nowhere.json", "nowhere.json"),
-        ("tokenizer.file=chat.jsonl", "no tokenizer.json"),
+        ("tokenizer.file=chat.jsonl", "not a tokenizer.json"),
         ("seed", "expected key=value"),
     ],
 )
 def test_manifest_errors_name_the_place(
-    mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, says: str
+    mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
     assert main([str(mix), "--out", str(tmp_path / "out"), override]) == 2
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error
 
 

@@ -56,13 +56,13 @@ def test_eval_row_shows_its_text(dataset: Path, ledger: pl.DataFrame, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("row_id", "says"), [("f" * 32, "no row id begins"), ("xyz", "is not a row id"), ("", "is not a row id")]
+    ("row_id", "message"), [("f" * 32, "no row id begins"), ("xyz", "is not a row id"), ("", "is not a row id")]
 )
 def test_unknown_row_is_a_clear_error(
-    dataset: Path, row_id: str, says: str, capsys: pytest.CaptureFixture[str]
+    dataset: Path, row_id: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset), row_id]) == 1
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_ambiguous_prefix_lists_the_candidates(

@@ -1,4 +1,4 @@
-"""The reference mix, over a small look-alike of its dataset: which files, caps and repeats; a build of it."""
+"""The reference mix on a small imitation of its dataset: its files, caps and repeats, and a build of it."""
 
 import json
 from pathlib import Path
@@ -26,12 +26,12 @@ CLUSTERED = {
     "SYNTH": ("part_000", "part_001"),
 }
 ROWS = {"flan/cot_zsopt_data__cot_gsm8k": 5100, "flan/t0_fsopt_data__trec": 5100, "SYNTH/part_000": 20_050}
-"""Rows of the files that have more than a cap; the others have 6."""
+"""File to rows, for files with more rows than their cap; the others have 6."""
 
 
 @pytest.fixture(scope="module")
-def lookalike(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files as the reference mix expects them."""
+def imitation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of files with the names and columns that the reference mix expects."""
     root = tmp_path_factory.mktemp("cleaned")
     for number, name in enumerate((*SMALL, "Platypus/openbookqa", "Platypus/scibench", *WHOLE)):
         rows = [{"instruction": a, "response": b, "condition": "synth,cot"} for a, b in texts(100 + number, 6)]
@@ -45,8 +45,8 @@ def lookalike(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(lookalike: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(MANIFEST), "--dry-run", f"root={lookalike}"]) == 0
+def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(imitation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(MANIFEST), "--dry-run", f"root={imitation}"]) == 0
     shown = capsys.readouterr().out
     table = shown[shown.index("an epoch draws") :]
     lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
@@ -60,11 +60,14 @@ def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(lookalike: Path, capsys
     assert "condition: cot, synth" in shown
 
 
-def test_look_alike_is_built_with_its_caps_and_repeats(lookalike: Path, tmp_path: Path) -> None:
+def test_imitation_is_built_with_its_caps_and_repeats(imitation: Path, tmp_path: Path) -> None:
     small = ["tokenizer.vocab_size=600", "tokenizer.sample_bytes=100kB", "near_dedup.enabled=false"]
     out = tmp_path / "out"
-    assert main([str(MANIFEST), "--out", str(out), "--workers", "1", f"root={lookalike}", *small]) == 0
-    strata = {(s["source"], s["task"]): s for s in json.loads((out / "strata.json").read_text())["strata"]}
+    assert main([str(MANIFEST), "--out", str(out), "--workers", "1", f"root={imitation}", *small]) == 0
+    strata = {
+        (stratum["source"], stratum["task"]): stratum
+        for stratum in json.loads((out / "strata.json").read_text())["strata"]
+    }
     capped = strata["flan", "t0_fsopt_data__trec"]
     assert (capped["max_per_epoch"], capped["repeat"], capped["end"] - capped["begin"]) == (5000, 1, 5100)
     assert strata["flan_cot", "cot_zsopt_data__cot_gsm8k"]["max_per_epoch"] is None
@@ -73,6 +76,6 @@ def test_look_alike_is_built_with_its_caps_and_repeats(lookalike: Path, tmp_path
     assert {name for name, count in dataset["counts"].items() if count["kept"] != count["rows"]} == set()
 
 
-def test_root_is_where_relative_paths_start(lookalike: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(MANIFEST), "--dry-run", f"root={lookalike / 'data'}"]) == 2
-    assert f"there is no {lookalike / 'data'}/data/no_robots.jsonl" in capsys.readouterr().err
+def test_relative_paths_start_at_root(imitation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(MANIFEST), "--dry-run", f"root={imitation / 'data'}"]) == 2
+    assert f"there is no {imitation / 'data'}/data/no_robots.jsonl" in capsys.readouterr().err

@@ -109,7 +109,7 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         ),
         "its xxh64 is not that",
     ),
-    ("a prefix length", longer_prefix, "sample 3 is not as long"),
+    ("a prefix length", longer_prefix, "sample 3 does not have the length"),
     (
         "a gap between strata",
         lambda o: change_json(o / "strata.json", lambda c: c["strata"][1].update(begin=1)),
@@ -149,25 +149,25 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "damage", "says"), BROKEN, ids=[case[0] for case in BROKEN])
+@pytest.mark.parametrize(("name", "damage", "message"), BROKEN, ids=[case[0] for case in BROKEN])
 def test_damage_is_found(
-    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, name: str, damage: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
     damage(out)
     assert main([str(out)]) == 1
-    assert says in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "damage", "says"), FORGED, ids=[case[0] for case in FORGED])
+@pytest.mark.parametrize(("name", "damage", "message"), FORGED, ids=[case[0] for case in FORGED])
 def test_broken_invariant_is_found_even_where_all_hashes_fit(
-    dataset: Path, tmp_path: Path, name: str, damage: Any, says: str
+    dataset: Path, tmp_path: Path, name: str, damage: Any, message: str
 ) -> None:
     out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
     damage(out)
     reseal(out)
     found = [f"{check.name}: {problem}" for check in verify(str(out)) for problem in check.problems]
-    assert any(says in problem for problem in found), found
+    assert any(message in problem for problem in found), found
 
 
 def test_sound_dataset_passes_and_a_missing_one_is_an_error(

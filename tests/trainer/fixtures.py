@@ -85,12 +85,12 @@ def write_dataset(
     (folder / "tokenizer").mkdir()
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
     (folder / "eval").mkdir()
-    asked = [
+    held_out = [
         {"row_id": f"{i:032x}", "source": "heldout", "task": f"family{i % 2}", "condition": ["direct"]}
         | {"instruction": f"w{20 + i % 60}", "response": f"w{30 + i % 60}"}
         for i in range(questions)
     ]
-    (folder / "eval" / "heldout.jsonl").write_text("".join(json.dumps(question) + "\n" for question in asked))
+    (folder / "eval" / "heldout.jsonl").write_text("".join(json.dumps(question) + "\n" for question in held_out))
     seal(folder, samples=samples, tokens=int(total.sum()), vocab_size=FIRST + samples)
     return folder
 

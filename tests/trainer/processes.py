@@ -1,4 +1,4 @@
-"""Training runs as processes of their own, forked quickly by a server that has imported everything."""
+"""Training runs in separate processes, forked by a server that has imported everything."""
 
 import json
 import multiprocessing
@@ -28,7 +28,7 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
 
 def start(manifest: Path, *overrides: str, **environment: str) -> BaseProcess:
     """Start `python -m trainer.train MANIFEST …` as a process; its output goes to the file `log_of(manifest)`."""
-    # The server's environment is that of the moment it was started.
+    # The environment of the server is that at its start.
     environment |= {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     process = CONTEXT.Process(target=_run, args=([str(manifest), *overrides], str(log_of(manifest)), environment))
     process.start()
@@ -75,19 +75,19 @@ def kill(processes: Sequence[BaseProcess]) -> None:
 
 
 def run(manifest: Path, *overrides: str) -> int:
-    """Run it to its end; the exit code, negative for a signal."""
+    """Run to the end; returns the exit code, negative for a signal."""
     (code,) = finish([start(manifest, *overrides)], manifest)
     return code
 
 
 def run_ranks(ranks: int, manifest: Path, *overrides: str, nodes: int = 1) -> None:
-    """Run it to its end on several ranks, each of which must succeed."""
+    """Run to the end on several ranks, each of which must succeed."""
     codes = finish(start_ranks(ranks, manifest, *overrides, nodes=nodes), manifest)
     assert codes == [0] * ranks, log_of(manifest).read_text()
 
 
 def log_of(manifest: Path) -> Path:
-    """Where the output of runs of a manifest goes."""
+    """File of the output of a manifest's runs."""
     return manifest.with_suffix(".log")
 
 
@@ -104,7 +104,7 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 
 def determined(folder: Path) -> list[dict[str, Any]]:
-    """What must be equal, bit for bit, in the metrics of equal runs."""
+    """The metrics that must be equal, bit for bit, in equal runs."""
     return [{key: line[key] for key in DETERMINED} for line in steps(folder)]
 
 

@@ -1,4 +1,4 @@
-"""Claims about held-out evaluation and about asking a checkpoint."""
+"""Claims about held-out evaluation and about `trainer.generate`."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from trainer.evaluate import evaluate, read_questions
 
 
 def with_questions(data: Path, tmp_path: Path, rows: list[dict[str, object]]) -> Dataset:
-    """The dataset, asking these questions."""
+    """The dataset with these held-out questions."""
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return replace(open_dataset(str(data), tmp_path / "cache"), eval_files=(path,))
@@ -58,9 +58,9 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
 
 
 def learn(model: HRM, dataset: Dataset, steps: int) -> None:
-    """Learn the first half of the questions by heart."""
+    """Learn the first half of the questions verbatim."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    rows = [[asked] for asked in read_questions(dataset, dataset.tokenizer(), rows_per_family=24)]
+    rows = [[question] for question in read_questions(dataset, dataset.tokenizer(), rows_per_family=24)]
     batch = evaluation.pack_questions(rows[:12], 16)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -69,20 +69,22 @@ def learn(model: HRM, dataset: Dataset, steps: int) -> None:
         optimizer.step()
 
 
-def test_exact_match_is_what_generating_greedily_and_comparing_gives(dataset: Dataset) -> None:
+def test_exact_match_equals_that_of_greedy_generation(dataset: Dataset) -> None:
     model = small_model(dataset)
     tokenizer = dataset.tokenizer()
-    asked = read_questions(dataset, tokenizer, rows_per_family=24)
+    questions = read_questions(dataset, tokenizer, rows_per_family=24)
     shares = []
     for steps in (0, 30, 30, 60):
         learn(model, dataset, steps)
-        answers = generate(model, [q.prefix for q in asked], max_new_tokens=8, end_id=dataset.special[END_OF_RESPONSE])
-        right = [answer == q.response[:-1] for answer, q in zip(answers, asked, strict=True)]
+        answers = generate(
+            model, [q.prefix for q in questions], max_new_tokens=8, end_id=dataset.special[END_OF_RESPONSE]
+        )
+        correct = [answer == q.response[:-1] for answer, q in zip(answers, questions, strict=True)]
         values = evaluate(model, dataset, tokenizer, rows_per_family=24, row_tokens=32)
-        assert values["exact_match"] == sum(right) / len(right)
+        assert values["exact_match"] == sum(correct) / len(correct)
         for family in ("heldout/a", "heldout/b"):
-            own = [hit for hit, q in zip(right, asked, strict=True) if q.family == family]
-            assert values[f"exact_match/{family}"] == sum(own) / len(own)
+            hits = [is_correct for is_correct, q in zip(correct, questions, strict=True) if q.family == family]
+            assert values[f"exact_match/{family}"] == sum(hits) / len(hits)
         shares.append(values["exact_match"])
     assert shares[0] == 0
     assert 0 < shares[-1] < 1
@@ -106,7 +108,7 @@ def test_loss_is_the_mean_over_response_tokens_however_questions_are_packed(
         assert math.isclose(values["loss"], expected, rel_tol=1e-5)
 
 
-def test_a_model_of_any_number_of_applications_is_evaluated(dataset: Dataset) -> None:
+def test_model_with_any_number_of_applications_is_evaluated(dataset: Dataset) -> None:
     for cycles in ({"H_cycles": 1, "L_cycles": 1}, {"H_cycles": 3, "L_cycles": 1}):
         values = evaluate(
             small_model(dataset, **cycles), dataset, dataset.tokenizer(), rows_per_family=2, row_tokens=32
@@ -114,7 +116,7 @@ def test_a_model_of_any_number_of_applications_is_evaluated(dataset: Dataset) ->
         assert math.isfinite(values["loss"])
 
 
-def test_a_family_is_a_source_or_a_task_of_a_source_with_several(data: Path, tmp_path: Path) -> None:
+def test_family_is_a_source_or_a_task_of_a_source_with_several_tasks(data: Path, tmp_path: Path) -> None:
     rows = [
         question(0, 2, source="one"),
         question(1, 2, source="two", task="x"),
@@ -126,7 +128,7 @@ def test_a_family_is_a_source_or_a_task_of_a_source_with_several(data: Path, tmp
     assert len(read_questions(dataset, tokenizer, rows_per_family=9)) == 6
 
 
-def test_special_tags_in_a_text_are_text() -> None:
+def test_special_tags_in_text_are_encoded_as_text() -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -140,7 +142,7 @@ def test_special_tags_in_a_text_are_text() -> None:
     assert plain_tokenizer(tokenizer).encode("what is").ids == tokenizer.encode("what is").ids
 
 
-def test_a_dataset_without_questions_has_nothing_to_report(data: Path, tmp_path: Path) -> None:
+def test_dataset_without_questions_yields_no_values(data: Path, tmp_path: Path) -> None:
     dataset = with_questions(data, tmp_path, [])
     assert evaluate(small_model(dataset), dataset, dataset.tokenizer(), rows_per_family=3, row_tokens=32) == {}
 
@@ -148,7 +150,7 @@ def test_a_dataset_without_questions_has_nothing_to_report(data: Path, tmp_path:
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"source": "a", "task": "b", "instruction": "c", "response": "d"}', '"text"', "3"]
 )
-def test_a_line_that_is_no_question_is_named(data: Path, tmp_path: Path, line: str) -> None:
+def test_error_names_a_line_that_is_not_a_question(data: Path, tmp_path: Path, line: str) -> None:
     dataset = with_questions(data, tmp_path, [question(0, 2)])
     (path,) = dataset.eval_files
     path.write_text(path.read_text() + line + "\n")
@@ -165,9 +167,7 @@ class TestCommand:
         assert train.main([str(manifest)]) == 0
         return tmp_path / "run"
 
-    def test_it_prints_the_answer_of_the_averaged_weights(
-        self, trained: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_answer_of_the_averaged_weights_is_printed(self, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         assert (
             generate_command.main(
@@ -183,7 +183,7 @@ class TestCommand:
         assert shown.out == tokenizer.decode(answer, skip_special_tokens=False) + "\n"
         assert ("cut after 5 tokens" in shown.err) == (len(answer) == 5)
 
-    def test_draws_repeat_with_their_seed(self, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_sampling_is_reproducible_with_a_seed(self, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         answers = []
         for seed in ("1", "1", "2"):
@@ -192,7 +192,7 @@ class TestCommand:
             answers.append(capsys.readouterr().out)
         assert answers[0] == answers[1] != answers[2]
 
-    def test_a_checkpoint_in_a_bucket_answers_as_the_one_it_was_copied_from_does(
+    def test_checkpoint_in_a_bucket_answers_like_the_local_one(
         self, trained: Path, bucket: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         s3fs.S3FileSystem().put(str(trained / "checkpoints"), f"{bucket}/run", recursive=True)
@@ -205,7 +205,7 @@ class TestCommand:
         assert answers[0] == answers[1] == answers[2]
         assert answers[0].strip()
 
-    def test_a_folder_without_a_checkpoint_is_one_sentence(
+    def test_folder_without_a_checkpoint_is_reported_in_one_sentence(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert generate_command.main([str(tmp_path / "nothing"), "hello"]) == 1
@@ -214,7 +214,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         "arguments",
         [
-            ["--condition", "loud"],
+            ["--condition", "unknown"],
             ["--max-new-tokens", "0"],
             ["--max-new-tokens", "100000000000"],
             ["--temperature", "-1"],
@@ -225,10 +225,10 @@ class TestCommand:
             ["--device", "tpu"],
         ],
     )
-    def test_options_that_mean_nothing_are_usage_errors(self, tmp_path: Path, arguments: list[str]) -> None:
+    def test_invalid_options_are_usage_errors(self, tmp_path: Path, arguments: list[str]) -> None:
         assert generate_command.main([str(tmp_path), "hello", *arguments]) == 2
 
-    def test_an_instruction_that_is_no_text_is_a_usage_error(
+    def test_instruction_that_is_not_utf8_is_a_usage_error(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert generate_command.main([str(tmp_path), os.fsdecode(b"caf\xe9")]) == 2

@@ -1,4 +1,4 @@
-"""Claims about the keys of a training manifest that say how a model is computed."""
+"""Claims about the keys of a training manifest for the execution of a model."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in steps(folder)]
 
 
-def test_a_run_that_recomputes_trains_bit_for_bit_like_one_that_keeps_activations(data: Path, tmp_path: Path) -> None:
+def test_recomputing_activations_trains_bit_for_bit_like_keeping_them(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=12)
     assert run(manifest, f"out={tmp_path / 'kept'}") == 0
     assert run(manifest, "recompute=true") == 0
@@ -21,7 +21,7 @@ def test_a_run_that_recomputes_trains_bit_for_bit_like_one_that_keeps_activation
 
 
 @pytest.mark.slow  # compiles C++ kernels
-def test_compiled_and_sharded_blocks_train_like_eager_and_whole_ones(data: Path, tmp_path: Path) -> None:
+def test_compiled_sharded_blocks_train_like_eager_replicated_ones(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=6)
     assert run(manifest, f"out={tmp_path / 'eager'}") == 0
     assert finish(start_ranks(2, manifest, "compile=true", "distribution=fsdp2"), manifest) == [0, 0]
@@ -37,7 +37,7 @@ def test_compiled_and_sharded_blocks_train_like_eager_and_whole_ones(data: Path,
         (["float8=true"], "float8 is for precision=bf16, and precision is fp32"),
     ],
 )
-def test_what_cannot_be_done_here_is_refused_before_training(
+def test_unsupported_execution_is_refused_before_training(
     data: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
@@ -46,7 +46,7 @@ def test_what_cannot_be_done_here_is_refused_before_training(
 
 
 @pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed here")
-def test_float8_without_torchao_says_what_to_install(data: Path, tmp_path: Path) -> None:
+def test_float8_without_torchao_names_the_package_to_install(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
     assert run(manifest, "float8=true", "precision=bf16") == 2
     assert "float8 needs torchao, which is not installed: pip install torchao" in log_of(manifest).read_text()

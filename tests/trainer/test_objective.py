@@ -14,7 +14,7 @@ from trainer.checkpointing.load import load_model
 from trainer.data.dataset import open_dataset
 
 
-def test_every_token_of_a_sample_but_its_first_is_a_target_of_the_objective_all(data: Path, tmp_path: Path) -> None:
+def test_objective_all_targets_every_token_of_a_sample_except_its_first(data: Path, tmp_path: Path) -> None:
     with loader_for(open_dataset(str(data), tmp_path), objective="all") as loader:
         for step in loader:
             segments = step.batch.segments.tolist()
@@ -25,7 +25,7 @@ def test_every_token_of_a_sample_but_its_first_is_a_target_of_the_objective_all(
                 assert step.batch.labels[row, end - 1] == IGNORE
 
 
-def test_both_objectives_train_on_the_same_batches_and_divide_by_their_own_targets(data: Path, tmp_path: Path) -> None:
+def test_both_objectives_train_on_the_same_batches_and_divide_by_their_targets(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=3, model={"size": "tiny", "mask": "causal"})
     for objective in ("response", "all"):
         assert run(manifest, f"objective={objective}", f"out={tmp_path / objective}") == 0
@@ -69,7 +69,7 @@ def test_checkpoint_of_another_objective_is_refused(data: Path, tmp_path: Path) 
         (["model.architecture=looped", "model.L_cycles=4"], "looped has its own schedule"),
     ],
 )
-def test_keys_that_do_not_fit_each_other_are_one_clear_message(
+def test_incompatible_keys_are_reported_in_one_message(
     data: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     manifest = write_manifest(tmp_path, data)

@@ -1,4 +1,4 @@
-"""Claims about machines that are taken away: killed at any moment, or asked to stop first."""
+"""Claims about preemption: runs that are killed at any moment, or asked to stop first."""
 
 import os
 import random
@@ -23,21 +23,21 @@ TWO_RANKS = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--n
 
 
 def checkpoints_of(place: Path | str, tmp_path: Path) -> CheckpointManager:
-    return CheckpointManager(str(place), staging=tmp_path / "looked at", keep=1)
+    return CheckpointManager(str(place), staging=tmp_path / "inspected", keep=1)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < deadline, "waited two minutes in vain"
+        assert time.monotonic() < deadline, "condition not met within two minutes"
         time.sleep(0.02)
 
 
-@pytest.mark.slow  # twenty kills and restarts of a real run, and a run to compare with
+@pytest.mark.slow  # twenty kills and restarts of a real run, and a reference run
 def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     data: Path, tmp_path: Path, bucket: str
 ) -> None:
-    # Each restart is on another machine, which has nothing but the data and the object store.
+    # Each restart is on another machine, which has only the data and the object store.
     evaluation = {"every": 12, "rows_per_family": 2}
     settings = {"epochs": None, "steps": 128, "checkpoint": {"every": 4}, "eval": evaluation}
     manifest = write_manifest(tmp_path, data, **settings)
@@ -71,9 +71,9 @@ def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     resumed = [int(step) for step in re.findall(r"continuing after step (\d+)", log_of(manifest).read_text())]
     assert set(resumed) <= set(resumable)
     assert resumed[-1] == resumable[-1]
-    print(f"20 kills, {uploads} of them in an upload; what could be resumed after each: {resumable}")
+    print(f"20 kills, {uploads} of them in an upload; resumable steps after each: {resumable}")
     assert uploads >= 4, f"{uploads} of the kills fell in an upload"
-    assert len(set(resumable)) >= 6, f"the kills fell so that little was resumed: {resumable}"
+    assert len(set(resumable)) >= 6, f"few steps were resumed: {resumable}"
 
 
 def uncommitted(stored: CheckpointManager) -> dict[int, set[str]]:
@@ -83,7 +83,7 @@ def uncommitted(stored: CheckpointManager) -> dict[int, set[str]]:
 
 @pytest.mark.slow  # torchrun starts two processes, twice, that import everything
 @pytest.mark.parametrize("to", ["torchrun and all of its processes", "one rank"])
-def test_signal_under_torchrun_is_followed_by_a_checkpoint_and_the_next_start_goes_on(
+def test_signal_under_torchrun_writes_a_checkpoint_and_the_next_start_continues(
     data: Path, tmp_path: Path, to: str
 ) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=5000, checkpoint={"every": 100_000})
@@ -91,7 +91,7 @@ def test_signal_under_torchrun_is_followed_by_a_checkpoint_and_the_next_start_go
     command = [*TWO_RANKS, "-m", "trainer.train", str(manifest)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:
-        # In a session of its own, as a scheduler starts it; so it can be signalled as a group.
+        # In a new session, as a scheduler starts it, so that it can be signalled as a group.
         launcher = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_until(lambda: launcher.poll() is not None or len(steps(folder)) >= 3)
@@ -102,7 +102,7 @@ def test_signal_under_torchrun_is_followed_by_a_checkpoint_and_the_next_start_go
         else:
             os.killpg(launcher.pid, signal.SIGTERM)  # torchrun signals its ranks again
         code = launcher.wait(60)
-        print(f"SIGTERM to {to}: over after {time.monotonic() - began:.1f} s, exit code of torchrun {code}")
+        print(f"SIGTERM to {to}: ended after {time.monotonic() - began:.1f} s, exit code of torchrun {code}")
     finally:
         if launcher.poll() is None:
             os.killpg(launcher.pid, signal.SIGKILL)
@@ -120,21 +120,21 @@ def test_signal_under_torchrun_is_followed_by_a_checkpoint_and_the_next_start_go
     assert [line["step"] for line in steps(folder)] == list(range(1, stopped + 6))
 
 
-def test_signal_during_start_up_ends_the_run_at_once_with_nothing_lost(data: Path, tmp_path: Path) -> None:
+def test_signal_during_start_up_ends_the_run_at_once_without_loss(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data)
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer.train", str(manifest)], stderr=subprocess.PIPE, text=True
     )
     wait_until(lambda: process.poll() is not None or _catches(process.pid, signal.SIGTERM))
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == EXIT_RESUMABLE
-    assert said == "\nSIGTERM: stopped, no work is lost; the same command continues\n"
+    assert output == "\nSIGTERM: stopped, no work is lost; the same command continues\n"
     assert not (tmp_path / "run").exists()
 
 
 def _catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler of its own for a signal."""
+    """Whether a process handles a signal."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("this system has no /proc")
@@ -142,8 +142,8 @@ def _catches(pid: int, number: int) -> bool:
     return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.slow  # evaluations long enough to be interrupted
-def test_signal_during_an_evaluation_gives_it_up_and_the_next_start_makes_it(tmp_path: Path) -> None:
+@pytest.mark.slow  # evaluates long enough to be interrupted
+def test_signal_interrupts_an_evaluation_and_the_next_start_repeats_it(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", questions=3_000)
     settings = {"epochs": None, "steps": 8, "checkpoint": {"every": 1000}, "eval": {"rows_per_family": 1_500}}
     manifest = write_manifest(tmp_path, data, **settings)
@@ -163,15 +163,15 @@ def test_signal_during_an_evaluation_gives_it_up_and_the_next_start_makes_it(tmp
     assert [line["step"] for line in lines(folder, "eval")] == [0, 4, 8]
 
 
-@pytest.mark.slow  # what tells two requests apart is the time between them
-def test_signals_that_come_together_are_one_request_and_a_later_one_ends_the_run_at_once(
+@pytest.mark.slow  # two requests differ by the time between them
+def test_simultaneous_signals_are_one_request_and_a_later_one_ends_the_run_at_once(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:
     settings = {"every": 100_000, "path": f"{bucket}/checkpoints"}
     manifest = write_manifest(tmp_path, data, epochs=10_000, checkpoint=settings)
     process = start(manifest)
     wait_for_step(process, tmp_path / "run", 3)
-    faults.kinds, faults.share = ("stall",), 1.0  # the checkpoint does not come to an end
+    faults.kinds, faults.share = ("stall",), 1.0  # the checkpoint is never completed
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         os.kill(process.pid or 0, number)
         process.join(0.2)

@@ -1,4 +1,4 @@
-"""Claims about whole runs, made with real processes that are really killed."""
+"""Claims about whole runs, in processes that are killed."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
 
 
-def test_finished_run_says_so_and_does_nothing(data: Path, tmp_path: Path) -> None:
+def test_finished_run_reports_so_and_changes_nothing(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
     assert run(manifest) == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
@@ -29,7 +29,7 @@ def test_finished_run_says_so_and_does_nothing(data: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_run_writes_a_checkpoint_and_asks_to_be_resumed(data: Path, tmp_path: Path, number: int) -> None:
+def test_stopped_run_writes_a_checkpoint_and_exits_as_resumable(data: Path, tmp_path: Path, number: int) -> None:
     manifest = write_manifest(tmp_path, data, epochs=20, checkpoint={"every": 10_000})
     process = start(manifest)
     wait_for_step(process, tmp_path / "run", 3)
@@ -40,7 +40,7 @@ def test_stopped_run_writes_a_checkpoint_and_asks_to_be_resumed(data: Path, tmp_
     assert CheckpointManager(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
 
 
-def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path) -> None:
+def test_stopped_run_continues_at_the_next_step(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=4)
     assert run(manifest, f"out={tmp_path}/whole") == 0
     process = start(manifest)
@@ -54,7 +54,7 @@ def test_stopped_run_continues_at_the_very_next_step(data: Path, tmp_path: Path)
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
 
 
-def test_evaluation_comes_at_start_and_end_and_leaves_training_as_it_is_without(data: Path, tmp_path: Path) -> None:
+def test_evaluation_at_start_and_end_does_not_change_training(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=10)
     assert run(manifest) == 0
     assert run(manifest, f"out={tmp_path}/evaluated", "eval.rows_per_family=2", "eval.every=3") == 0
@@ -100,7 +100,7 @@ def test_second_run_in_the_same_folder_is_refused_while_the_first_one_trains(dat
 
 @pytest.mark.slow  # fresh interpreters import torch
 @pytest.mark.parametrize(("setting", "spins"), [({}, False), ({"OMP_WAIT_POLICY": "active"}, True)])
-def test_threads_wait_without_spinning_unless_the_user_says_so(setting: dict[str, str], spins: bool) -> None:
+def test_threads_wait_without_spinning_unless_the_user_overrides_it(setting: dict[str, str], spins: bool) -> None:
     inherited = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
     done = subprocess.run(
         [sys.executable, "-m", "trainer.train", "--dry-run", "no/such.yaml"],
@@ -115,7 +115,7 @@ def test_threads_wait_without_spinning_unless_the_user_says_so(setting: dict[str
 
 
 @pytest.mark.slow  # a fresh interpreter imports torch and streaming
-def test_trainer_imports_where_polars_pyarrow_and_boto3_are_not_installed() -> None:
+def test_trainer_imports_without_polars_pyarrow_and_boto3() -> None:
     code = (
         "import sys\n"
         "class Absent:\n"
@@ -131,7 +131,7 @@ def test_trainer_imports_where_polars_pyarrow_and_boto3_are_not_installed() -> N
     assert "no/such.yaml: there is no such manifest" in done.stderr
 
 
-def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(data: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_data_order_is_refused_with_the_differences(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
     assert run(manifest) == 0
     assert run(manifest, "seed=7", "model.num_layers=4") == 2
@@ -159,7 +159,7 @@ def test_run_with_other_data_order_refuses_the_checkpoint_and_says_what_differs(
         ("batch={tokens: 80, row_tokens: 20}", 1, "longer than a row of 20 tokens"),
     ],
 )
-def test_manifest_that_cannot_be_used_is_one_clear_message(
+def test_invalid_manifest_is_reported_in_one_message(
     data: Path, tmp_path: Path, override: str, code: int, message: str
 ) -> None:
     manifest = write_manifest(tmp_path, data)
@@ -187,7 +187,7 @@ def test_losses_that_are_not_finite_are_skipped_counted_and_stop_the_run(data: P
     assert "4 steps were skipped for such values, and max_skipped is 3" in log_of(manifest).read_text()
 
 
-def test_run_by_steps_ends_there_and_a_longer_one_goes_on(data: Path, tmp_path: Path) -> None:
+def test_run_by_steps_ends_there_and_a_longer_one_continues(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, schedule={"warmup_steps": 0, "k_ramp": 0.0})
     assert run(manifest, f"out={tmp_path}/whole", "steps=30") == 0
     assert run(manifest, "steps=17") == 0

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.tensor import DTensor
 
 from corpus.storage import MismatchError, StorageError
-from corpus.storage.location import normalized
+from corpus.storage.location import local_path
 from corpus.storage.redact import redact
 from corpus.storage.store import Store
 from model.loading import CheckpointError, Tensors, file_hash, recorded_files, verify
@@ -92,8 +92,8 @@ class CheckpointManager:
     ):
         self._store = Store(location, timeout=storage_timeout or None)
         self._remote = self._store.remote
-        self._location = redact(normalized(location).rstrip("/"))
-        self._staging = staging if self._remote else Path(self._location)
+        self._location = self._store.shown
+        self._staging = staging if self._remote else local_path(location)
         self._keep = keep
         self._keep_every = keep_every
         self._world = world
@@ -201,8 +201,8 @@ class CheckpointManager:
             return step
         if committed:
             raise CheckpointError(
-                f"{self._location}: none of the {len(committed)} checkpoints here is valid; restore one from a copy, "
-                f"or move them away to start the run again"
+                f"{self._location}: none of the checkpoints here is valid ({len(committed)} were checked); restore "
+                f"one from a copy, or move them away to start the run again"
             )
         return None
 

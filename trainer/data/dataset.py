@@ -95,8 +95,8 @@ def _fault(file: Path, expected: FileInfo) -> str | None:
     """Return how a file differs from what dataset.json records, as a phrase; None if it does not."""
     size = file.stat().st_size
     if size != expected.bytes:
-        return f"has {size:,} bytes; dataset.json says {expected.bytes:,}"
+        return f"has {size:,} bytes, expected {expected.bytes:,} as in {COMMIT}"
     with file.open("rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() != expected.sha256:
-            return "does not have the hash that dataset.json says"
+            return f"does not have the hash in {COMMIT}"
     return None

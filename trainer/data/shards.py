@@ -113,7 +113,7 @@ class ShardStore:
         if found != expected:
             raise DatasetError(
                 f"{self._url(number)}: sample {index} has {found[0]} tokens of prefix and {found[1]} of response; "
-                f"lengths.npy says {expected[0]} and {expected[1]}; build the dataset again"
+                f"expected {expected[0]} and {expected[1]} as in lengths.npy; build the dataset again"
             )
         return Sample(tokens=tokens, prefix_len=prefix_len)
 
@@ -186,13 +186,13 @@ class ShardStore:
         shard = self._shards[number]
         found = path.stat().st_size
         if found != shard.bytes:
-            return f"has {found:,} bytes; index.json says {shard.bytes:,}"
+            return f"has {found:,} bytes, expected {shard.bytes:,} as in index.json"
         digest = xxhash.xxh64()
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 digest.update(chunk)
         if digest.hexdigest() != shard.xxh64:
-            return f"has the xxh64 hash {digest.hexdigest()}; index.json says {shard.xxh64}"
+            return f"has the xxh64 hash {digest.hexdigest()}, expected {shard.xxh64} as in index.json"
         return None
 
     def _make_room(self, number: int, new: Path, *, needed_now: bool) -> None:

@@ -1,86 +1,86 @@
-"""Candidates: from equal band keys to groups of records that are to be compared.
+"""Candidates: groups of records to compare, from equal band keys.
 
     entries (key, order, row) ─ proposals ─▶ pairs of rows ─ Groups ─▶ disjoint groups of rows
 
-Records that share a key are a run. In a run of up to `ALL_PAIRS` records each
-two are proposed; in a longer one each record is proposed with the run's first
-and with the one after it, so work stays linear however often a text occurs.
-That loses nothing: a pair only joins records into a group, and inside a group
-every record is compared with every survivor (`pipeline.dedup.near.compare`). A run is
-ordered by row ids, so neither partitions nor the order of files matter.
+Records that share a key form a run, ordered by row ids, so that neither partitions nor the order of files matter. In a
+run of up to `ALL_PAIRS` records all pairs are proposed. In a longer one each record is paired with the run's first and
+with its successor, so that work stays linear however often a text occurs. That loses no duplicates: a pair only joins
+records into a group, and inside a group every record is compared with every survivor (`pipeline.dedup.near.compare`).
 """
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dedup.near.words import U64
+from pipeline.text.hashing import U64
 
 U32 = NDArray[np.uint32]
 
 ENTRIES = np.dtype([("key", np.uint64), ("order", np.uint32), ("row", np.uint32)])
-"""A band of a record: its key, the record's place in a run (the first half of its row id), its number."""
+"""A band of a record: its key, the record's place in the order of a run (part of its row id), the record's number."""
 
 ALL_PAIRS = 8
+"""Records of the longest run of which all pairs are proposed."""
 LARGEST_GROUP = 2**16
-"""Rows in a group, at most: it bounds the work on texts that occur again and again."""
+"""Maximum number of rows in a group. It bounds the work on texts that occur very often."""
 
 
 def proposals(entries: NDArray[np.void]) -> NDArray[np.uint32]:
-    """Pairs of rows that are to be compared.
+    """Pairs of rows to compare.
 
     Parameters
     ----------
     entries
-        `ENTRIES` (n,) of all records in some range of keys, in any order.
+        `ENTRIES` (n,): all entries in some range of keys, in any order.
 
     Returns
     -------
     uint32 (m, 2)
-        The lesser row first, sorted, without repetition.
+        Sorted, without repetition; of each pair the lesser row is first.
     """
     order = np.argsort(entries["key"], kind="stable")
     keys = entries["key"][order]
     equal = np.zeros(len(keys), bool)
     equal[1:] = keys[1:] == keys[:-1]
     equal[:-1] |= equal[1:]
-    few = entries[order[equal]]  # only these have anybody to be compared with
-    few = few[np.lexsort((few["row"], few["order"], few["key"]))]
-    packed = np.unique(_pairs(np.ascontiguousarray(few["key"]), np.ascontiguousarray(few["row"])))
+    runs = entries[order[equal]]
+    runs = runs[np.lexsort((runs["row"], runs["order"], runs["key"]))]
+    packed = np.unique(_pairs(np.ascontiguousarray(runs["key"]), np.ascontiguousarray(runs["row"])))
     return np.stack([packed >> np.uint64(32), packed & np.uint64(2**32 - 1)], axis=1).astype(np.uint32)
 
 
 @numba.njit(cache=True, nogil=True)
 def _pairs(keys: U64, rows: U32) -> U64:
+    """Pairs of each run, packed as lesser row << 32 | greater row."""
     found = np.empty(len(rows) * max(2, ALL_PAIRS // 2), np.uint64)
     count = begin = 0
     while begin < len(rows):
         end = begin + 1
         while end < len(rows) and keys[end] == keys[begin]:
             end += 1
-        every = end - begin <= ALL_PAIRS
+        all_pairs = end - begin <= ALL_PAIRS
         for i in range(begin, end):
             for j in range(i + 1, end):
-                if rows[i] != rows[j] and (every or i == begin or j == i + 1):
+                if rows[i] != rows[j] and (all_pairs or i == begin or j == i + 1):
                     low, high = min(rows[i], rows[j]), max(rows[i], rows[j])
                     found[count] = np.uint64(low) << np.uint64(32) | np.uint64(high)
                     count += 1
-                elif not every and i > begin:
+                elif not all_pairs and i > begin:
                     break
         begin = end
     return found[:count]
 
 
 class Groups:
-    """Disjoint groups of some rows, joined pair by pair.
+    """Disjoint groups of rows, joined pair by pair (union-find).
 
     Parameters
     ----------
     rows
-        uint32 (n,), sorted: all rows that occur in a pair.
+        uint32 (n,), sorted: all rows of the pairs to come.
     largest
-        Most rows in a group. Pairs that would make a larger one are passed over, so such a group keeps several
-        survivors.
+        Maximum number of rows in a group. A pair that would exceed it is ignored, so duplicates may end in different
+        groups and both survive.
     """
 
     def __init__(self, rows: U32, largest: int = LARGEST_GROUP) -> None:
@@ -89,11 +89,11 @@ class Groups:
         self._size = np.ones(len(rows), np.uint32)
 
     def join(self, pairs: NDArray[np.uint32]) -> None:
-        """Join the groups of each pair, uint32 (m, 2)."""
+        """Join the groups of the two rows of each pair, uint32 (m, 2)."""
         _join(self._parent, self._size, np.searchsorted(self.rows, pairs).astype(np.uint32), self.largest)
 
     def numbers(self) -> U32:
-        """Group of each row, uint32 (n,), numbered from 0 by their least row."""
+        """Group of each row, uint32 (n,); groups are numbered from 0 in the order of their least rows."""
         roots = _roots(self._parent)
         return np.unique(roots, return_inverse=True)[1].astype(np.uint32)
 

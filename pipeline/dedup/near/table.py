@@ -1,9 +1,8 @@
-"""Near duplicates of a table in memory: the build's kernels, without its steps.
+"""Removal of near duplicates from a table in memory, by the kernels that a build runs.
 
     table ─ near_dedup ─▶ NearDuplicates: selected, dropped, least_similar(), at(threshold)
 
-Words and boilerplate are counted in the table itself; a build counts them in a
-sample of all its sources.
+The vocabulary is that of the table; a build takes it from a sample of all its sources.
 """
 
 from dataclasses import dataclass
@@ -14,45 +13,46 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.dedup.near.candidates import ENTRIES, Groups, proposals
-from pipeline.dedup.near.compare import Readings, find_duplicates, read
+from pipeline.dedup.near.compare import RecordFeatures, extract_features, find_duplicates
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.words import U64, count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.text.hashing import U64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicates:
-    """Which rows of a table are near duplicates, and of which."""
+    """The near duplicates among the rows of a table."""
 
     table: pl.DataFrame
     spec: NearDedupSpec
     lost: NDArray[np.int64]
-    """(m,): rows that are duplicates, ascending."""
+    """(m,): rows that are dropped, ascending."""
     twin: NDArray[np.int64]
-    """(m,): for each the row that it is a duplicate of, which is none itself."""
+    """(m,): for each the row that it duplicates, which is kept."""
     score: NDArray[np.float64]
     """(m,): exact Jaccard similarity of the two."""
     _rows: NDArray[np.int64]
     """(g,): rows that share a band with another."""
     _groups: NDArray[np.uint32]
-    """(g,)"""
-    _readings: Readings
+    """(g,): group of each of these rows; only rows of one group are compared."""
+    _features: RecordFeatures
     """Of these rows."""
 
     @property
     def selected(self) -> pl.DataFrame:
-        """Rows that are no duplicates."""
+        """The rows that are kept."""
         keep = np.ones(len(self.table), bool)
         keep[self.lost] = False
         return self.table.filter(pl.Series(keep))
 
     @property
     def dropped(self) -> pl.DataFrame:
-        """Rows that are, with `twin`, a row of the table, and `score`."""
+        """The rows that are dropped, with columns `twin` (a row of the table) and `score`."""
         return self.table[self.lost].with_columns(pl.Series("twin", self.twin), pl.Series("score", self.score))
 
     def least_similar(self, count: int = 20) -> pl.DataFrame:
-        """The duplicates of least score, side by side with their twins: those to look at first.
+        """The duplicates with the lowest scores beside their twins, for review.
 
         Returns
         -------
@@ -61,17 +61,14 @@ class NearDuplicates:
         """
         order = np.argsort(self.score, kind="stable")[:count]
         texts = self.table.select("instruction", "response")
-        who = pl.DataFrame({"score": self.score[order], "row": self.lost[order], "twin": self.twin[order]})
+        ids = pl.DataFrame({"score": self.score[order], "row": self.lost[order], "twin": self.twin[order]})
         twins = texts[self.twin[order]].rename({name: f"twin_{name}" for name in texts.columns})
-        return pl.concat([who, texts[self.lost[order]], twins], how="horizontal")
+        return pl.concat([ids, texts[self.lost[order]], twins], how="horizontal")
 
     def at(self, threshold: float) -> "NearDuplicates":
-        """The result for another threshold; only rows that share a band are compared again.
-
-        It is what `near_dedup` returns for that threshold.
-        """
+        """What `near_dedup` returns for another threshold; only the comparison is repeated."""
         spec = NearDedupSpec.model_validate({**self.spec.model_dump(), "threshold": threshold})
-        return _compare(self.table, spec, self._rows, self._groups, self._readings)
+        return _compare(self.table, spec, self._rows, self._groups, self._features)
 
 
 def near_dedup(table: pl.DataFrame, spec: NearDedupSpec | None = None) -> NearDuplicates:
@@ -80,10 +77,10 @@ def near_dedup(table: pl.DataFrame, spec: NearDedupSpec | None = None) -> NearDu
     Parameters
     ----------
     table
-        String columns `instruction` and `response` without nulls; others are passed on. Of duplicates the one with the
-        longest response is kept, of these the first.
+        String columns `instruction` and `response` without nulls, and any others. Of duplicates the one with the
+        longest response is kept, of equally long ones the first.
     spec
-        As in a manifest.
+        The parameters; default: those of a manifest without `near_dedup`.
 
     Returns
     -------
@@ -109,16 +106,20 @@ def near_dedup(table: pl.DataFrame, spec: NearDedupSpec | None = None) -> NearDu
     groups = Groups(np.unique(pairs))
     groups.join(pairs)
     rows = groups.rows.astype(np.int64)
-    readings = read(instructions.take(pa.array(rows)), responses.take(pa.array(rows)), known, spec.shingle)
-    return _compare(table, spec, rows, groups.numbers(), readings)
+    features = extract_features(instructions.take(pa.array(rows)), responses.take(pa.array(rows)), known, spec.shingle)
+    return _compare(table, spec, rows, groups.numbers(), features)
 
 
 def _compare(
-    table: pl.DataFrame, spec: NearDedupSpec, rows: NDArray[np.int64], groups: NDArray[np.uint32], readings: Readings
+    table: pl.DataFrame,
+    spec: NearDedupSpec,
+    rows: NDArray[np.int64],
+    groups: NDArray[np.uint32],
+    features: RecordFeatures,
 ) -> NearDuplicates:
     lengths = table["response"].str.len_chars().to_numpy()[rows].astype(np.int64)
     rank = np.argsort(np.lexsort((rows, -lengths)))
-    lost, twin, score = find_duplicates(readings, groups, rank, spec.threshold)
+    lost, twin, score = find_duplicates(features, groups, rank, spec.threshold)
     order = np.argsort(lost)
     return NearDuplicates(
         table=table,
@@ -128,7 +129,7 @@ def _compare(
         score=score[order],
         _rows=rows,
         _groups=groups,
-        _readings=readings,
+        _features=features,
     )
 
 

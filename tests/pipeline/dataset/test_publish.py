@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from corpus.contract import COMMIT
+from pipeline.dataset.assemble import Assemble
 from pipeline.dataset.publish import publish, read_commit
 from tests.pipeline.conftest import contents, run_build
 
@@ -20,7 +21,9 @@ def test_publishing_that_breaks_off_anywhere_leaves_no_commit_record(mix: Path, 
     run_build(mix, out, overrides=("shards.size=1MiB", "seed=3"))
     run_build(mix, tmp_path / "work-of-new")
     work = tmp_path / "work-of-new/.work"
-    (assembled,) = (work / "assemble").iterdir()
+    (folder,) = (work / "assemble").iterdir()
+    assembled = Assemble.result(work, folder.name)
+    assert assembled is not None
     for last in range(len(new)):
         placed = 0
 
@@ -31,10 +34,10 @@ def test_publishing_that_breaks_off_anywhere_leaves_no_commit_record(mix: Path, 
                 raise CrashError
 
         with pytest.raises(CrashError):
-            publish(work, "assemble", assembled.name, str(out), crash)
+            publish(work, assembled.places, str(out), crash)
         assert (out / COMMIT).exists() == (last == len(new) - 1)
         assert (read_commit(str(out)) is not None) == (last == len(new) - 1)
-    publish(work, "assemble", assembled.name, str(out), lambda _: None)
+    publish(work, assembled.places, str(out), lambda _: None)
     assert contents(out) == new == contents(dataset)
 
 

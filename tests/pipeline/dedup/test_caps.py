@@ -1,4 +1,4 @@
-"""Caps: which responses to an instruction are kept, against the rule in plain Python, and as the ledger tells it."""
+"""Caps: which responses to an instruction are kept, against the rule in plain Python, and as the ledger has it."""
 
 import json
 from collections import defaultdict
@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dedup import caps
-from pipeline.dedup.caps import KEYS, first_of_each_source, in_turns
+from pipeline.dedup.caps import first_of_each_source, in_turns
+from pipeline.dedup.entries import ENTRIES
 from pipeline.explain import main as explain
 from tests.pipeline.conftest import run_build, write_jsonl, write_mix
 
@@ -21,32 +22,34 @@ ANSWERS = ["red", "green as grass", "blue, I think", "yellow or so", "the colour
 @settings(deadline=None)
 @given(
     instructions=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=60),
-    most=st.integers(1, 5),
+    max_responses=st.integers(1, 5),
     parts=st.integers(1, 4),
 )
-def test_sources_take_turns_in_choosing_responses(instructions: list[tuple[int, int]], most: int, parts: int) -> None:
+def test_sources_take_turns_in_choosing_responses(
+    instructions: list[tuple[int, int]], max_responses: int, parts: int
+) -> None:
     draw = np.random.default_rng(len(instructions))
-    keys = np.zeros(len(instructions), KEYS)
+    keys = np.zeros(len(instructions), ENTRIES)
     keys["key_high"] = [0 if key < 2 else key for key, _ in instructions]  # instructions 0 and 1 share this half
     keys["key_low"] = [key for key, _ in instructions]
     keys["id_high"] = draw.permutation(len(keys)) // 2  # pairs share this half
     keys["id_low"] = draw.permutation(len(keys))
     keys["partition"] = [partition for _, partition in instructions]
-    orders = np.array([2, 0, 1, 0], np.uint32)  # partitions 1 and 3 are files of the first source
+    keys["priority"] = np.array([2, 0, 1, 0], np.uint32)[keys["partition"]]  # files 1 and 3 are of the first source
 
-    best = np.empty(0, KEYS)
+    best = np.empty(0, ENTRIES)
     for part in np.array_split(keys, parts):
-        best = first_of_each_source(np.concatenate([best, part]), orders, most)
-    found = {(entry["id_high"], entry["id_low"]) for entry in in_turns(best, orders, most)}
+        best = first_of_each_source(np.concatenate([best, part]), max_responses)
+    found = {(entry["id_high"], entry["id_low"]) for entry in in_turns(best, max_responses)}
 
     waiting: dict[int, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for (instruction, partition), entry in zip(instructions, keys, strict=True):
-        waiting[instruction][int(orders[partition])].append((entry["id_high"], entry["id_low"]))
+    for (instruction, _), entry in zip(instructions, keys, strict=True):
+        waiting[instruction][int(entry["priority"])].append((entry["id_high"], entry["id_low"]))
     expected = set()
     for sources in waiting.values():
         queues = [sorted(sources[order]) for order in sorted(sources)]
         turns = [queue[turn] for turn in range(60) for queue in queues if turn < len(queue)]
-        expected.update(turns[:most])
+        expected.update(turns[:max_responses])
     assert found == expected
 
 
@@ -63,8 +66,8 @@ def write_colours(folder: Path, **changes: object) -> Path:
 def responses(out: Path) -> list[tuple[str, str]]:
     """Source and response of what is kept of the question."""
     rows = pl.read_parquet(out / "curated/*.parquet")
-    mine = rows.filter(pl.col("instruction").str.to_lowercase().str.contains("which +colour"))
-    return mine.select("source", "response").rows()
+    found = rows.filter(pl.col("instruction").str.to_lowercase().str.contains("which +colour"))
+    return found.select("source", "response").rows()
 
 
 @pytest.fixture(scope="module")

@@ -8,45 +8,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dedup.exact import ExactDuplicates, places_in, survivors
-from pipeline.engine.step import folder
+from pipeline.dedup.entries import ENTRIES, places_in
+from pipeline.dedup.exact import ExactDuplicates, survivors
 from pipeline.ingest.step import KEYS, Ingest, pair_key
 
 entries = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3)), max_size=60)
-"""(key high, key low, source, response length) of records; their row id is their place."""
+"""(key high, key low, source, response length) of records; a record's row id is its position."""
 
 
-def table(rows: list[tuple[int, int, int, int]]) -> tuple[Any, Any]:
-    keys = np.zeros(len(rows), KEYS)
-    for i, (high, low, _, length) in enumerate(rows):
-        keys[i] = (high, low, i // 7, i, i, length, 10)
-    return keys, np.array([row[2] for row in rows], np.uint32)
+def table(rows: list[tuple[int, int, int, int]]) -> Any:
+    found = np.zeros(len(rows), ENTRIES)
+    for i, (high, low, source, length) in enumerate(rows):
+        found[i] = (high, low, i // 7, i, source, 0, i, length, 10)
+    return found
 
 
 @given(rows=entries, seed=st.integers(0, 100))
 @settings(deadline=None)
 def test_best_of_each_group_survives_whatever_the_order(rows: list[tuple[int, int, int, int]], seed: int) -> None:
-    keys, priority = table(rows)
+    found = table(rows)
     best: dict[tuple[int, int], tuple[int, int, int]] = {}
     for i, (high, low, source, length) in enumerate(rows):
         rank = (source, -length, i)
         best[high, low] = min(best.get((high, low), rank), rank)
     expected = {i: best[row[0], row[1]][2] for i, row in enumerate(rows) if best[row[0], row[1]][2] != i}
     for order in (np.arange(len(rows)), np.random.default_rng(seed).permutation(len(rows))):
-        best, _ = survivors(keys[order], priority[order])
-        twins = best["index"][places_in(best, keys)]
+        best = survivors(found[order])
+        twins = best["index"][places_in(best, found)]
         assert {i: int(twin) for i, twin in enumerate(twins) if twin != i} == expected
 
 
 @given(rows=entries, seed=st.integers(0, 100))
 @settings(deadline=None)
 def test_best_of_each_group_is_found_in_parts_too(rows: list[tuple[int, int, int, int]], seed: int) -> None:
-    keys, priority = table(rows)
-    whole, _ = survivors(keys, priority)
-    best, mine = table([])
+    found = table(rows)
+    best = table([])
     for part in np.array_split(np.random.default_rng(seed).permutation(len(rows)), 4):
-        best, mine = survivors(np.concatenate([best, keys[part]]), np.concatenate([mine, priority[part]]))
-    assert (best == whole).all()
+        best = survivors(np.concatenate([best, found[part]]))
+    assert (best == survivors(found)).all()
 
 
 def test_one_pair_repeated_beyond_any_part_is_dropped_part_by_part(
@@ -54,20 +53,21 @@ def test_one_pair_repeated_beyond_any_part_is_dropped_part_by_part(
 ) -> None:
     monkeypatch.setattr("pipeline.dedup.exact.PART_ROWS", 100)
     inputs = []
-    for number, order in enumerate((1, 0, 1)):  # the second file's source stands first
-        place = folder(tmp_path, Ingest.stage, f"file-{number}")
+    for number, order in enumerate((1, 0, 1)):  # the second file's source comes first
+        place = Ingest.folder(tmp_path, f"file-{number}")
         place.mkdir(parents=True)
         for run in range(5):
-            keys, _ = table([(7, 7, order, 3)] * 50)
-            keys["index"] += np.uint32(50 * run)
+            keys = np.zeros(50, KEYS)
+            keys["pair_high"], keys["pair_low"], keys["response"], keys["bytes"] = 7, 7, 3, 10
+            keys["index"] = np.arange(50 * run, 50 * (run + 1))
             keys["id_low"] = 1000 * number + keys["index"]
-            np.save(place / f"keys-{run:05}.npy", keys)
+            np.save(place / f"run-{run:05}.npy", keys)
         inputs.append((order, place.name))
     (tmp_path / "out").mkdir()
     step = ExactDuplicates(inputs=tuple(inputs), bucket=0, buckets=1)
     result = step.run(tmp_path, tmp_path / "out")
-    assert result["lost_rows"] == {"0": 250, "1": 249, "2": 250}
-    assert result["lost_bytes"] == {"0": 2500, "1": 2490, "2": 2500}
+    assert result.rows == {0: 250, 1: 249, 2: 250}
+    assert result.bytes == {0: 2500, 1: 2490, 2: 2500}
     drops = np.load(tmp_path / "out/drops.npy")
     found = list(zip(drops["partition"].tolist(), drops["index"].tolist(), strict=True))
     assert found == sorted({(p, i) for p in range(3) for i in range(250)} - {(1, 0)})

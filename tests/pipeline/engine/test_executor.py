@@ -4,17 +4,24 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
-from pipeline.engine.executor import LocalExecutor
+from pipeline.engine.local import LocalExecutor
 from pipeline.engine.progress import Display
-from pipeline.engine.step import BuildError, Step, finished, folder, prune
+from pipeline.engine.step import BuildError, Step, prune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Square(Step):
+class Squared:
+    """Result of `Square`."""
+
+    square: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square(Step[Squared]):
     """A step that leaves a mark each time it runs."""
 
     stage: ClassVar[str] = "square"
@@ -26,7 +33,7 @@ class Square(Step):
     def partition(self) -> str:
         return f"number {self.number}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    def run(self, work: Path, out: Path) -> Squared:
         if self.number == 13:
             raise ValueError("thirteen")
         if self.number == 14:
@@ -34,17 +41,18 @@ class Square(Step):
         (out / "square.txt").write_text(str(self.number**2))
         with open(self.log, "a") as file:
             file.write(f"{self.number}\n")
-        return {"square": self.number**2}
+        return Squared(square=self.number**2)
 
 
-def run(work: Path, numbers: list[int]) -> list[dict[str, Any]]:
+def run(work: Path, numbers: list[int]) -> list[int]:
     with LocalExecutor(work, 2, Display()) as executor:
-        return executor.map([Square(number=number, log=str(work / "log")) for number in numbers])
+        results = executor.map([Square(number=number, log=str(work / "log")) for number in numbers])
+    return [result.square for result in results]
 
 
 def test_results_come_in_order_and_finished_steps_are_not_run_again(tmp_path: Path) -> None:
-    assert run(tmp_path, [3, 1, 2]) == [{"square": 9}, {"square": 1}, {"square": 4}]
-    assert run(tmp_path, [2, 3, 5]) == [{"square": 4}, {"square": 9}, {"square": 25}]
+    assert run(tmp_path, [3, 1, 2]) == [9, 1, 4]
+    assert run(tmp_path, [2, 3, 5]) == [4, 9, 25]
     assert sorted((tmp_path / "log").read_text().split()) == ["1", "2", "3", "5"]
 
 
@@ -58,7 +66,7 @@ def test_killed_worker_is_a_clear_error_that_keeps_finished_work(tmp_path: Path)
     run(tmp_path, [1])
     with pytest.raises(BuildError, match=r"killed .*number 14.*fewer --workers"):
         run(tmp_path, [1, 14])
-    assert run(tmp_path, [1]) == [{"square": 1}]
+    assert run(tmp_path, [1]) == [1]
     assert (tmp_path / "log").read_text().split() == ["1"]
 
 
@@ -66,8 +74,8 @@ def test_prune_leaves_only_what_is_used(tmp_path: Path) -> None:
     run(tmp_path, [1, 2])
     steps = [Square(number=number, log=str(tmp_path / "log")) for number in (1, 2)]
     prune(tmp_path, {("square", steps[0].key)})
-    assert folder(tmp_path, "square", steps[0].key).exists()
-    assert not folder(tmp_path, "square", steps[1].key).exists()
+    assert Square.folder(tmp_path, steps[0].key).exists()
+    assert not Square.folder(tmp_path, steps[1].key).exists()
 
 
 def test_pruning_that_is_killed_leaves_no_half_of_a_step_to_be_taken_for_finished(
@@ -84,6 +92,16 @@ def test_pruning_that_is_killed_leaves_no_half_of_a_step_to_be_taken_for_finishe
     with pytest.raises(KeyboardInterrupt):
         prune(tmp_path, {("square", steps[0].key)})
     monkeypatch.undo()
-    assert finished(steps[1], tmp_path, steps[1].key) is None
-    assert run(tmp_path, [2]) == [{"square": 4}]
-    assert (folder(tmp_path, "square", steps[1].key) / "square.txt").exists()
+    assert Square.result(tmp_path, steps[1].key) is None
+    assert run(tmp_path, [2]) == [4]
+    assert (Square.folder(tmp_path, steps[1].key) / "square.txt").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"square":"4"}', '{"square":4,"cube":8}', "[4]"])
+def test_result_that_cannot_be_read_means_that_the_step_is_not_finished(tmp_path: Path, content: str) -> None:
+    run(tmp_path, [2])
+    key = Square(number=2, log=str(tmp_path / "log")).key
+    (Square.folder(tmp_path, key) / "result.json").write_text(content)
+    assert Square.result(tmp_path, key) is None
+    assert run(tmp_path, [2]) == [4]
+    assert (tmp_path / "log").read_text().split() == ["2", "2"]

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from pipeline.build import build, default_work, main
+from pipeline.build import build, main
+from pipeline.engine.keys import code_version
 from pipeline.engine.progress import Display
-from pipeline.engine.step import BuildError, Step, code_version
-from pipeline.manifest import load
+from pipeline.engine.step import BuildError, Step
 from tests.pipeline.conftest import contents, write_mix
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'millrace[ray]'")
@@ -31,8 +31,15 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark(Step):
-    """A step that leaves a mark of the node it is at work on; on the doomed node it never ends."""
+class Marked:
+    """Result of `Mark`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark(Step[Marked]):
+    """A step that creates a file named after its node; on the doomed node it never ends."""
 
     stage: ClassVar[str] = "mark"
 
@@ -46,7 +53,7 @@ class Mark(Step):
     def partition(self) -> str:
         return f"number {self.number}"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    def run(self, work: Path, out: Path) -> Marked:
         import ray
 
         marks = Path(self.marks)
@@ -59,7 +66,7 @@ class Mark(Step):
         if self.dies and not (marks / "died").exists():
             (marks / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"number": self.number}
+        return Marked(number=self.number)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +94,9 @@ def test_build_on_two_nodes_of_which_one_is_lost_equals_the_local_one(
                 threading.Timer(0.3, lambda: (cluster.remove_node(second, allow_graceful=False), lost.set())).start()
             return super().stage(name, tasks, finished)
 
-    place = {"out": str(out), "work": default_work(str(out)), "display": Killing()}
-    built = build(load(mix), mix.parent, workers=None, ray=True, address=cluster.address, **place)
+    built = build(mix, out=out, display=Killing(), executor="ray", address=cluster.address)
     assert lost.is_set()
-    assert built.dataset["samples"] > 0
+    assert built.dataset.samples > 0
     assert contents(out) == contents(dataset)
 
 
@@ -108,7 +114,7 @@ def test_steps_of_a_lost_node_are_done_by_another(cluster: Cluster, tmp_path: Pa
     thread = threading.Thread(target=take_away)
     with RayExecutor(tmp_path / "work", None, Display(), address=cluster.address) as executor:
         thread.start()
-        assert executor.map(steps) == [{"number": number} for number in range(3)]
+        assert executor.map(steps) == [Marked(number=number) for number in range(3)]
     thread.join()
     lost = {mark.name.partition("-")[0] for mark in tmp_path.glob(f"*-on-{second.node_id}")}
     assert lost
@@ -117,7 +123,7 @@ def test_steps_of_a_lost_node_are_done_by_another(cluster: Cluster, tmp_path: Pa
 
 def test_step_of_a_killed_worker_is_done_by_another(cluster: Cluster, tmp_path: Path) -> None:
     with RayExecutor(tmp_path / "work", None, Display(), address=cluster.address) as executor:
-        assert executor.map([Mark(number=1, marks=str(tmp_path), dies=True)]) == [{"number": 1}]
+        assert executor.map([Mark(number=1, marks=str(tmp_path), dies=True)]) == [Marked(number=1)]
     assert (tmp_path / "died").exists()
 
 
@@ -131,13 +137,13 @@ def test_failure_names_stage_partition_and_cause(cluster: Cluster, tmp_path: Pat
 
 def test_node_with_another_work_folder_or_other_software_is_refused(tmp_path: Path) -> None:
     (tmp_path / TOKEN).write_text("of this build")
-    mine = Expected(token="of this build", versions=versions(), code=code_version())
-    assert unfit(tmp_path, mine) is None
-    assert "does not see the work folder" in str(unfit(tmp_path / "elsewhere", mine))
-    assert "does not see the work folder" in str(unfit(tmp_path, replace(mine, token="of another build")))
+    expected = Expected(token="of this build", versions=versions(), code=code_version())
+    assert unfit(tmp_path, expected) is None
+    assert "does not see the work folder" in str(unfit(tmp_path / "elsewhere", expected))
+    assert "does not see the work folder" in str(unfit(tmp_path, replace(expected, token="of another build")))
     others = tuple((name, "0.1" if name == "polars" else version) for name, version in versions())
-    assert "(the build has 0.1); install the same" in str(unfit(tmp_path, replace(mine, versions=others)))
-    assert "has other code" in str(unfit(tmp_path, replace(mine, code="0")))
+    assert "(the build has 0.1); install the same" in str(unfit(tmp_path, replace(expected, versions=others)))
+    assert "has other code" in str(unfit(tmp_path, replace(expected, code="0")))
 
 
 def test_cluster_that_does_not_answer_is_a_clear_error(
@@ -169,5 +175,6 @@ def test_workers_of_ray_die_with_a_killed_build(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     # Ray's two agents of a node look for it for a while longer, then end too.
-    mine = [child for child, name in names.items() if not name.startswith(("ray::DashboardAgent", "ray::RuntimeEnv"))]
-    assert psutil.wait_procs(mine, timeout=90)[1] == []
+    agents = ("ray::DashboardAgent", "ray::RuntimeEnv")
+    workers = [child for child, name in names.items() if not name.startswith(agents)]
+    assert psutil.wait_procs(workers, timeout=90)[1] == []

@@ -1,4 +1,4 @@
-"""A build that runs out of disk or memory says so, keeps what it finished, and goes on when there is more."""
+"""A build that runs out of disk or memory reports it, keeps finished work, and continues when there is more."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -19,10 +19,10 @@ from corpus.config import ConfigError
 from corpus.discover import SourceFile
 from pipeline.build import main
 from pipeline.engine.budget import PIECE_BYTES, affordable_workers, pieces
-from pipeline.engine.executor import LocalExecutor
+from pipeline.engine.local import LocalExecutor
 from pipeline.engine.progress import Display
-from pipeline.engine.shortage import disk_warning
 from pipeline.engine.step import BuildError, Step
+from pipeline.ingest.inputs import disk_warning
 from tests.pipeline.conftest import REPOSITORY, command, contents, start
 
 SMALL_DISK = """
@@ -45,7 +45,7 @@ def can_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.call(["unshare", "-rm", "sh", "-c", trial]) == 0
 
 
-@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a disk in a namespace of its own")
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a disk in a namespace")
 def test_full_disk_is_a_clear_error_and_the_build_goes_on_when_there_is_room(
     mix: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -99,7 +99,14 @@ def test_memory_decides_how_many_work_at_once() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allocate(Step):
+class Allocated:
+    """Result of `Allocate`."""
+
+    sum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocate(Step[Allocated]):
     """A step that takes some memory, in a process that may have hardly more than it has."""
 
     stage: ClassVar[str] = "allocate"
@@ -110,19 +117,19 @@ class Allocate(Step):
     def partition(self) -> str:
         return f"{self.size} bytes"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
+    def run(self, work: Path, out: Path) -> Allocated:
         limit = psutil.Process().memory_info().vms + 2**27
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        return {"sum": int(np.ones(self.size, np.uint8).sum())}
+        return Allocated(sum=int(np.ones(self.size, np.uint8).sum()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's address space is limited only on Linux")
 def test_step_without_memory_is_a_clear_error_that_keeps_finished_work(tmp_path: Path) -> None:
     with LocalExecutor(tmp_path, 1, Display()) as executor:
-        assert executor.map([Allocate(size=1000)]) == [{"sum": 1000}]
+        assert executor.map([Allocate(size=1000)]) == [Allocated(sum=1000)]
         with pytest.raises(BuildError, match=r"stage allocate, 1073741824 bytes: no memory is left.*fewer --workers"):
             executor.map([Allocate(size=2**30)])
-        assert executor.map([Allocate(size=1000)]) == [{"sum": 1000}]
+        assert executor.map([Allocate(size=1000)]) == [Allocated(sum=1000)]
 
 
 def test_worker_that_the_system_kills_is_a_clear_error_and_the_build_goes_on(

@@ -1,4 +1,4 @@
-"""Cleaning: each rule drops what it names and nothing else; clean text stays as it is."""
+"""Cleaning: each rule drops what it names and nothing else; clean text is unchanged."""
 
 import unicodedata
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corpus.outcome import Outcome
 from pipeline.ingest.clean import clean
-from pipeline.manifest import CleanSpec
+from pipeline.ingest.spec import CleanSpec
 
 SPEC = CleanSpec()
 MARKUP = st.sampled_from(

@@ -56,6 +56,7 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "mix.yaml"
 
 
+@pytest.mark.slow  # runs a dry run, a build with spawned workers and a verification
 def test_outcome_of_a_rule_beside_the_manifest_reaches_ledger_summary_and_report(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def test_outcome_of_a_rule_beside_the_manifest_reaches_ledger_summary_and_report
     assert verify([str(out)]) == 0
 
 
+@pytest.mark.slow  # runs two builds
 def test_a_changed_rule_beside_the_manifest_builds_another_dataset(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,8 +38,8 @@ def test_shard_and_index_equal_those_of_mdswriter(tmp_path_factory: Any, lengths
             writer.write(sample)
     ours = mds.shard(tokens, bounds, prefix, row_ids, size_limit)
     assert ours == (folder / "shard.00000.mds").read_bytes()
-    entry = mds.index_entry(ours, len(lengths), "shard.00000.mds", size_limit)
-    assert json.loads(mds.index([entry])) == json.loads((folder / "index.json").read_text())
+    index = mds.index([mds.describe(ours, len(lengths))], size_limit, lambda number: f"shard.{number:05}.mds")
+    assert json.loads(index) == json.loads((folder / "index.json").read_text())
 
 
 @given(lengths=st.lists(st.integers(2, 3000), max_size=200), size_limit=st.integers(1024, 50_000))
@@ -50,6 +50,6 @@ def test_shards_cover_all_samples_once_within_the_limit(lengths: list[int], size
     assert [edge for pair in ranges for edge in pair] == sorted(edge for pair in ranges for edge in pair)
     assert [n for begin, end in ranges for n in range(begin, end)] == list(range(len(lengths)))
     for begin, end in ranges:
-        mine = sizes[begin:end]
-        tokens, bounds, prefix, row_ids = columns(mine.tolist(), 0)
+        shard = sizes[begin:end]
+        tokens, bounds, prefix, row_ids = columns(shard.tolist(), 0)
         assert end == begin + 1 or len(mds.shard(tokens, bounds, prefix, row_ids, size_limit)) <= size_limit

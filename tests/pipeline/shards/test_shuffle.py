@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from corpus.outcome import Outcome
 from pipeline.dedup.exact import ExactDuplicates
-from pipeline.engine.step import folder
-from pipeline.ingest.step import RECORDS, Ingest
-from pipeline.records.drops import empty_drops, write_drops
+from pipeline.ingest.live import live_tables
+from pipeline.ingest.step import Ingest
+from pipeline.records.drops import DropRef, empty_drops, write_drops
+from pipeline.records.schema import RECORDS
 from pipeline.records.seeds import keyed_hash
-from pipeline.shards.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan, survivors
+from pipeline.shards.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan
 
 sizes = st.lists(st.integers(1, 40 * SMALLEST_BUCKET), max_size=40)
 
@@ -69,18 +70,22 @@ def test_every_stratum_has_a_bucket_even_one_whose_expected_size_is_nothing(size
 
 
 def test_duplicates_are_passed_on_in_bounded_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.shards.shuffle.RUN_BYTES", 10_000)
-    place = folder(tmp_path, Ingest.stage, "a")
+    monkeypatch.setattr("pipeline.ingest.live.RUN_BYTES", 10_000)
+    place = Ingest.folder(tmp_path, "a")
     place.mkdir(parents=True)
     with pa.ipc.new_file(str(place / "records.arrow"), RECORDS) as file:
         for first in range(0, 1000, 50):
-            rows = [dict.fromkeys(RECORDS.names) | {"row_id": f"{n:032x}", "row": n} for n in range(first, first + 50)]
+            rows = [
+                dict.fromkeys(RECORDS.names) | {"row_id": n.to_bytes(16, "big"), "row": n}
+                for n in range(first, first + 50)
+            ]
             file.write_table(pa.Table.from_pylist(rows, schema=RECORDS))
-    folder(tmp_path, ExactDuplicates.stage, "b").mkdir(parents=True)
+    ExactDuplicates.folder(tmp_path, "b").mkdir(parents=True)
     drops = empty_drops(1000)
     drops["index"] = np.arange(1000)
-    write_drops(folder(tmp_path, ExactDuplicates.stage, "b"), drops, np.ones(1000, int))
-    runs = list(survivors(tmp_path, [(0, "a")], [(ExactDuplicates.stage, "b", Outcome.EXACT_DUPLICATE)]))
+    write_drops(ExactDuplicates.folder(tmp_path, "b"), drops, np.ones(1000, int))
+    ref = DropRef(stage=ExactDuplicates.stage, key="b", outcome=Outcome.EXACT_DUPLICATE)
+    runs = list(live_tables(tmp_path, ((0, "a"),), [ref]))
     assert sum(kept.num_rows for kept, _ in runs) == 0
     assert sum(lines.num_rows for _, lines in runs) == 1000
     assert max(lines.num_rows for _, lines in runs) <= 200

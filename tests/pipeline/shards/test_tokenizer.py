@@ -60,9 +60,9 @@ def test_text_never_yields_a_special_id_and_decodes_to_itself(trained: str, batc
         assert len(bounds) == len(batch) + 1
         assert not special & set(ids.tolist())
         for number, text in enumerate(batch):
-            mine = ids[bounds[number] : bounds[number + 1]].tolist()
+            found = ids[bounds[number] : bounds[number + 1]].tolist()
             normal = decoder.normalizer.normalize_str(text)
-            assert decoder.decode(mine, skip_special_tokens=False) == normal
+            assert decoder.decode(found, skip_special_tokens=False) == normal
 
 
 @settings(deadline=None)
@@ -83,7 +83,7 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda c: c["added_tokens"].pop(1), "lacks the special token <|im_start|>"),
         (
@@ -92,18 +92,18 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
         ),
         (
             lambda c: [c["model"]["vocab"].pop(k) for k in ["Ġ"] if not c["model"].__setitem__("merges", [])],
-            "give back every text",
+            "decode every text",
         ),
-        (lambda c: c.clear(), "is no tokenizer.json"),
+        (lambda c: c.clear(), "not a tokenizer.json"),
     ],
 )
-def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path, change: Any, says: str) -> None:
+def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path, change: Any, message: str) -> None:
     content = json.loads(trained)
     change(content)
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"tokenizer\.json") as error:
         tok.load_given(tmp_path / "tokenizer.json")
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_fit_tokenizer_is_taken_as_it_is(trained: str, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_byte_level_alphabet_is_complete(trained: str) -> None:
 
 
 def test_disagreeing_engine_is_replaced_for_the_whole_build(
-    mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A gigatoken that errs is put before the real one on the workers' path."""
     (tmp_path / "gigatoken.py").write_text(
@@ -131,6 +131,6 @@ def test_disagreeing_engine_is_replaced_for_the_whole_build(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     run_build(mix, tmp_path / "out")
-    assert "encoded by tokenizers instead" in capsys.readouterr().err
+    assert "encoded by tokenizers instead" in caplog.text
     ours, expected = contents(tmp_path / "out"), contents(dataset)
     assert {name for name in ours if ours[name] != expected[name]} == set()

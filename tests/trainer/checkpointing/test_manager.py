@@ -71,7 +71,7 @@ def written(dataset: Dataset, tmp_path: Path) -> Written:
     return Written(str(tmp_path / "checkpoints"), dataset)
 
 
-def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
+def test_newest_checkpoint_restores_what_was_saved(written: Written) -> None:
     written.save(1, 2)
     checkpoint = written.checkpoints.newest()
     assert checkpoint is not None
@@ -84,7 +84,7 @@ def test_newest_checkpoint_gives_back_what_was_saved(written: Written) -> None:
     assert all(torch.equal(t, expected[name]) for name, t in written.model.state_dict().items())
 
 
-def test_what_changes_after_save_returns_is_not_in_the_checkpoint(written: Written) -> None:
+def test_changes_after_save_returns_are_not_in_the_checkpoint(written: Written) -> None:
     with torch.no_grad():
         written.model.lm_head.weight.fill_(1.0)
     written.checkpoints.save(position(1), written.tensors(), sidecars=written.sidecars)
@@ -117,13 +117,13 @@ def test_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert uncommitted or "step-00000002: " in warnings(caplog)[0]
 
 
-def test_no_checkpoint_is_found_where_there_is_none(written: Written, tmp_path: Path) -> None:
+def test_no_checkpoint_is_found_in_an_empty_location(written: Written, tmp_path: Path) -> None:
     assert written.checkpoints.newest() is None
     (tmp_path / "checkpoints" / "step-00000003").mkdir(parents=True)
     assert written.checkpoints.newest() is None
 
 
-def test_half_written_checkpoint_of_a_killed_run_is_ignored_and_cleaned_away(written: Written, tmp_path: Path) -> None:
+def test_partial_checkpoint_of_a_killed_run_is_ignored_and_deleted(written: Written, tmp_path: Path) -> None:
     partial = tmp_path / "checkpoints" / "partial-step-00000007"
     partial.mkdir(parents=True)
     assert written.checkpoints.newest() is None
@@ -136,7 +136,7 @@ def test_only_the_newest_are_kept(written: Written, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000003", "step-00000010"]
 
 
-def test_step_that_was_damaged_can_be_written_again(written: Written, tmp_path: Path) -> None:
+def test_step_with_a_damaged_checkpoint_is_saved_again(written: Written, tmp_path: Path) -> None:
     written.save(1, 2)
     flip_last_bit(tmp_path / "checkpoints" / "step-00000002" / "__0_0.distcp")
     assert written.checkpoints.newest() is not None
@@ -158,7 +158,7 @@ def test_retention_never_deletes_the_only_valid_checkpoint(dataset: Dataset, tmp
     assert checkpoint.step == 1
 
 
-def test_damaged_checkpoints_of_later_steps_do_not_push_out_the_valid_ones(dataset: Dataset, tmp_path: Path) -> None:
+def test_damaged_checkpoints_of_later_steps_do_not_displace_valid_ones(dataset: Dataset, tmp_path: Path) -> None:
     written = Written(str(tmp_path / "checkpoints"), dataset)
     written.save(2, 9)
     flip_last_bit(tmp_path / "checkpoints" / "step-00000009" / "__0_0.distcp")
@@ -173,7 +173,7 @@ def test_damaged_checkpoints_of_later_steps_do_not_push_out_the_valid_ones(datas
     assert resumed.checkpoints.newest() is not None
 
 
-def test_rest_of_a_deletion_that_was_cut_short_is_removed_by_the_next_one(written: Written, tmp_path: Path) -> None:
+def test_remains_of_an_interrupted_deletion_are_deleted_by_the_next_one(written: Written, tmp_path: Path) -> None:
     written.save(1, 2)
     (tmp_path / "checkpoints" / "step-00000001" / "COMMIT.json").unlink()
     written.save(3)
@@ -188,7 +188,7 @@ def test_commit_record_that_lists_too_few_files_makes_no_checkpoint(
     content = json.loads(commit.read_text())
     del content["files"]["trainer.json"]
     commit.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="none of the 1 checkpoints here is valid"):
+    with pytest.raises(CheckpointError, match="none of the checkpoints here is valid"):
         written.checkpoints.newest()
     assert "does not list trainer.json" in warnings(caplog)[0]
 
@@ -203,7 +203,7 @@ class Malice:
         return os.mkdir, (str(self.folder),)
 
 
-def test_table_of_contents_that_names_foreign_code_is_not_unpickled(written: Written, tmp_path: Path) -> None:
+def test_table_of_contents_that_names_other_code_is_not_unpickled(written: Written, tmp_path: Path) -> None:
     written.save(1)
     folder = tmp_path / "checkpoints" / "step-00000001"
     content = pickle.dumps(Malice(tmp_path / "malice"))
@@ -255,7 +255,7 @@ def test_checkpoints_on_s3_are_found_kept_and_skipped_like_local_ones(
     assert list(written.staging.iterdir()) == []
 
 
-def test_checkpoint_on_s3_is_used_although_the_metrics_beside_it_are_lost(
+def test_checkpoint_on_s3_is_used_even_if_the_metrics_are_lost(
     dataset: Dataset, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Written(f"{bucket}/run", dataset).save(1)
@@ -267,7 +267,7 @@ def test_checkpoint_on_s3_is_used_although_the_metrics_beside_it_are_lost(
     assert list(history.parent.iterdir()) == []
 
 
-def test_command_lists_the_checkpoints_of_a_run_or_the_one_it_is_given(
+def test_command_lists_the_checkpoints_of_a_run_or_a_given_one(
     written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written.save(1, 2)

@@ -173,7 +173,7 @@ def test_damaged_shard_is_named_before_a_sample_of_it_is_used(data: Path, tmp_pa
 def test_missing_and_cut_shards_are_named(data: Path, tmp_path: Path) -> None:
     shard = data / "shards" / "shard.00002.mds"
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: has .* bytes; index\.json says"):
+    with pytest.raises(DatasetError, match=r"shard\.00002\.mds: has .* bytes, expected .* as in index\.json"):
         read_all(open_dataset(str(data), tmp_path))
     shard.unlink()
     with pytest.raises(DatasetError, match=r"shard\.00002\.mds: is missing"):
@@ -185,7 +185,7 @@ def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Pa
     lengths[7, 1] += 1
     np.save(data / "lengths.npy", lengths)
     reseal(data)
-    with pytest.raises(DatasetError, match=r"sample 7 has .* lengths\.npy says"):
+    with pytest.raises(DatasetError, match=r"sample 7 has .* as in lengths\.npy"):
         read_all(open_dataset(str(data), tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Claims about the batches a model gets."""
+"""Claims about packed batches and their loader."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def dataset(data: Path, tmp_path: Path) -> Dataset:
 
 
 def samples_in(batch: Any) -> list[int]:
-    """Which samples a batch holds, by their tokens."""
+    """Samples of a batch, identified by their tokens."""
     return [int(batch.tokens[row, begin]) - FIRST for row, begin, _, _ in batch.segments.tolist()]
 
 
@@ -123,5 +123,5 @@ def test_error_of_the_thread_is_raised_in_the_loop(data: Path, dataset: Dataset)
         list(loader)
 
 
-def test_loader_that_nobody_reads_from_closes(dataset: Dataset) -> None:
+def test_loader_closes_while_its_queue_is_full(dataset: Dataset) -> None:
     loader_for(dataset, epochs=None).close()

@@ -57,7 +57,7 @@ def plan_of(
     chunk_batches: int = trainer.data.plan.CHUNK_BATCHES,
     folder: Path | None = None,
 ) -> Plan:
-    """A plan of one stratum, or of two, with chunks of a stated size."""
+    """A plan of one stratum, or of two, with chunks of a given size."""
     strata = strata_of([(samples // 3, None, 1), (samples - samples // 3, None, 1)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.data.plan, "CHUNK_BATCHES", chunk_batches)
@@ -65,14 +65,14 @@ def plan_of(
 
 
 def epoch_of(plan: Plan, epoch: int) -> list[tuple[Chunk, int]]:
-    """All batches of an epoch: their chunk, and their number in it."""
+    """All batches of an epoch: their chunk, and their index in it."""
     chunks = [plan.chunk(epoch, number) for number in range(plan.chunks)]
     return [(chunk, batch) for chunk in chunks for batch in range(chunk.batches)]
 
 
 @quick
 @given(shapes=stratum_shapes, seed=seeds, epochs=st.integers(1, 5), chunks=st.integers(1, 12))
-def test_caps_and_repeats_hold_in_every_epoch_and_no_sample_returns_before_the_others_had_their_turn(
+def test_caps_and_repeats_hold_in_every_epoch_and_no_sample_repeats_before_all_others_are_drawn(
     shapes: list[tuple[int, int | None, int]], seed: int, epochs: int, chunks: int
 ) -> None:
     strata = strata_of(shapes)
@@ -103,7 +103,7 @@ def test_each_stratum_is_spread_evenly_over_the_epoch(
         assert (np.abs(so_far - even) <= len(strata) + 1).all()
 
 
-def test_passes_over_a_stratum_come_in_every_order_equally_often() -> None:
+def test_every_order_of_a_pass_over_a_stratum_is_equally_likely() -> None:
     strata = strata_of([(4, None, 1)])
     orders = Counter(tuple(draw_order(strata, seed=0, epoch=epoch).tolist()) for epoch in range(2400))
     assert len(orders) == 24
@@ -112,7 +112,7 @@ def test_passes_over_a_stratum_come_in_every_order_equally_often() -> None:
 
 @quick
 @given(seed=seeds, data=st.data(), chunks=st.integers(2, 2**22), per_chunk=st.integers(1, 1000))
-def test_draws_beside_the_border_of_two_chunks_stand_in_one_of_them(
+def test_draws_at_the_border_of_two_chunks_are_in_exactly_one_of_them(
     seed: int, data: st.DataObject, chunks: int, per_chunk: int
 ) -> None:
     draws = chunks * per_chunk + data.draw(st.integers(0, chunks - 1))
@@ -135,7 +135,7 @@ def test_large_strata_are_drawn_exactly_once_over_many_chunks() -> None:
 @given(
     samples=st.integers(1, 200), seed=seeds, rows=st.integers(1, 8), longest=st.integers(2, ROW), size=st.integers(1, 9)
 )
-def test_every_draw_stands_in_one_row_and_no_row_overflows(
+def test_every_draw_is_in_one_row_and_no_row_overflows(
     samples: int, seed: int, rows: int, longest: int, size: int
 ) -> None:
     lengths = lengths_of(samples, seed % 1000, longest)
@@ -166,25 +166,25 @@ def test_every_world_size_trains_on_the_same_batches_in_equal_shares(
 
 @quick
 @given(work=st.lists(st.integers(0, 1000), min_size=1, max_size=12), ranks=st.integers(1, 4))
-def test_no_exchange_of_two_rows_makes_the_heaviest_rank_lighter(work: list[int], ranks: int) -> None:
+def test_no_exchange_of_two_rows_reduces_the_largest_load(work: list[int], ranks: int) -> None:
     work = (work * ranks)[: len(work) // ranks * ranks or ranks]
     owner = share_rows(np.array(work, np.int64), ranks).tolist()
     loads = [sum(w for w, q in zip(work, owner, strict=True) if q == rank) for rank in range(ranks)]
     assert {owner.count(rank) for rank in range(ranks)} == {len(work) // ranks}
     heaviest = loads.index(max(loads))
-    for mine in (w for w, q in zip(work, owner, strict=True) if q == heaviest):
+    for weight in (w for w, q in zip(work, owner, strict=True) if q == heaviest):
         for other, q in zip(work, owner, strict=True):
-            if q != heaviest and mine > other:
-                assert loads[q] + mine - other >= loads[heaviest]
+            if q != heaviest and weight > other:
+                assert loads[q] + weight - other >= loads[heaviest]
 
 
-def test_rows_that_ranks_cannot_share_equally_are_refused() -> None:
+def test_rows_that_cannot_be_divided_among_ranks_are_refused() -> None:
     lengths = lengths_of(50, 0)
     with pytest.raises(PlanError, match="4 rows of a batch cannot be shared by 3 ranks"):
         plan_of(50, lengths).chunk(0, 0).rows_of_rank(0, lengths, rank=0, world_size=3)
 
 
-def test_plan_follows_from_its_inputs_alone() -> None:
+def test_plan_is_a_function_of_its_inputs() -> None:
     lengths, strata = lengths_of(200, 1), strata_of([(150, None, 1), (50, None, 2)])
 
     def digest(epoch: int, **inputs: int) -> str:
@@ -198,7 +198,7 @@ def test_plan_follows_from_its_inputs_alone() -> None:
 
 @quick
 @given(seed=seeds, size=st.integers(1, 9), epoch=st.integers(0, 3), data=st.data())
-def test_any_chunk_is_made_without_those_before_it(seed: int, size: int, epoch: int, data: st.DataObject) -> None:
+def test_chunks_do_not_depend_on_earlier_ones(seed: int, size: int, epoch: int, data: st.DataObject) -> None:
     lengths = lengths_of(200, seed % 1000)
     whole = plan_of(200, lengths, seed=seed, chunk_batches=size)
     in_order = [whole.chunk(epoch, number).hash for number in range(whole.chunks)]
@@ -206,7 +206,7 @@ def test_any_chunk_is_made_without_those_before_it(seed: int, size: int, epoch: 
     assert plan_of(200, lengths, seed=seed, chunk_batches=size).chunk(epoch, number).hash == in_order[number]
 
 
-def test_chunks_of_an_epoch_have_the_stated_size() -> None:
+def test_chunks_of_an_epoch_have_the_configured_size() -> None:
     plan = plan_of(4000, lengths_of(4000, 3), chunk_batches=50)
     sizes = [plan.chunk(0, number).batches for number in range(plan.chunks)]
     assert len(sizes) > 8
@@ -225,7 +225,7 @@ def test_rows_are_nearly_full(mean: int, least: float) -> None:
     assert np.mean(whole) / inputs.batch_tokens >= least
 
 
-def test_damaged_or_missing_chunk_is_made_again(tmp_path: Path) -> None:
+def test_damaged_or_missing_chunk_is_planned_again(tmp_path: Path) -> None:
     lengths = lengths_of(100, 2)
 
     def stored() -> Chunk:
@@ -260,7 +260,7 @@ def test_truncation_cuts_the_response_and_never_the_prefix() -> None:
         fit_lengths(lengths, row_tokens=ROW, truncate=True)
 
 
-def test_dataset_whose_strata_are_all_capped_to_nothing_is_refused() -> None:
+def test_dataset_whose_strata_are_all_capped_to_zero_is_refused() -> None:
     with pytest.raises(PlanError, match="no samples to draw"):
         Plan(inputs_of(), strata_of([(10, 0, 1)]), lengths_of(10, 0))
 

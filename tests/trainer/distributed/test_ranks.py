@@ -1,4 +1,4 @@
-"""Claims about runs of several ranks: what a run computes does not depend on how many there are, or what each holds."""
+"""Claims about runs of several ranks: results depend neither on their number nor on the layout of weights."""
 
 import math
 import os
@@ -30,7 +30,7 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in steps(folder)]
 
 
-def same(folder: Path, reference: Path) -> None:
+def assert_same(folder: Path, reference: Path) -> None:
     """Step by step the same loss to 1e-5, and the same batches exactly."""
     assert [line["step"] for line in steps(folder)] == [line["step"] for line in steps(reference)]
     for key in ("epoch", "batch", "tokens", "target_tokens"):
@@ -65,68 +65,68 @@ def kill_after_next_checkpoint(ranks: int, manifest: Path, *overrides: str) -> N
 
 @pytest.mark.slow  # eight processes train, six of them are killed
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp2"])
-def test_run_killed_on_two_ranks_goes_on_with_one_and_then_with_four(
+def test_run_killed_on_two_ranks_continues_on_one_and_then_on_four(
     data: Path, tmp_path: Path, distribution: str
 ) -> None:
     manifest = manifest_of(tmp_path, data, distribution=distribution)
-    assert run(manifest, f"out={tmp_path}/alone", "distribution=ddp") == 0
+    assert run(manifest, f"out={tmp_path}/single", "distribution=ddp") == 0
     kill_after_next_checkpoint(2, manifest)
     kill_after_next_checkpoint(1, manifest)
     run_ranks(4, manifest)
-    same(tmp_path / "run", tmp_path / "alone")
+    assert_same(tmp_path / "run", tmp_path / "single")
     assert log_of(manifest).read_text().count("continuing after step") == 2
 
 
 @pytest.mark.slow  # three runs, two of them of two ranks
-def test_run_goes_from_whole_to_sharded_weights_and_back_in_the_middle(data: Path, tmp_path: Path) -> None:
+def test_run_changes_between_replicated_and_sharded_weights(data: Path, tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, data)
-    assert run(manifest, f"out={tmp_path}/alone") == 0
+    assert run(manifest, f"out={tmp_path}/single") == 0
     run_ranks(2, manifest, "steps=7")
     run_ranks(2, manifest, "steps=14", "distribution=fsdp2")
     assert run(manifest) == 0
-    same(tmp_path / "run", tmp_path / "alone")
+    assert_same(tmp_path / "run", tmp_path / "single")
 
 
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp2"])
-def test_gradients_added_up_over_parts_of_a_batch_are_those_of_the_batch(
+def test_gradients_accumulated_over_micro_batches_are_those_of_the_batch(
     data: Path, tmp_path: Path, distribution: str
 ) -> None:
     manifest = manifest_of(tmp_path, data, optimizer={"lr": 1e-3, "ema": 0.9, "clip_norm": 0.5})
-    assert run(manifest, f"out={tmp_path}/alone") == 0
+    assert run(manifest, f"out={tmp_path}/single") == 0
     run_ranks(2, manifest, "batch.micro_rows=3", f"distribution={distribution}")
-    same(tmp_path / "run", tmp_path / "alone")
-    norms = [[line["gradient_norm"] for line in steps(tmp_path / name)] for name in ("run", "alone")]
+    assert_same(tmp_path / "run", tmp_path / "single")
+    norms = [[line["gradient_norm"] for line in steps(tmp_path / name)] for name in ("run", "single")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-    assert max(norms[1]) > 0.5, "no gradient was long enough to be clipped"
+    assert max(norms[1]) > 0.5, "no gradient exceeds clip_norm"
 
 
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp2"])
-def test_ranks_evaluate_together_what_one_evaluates_alone(tmp_path: Path, distribution: str) -> None:
-    data = write_dataset(tmp_path / "data", questions=1800)  # two batches, so that a rank of three has none of its own
+def test_ranks_together_evaluate_like_a_single_one(tmp_path: Path, distribution: str) -> None:
+    data = write_dataset(tmp_path / "data", questions=1800)  # two batches, so that one of three ranks has none
     settings = {"batch": {"tokens": 192, "row_tokens": 32}, "eval": {"rows_per_family": 900, "every": 4}}
     manifest = manifest_of(tmp_path, data, steps=1, **settings)
-    assert run(manifest, f"out={tmp_path}/alone") == 0
+    assert run(manifest, f"out={tmp_path}/single") == 0
     run_ranks(3, manifest, f"distribution={distribution}")
-    together, alone = (lines(tmp_path / name, "eval") for name in ("run", "alone"))
+    together, single = (lines(tmp_path / name, "eval") for name in ("run", "single"))
     assert [line["step"] for line in together] == [0, 1]
-    for here, there in zip(together, alone, strict=True):
+    for here, there in zip(together, single, strict=True):
         assert here.keys() == there.keys()
         assert [here[key] for key in here if key != "kind"] == pytest.approx(
             [there[key] for key in here if key != "kind"], rel=1e-5
         )
 
 
-def test_ranks_on_machines_without_a_common_disk_resume_from_an_object_store(
+def test_ranks_on_machines_without_a_shared_disk_resume_from_an_object_store(
     data: Path, tmp_path: Path, bucket: str
 ) -> None:
     manifest = manifest_of(tmp_path, data, checkpoint={"every": 4, "path": f"{bucket}/checkpoints"}, steps=12)
-    assert run(manifest, f"out={tmp_path}/alone", "checkpoint.path=null") == 0
+    assert run(manifest, f"out={tmp_path}/single", "checkpoint.path=null") == 0
     run_ranks(2, manifest, "steps=6", nodes=2)
     run_ranks(2, manifest, f"out={tmp_path}/later", nodes=2)
     staging = tmp_path / "later" / "staging"
     assert {path.name for path in staging.glob("node-*/step-00000006")} == {"step-00000006"}
     assert len(list(staging.glob("node-*/step-00000006/COMMIT.json"))) == 2
-    same(tmp_path / "later", tmp_path / "alone")
+    assert_same(tmp_path / "later", tmp_path / "single")
     assert CheckpointManager(f"{bucket}/checkpoints", staging=tmp_path / "s", keep=1).steps() == [8, 12]
 
 
@@ -151,7 +151,7 @@ def test_value_that_is_not_finite_skips_the_step_on_every_rank(data: Path, tmp_p
 
 
 @pytest.mark.slow  # one of two ranks is stopped most of the time
-def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> None:
+def test_straggler_is_reported(data: Path, tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, data, steps=INTERVAL, checkpoint={"every": 1000})
     processes = start_ranks(2, manifest)
     wait_for_step(processes[0], tmp_path / "run", 1)
@@ -168,8 +168,8 @@ def test_rank_that_holds_the_others_up_is_named(data: Path, tmp_path: Path) -> N
     assert "rank 1 is a straggler: " in log_of(manifest).read_text()
 
 
-@pytest.mark.slow  # a run that waits, and whose clients of the store are cut off
-def test_ranks_that_wait_for_data_stop_with_a_checkpoint_when_one_is_asked_to(
+@pytest.mark.slow  # a run that waits for a stalled store
+def test_ranks_waiting_for_data_stop_with_a_checkpoint_on_a_signal_to_one(
     tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:
     folder = write_dataset(tmp_path / "data", samples=400)

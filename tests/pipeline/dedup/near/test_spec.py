@@ -30,7 +30,7 @@ def test_more_bands_propose_more_and_more_rows_fewer() -> None:
 
 
 def test_signatures_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValidationError, match="bands x rows is 6,400; at most 1,024"):
+    with pytest.raises(ValidationError, match="bands x rows is 6,400; expected at most 1,024"):
         NearDedupSpec(bands=100, rows=64)
     with pytest.raises(ValidationError, match="threshold"):
         NearDedupSpec(threshold=1.2)

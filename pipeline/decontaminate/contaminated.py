@@ -3,8 +3,7 @@
     records of all eval sources ─ BuildIndex ─▶ index, in shards ─┐
     train records, by file ────────────────────── Decontaminate ◀─┘ ─▶ drops; hits.arrow, examples.arrow for the report
 
-A record that holds several items is dropped once, with its best hit in the
-ledger; hits.arrow has all of them.
+A record that contains several items is dropped once, with its best hit in the ledger; hits.arrow has all hits.
 """
 
 from collections import Counter
@@ -23,11 +22,11 @@ from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.words import words_of
+from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
-from pipeline.engine.progress import report
-from pipeline.engine.step import Step, folder
-from pipeline.records.drops import DropKey, Scope, empty_drops, live_batches, write_drops
-from pipeline.shards.shuffle import scatter_groups
+from pipeline.engine.step import NoResult, Step
+from pipeline.ingest.live import Inputs, LiveRecords, LiveStep, live_batches
+from pipeline.records.drops import Dropped, DropRef, empty_drops, write_drops
 
 HITS = pa.schema(
     [
@@ -42,26 +41,14 @@ HITS = pa.schema(
         ("answered", pa.bool_()),
     ]
 )
-"""A train record and an eval item it holds; `part` is what of it, "question" or "solution"; `answered` tells whether
-the item's answer is in the response."""
+"""A train record and an eval item that it contains: `part` is "question" or "solution", `answered` whether the response
+has the item's answer."""
 
 EXAMPLES = pa.schema([*HITS, ("item_text", pa.string()), ("record_text", pa.string())])
-"""Hits side by side: the beginning of the item, and where the record holds it."""
+"""Hits with texts: the beginning of the item, and the passage of the record that contains it."""
 
 SHARD_BYTES = 32 * 2**20
-"""Text of the eval items in one index; an index takes about ten times its text in memory."""
-
-ITEMS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("task", pa.string()),
-        ("row_id", pa.string()),
-        ("instruction", pa.large_string()),
-        ("response", pa.large_string()),
-        ("told", pa.bool_()),
-    ]
-)
-"""items.arrow beside an index: its items in order; `told` is whether any of an item's probes can be looked for."""
+"""Text of the eval items in one index, about; an index takes ten times as much memory."""
 
 SHOWN = 3
 """Examples that a step writes for each eval source."""
@@ -69,43 +56,41 @@ SHOWN_CHARS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildIndex(Step):
-    """Index the items of some eval sources, in one or several shards of bounded size."""
+class BuildIndex(Step[NoResult]):
+    """Index the items of all eval sources, in one or several shards of bounded size."""
 
     stage: ClassVar[str] = "decontaminate-index"
 
-    sources: tuple[tuple[tuple[tuple[int, str], ...], tuple[DropKey, ...]], ...]
-    """For each eval source: number of each partition and the key of its `Ingest`; steps that dropped records of it."""
-    spec: dict[str, Any]
-    """The manifest's `DecontaminateSpec`."""
+    sources: tuple[tuple[Inputs, tuple[DropRef, ...]], ...]
+    """For each eval source: its partitions, and the steps that dropped records of them."""
+    spec: DecontaminateSpec
 
     @property
     def partition(self) -> str:
         return "all eval sources"
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        spec = DecontaminateSpec.model_validate(self.spec)
-        shards = 0
-        for frame in self._shards(work):
-            place = out / f"shard-{shards:05}"
-            place.mkdir()
-            index, told = build_index(frame, spec)
-            index.save(place)
-            items = frame.select(ITEMS.names[:-1]).with_columns(told=told).to_arrow().cast(ITEMS)
-            with pa.OSFile(str(place / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, ITEMS) as writer:
-                writer.write_table(items)
-            shards += 1
-            report(rows=len(frame))
-        return {"shards": shards}
+    @classmethod
+    def shards(cls, work: Path, key: str) -> list[tuple[Index, pl.DataFrame]]:
+        """Return the shards of a finished step: the index, and its items with `searchable` (see `build_index`)."""
+        folders = sorted(cls.folder(work, key).glob("shard-*"))
+        return [(Index.load(folder), pl.read_ipc(folder / "items.arrow")) for folder in folders]
 
-    def _shards(self, work: Path) -> Iterator[pl.DataFrame]:
+    def run(self, work: Path, out: Path) -> NoResult:
+        for number, items in enumerate(self._item_tables(work)):
+            folder = out / f"shard-{number:05}"
+            folder.mkdir()
+            index, searchable = build_index(items, self.spec)
+            index.save(folder)
+            items.drop("meta").with_columns(searchable=searchable).write_ipc(folder / "items.arrow")
+            count(rows=len(items))
+        return NoResult()
+
+    def _item_tables(self, work: Path) -> Iterator[pl.DataFrame]:
         waiting: list[pl.DataFrame] = []
         size = 0
         records = (batch for inputs, drops in self.sources for _, _, batch in live_batches(work, inputs, drops))
         for batch in records:
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            waiting.append(frame.select("source", "task", "row_id", "instruction", "response", "meta"))
+            waiting.append(pl.DataFrame(batch).select("source", "task", "row_id", "instruction", "response", "meta"))
             size += batch.column("instruction").nbytes + batch.column("response").nbytes
             if size >= SHARD_BYTES:
                 yield pl.concat(waiting)
@@ -114,48 +99,42 @@ class BuildIndex(Step):
             yield pl.concat(waiting)
 
 
-def shards_of(work: Path, key: str) -> list[Path]:
-    """Folders of the shards that a `BuildIndex` made, in order."""
-    return sorted(folder(work, BuildIndex.stage, key).glob("shard-*"))
-
-
-def read_items(place: Path) -> pl.DataFrame:
-    """Items of a shard, `ITEMS`."""
-    with pa.memory_map(str(place / "items.arrow")) as file:
-        frame = pl.from_arrow(pa.ipc.open_file(file).read_all())
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decontaminate(Step):
-    """Find and drop the records of some partitions that hold an eval item."""
+class Decontaminate(LiveStep[Dropped]):
+    """Find and drop the records of some partitions that contain an eval item."""
 
     stage: ClassVar[str] = "decontaminate"
 
-    inputs: tuple[tuple[int, str], ...]
-    """Number of each partition and the key of its `Ingest`."""
-    drops: tuple[DropKey, ...]
     index: str
     """Key of the `BuildIndex`."""
 
-    @property
-    def partition(self) -> str:
-        return f"files {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
+    @classmethod
+    def hits(cls, work: Path, key: str) -> pa.Table:
+        """Return all hits of a finished step, `HITS`."""
+        return _read(cls.folder(work, key) / "hits.arrow")
 
-    def run(self, work: Path, out: Path) -> dict[str, Any]:
-        shards = [(Index.load(place), read_items(place)) for place in shards_of(work, self.index)]
+    @classmethod
+    def examples(cls, work: Path, key: str) -> pa.Table:
+        """Return some hits of a finished step with their texts, `EXAMPLES`."""
+        return _read(cls.folder(work, key) / "examples.arrow")
+
+    @classmethod
+    def index_of(cls, work: Path, key: str) -> str:
+        """Return the key of the `BuildIndex` that a finished step used."""
+        return (cls.folder(work, key) / "index").read_text()
+
+    def run(self, work: Path, out: Path) -> Dropped:
+        shards = BuildIndex.shards(work, self.index)
         (out / "index").write_text(self.index)
         lost, sizes = [empty_drops(0)], [np.empty(0, np.int64)]
         details: list[str] = []
         shown: Counter[str] = Counter()
         examples = [EXAMPLES.empty_table()]
         with pa.OSFile(str(out / "hits.arrow"), "wb") as sink, pa.ipc.new_file(sink, HITS) as file:
-            for partition, indices, batch in live_batches(work, self.inputs, self.drops):
-                records = pl.from_arrow(batch)
-                assert isinstance(records, pl.DataFrame)
-                report(rows=len(records), bytes=batch.column("instruction").nbytes + batch.column("response").nbytes)
-                hits = find_hits(records, shards)
+            for partition, indices, batch in self.live(work):
+                records = pl.DataFrame(batch)
+                count(rows=len(records), bytes=batch.column("instruction").nbytes + batch.column("response").nbytes)
+                hits = find_hits(records, shards).with_columns(pl.col(pl.Binary).bin.encode("hex"))
                 if hits.is_empty():
                     continue
                 file.write_table(_arrow(hits, HITS))
@@ -175,21 +154,26 @@ class Decontaminate(Step):
         return write_drops(out, np.concatenate(lost), np.concatenate(sizes), details)
 
 
+def _read(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
 def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]]) -> pl.DataFrame:
-    """All pairs of a record and an eval item it holds.
+    """Find all pairs of a record and an eval item that it contains.
 
     Parameters
     ----------
     records
-        String columns `row_id`, `source`, `task`, `instruction`, `response`.
+        String columns `source`, `task`, `instruction`, `response`; `row_id` of any type.
     shards
-        Indexes with their items, as from `build_index`.
+        Indexes of `build_index` with the tables of their items.
 
     Returns
     -------
     polars.DataFrame
-        The columns of `HITS`, and `row`, `shard`, `place`: places of the record, the shard, and the item in it; a pair
-        once, in order of them.
+        The columns of `HITS`, and `row`, `shard`, `place`: the positions of the record, of the shard, and of the item
+        in it. Each pair once, in order of these.
     """
     words = words_of(records["instruction"], records["response"])
     found = []
@@ -213,33 +197,17 @@ def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]
     return pl.concat([hits, records[hits["row"]].select("row_id", "source", "task")], how="horizontal")
 
 
-def drop_contaminated(scope: Scope, evals: Sequence[Scope], spec: DecontaminateSpec, executor: Executor) -> Scope:
-    """The scope less the records that hold an item of an eval source."""
-    found = plan_decontamination(scope, evals, spec)
-    if found is None:
-        return scope
-    index, steps = found
+def drop_contaminated(
+    records: LiveRecords, evals: Sequence[LiveRecords], spec: DecontaminateSpec, executor: Executor
+) -> LiveRecords:
+    """Return the records without those that contain an item of an eval source."""
+    evals = [source for source in evals if source.rows]
+    if not spec.enabled or not evals or records.rows == 0:
+        return records
+    index = BuildIndex(sources=tuple((source.inputs, source.drops) for source in evals), spec=spec)
     executor.map([index])
-    results = executor.map(steps)
-    return scope.without([(step.stage, step.key, Outcome.CONTAMINATED.value) for step in steps], results)
-
-
-def plan_decontamination(
-    scope: Scope, evals: Sequence[Scope], spec: DecontaminateSpec
-) -> tuple[BuildIndex, list[Decontaminate]] | None:
-    """The steps of decontamination; None where there is nothing to do."""
-    evals = [mine for mine in evals if mine.live_rows]
-    if not spec.enabled or not evals or scope.live_rows == 0:
-        return None
-    index = BuildIndex(
-        sources=tuple((mine.inputs, mine.drops) for mine in evals),
-        spec=spec.model_dump(mode="json", exclude={"enabled"}),
-    )
-    steps = [
-        Decontaminate(inputs=tuple(scope.inputs[number] for number in numbers), drops=scope.drops, index=index.key)
-        for numbers in scatter_groups([part.bytes for part in scope.parts])
-    ]
-    return index, steps
+    steps = [Decontaminate(inputs=group, drops=records.drops, index=index.key) for group in records.groups()]
+    return records.without(steps, executor.map(steps), Outcome.CONTAMINATED)
 
 
 def _arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -258,24 +226,24 @@ def _detail(hit: dict[str, Any]) -> str:
 def _examples(
     hits: pl.DataFrame, records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]], shown: Counter[str]
 ) -> pl.DataFrame:
-    """The first hits of each eval source of which not enough are shown yet, with texts."""
+    """Add texts to the first hits of each eval source, up to `SHOWN` of a step; `shown` counts them."""
     chosen = []
     for place, name in enumerate(hits["eval_source"]):
         if shown[name] < SHOWN:
             shown[name] += 1
             chosen.append(place)
-    mine = hits[chosen]
-    items = [shards[shard][1].row(place, named=True) for shard, place in mine.select("shard", "place").iter_rows()]
+    examples = hits[chosen]
+    items = [shards[shard][1].row(place, named=True) for shard, place in examples.select("shard", "place").iter_rows()]
     texts = [item["instruction"] + "\n" + item["response"] for item in items]
-    rows = records[mine["row"]].select(pl.col("instruction") + "\n" + pl.col("response")).to_series()
-    return mine.with_columns(
+    rows = records[examples["row"]].select(pl.col("instruction") + "\n" + pl.col("response")).to_series()
+    return examples.with_columns(
         item_text=pl.Series([text[:SHOWN_CHARS] for text in texts], dtype=pl.String),
         record_text=pl.Series([window(row, text) for row, text in zip(rows, texts, strict=True)], dtype=pl.String),
     )
 
 
 def window(record: str, item: str, size: int = SHOWN_CHARS, piece: int = 24) -> str:
-    """The part of a record, at most `size` characters, where the first piece of the item that it has stands."""
+    """Return at most `size` characters of a record, from where it has the first piece of the item that it has."""
     lower = record.lower()
     for begin in range(0, len(item) - piece + 1, piece):
         place = lower.find(item[begin : begin + piece].lower())

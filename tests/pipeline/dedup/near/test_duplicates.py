@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.steps import drop_near_duplicates
 from pipeline.dedup.near.table import near_dedup
 from pipeline.engine.progress import Display
 from pipeline.explain import main as explain
-from pipeline.records.drops import Scope, live_batches
+from pipeline.ingest.live import LiveRecords, live_batches
 from tests.benchmarks import planted
 from tests.in_process import InProcess, as_ingested, row_id
 from tests.pipeline.conftest import contents, run_build, write_jsonl
@@ -43,8 +43,8 @@ def dropped(work: Path, parts: list[tuple[str, pl.DataFrame]]) -> dict[str, tupl
     with InProcess(work, Display()) as executor:
         after = drop_near_duplicates(scope, NearDedupSpec(), executor)
     lost = {}
-    for _, key, _ in after.drops:
-        for line in np.load(work / "near" / key / "drops.npy"):
+    for ref in after.drops:
+        for line in np.load(work / ref.stage / ref.key / "drops.npy"):
             pair = parts[line["partition"]][1].row(int(line["index"]))
             lost[row_id((pair[0], pair[1]))] = f"{line['twin_high']:016x}{line['twin_low']:016x}", float(line["score"])
     assert sum(after.lost_rows.values()) == len(lost)
@@ -52,10 +52,9 @@ def dropped(work: Path, parts: list[tuple[str, pl.DataFrame]]) -> dict[str, tupl
     return lost
 
 
-def _assert_twins_live(work: Path, after: Scope, lost: dict[str, tuple[str, float]]) -> None:
-    live = {
-        name for _, _, batch in live_batches(work, after.inputs, after.drops) for name in batch["row_id"].to_pylist()
-    }
+def _assert_twins_live(work: Path, after: LiveRecords, lost: dict[str, tuple[str, float]]) -> None:
+    batches = live_batches(work, after.inputs, after.drops)
+    live = {row_id.hex() for _, _, batch in batches for row_id in batch["row_id"].to_pylist()}
     assert live.isdisjoint(lost)
     assert live.issuperset(twin for twin, _ in lost.values())
 
@@ -66,8 +65,9 @@ def test_drops_do_not_depend_on_files_or_pieces(tmp_path: Path, monkeypatch: pyt
     assert len(whole) > 200
     shares = [("one", table(pairs[begin::7])) for begin in range(7)]
     assert dropped(tmp_path / "files", shares) == whole
-    small = {"near.steps.PIECE_BYTES": 50_000, "near.steps.RUN_ENTRIES": 500, "near.steps.RUN_BYTES": 10_000}
-    small |= {"budget.PIECE_BYTES": 50_000, "shuffle.RUN_BYTES": 50_000}
+    small = {"dedup.near.duplicates.PIECE_BYTES": 50_000, "dedup.near.duplicates.RUN_ENTRIES": 500}
+    small |= {"records.buckets.RUN_BYTES": 10_000}
+    small |= {"engine.budget.PIECE_BYTES": 50_000, "ingest.live.RUN_BYTES": 50_000}
     for name, size in small.items():
         monkeypatch.setattr(f"pipeline.{name}", size)
     assert dropped(tmp_path / "pieces", shares) == whole

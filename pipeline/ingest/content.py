@@ -1,0 +1,191 @@
+"""Content of input files: when it changed, its hash, and the bytes that were hashed.
+
+A step depends on a file's content, never on its location. A remote file is therefore read twice: once to be hashed, and
+once to be ingested, from a local copy whose hash is the same.
+"""
+
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from corpus.discover import SourceFile, examine
+from corpus.source import SourceSpec
+from corpus.storage.connect import connect, open_file, storage_errors
+from corpus.storage.retry import retry
+from pipeline.engine.counters import count
+from pipeline.engine.step import UNHASHED, BuildError, Step, discard
+
+GENERATOR = "generator://"
+READINGS = 5
+"""Readings of a remote file after which storage that never gives the same bytes twice is an error."""
+_CHUNK = 2**20
+_MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
+"""What object stores call the version of a file."""
+_UNMARKED = "unmarked"
+_MD5 = re.compile("[0-9a-f]{32}")
+_NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: check the storage and the network"
+
+
+def stamp(url: str) -> str:
+    """Return text that changes when a file does: its size, time and mode, or the marks of its version in the store.
+
+    Where a store has no such mark, no two stamps are equal, so the file always counts as changed.
+    """
+    if url.startswith(GENERATOR):
+        return url
+    if "://" not in url:
+        try:
+            status = os.stat(url)
+        except OSError as error:
+            return type(error).__name__
+        # The mode is part of it: a file that becomes readable may change in nothing else.
+        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
+    info = retry(lambda: _info(url))
+    marks = [str(info[name]) for name in _MARKS if info.get(name)]
+    return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
+
+
+def _info(url: str) -> dict[str, Any]:
+    with storage_errors(url):
+        filesystem, path = connect(url)
+        filesystem.invalidate_cache()
+        info: dict[str, Any] = filesystem.info(path)
+    return info
+
+
+def changed(url: str, mark: str) -> bool:
+    """Whether the file is known to have changed since it had the stamp `mark`."""
+    return _UNMARKED not in mark and stamp(url) != mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashed:
+    """Result of `HashFile`."""
+
+    sha256: str | None
+    """None for what is not a regular file or cannot be read; `Ingest` reports why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashFile(Step[Hashed]):
+    """Compute the sha256 of one input file."""
+
+    stage: ClassVar[str] = "hash"
+
+    url: str
+    stamp: str
+    shown: str = field(metadata=UNHASHED)
+    """The URL without credentials."""
+
+    @property
+    def partition(self) -> str:
+        return self.shown
+
+    def run(self, work: Path, out: Path) -> Hashed:
+        local = "://" not in self.url
+        if local and changed(self.url, self.stamp):
+            raise BuildError(
+                "this worker sees another file than the build; inputs must be on storage that all workers share"
+            )
+        if local and not os.path.isfile(self.url):
+            return Hashed(sha256=None)  # a pipe or device would block
+        if not local:
+            return Hashed(sha256=self._confirmed_sha256())
+        digest = hashlib.sha256()
+        try:
+            for chunk in _chunks(self.url):
+                digest.update(chunk)
+        except OSError:
+            return Hashed(sha256=None)
+        if changed(self.url, self.stamp):
+            raise BuildError("changed while it was hashed; run the build again")
+        return Hashed(sha256=digest.hexdigest())
+
+    def _confirmed_sha256(self) -> str:
+        """Hash of a remote file, from one reading that the store's MD5 confirms, else from two that agree.
+
+        A store without MD5 marks is read once.
+        """
+        marks = {mark.strip('"') for mark in self.stamp.split("/")}
+        seen: set[str] = set()
+        for _ in range(READINGS):
+            digest, md5 = retry(lambda: _hashes(self.url))
+            if changed(self.url, self.stamp):
+                raise BuildError("changed while it was hashed; run the build again")
+            if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
+                return digest
+            seen.add(digest)
+        raise BuildError(_NEVER_THE_SAME)
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    with open_file(url) as file:
+        while chunk := file.read(_CHUNK):
+            count(bytes=len(chunk))
+            yield chunk
+
+
+def _hashes(url: str) -> tuple[str, str]:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in _chunks(url):
+        sha256.update(chunk)
+        md5.update(chunk)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+@contextmanager
+def as_hashed(
+    spec: SourceSpec, file: SourceFile, mark: str, sha256: str | None, *, work: Path, out: Path
+) -> Iterator[SourceFile]:
+    """Yield the file to ingest: a local file itself, for a remote one a copy in `out` with the content that was hashed.
+
+    Raises
+    ------
+    BuildError
+        The file has changed since it was hashed or examined, or no two readings of it agree.
+    """
+    if "://" not in file.url or file.url.startswith(GENERATOR):
+        yield file
+        return
+    copy = out / "input"
+    try:
+        if file.format is not None:
+            _copy_as_hashed(file, mark, sha256, work, copy)
+        found = examine(spec, file, str(copy) if file.format is not None else file.url)
+        if replace(found, url=file.url) != file:
+            raise BuildError(f"{file.shown_url}: has changed since the build began; run the build again")
+        yield found
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
+    seen: set[str] = set()
+    for _ in range(READINGS):
+        digest = retry(lambda: _copied(file.url, copy))
+        if digest == sha256:
+            return
+        if digest in seen:
+            step = HashFile(url=file.url, stamp=mark, shown=file.shown_url)
+            with suppress(FileNotFoundError):
+                discard(work, step.stage, step.key)
+            raise BuildError(
+                f"{file.shown_url}: has changed since it was hashed; run the build again, which hashes it anew"
+            )
+        seen.add(digest)
+    raise BuildError(f"{file.shown_url}: {_NEVER_THE_SAME}")
+
+
+def _copied(url: str, copy: Path) -> str:
+    digest = hashlib.sha256()
+    with copy.open("wb") as file:
+        for chunk in _chunks(url):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""Live records: what `Ingest` wrote, without the records that later stages have dropped.
+
+    LiveRecords ─ a stage's steps ─▶ drops ─▶ LiveRecords without them ─ next stage ─▶ …
+
+A stage takes the `LiveRecords` that the stage before it left, plans its steps, and returns what they leave. Only
+numbers and keys are in memory; steps read the records themselves by `LiveStep.live`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from corpus.outcome import Outcome
+from pipeline.engine.step import Step
+from pipeline.ingest.step import Ingest
+from pipeline.records.buckets import RUN_BYTES
+from pipeline.records.drops import LOST, Dropped, DropRef
+from pipeline.records.schema import RECORDS
+
+R = TypeVar("R")
+
+LARGEST_GROUP = 2**30
+"""Most text that one step takes from small partitions together, in bytes."""
+
+Inputs = tuple[tuple[int, str], ...]
+"""Number of each partition and the key of its `Ingest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A partition: the records of one input file."""
+
+    source: str
+    priority: int
+    """Position of the source in the manifest: among duplicates the record of the smaller one survives."""
+    key: str
+    """Key of the `Ingest` that wrote them."""
+    records: int
+    bytes: int
+    """Size of all instructions and responses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRecords:
+    """Records of some partitions, without those that steps have dropped."""
+
+    parts: tuple[Part, ...]
+    """A partition's number is its position here."""
+    drops: tuple[DropRef, ...] = ()
+    lost_rows: Mapping[int, int] = field(default_factory=dict)
+    """Partition to the number of records dropped from it, if any were."""
+    lost_bytes: Mapping[int, int] = field(default_factory=dict)
+    """Partition to the size of the dropped texts."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """All partitions, as steps take them."""
+        return tuple((number, part.key) for number, part in enumerate(self.parts))
+
+    @property
+    def rows(self) -> int:
+        """Number of live records."""
+        return sum(part.records for part in self.parts) - sum(self.lost_rows.values())
+
+    @property
+    def bytes(self) -> int:
+        """Size of their texts."""
+        return sum(part.bytes for part in self.parts) - sum(self.lost_bytes.values())
+
+    def groups(self) -> list[Inputs]:
+        """Return the partitions in groups, one for each step: a large partition alone, small neighbours together.
+
+        Few steps have few files to look into. A group has at most a 64th of all text, so that there is work for many
+        workers, but at least a run's worth (`RUN_BYTES`), and at most `LARGEST_GROUP`.
+        """
+        limit = min(max(sum(part.bytes for part in self.parts) // 64, RUN_BYTES), LARGEST_GROUP)
+        groups: list[list[tuple[int, str]]] = []
+        room = 0
+        for number, part in enumerate(self.parts):
+            if not groups or part.bytes > room:
+                groups.append([])
+                room = limit
+            groups[-1].append((number, part.key))
+            room -= part.bytes
+        return [tuple(group) for group in groups]
+
+    def without(self, steps: Sequence[Step[Dropped]], results: Sequence[Dropped], outcome: Outcome) -> "LiveRecords":
+        """Return the records that are left after some steps dropped others as `outcome`."""
+        rows, sizes = Counter(self.lost_rows), Counter(self.lost_bytes)
+        for result in results:
+            rows.update(result.rows)
+            sizes.update(result.bytes)
+        drops = tuple(DropRef(stage=step.stage, key=step.key, outcome=outcome) for step in steps)
+        return replace(self, drops=self.drops + drops, lost_rows=dict(rows), lost_bytes=dict(sizes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStep(Step[R]):
+    """A step over the live records of some partitions."""
+
+    inputs: Inputs
+    drops: tuple[DropRef, ...]
+    """Steps that dropped records."""
+
+    @property
+    def partition(self) -> str:
+        return f"files {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
+
+    def live(self, work: Path) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
+        """Yield live records: number of the partition, indices (n,) in it, and a batch of `RECORDS`."""
+        return live_batches(work, self.inputs, self.drops)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    partition: int
+    first: int
+    """Index of the batch's first record in the partition."""
+    records: pa.RecordBatch
+    live: NDArray[np.bool_]
+    lost: pa.Table
+    """Ledger lines of the others, `LOST`."""
+
+
+def _batches(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[_Batch]:
+    for partition, key in inputs:
+        parts = [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
+        first = 0
+        for batch in Ingest.records(work, key):
+            live = np.ones(batch.num_rows, bool)
+            lines = [LOST.empty_table()]
+            for part in parts:
+                found = part.between(first, first + batch.num_rows)
+                if len(found):
+                    places = found["index"].astype(np.int64) - first
+                    live[places] = False
+                    lines.append(part.lines(batch.take(pa.array(places)), found))
+            yield _Batch(partition=partition, first=first, records=batch, live=live, lost=pa.concat_tables(lines))
+            first += batch.num_rows
+
+
+def live_batches(
+    work: Path, inputs: Inputs, drops: Sequence[DropRef]
+) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
+    """Yield live records: number of the partition, indices (n,) in it, and a batch of `RECORDS`."""
+    for batch in _batches(work, inputs, drops):
+        places = np.flatnonzero(batch.live)
+        kept = batch.records if len(places) == len(batch.live) else batch.records.take(pa.array(places))
+        yield batch.partition, (batch.first + places).astype(np.uint32), kept
+
+
+def live_tables(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield tables of about `RUN_BYTES`: live records (`RECORDS`), and ledger lines of the dropped ones (`LOST`)."""
+    kept: list[pa.RecordBatch] = []
+    lines = [LOST.empty_table()]
+    size = 0
+    for batch in _batches(work, inputs, drops):
+        kept.append(batch.records.filter(pa.array(batch.live)))
+        lines.append(batch.lost)
+        size += kept[-1].nbytes + batch.lost.nbytes
+        if size >= RUN_BYTES:
+            yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
+            kept, lines, size = [], [LOST.empty_table()], 0
+    yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)

@@ -1,0 +1,99 @@
+"""Sorted runs: entries on disk, sorted in pieces of bounded size, read by ranges of a 64-bit key.
+
+    entries ─ RunWriter ─▶ run-00000.npy, run-00001.npy, … ─ in_range ─▶ the entries of one range, from every run
+
+A step writes the runs of its part of the data. A `KeyRangeStep` then reads one range of keys from all of them, so it
+sees every entry of a key.
+"""
+
+import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.step import Step
+
+R = TypeVar("R")
+
+Entries = NDArray[np.void]
+"""Structured array (n,)."""
+
+RUN_ROWS = 2**20
+"""Entries that are sorted together, about."""
+
+
+class RunWriter:
+    """Writes entries as runs sorted by one column.
+
+    Parameters
+    ----------
+    out
+        Folder of the step.
+    by
+        uint64 column to sort by.
+    rows
+        Entries in a run, at least; a run has no more than this and one call of `add`.
+    """
+
+    def __init__(self, out: Path, by: str, rows: int = RUN_ROWS) -> None:
+        self._out, self._by, self._limit = out, by, rows
+        self._waiting: list[Entries] = []
+        self._rows = self._runs = 0
+
+    def add(self, entries: Entries) -> None:
+        """Append entries."""
+        self._waiting.append(entries)
+        self._rows += len(entries)
+        if self._rows >= self._limit:
+            self.close()
+
+    def close(self) -> None:
+        """Write the entries that are not yet written."""
+        if self._rows:
+            run = np.concatenate(self._waiting)
+            np.save(self._out / f"run-{self._runs:05}.npy", run[np.argsort(run[self._by], kind="stable")])
+            self._waiting, self._rows, self._runs = [], 0, self._runs + 1
+
+
+def runs(folder: Path) -> Iterator[Entries]:
+    """Yield the runs in a step's folder, in the order in which they were written, mapped from their files."""
+    for path in sorted(folder.glob("run-*.npy")):
+        yield np.load(path, mmap_mode="r")
+
+
+def in_range(folder: Path, by: str, bucket: int, buckets: int) -> Iterator[Entries]:
+    """Yield the entries of each run whose key is in range `bucket` of `buckets` equal ranges of 64-bit keys."""
+    begin, end = (2**64 * edge // buckets for edge in (bucket, bucket + 1))
+    for run in runs(folder):
+        first, last = (bisect.bisect_left(run, edge, key=lambda entry: int(entry[by])) for edge in (begin, end))
+        yield np.array(run[first:last])
+
+
+def in_parts(arrays: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
+    """Concatenate arrays to parts of at least `rows` entries; the last may have fewer, but has some."""
+    waiting: list[NDArray[Any]] = []
+    size = 0
+    for array in arrays:
+        waiting.append(array)
+        size += len(array)
+        if size >= rows:
+            yield np.concatenate(waiting)
+            waiting, size = [], 0
+    if size:
+        yield np.concatenate(waiting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRangeStep(Step[R]):
+    """A step over one range of keys."""
+
+    bucket: int
+    buckets: int
+
+    @property
+    def partition(self) -> str:
+        return f"key range {self.bucket + 1} of {self.buckets}"
