@@ -49,14 +49,18 @@ def _is_conversation(value: Any) -> bool:
 def parse_conversation(row: Row) -> tuple[list[Turn], frozenset[str]]:
     """Return all turns of a row, those of its context first, and the columns they come from."""
     column = conversation_column(row)
+    plain = columns(tuple(row)).plain
     if column is None:
-        present = [row[name] for name in row if plain_names([name]).keys() & set(CONVERSATION_NAMES)]
-        found = f"{shorten(present[0])} there" if present else list_columns(row)
-        raise RowError(Outcome.MISSING_FIELD, f"there is no list of turns in messages or conversations; found {found}")
+        name = next((plain[name] for name in CONVERSATION_NAMES if name in plain), None)
+        if name is None or row[name] is None:
+            found = list_columns(row) if name is None else f"{name} is null"
+            raise RowError(Outcome.MISSING_FIELD, f"there is no conversation in messages or alike; found {found}")
+        raise RowError(Outcome.WRONG_TYPE, f"{name} is {shorten(row[name])}; expected a list of turns")
     value = row[column]
+    if isinstance(value, list) and any(isinstance(item, str) for item in value) and column == plain.get("messages"):
+        raise RowError(Outcome.WRONG_TYPE, f"{column} is {shorten(value)}; expected objects with role and content")
     turns = parse_turns(value, column)
     used = frozenset({column})
-    plain = columns(tuple(row)).plain
     for name in _MASK_NAMES:
         if name in plain and isinstance(row[plain[name]], list):
             turns = _masked(turns, row[plain[name]], plain[name])
