@@ -74,11 +74,11 @@ def test_conditions_of_source_and_row_are_joined_in_template_order(tmp_path: Pat
     row = {"question": "a", "answer": "b"}
     assert one(tmp_path, row, condition=["cot"]).condition == ("cot",)
     assert one(tmp_path, row | {"condition": ["synth", "direct"]}, condition=["cot"]).condition == (
-        "direct",
-        "cot",
         "synth",
+        "cot",
+        "direct",
     )
-    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("cot", "synth")
+    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("synth", "cot")
     assert one(tmp_path, row | {"condition": "synth, cot"}).meta is None
 
 
@@ -101,7 +101,7 @@ def test_map_makes_pairs_of_rows_that_no_adapter_fits(tmp_path: Path) -> None:
 
 def test_map_condition_may_be_a_list_of_names(tmp_path: Path) -> None:
     template = {"instruction": "{question}", "response": "{answer}", "condition": ["noisy"]}
-    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("direct", "noisy")
+    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("noisy", "direct")
 
 
 def test_nan_of_a_parquet_column_stays_readable_json(tmp_path: Path) -> None:
