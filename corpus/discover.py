@@ -72,6 +72,8 @@ class SourceFile:
     """Name of the format, or reference of the source's plugin."""
     compression: str | None = None
     """None, "gz" or "zst"."""
+    encoding: str | None = None
+    """Encoding of a text file that is not UTF-8."""
     adapter: str | None = None
     """Name of the adapter, or reference of the source's plugin."""
     columns: tuple[tuple[str, str | None], ...] = ()
@@ -345,13 +347,18 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     if place.problem is not None or place.skipped is not None:
         return file
     try:
-        found = sniff(place.url, path, None if spec.format is None else str(spec.format))
+        found = sniff(place.url, path, None if spec.format is None else str(spec.format), spec.encoding)
     except StorageError:
         raise
     except OSError as error:
         return replace(file, problem=f"the file cannot be read: {error.strerror or error}")
     file = replace(
-        file, format=found.format, compression=found.compression, skipped=found.skipped, problem=found.problem
+        file,
+        format=found.format,
+        compression=found.compression,
+        encoding=found.encoding,
+        skipped=found.skipped,
+        problem=found.problem,
     )
     if file.format is None or spec.map is not None:
         return file
@@ -362,7 +369,7 @@ def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
     """Return the source's adapter, or the one that fits the first rows of the file's head."""
     if spec.adapter is not None:
         return str(spec.adapter)
-    source = Input(file.url, file.compression, head_bytes=HEAD_BYTES)
+    source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
     try:

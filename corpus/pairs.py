@@ -21,6 +21,7 @@ from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
 from corpus.formats.stream import Input
+from corpus.formats.tally import Tally
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome, Outcome
 from corpus.plugins import Plugin
@@ -69,29 +70,64 @@ def read_pairs(
         yield FileEnd(FileOutcome.UNREADABLE if file.problem else FileOutcome.EMPTY, 0, "", file.problem or "")
         return
     rows = 0
+    tally: Tally | None = None
+    notes: list[str] = []
+    outcome, position, detail = FileOutcome.READ, "", ""
     try:
-        source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
+        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout)
+        source = open_rows(content, spec.format_of(file.format), limits)
+        tally, notes = source.tally, [source.note] if source.note else []
         to_pairs = _converter(spec, file, source._replace(context={**source.context, MARKUP_KEY: markup}), limits)
-        for position, row in source.rows:
+        for place, row in source.rows:
             try:
                 if isinstance(row, RowError):
                     raise row
-                pairs = to_pairs(rows, position, file.with_columns(row))
+                pairs = to_pairs(rows, place, file.with_columns(row))
             except RowError as error:
-                yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
+                yield Rejected(rows, error.reason, f"{source.unit} {place:,}", error.detail)
             else:
                 yield from pairs
             rows += 1
     except BrokenFileError as broken:
-        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
-        yield FileEnd(outcome, rows, broken.position, broken.detail)
+        outcome, position, detail = FileOutcome.TRUNCATED, broken.position, broken.detail
+        tally = _finished(tally)
     except StorageError:
         raise
     except OSError as error:
-        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
-        yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
-    else:
-        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
+        outcome, detail = FileOutcome.TRUNCATED, f"the file cannot be read: {error.strerror or error}"
+        tally = None
+    if rows == 0:
+        outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
+    yield _end(outcome, rows, position, detail, notes, tally)
+
+
+def _finished(tally: Tally | None) -> Tally | None:
+    """Book the rest of a broken file; return None if it cannot be read."""
+    try:
+        if tally is not None:
+            tally.finish()
+    except StorageError:
+        raise
+    except OSError:
+        return None
+    return tally
+
+
+def _end(
+    outcome: FileOutcome, rows: int, position: str, detail: str, notes: Sequence[str], tally: Tally | None
+) -> FileEnd:
+    if tally is None:
+        return FileEnd(outcome, rows, position, "; ".join(filter(None, [detail, *notes])))
+    return FileEnd(
+        outcome,
+        rows,
+        position,
+        "; ".join(filter(None, [detail, *notes, *tally.notes])),
+        bytes_read=tally.read,
+        bytes_rows=tally.rows,
+        bytes_structure=tally.structure,
+        bytes_lost=dict(tally.lost),
+    )
 
 
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:

@@ -1,10 +1,12 @@
 """Detection of a file's compression and format by its first bytes, with its name as a hint."""
 
+import codecs
 import re
 from typing import NamedTuple
 
 from corpus.formats import formats, split_suffix
 from corpus.formats.base import BrokenFileError, Head
+from corpus.formats.encoding import marked_encoding, to_utf8, wide_encoding
 from corpus.formats.stream import MAGIC, Input, read_raw_head
 
 HEAD_BYTES = 64 << 10
@@ -28,7 +30,6 @@ _OTHER_COMPRESSION = {
     b"7z\xbc\xaf": "7-Zip",
     b"\x04\x22\x4d\x18": "LZ4",
 }
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Sniffed(NamedTuple):
@@ -36,11 +37,13 @@ class Sniffed(NamedTuple):
 
     format: str | None = None
     compression: str | None = None
+    encoding: str | None = None
+    """Encoding of text that is not UTF-8."""
     skipped: str | None = None
     problem: str | None = None
 
 
-def sniff(url: str, path: str, stated: str | None) -> Sniffed:
+def sniff(url: str, path: str, stated: str | None, encoding: str | None = None) -> Sniffed:
     """Detect compression and format of a file.
 
     Parameters
@@ -51,6 +54,8 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
         The file's name and the folders before it.
     stated
         The format that the manifest states, if it does.
+    encoding
+        The encoding that the manifest states for text without a byte-order mark, if it does.
 
     Raises
     ------
@@ -78,15 +83,32 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
         return Sniffed(stated or hint or "jsonl", compression)
     if b"\n" not in head and len(head) >= HEAD_BYTES:
         head = _head(Input(url, compression, head_bytes=_LONG_LINE_BYTES))
-    if head[:2] in _UTF16_BOMS and head[2:4] != b"\xff\xff":
-        return Sniffed(compression=compression, problem="UTF-16 text, which is not read; convert it to UTF-8")
+    found = _by_magic(head)
+    if found is not None and stated in (None, found):
+        return Sniffed(found, compression)
+    encoding = marked_encoding(head) or encoding
+    if encoding is None and (wide := wide_encoding(head[:4096])) is not None:
+        problem = f"text in {wide} without a byte-order mark; state `encoding: {wide}` in the source"
+        return Sniffed(compression=compression, problem=problem)
+    if encoding is not None and codecs.lookup(encoding).name in ("utf-8", "ascii"):
+        encoding = None
+    if encoding is not None:
+        head = b"".join(to_utf8(iter([head]), encoding))
     found = stated or _detect(head, hint)
     if found is not None:
-        return Sniffed(found, compression)
+        return Sniffed(found, compression, encoding)
     if b"\0" in head[:4096]:
         return Sniffed(skipped="binary content of no known format")
     kind = "a list of labels" if _LABEL_LIST_NAMES.fullmatch(inner) else "plain text"
     return Sniffed(skipped=f"{kind}: neither JSON, CSV nor a YAML list")
+
+
+def _by_magic(content: bytes) -> str | None:
+    """Return the name of the binary format whose first bytes a file has."""
+    for found in formats().values():
+        if any(content[offset : offset + len(magic)] == magic for offset, magic in found.magic):
+            return found.name
+    return None
 
 
 def _head(source: Input) -> bytes:
@@ -101,11 +123,8 @@ def _head(source: Input) -> bytes:
 
 def _detect(content: bytes, hint: str | None) -> str | None:
     """Return the name of the format of a file's first bytes; `hint` is the format that its suffix names."""
-    for found in formats().values():
-        if any(content[offset : offset + len(magic)] == magic for offset, magic in found.magic):
-            return found.name
-    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    lines = [line for line in text.split("\n") if line.strip()]
+    text = content.decode("utf-8", "replace").lstrip("\ufeff")
+    lines = [line for line in text.split("\n" if "\n" in text else "\r") if line.strip()]
     if not lines:
         return hint
     head = Head(text=text, lines=lines, suffix_format=hint)

@@ -11,13 +11,14 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import BinaryIO, cast
+from itertools import chain, islice
+from typing import BinaryIO, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import zstandard
 
-from corpus.formats.base import BrokenFileError, Limits
+from corpus.formats.base import BrokenFileError, Layout, Limits
+from corpus.formats.encoding import to_utf8
 from corpus.storage import StorageError
 from corpus.storage.connect import open_file
 from corpus.storage.redact import redact
@@ -27,6 +28,7 @@ _ZSTD_INPUT_BYTES = 2 << 10
 """A zstd block of 4 bytes can expand to 128 KiB, so one piece of this size yields at most 64 MiB."""
 _GZIP_INPUT_BYTES = 64 << 10
 _GENERATED_LINES = 32
+_ANY_LAYOUT = Layout()
 
 MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
 """First bytes of a compressed file to its compression."""
@@ -42,6 +44,10 @@ class Input:
     """None, "gz" or "zst"."""
     head_bytes: int | None = None
     """Number of decompressed bytes after which the content ends; None: all of it."""
+    encoding: str | None = None
+    """Encoding of a text file, whose chunks are then converted to UTF-8; None: UTF-8."""
+    layout: Layout = _ANY_LAYOUT
+    """What the manifest states about the content."""
 
     def chunks(self) -> Iterator[bytes]:
         """Decompressed content in chunks of any size above 0.
@@ -54,6 +60,8 @@ class Input:
             The file or its store cannot be read.
         """
         chunks = self._all_chunks()
+        if self.encoding is not None:
+            chunks = to_utf8(chunks, self.encoding)
         return chunks if self.head_bytes is None else _first(chunks, self.head_bytes)
 
     def _all_chunks(self) -> Iterator[bytes]:
@@ -192,15 +200,24 @@ def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
         raise BrokenFileError(f"compressed byte {read:,}", "the zstd stream ends early: the file is cut off")
 
 
-def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None]:
-    r"""Yield the lines of a stream without their `\n`, the only line end; None for a line above `max_bytes`.
+class Line(NamedTuple):
+    """A line of a stream."""
+
+    content: bytes | None
+    """Without its end; None for a line above the limit."""
+    size: int
+    """Bytes of the line and its end."""
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> Iterator[Line]:
+    r"""Yield the lines of a stream, of which `end`, `\n` or `\r`, is the only line end.
 
     Of a truncated stream the last, incomplete line is not yielded.
     """
     held: list[bytes] = []
     size = 0
     for chunk in chunks:
-        first, *others = chunk.split(b"\n")
+        first, *others = chunk.split(end)
         size += len(first)
         if size <= max_bytes:
             held.append(first)
@@ -208,14 +225,21 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes | None
             held.clear()
         if not others:
             continue
-        yield b"".join(held) if size <= max_bytes else None
+        yield Line(b"".join(held) if size <= max_bytes else None, size + 1)
         last = others.pop()
         for line in others:
-            yield line if len(line) <= max_bytes else None
+            yield Line(line if len(line) <= max_bytes else None, len(line) + 1)
         size = len(last)
         held = [last] if size <= max_bytes else []
     if size:
-        yield b"".join(held) if size <= max_bytes else None
+        yield Line(b"".join(held) if size <= max_bytes else None, size)
+
+
+def find_line_end(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    r"""Return the line end of a text, `\r` if its begin has carriage returns and no `\n`, and the whole stream."""
+    first = next(chunks, b"")
+    end = b"\r" if b"\r" in first.rstrip(b"\r") and b"\n" not in first else b"\n"
+    return end, chain([first] if first else [], chunks)
 
 
 class ForwardFile(io.RawIOBase):

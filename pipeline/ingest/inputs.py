@@ -3,6 +3,7 @@
 Mix ─ discover_inputs ─▶ files of all sources ─ hash_inputs ─▶ `Input`, one for each file
 """
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -53,8 +54,12 @@ class Input:
         spec = self.spec.model_dump(mode="json", include={"name", "map", "task", "condition"})
         file = self.file
         content = self.sha256 or (file.url if file.url.startswith(GENERATOR) else self.stamp)
-        how = [file.path, file.format, file.compression, file.adapter, file.skipped, file.problem, file.columns]
-        return digest_of([spec, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
+        how = [
+            *(file.path, file.format, file.compression, file.encoding, file.adapter),
+            *(file.skipped, file.problem, file.columns),
+        ]
+        layout = dataclasses.asdict(self.spec.layout)
+        return digest_of([spec, layout, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
 
     @property
     def facts(self) -> InputFile:

@@ -1,6 +1,7 @@
 """Strata, conditions, meta and the declarative map: how a manifest determines a source's pairs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,14 @@ def test_map_condition_may_be_a_list_of_names(tmp_path: Path) -> None:
     assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("noisy", "direct")
 
 
-def test_nan_of_a_parquet_column_stays_readable_json(tmp_path: Path) -> None:
+def test_nan_of_a_parquet_column_is_null_and_inside_a_list_readable_json(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    w.write(path, w.parquet([{"question": "a", "answer": "b", "score": float("nan")}]))
+    w.write(path, w.parquet([{"question": "a", "input": math.nan, "answer": "b", "all": [math.nan]}]))
     spec = SourceSpec(name="s", path=str(path))
     pair = next(read_pairs(spec, discover(spec, tmp_path)[0]))
     assert isinstance(pair, Pair)
-    assert json.loads(pair.meta or "") == {"score": "NaN"}
+    assert (pair.instruction, pair.response) == ("a", "b")
+    assert json.loads(pair.meta or "") == {"all": ["NaN"]}
 
 
 @pytest.mark.parametrize(
