@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -20,6 +20,7 @@ from pipeline.engine.executor import Executor
 from pipeline.engine.keys import digest_of
 from pipeline.ingest.content import GENERATOR, HashFile, stamp
 from pipeline.manifest import Mix
+from pipeline.records.ledger import InputFile
 
 Found = tuple[int, SourceSpec, SourceFile]
 """An input file: the position of its source in the manifest, the source, the file."""
@@ -59,6 +60,21 @@ class Input:
         ]
         layout = dataclasses.asdict(self.spec.layout)
         return digest_of([spec, layout, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
+
+    @property
+    def facts(self) -> InputFile:
+        """What the dataset records."""
+        file = self.file
+        return InputFile(
+            source=self.spec.name,
+            file=file.path,
+            url=self.place,
+            bytes=file.bytes,
+            sha256=self.sha256,
+            format=file.format,
+            compression=file.compression,
+            adapter=file.adapter,
+        )
 
 
 def discover_inputs(mix: Mix, base: Path) -> list[Found]:
@@ -107,19 +123,7 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
         source["path"] = (
             [redact_location(e) for e in path] if isinstance(path, list) else path and redact_location(path)
         )
-    files = [
-        {
-            "source": item.spec.name,
-            "path": item.file.path,
-            "url": item.place,
-            "bytes": item.file.bytes,
-            "sha256": item.sha256,
-            "format": item.file.format,
-            "compression": item.file.compression,
-            "adapter": item.file.adapter,
-        }
-        for item in inputs
-    ]
+    files = [{"path" if key == "file" else key: fact for key, fact in asdict(item.facts).items()} for item in inputs]
     return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)
 
 
