@@ -1,6 +1,7 @@
 """Strata, conditions, meta and the declarative map: how a manifest determines a source's pairs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,11 @@ def test_conditions_of_source_and_row_are_joined_in_template_order(tmp_path: Pat
     row = {"question": "a", "answer": "b"}
     assert one(tmp_path, row, condition=["cot"]).condition == ("cot",)
     assert one(tmp_path, row | {"condition": ["synth", "direct"]}, condition=["cot"]).condition == (
-        "direct",
-        "cot",
         "synth",
+        "cot",
+        "direct",
     )
-    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("cot", "synth")
+    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("synth", "cot")
     assert one(tmp_path, row | {"condition": "synth, cot"}).meta is None
 
 
@@ -101,16 +102,17 @@ def test_map_makes_pairs_of_rows_that_no_adapter_fits(tmp_path: Path) -> None:
 
 def test_map_condition_may_be_a_list_of_names(tmp_path: Path) -> None:
     template = {"instruction": "{question}", "response": "{answer}", "condition": ["noisy"]}
-    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("direct", "noisy")
+    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("noisy", "direct")
 
 
-def test_nan_of_a_parquet_column_stays_readable_json(tmp_path: Path) -> None:
+def test_nan_of_a_parquet_column_is_null_and_inside_a_list_readable_json(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    w.write(path, w.parquet([{"question": "a", "answer": "b", "score": float("nan")}]))
+    w.write(path, w.parquet([{"question": "a", "input": math.nan, "answer": "b", "all": [math.nan]}]))
     spec = SourceSpec(name="s", path=str(path))
     pair = next(read_pairs(spec, discover(spec, tmp_path)[0]))
     assert isinstance(pair, Pair)
-    assert json.loads(pair.meta or "") == {"score": "NaN"}
+    assert (pair.instruction, pair.response) == ("a", "b")
+    assert json.loads(pair.meta or "") == {"all": ["NaN"]}
 
 
 @pytest.mark.parametrize(
