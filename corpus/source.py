@@ -42,8 +42,9 @@ class FieldMap(Config):
     """Pairs from columns by template, for rows that no adapter fits.
 
     In a template, `{column}` stands for the column's value as text, `{a.b}` for the value inside an object, `{a.0}`
-    for an item of a list, `{column?}` for a value that may be absent (then it is empty). `{{` and `}}` are literal
-    braces.
+    for an item of a list, `{a.*.b}` for that of every item, joined by newlines, and `{options[answer]}` for the item
+    of `options` that the field `answer` names: by key or label, by number from 0, or by letter. `{column?}` is a value
+    that may be absent (then it is empty). `{{` and `}}` are literal braces.
     """
 
     instruction: str
