@@ -15,6 +15,7 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
+from corpus.adapters.named_chat import named_chat
 from corpus.adapters.templates import fill, look_up, mapped
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
@@ -134,6 +135,8 @@ def _end(
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if spec.map is not None:
         return mapped(spec.map.instruction, spec.map.response)
+    if spec.chat is not None:
+        return named_chat(spec.chat.turns, spec.chat.role, spec.chat.text, spec.chat.roles)
     if isinstance(spec.adapter, Plugin):
         return from_function(spec.adapter.load(), spec.adapter.reference)
     # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
@@ -163,7 +166,7 @@ def _converter(
         ):
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
-        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        meta = None if row.keys() <= used else _meta(row, used, limits.max_meta_bytes)
         if not dropped:
             return [
                 Pair(number, part, task, draft.instruction, draft.response, condition, meta)
