@@ -39,6 +39,7 @@ _TURN_FIELDS = frozenset({"role", "content", "from", "value", "name", "tool_call
 """Fields of an object that is a turn and nothing else."""
 
 _BLANK = re.compile(r"[ \t\r\n\ufeff\x1e]*")
+_BLANK_OR_COMMA = re.compile(r"[ \t\r\n\ufeff\x1e,]*")
 _BRACKET = re.compile(r'["\[\]{}]')
 _BRACKET_OR_COMMA = re.compile(r'["\[\]{},]')
 _IN_STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -89,10 +90,10 @@ class _Text:
         self.is_utf8 = self._is_ascii or _is_utf8(self.text)
         return grown > 0
 
-    def peek(self) -> str:
+    def peek(self, passed: re.Pattern[str] = _BLANK) -> str:
         """Advance `pos` to the next character that is not blank and return it; "" at the end."""
         while True:
-            match = _BLANK.match(self.text, self.pos)
+            match = passed.match(self.text, self.pos)
             self.pos = match.end() if match else self.pos
             if self.pos < len(self.text):
                 return self.text[self.pos]
@@ -229,13 +230,10 @@ def _array(text: _Text, limits: Limits) -> Iterator[Row | RowError]:
 def _items(text: _Text, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
     """Yield the elements of the list whose opening bracket is before `pos`; `pos` ends behind its closing bracket."""
     number = 0
-    while mark := text.peek():
+    while mark := text.peek(_BLANK_OR_COMMA):
         if mark == "]":
             text.pos += 1
             return
-        if mark == ",":
-            text.pos += 1
-            continue
         number += 1
         yield number, _row(text, limits)
     raise BrokenFileError(text.place(), "the file ends inside the list of rows")
