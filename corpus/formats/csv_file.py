@@ -34,6 +34,10 @@ _LOOKAHEAD_LINES = 64
 """Lines after a broken quote among which the end of its cell is searched for."""
 _MIDDLE_LINES = 10
 """So many lines that are whole rows are not the middle of a quoted cell."""
+_ALIKE_LINES = 4
+"""So many lines that are whole rows are not one quoted cell, in a file whose other quotes do not enclose cells."""
+_ROWS_SHARE = 0.8
+"""Share of whole rows among the lines of a quoted cell of TSV, from which they are rows."""
 _REREAD_FACTOR, _REREAD_BYTES = 4, 16 << 20
 """Limit of the bytes that are read again after broken quotes, relative to the bytes read, and at least."""
 _SHORT_CELL_BYTES = 64 << 10
@@ -391,9 +395,10 @@ class _Reader:
             return False
         count = self._lines.dialect.cells
         if self._lines.dialect.delimiter == "\t":
-            # Cells with tabs inside are rare; rows between two stray quotes have all of theirs.
-            return sum(count(text) - 1 for text in row) == self._width - 1
-        return trust or len(row) < _MIDDLE_LINES or any(count(text) != self._width for text in row)
+            # Cells with tabs inside are rare: lines with all of a row's tabs are rows.
+            are_rows = sum(count(text) == self._width for text in row)
+            return count(row[0]) != self._width or are_rows < _ROWS_SHARE * len(row)
+        return trust or len(row) < _ALIKE_LINES or any(count(text) != self._width for text in row)
 
     # Rows
 
@@ -402,6 +407,7 @@ class _Reader:
         reader = lines.dialect.reader(lines)
         header = set(self._cells)
         names, width, is_named = self._names, self._width, not self._nameless
+        broken_at = -_LOOKAHEAD_LINES  # number of the last line that was lost to a broken quote
         falls_back = lines.dialect.quoted and lines.dialect.delimiter == "\t" and self._quote is None
         while True:
             begin = lines.number + 1
@@ -453,6 +459,7 @@ class _Reader:
                 detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
                 also = f"; the {middle} lines after it are lost with it" if middle else ""
                 hint = "; if quotes are letters in this file, state `quote: none`"
+                broken_at = lines.number
                 yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
                 continue
             if not cells or (len(cells) == 1 and not cells[0].strip() and self._width > 1):
@@ -465,6 +472,10 @@ class _Reader:
                 tally.note("a repeated header is not a row")
                 continue
             if '"' in lines.texts[0]:
+                if begin <= broken_at + _LOOKAHEAD_LINES and self._ends_a_broken_cell(lines.texts[0]):
+                    tally.lose(lines.size, Outcome.INVALID_SYNTAX)
+                    yield begin, RowError(Outcome.INVALID_SYNTAX, "the end of a cell whose quote is broken")
+                    continue
                 is_proper = self._is_properly_quoted(lines.texts, lines.dialect)
                 self._proper += is_proper
                 self._improper += not is_proper
@@ -506,6 +517,13 @@ class _Reader:
             detail = "the header occurs again with its columns in another order: files were joined; name them singly"
             raise BrokenFileError(f"line {begin:,}", detail)
         return False
+
+    def _ends_a_broken_cell(self, text: str) -> bool:
+        """Whether a line after a broken quote closes a cell that it does not open."""
+        if not self._lines.dialect.quoted or self._well_quoted.fullmatch(text):
+            return False
+        opens = f'{self._lines.dialect.delimiter}"' in text
+        return self._closes_a_cell.search(text) is not None and (opens or self._proper > self._improper)
 
     def _lines_of_broken_cell(self, first: str) -> int:
         """Return how many of the next lines belong to a cell whose quote is broken; `first` is its row's first line."""

@@ -434,10 +434,13 @@ class _Outline:
         parts |= dict.fromkeys(filter(_SPLIT.fullmatch, fields), "")
         if len(parts) > 1:
             found = ", ".join(f"{name!r}{count}" for name, count in parts.items())
-            detail = (
-                f"an object with the parts {found} of a data set; state one of them, as `rows: {next(iter(parts))}`"
-            )
+            first = next(iter(parts))
+            first += ".*" if isinstance(self.fields.get(first), dict) else ""
+            detail = f"an object with the parts {found} of a data set; state one of them, as `rows: {first}`"
             raise BrokenFileError("the start", detail)
+        if {"columns", "data"} <= self.fields.keys() and _is_table(self.fields):
+            self.layout = "table"
+            return "rows are the lists of 'data', named by 'columns'"
         is_columns = self.all_lists and self.count + len(self.lists) > 1 and self.count and named is None
         if is_columns and not (_LISTS_OF_A_ROW & self.lists.keys()):
             lengths = self.lengths | set(self.lists.values())
@@ -447,9 +450,6 @@ class _Outline:
             if not self.lists:
                 detail = "an object of lists of unequal lengths; expected rows, or columns of one length"
                 raise BrokenFileError("the start", detail)
-        if {"columns", "data"} <= self.fields.keys() and _is_table(self.fields):
-            self.layout = "table"
-            return "rows are the lists of 'data', named by 'columns'"
         if self.lists:
             if named is None and len(self.lists) > 1:
                 found = ", ".join(f"{shorten(name)} ({count:,})" for name, count in list(self.lists.items())[:12])
