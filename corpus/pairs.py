@@ -15,6 +15,7 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
+from corpus.adapters.named_chat import named_chat
 from corpus.adapters.templates import fill, look_up, mapped
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
@@ -72,11 +73,12 @@ def read_pairs(
     rows = 0
     tally: Tally | None = None
     notes: list[str] = []
+    late_notes: Sequence[str] = ()
     outcome, position, detail = FileOutcome.READ, "", ""
     try:
-        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout)
+        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout, member=file.member)
         source = open_rows(content, spec.format_of(file.format), limits)
-        tally, notes = source.tally, [source.note] if source.note else []
+        tally, notes, late_notes = source.tally, [source.note] if source.note else [], source.late_notes
         to_pairs = _converter(spec, file, source._replace(context={**source.context, MARKUP_KEY: markup}), limits)
         for place, row in source.rows:
             try:
@@ -98,7 +100,7 @@ def read_pairs(
         tally = None
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
-    yield _end(outcome, rows, position, detail, notes, tally)
+    yield _end(outcome, rows, position, detail, [*notes, *late_notes], tally)
 
 
 def _finished(tally: Tally | None) -> Tally | None:
@@ -133,6 +135,8 @@ def _end(
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if spec.map is not None:
         return mapped(spec.map.instruction, spec.map.response)
+    if spec.chat is not None:
+        return named_chat(spec.chat.turns, spec.chat.role, spec.chat.text, spec.chat.roles)
     if isinstance(spec.adapter, Plugin):
         return from_function(spec.adapter.load(), spec.adapter.reference)
     # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
@@ -162,7 +166,7 @@ def _converter(
         ):
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
-        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        meta = None if row.keys() <= used else _meta(row, used, limits.max_meta_bytes)
         if not dropped:
             return [
                 Pair(number, part, task, draft.instruction, draft.response, condition, meta)

@@ -43,6 +43,7 @@ from corpus.contract import (
     fingerprint,
     ledger_file,
     shard_file,
+    token_dtype,
 )
 from corpus.outcome import FileOutcome, Outcome
 from pipeline.decontaminate import findings
@@ -153,7 +154,11 @@ class Assemble(Step[Assembled]):
         strata = self._strata(encoded)
         _write_json(out / STRATA, StrataInfo(strata=tuple(strata)).model_dump())
         shards = [shard for bucket in encoded for shard in bucket.shards]
-        (out / SHARD_INDEX).write_text(mds.index(shards, self.shard_size, lambda number: Path(shard_file(number)).name))
+        vocab_size = vocabulary_size(tokenizer)
+        index = mds.index(
+            shards, self.shard_size, token_dtype(vocab_size), lambda number: Path(shard_file(number)).name
+        )
+        (out / SHARD_INDEX).write_text(index)
         (out / LOCK).write_text(self.lock, encoding="utf-8")
         lines = [_line(file, result) for file, result in zip(self.files, ingested, strict=True)]
         table = pa.Table.from_pylist([dataclasses.asdict(line) for line in lines], schema=FILES)
@@ -174,7 +179,8 @@ class Assemble(Step[Assembled]):
             tokenizer=TokenizerInfo(
                 file=TOKENIZER,
                 sha256=hashlib.sha256(tokenizer.encode()).hexdigest(),
-                vocab_size=vocabulary_size(tokenizer),
+                vocab_size=vocab_size,
+                token_dtype=token_dtype(vocab_size),
                 special=special_ids(tokenizer),
             ),
             shards=len(shards),

@@ -27,8 +27,8 @@ Found = tuple[int, SourceSpec, SourceFile]
 
 DISK_PER_TEXT = 3.0
 """Bytes of intermediate results and dataset for a byte of text; builds of benchmark texts take 2.4."""
-TEXT_PER_BYTE = {None: 1.0, "gz": 3.0, "zst": 3.0}
-"""Bytes of text for a byte of an input file, by its compression."""
+TEXT_PER_BYTE = 3.0
+"""Bytes of text for a byte of a compressed input file."""
 PACKED_FORMATS = ("parquet",)
 """Formats with compression built in, about as strong as gzip."""
 
@@ -133,7 +133,7 @@ def disk_warning(files: Sequence[SourceFile], work: Path) -> str | None:
     An estimate, and so not a reason to stop. Results of earlier runs in `work` need no further space.
     """
     text = sum(
-        file.bytes * TEXT_PER_BYTE["gz" if file.format in PACKED_FORMATS else file.compression] for file in files
+        file.bytes * (TEXT_PER_BYTE if file.compression or file.format in PACKED_FORMATS else 1.0) for file in files
     )
     needed = DISK_PER_TEXT * text - sum(path.lstat().st_size for path in work.rglob("*") if path.is_file())
     free = shutil.disk_usage(work).free
