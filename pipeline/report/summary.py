@@ -12,7 +12,7 @@ from corpus.contract import REPORT, DatasetInfo
 from pipeline.report.console import console, safe
 
 MAX_FILES = 20
-"""Files not read to their end that are listed."""
+"""Files not read whole that are listed."""
 
 
 def show(
@@ -25,7 +25,7 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end.
+        Lines of ledger/files.parquet for files that were not read to their end, or are not UTF-8.
     out, work
         Where the dataset and the intermediate results are.
     seconds
@@ -92,7 +92,7 @@ def _words(name: str) -> str:
 
 
 def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
-    screen.print("files not read to their end")
+    screen.print("files that were not read whole")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
