@@ -15,7 +15,8 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, Dropped, as_text, from_function
-from corpus.adapters.templates import fill, look_up, mapped
+from corpus.adapters.templates import fill, look_up, mapped, template_columns
+from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
@@ -35,7 +36,12 @@ _MARKUP = Markup()
 
 
 def read_pairs(
-    spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS, markup: Markup = _MARKUP
+    spec: SourceSpec,
+    file: SourceFile,
+    *,
+    limits: Limits = _LIMITS,
+    markup: Markup = _MARKUP,
+    columns: ColumnCounter | None = None,
 ) -> Iterator[Pair | Rejected | FileEnd]:
     """Yield the pairs of one file, in the file's order.
 
@@ -49,6 +55,8 @@ def read_pairs(
         Bounds on rows and files.
     markup
         What to remove from the earlier turns that an instruction repeats.
+    columns
+        Counts the columns that pairs used, and those that they did not.
 
     Yields
     ------
@@ -71,7 +79,7 @@ def read_pairs(
     rows = 0
     try:
         source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
-        to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits)
+        to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits, columns)
         for position, row in source.rows:
             try:
                 if isinstance(row, RowError):
@@ -108,13 +116,14 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
 
 
 def _converter(
-    spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits
+    spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits, columns: ColumnCounter | None
 ) -> Callable[[int, Row], Sequence[Pair | Dropped]]:
     """Make the function from a row's number and columns to its answers; it raises `RowError` for a row without one."""
     adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
+    named = _columns_of_spec(spec)
 
     def convert(number: int, row: Row) -> Sequence[Pair | Dropped]:
         drafts, used, dropped = adapt(row, context)
@@ -130,6 +139,8 @@ def _converter(
         ):
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
+        if columns is not None and drafts:
+            columns.add(row, used | named if named else used)
         meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
         if not dropped:
             return [
@@ -145,6 +156,15 @@ def _converter(
         return sorted([*pairs, *dropped], key=attrgetter("part"))
 
     return convert
+
+
+def _columns_of_spec(spec: SourceSpec) -> frozenset[str]:
+    """Return the columns that the manifest names, and the top columns of nested ones."""
+    names = [spec.task.removeprefix("column:")] if spec.task.startswith("column:") else []
+    if spec.map is not None:
+        templates = (spec.map.instruction, spec.map.response, spec.map.task, spec.map.condition)
+        names += [name for text in templates if isinstance(text, str) for name in template_columns(text)]
+    return frozenset(names) | {name.split(".")[0] for name in names}
 
 
 def _parse_conditions(value: Any) -> Sequence[str] | None:
