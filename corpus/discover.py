@@ -4,13 +4,15 @@
 
 Compression and format are detected by a file's content, with its name as a
 hint; the adapter by its first rows. Files that are not data are listed with the
-reason.
+reason: so are hidden files and folders (`_*`, `.*`) and partial downloads, unless an
+entry of `path` names them. A folder `lang=de` gives its files' rows the column `lang`.
 """
 
 import fnmatch
 import glob
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from corpus.adapters import guess
 from corpus.config import ConfigError
@@ -29,7 +31,7 @@ from corpus.formats.stream import Input
 from corpus.source import SourceSpec
 from corpus.storage import StorageError
 from corpus.storage.connect import connect
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact, redact_location
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
 
 GUESS_ROWS = 32
@@ -42,6 +44,17 @@ GENERATED_ROWS = 50_000
 """Rows of one virtual file of a generator."""
 
 _REMOTE_THREADS = 16
+
+_HIDDEN = "hidden by its name, which begins with . or _; an entry of `path` that names it would read it"
+_HIDDEN_FOLDER = "a folder hidden by its name, which begins with . or _; an entry of `path` that names it would read it"
+_PARTIAL = "a partial download, temporary file or backup by its suffix; an entry of `path` that names it would read it"
+_PARTIAL_NAMES = re.compile(
+    r".*(~|\.(part|partial|crdownload|opdownload|download|incomplete|unfinished|inprogress|aria2|filepart|!ut|_copying_"
+    r"|tmp|temp|bak|backup|old|orig|swp|swo))|~\$.*|\#.*\#",
+    re.IGNORECASE,
+)
+_PARTITION = re.compile(r"([A-Za-z_][^=]*)=(.*)", re.DOTALL)
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +74,8 @@ class SourceFile:
     """None, "gz" or "zst"."""
     adapter: str | None = None
     """Name of the adapter, or reference of the source's plugin."""
+    columns: tuple[tuple[str, str | None], ...] = ()
+    """Names and values of the columns that the folders state, as in `lang=de/part-0.parquet`."""
     skipped: str | None = None
     """Reason why the file is not data; None for data."""
     problem: str | None = None
@@ -69,7 +84,11 @@ class SourceFile:
     @property
     def shown_url(self) -> str:
         """`url` without credentials, for ledgers, logs and messages."""
-        return _as_utf8(redact(self.url))
+        return _as_utf8(redact_location(self.url))
+
+    def with_columns(self, row: Row) -> Row:
+        """Return a row with the columns of the folders; the row's own columns take precedence."""
+        return {**row, **{name: value for name, value in self.columns if name not in row}} if self.columns else row
 
 
 def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
@@ -96,7 +115,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
     files: dict[str, _Place] = {}
     for path, place in _relative(found):
         if path in files and files[path].url != place.url:
-            both = f"{redact(files[path].url)} and {redact(place.url)}"
+            both = f"{redact_location(files[path].url)} and {redact_location(place.url)}"
             raise ConfigError(
                 f"source {spec.name!r}: {both} have one name in the source, {path}; make them two sources"
             )
@@ -120,13 +139,15 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A file that was found: its location, the folder that its path is relative to, and its size."""
+    """A file, or a folder that is not searched: its location, the folder that its path is relative to, and its size."""
 
     url: str
     root: str
     relative: str
     bytes: int
     problem: str | None = None
+    skipped: str | None = None
+    columns: tuple[tuple[str, str | None], ...] = ()
 
 
 def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
@@ -141,17 +162,51 @@ def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
     if not places:
         kind = "glob matches no file" if glob.has_magic(entry) else "folder holds no file"
         raise ConfigError(
-            f"source {spec.name!r}: the {kind}: {redact(entry)}"
+            f"source {spec.name!r}: the {kind}: {redact_location(entry)}"
             + ("" if "://" in entry else f" (relative to {base})")
+            + ("; in a glob, [[] stands for the character [" if "[" in entry else "")
             + "; correct the path or remove the source"
         )
-    return places
+    return [_described(place, entry) for place in places]
+
+
+def _described(place: _Place, entry: str) -> _Place:
+    """Add the columns that the folders of a place state, and the reason to skip it if its name has one."""
+    above = entry.split("/")[:-1] if place.relative == entry.rpartition("/")[2] else _fixed_part(entry).split("/")
+    columns = _partitions([*above, *place.relative.split("/")[:-1]])
+    return replace(place, columns=columns, skipped=place.skipped or _reason_to_skip(place.relative, entry))
+
+
+def _partitions(folders: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
+    """Return the columns that the names of folders state, as Hive, Spark and pyarrow write them; values are text."""
+    found = filter(None, map(_PARTITION.fullmatch, folders))
+    columns = {unquote(match[1]): None if match[2] == _NULL_PARTITION else unquote(match[2]) for match in found}
+    return tuple(columns.items())
+
+
+def _reason_to_skip(relative: str, entry: str) -> str | None:
+    name = entry.rpartition("/")[2]
+    if relative == name:
+        return None  # the entry is this file
+    *folders, file = relative.split("/")
+    if any(_is_hidden(folder, entry) for folder in folders):
+        return _HIDDEN_FOLDER
+    if _is_hidden(file, entry):
+        return _HIDDEN
+    partial = _PARTIAL_NAMES.fullmatch(file)
+    return _PARTIAL if partial and not _PARTIAL_NAMES.fullmatch(name) else None
+
+
+def _is_hidden(name: str, entry: str) -> bool:
+    """Whether a name begins with `.` or `_`, and no step of the entry begins so."""
+    steps = (step for step in entry.split("/") if step not in (".", ".."))
+    return name[:1] in (".", "_") and not any(step[:1] == name[:1] for step in steps)
 
 
 def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
     top = os.path.abspath(base / entry)
     if os.path.isdir(top):
-        yield from _folder(top, top)
+        yield from _folder(top, top, entry)
     elif os.path.lexists(top):
         yield _local(top, os.path.dirname(top))
     elif glob.has_magic(entry):
@@ -161,16 +216,19 @@ def _expand_local(spec: SourceSpec, entry: str, base: Path) -> Iterator[_Place]:
             if not os.path.isdir(match):
                 yield _local(match, root)
             elif not entry.rstrip("/").endswith("**"):  # `**` matches the folder's content too
-                yield from _folder(match, root)
+                yield from _folder(match, root, entry)
     else:
         raise ConfigError(f"source {spec.name!r}: there is no {entry} (relative to {base}); correct the path")
 
 
-def _folder(folder: str, root: str) -> Iterator[_Place]:
-    """Yield all files below `folder`, hidden folders such as .git excepted, and the folders that cannot be read."""
+def _folder(folder: str, root: str, entry: str) -> Iterator[_Place]:
+    """Yield all files below `folder`, and the folders that are not searched: hidden, links, or without permission."""
     errors: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=errors.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if _is_hidden(name, entry):
+                yield replace(_closed(os.path.join(parent, name), root, ""), problem=None, skipped=_HIDDEN_FOLDER)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name, entry))
         for name in folders:
             if os.path.islink(os.path.join(parent, name)):
                 problem = "a link to a folder, which is not followed; name it in the source's `path`"
@@ -197,26 +255,30 @@ def _local(path: str, root: str) -> _Place:
 
 
 def _fixed_part(pattern: str) -> str:
-    """Return the folder of a glob before its first wildcard."""
+    """Return the folder of a glob before its first wildcard; a path without one is its own."""
     steps = pattern.split("/")
-    fixed = next(index for index, step in enumerate(steps) if glob.has_magic(step))
+    fixed = next((index for index, step in enumerate(steps) if glob.has_magic(step)), len(steps))
     return "/".join(steps[:fixed]) or ("/" if pattern.startswith("/") else "")
 
 
 def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
-    shown = redact(entry)
+    shown = redact_location(entry)
     try:
         filesystem, top = connect(entry)
         # A web server has no listing: for a folder it returns a page.
         has_folders = not entry.startswith(("http://", "https://"))
-        if has_folders and glob.has_magic(top):
+        # A key may have the characters of a glob, and be the beginning of other keys.
+        kind, size = _object(filesystem, top, may_miss=has_folders and glob.has_magic(top))
+        if has_folders and kind == "missing":
             root = _fixed_part(top)
             found = filesystem.glob(top, detail=True)
-        elif has_folders and filesystem.isdir(top):
+            for folder in [path for path, info in found.items() if info.get("type") == "directory"]:
+                if not top.endswith("**"):
+                    found |= filesystem.find(folder, detail=True)
+        elif has_folders and (kind == "directory" or (entry.endswith("/") and filesystem.isdir(top))):
             root, found = top.rstrip("/"), filesystem.find(top, detail=True)
         else:
             # The URL itself is opened: it may have a query, which the path has not.
-            size = int(filesystem.info(top).get("size") or 0)
             name = posixpath.basename(shown) or "file"
             return [_Place(entry, shown[: -len(name)].rstrip("/"), name, size)]
     except FileNotFoundError:
@@ -228,13 +290,24 @@ def _expand_url(spec: SourceSpec, entry: str) -> list[_Place]:
     return [
         _Place(
             filesystem.unstrip_protocol(path),
-            redact(filesystem.unstrip_protocol(root)),
+            redact_location(filesystem.unstrip_protocol(root)),
             path[len(root) :].lstrip("/"),
             int(info.get("size") or 0),
         )
         for path, info in sorted(found.items())
-        if info.get("type") != "directory"
+        if info.get("type") != "directory" and not path.endswith("/")  # a key that ends so marks a folder
     ]
+
+
+def _object(filesystem: Any, path: str, *, may_miss: bool) -> tuple[str, int]:
+    """Return the type of an object ("file", "directory"; "missing" if that is allowed), and its size."""
+    try:
+        info = filesystem.info(path)
+    except FileNotFoundError:
+        if may_miss:
+            return "missing", 0
+        raise
+    return str(info.get("type")), int(info.get("size") or 0)
 
 
 def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
@@ -256,12 +329,20 @@ def _as_utf8(name: str) -> str:
 
 def examine(spec: SourceSpec, file: SourceFile, url: str) -> SourceFile:
     """Describe a file as `discover` would if it were at `url`, the location of a copy."""
-    return _examine(spec, file.path, _Place(url, "", "", file.bytes))
+    return _examine(spec, file.path, _Place(url, "", "", file.bytes, skipped=file.skipped, columns=file.columns))
 
 
 def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
-    file = SourceFile(source=spec.name, path=path, url=place.url, bytes=place.bytes, problem=place.problem)
-    if place.problem is not None:
+    file = SourceFile(
+        source=spec.name,
+        path=path,
+        url=place.url,
+        bytes=place.bytes,
+        columns=place.columns,
+        skipped=place.skipped,
+        problem=place.problem,
+    )
+    if place.problem is not None or place.skipped is not None:
         return file
     try:
         found = sniff(place.url, path, None if spec.format is None else str(spec.format))
@@ -289,7 +370,7 @@ def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
         context = source_rows.context
         for _, row in islice(source_rows.rows, GUESS_ROWS):
             if isinstance(row, dict):
-                rows.append(row)
+                rows.append(file.with_columns(row))
     except BrokenFileError:
         pass  # the head ends here, or the file is broken, which reading it reports
     return guess(rows, context)

@@ -84,7 +84,7 @@ def read_pairs(
             try:
                 if isinstance(row, RowError):
                     raise row
-                pairs = to_pairs(rows, row)
+                pairs = to_pairs(rows, file.with_columns(row))
             except RowError as error:
                 yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
             else:

@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from corpus.cli import command, fail
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
+from pipeline.callable import make_callable
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
 
@@ -363,14 +363,7 @@ def main(
     return 0
 
 
-class _CallableModule(ModuleType):
-    """Makes `pipeline.build(...)` the function `build`, although `pipeline.build` is this module."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> Built:
-        return build(*arguments, **options)
-
-
-sys.modules[__name__].__class__ = _CallableModule
+make_callable(__name__, "pipeline.build:build")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,9 +15,8 @@ _NOT_DATA_NAMES = re.compile(
     r"""
     (licen[cs]e|copying|notice|readme|changelog|citation|authors|contributing|codeowners|makefile|dockerfile)
         (-\w+(\.\d+)*)*(\.(txt|md|rst|html|pdf))?
-    | .*\.(md|rst|html?|pdf|py|ipynb|sh|cff|bib|css|js|toml|cfg|ini|lock|log|sha256|md5|sig|png|jpe?g|gif|svg)
+    | .*\.(md|rst|html?|pdf|py|ipynb|sh|cff|bib|css|js|toml|cfg|ini|lock|log|sha\d+|md5|crc|sig|asc|png|jpe?g|gif|svg)
     | dataset_infos?\.json | state\.json
-    | \..* | _(success|metadata|common_metadata|committed.*|started.*)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -59,8 +58,8 @@ def sniff(url: str, path: str, stated: str | None) -> Sniffed:
         The file cannot be read.
     """
     name = path.rsplit("/", 1)[-1]
-    if stated is None and (match := _NOT_DATA_NAMES.fullmatch(name)):
-        return Sniffed(skipped=f"{match.group()!r} is by its name no data file")
+    if stated is None and _NOT_DATA_NAMES.fullmatch(name):
+        return Sniffed(skipped="documentation, code or a picture by its name, not data")
     raw = read_raw_head(url, 8)
     if not raw:
         return Sniffed()

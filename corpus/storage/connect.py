@@ -9,7 +9,7 @@ import fsspec
 
 from corpus.storage import StorageError
 from corpus.storage.location import is_url, local_path, normalized
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact, redact_location
 
 T = TypeVar("T")
 
@@ -39,8 +39,8 @@ def storage_errors(location: str = "") -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        where = f"{location}: cannot be reached: " if location else ""
-        raise StorageError(redact(f"{where}{type(error).__name__}: {error}")) from None
+        where = f"{redact_location(location)}: cannot be reached: " if location else ""
+        raise StorageError(where + redact(f"{type(error).__name__}: {error}")) from None
 
 
 def open_file(location: str) -> BinaryIO:
@@ -100,4 +100,4 @@ def _readable(location: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except Exception as error:
-        raise StorageError(redact(f"{location} cannot be read: {error}")) from None
+        raise StorageError(f"{redact_location(location)} cannot be read: {redact(str(error))}") from None

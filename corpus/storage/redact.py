@@ -5,6 +5,9 @@ import re
 HIDDEN = "..."
 """Replaces everything after a URL's scheme where credentials and path cannot be separated."""
 _WORD_WITH_URL = re.compile(r"\S*://\S*")
+_OBJECT_STORES = re.compile(r"(?:s3a?|gs|gcs|az|abfss?|hf)://[^/:@?#]+(?::\d+)?(?:/|$)")
+"""A URL of an object store without user and password; the rest is a key, of any characters."""
+_SIGNATURE = re.compile(r"(?i)[?&](x-amz-|x-goog-|awsaccesskeyid|googleaccessid|signature=|sig=|token=|password=|key=)")
 _ARCHIVES = re.compile(r"(?:(?!://)\S)*?(?<![\w+.-])(?:(?:zip|tar|libarchive)://[^\s:@?#]*::)+")
 """The outer parts of a chained URL, which are paths inside an archive and cannot hold credentials."""
 _GENERATOR = re.compile(r"(?<![\w+.-])generator$")
@@ -23,6 +26,19 @@ def redact(text: str) -> str:
     '403 at https://host/a.json of s3://bucket/b@2.json'
     """
     return _WORD_WITH_URL.sub(lambda match: _redact_word(match[0]), text)
+
+
+def redact_location(location: str) -> str:
+    """Remove the credentials from one location; a key in an object store keeps its `?`, `#` and `@`.
+
+    Examples
+    --------
+    >>> redact_location("s3://bucket/what?/h#1.jsonl"), redact_location("https://me:secret@host/a.json?sig=1")
+    ('s3://bucket/what?/h#1.jsonl', 'https://host/a.json')
+    """
+    if _OBJECT_STORES.match(location) and not _SIGNATURE.search(location):
+        return location
+    return redact(location)
 
 
 def _redact_word(word: str) -> str:

@@ -1,12 +1,10 @@
-"""Cleaning: texts in their normal form, and the pairs that no rule can save.
+"""Cleaning: texts in their normal form, and the pairs that cannot be used at all.
 
-`clean(frame, spec)` takes a polars frame with `instruction` and `response` and
-returns it with the texts cleaned and three columns more: `outcome` (null for
-what stays), `detail` and `score`. All of it is polars expressions.
+`clean(frame, spec)` takes a polars frame with `instruction` and `response` and returns it with the texts cleaned and
+three more columns: `outcome` (null for kept pairs), `detail` and `score`. All of it is polars expressions.
 
-Texts, in this order: line terminators become a newline; other control
-characters and byte order marks go; in responses, thinking and other
-tokenizers' end tags go; white space at both ends goes; NFC. Cleaning a clean
+Texts, in this order: line terminators become a newline; other control characters and byte order marks are removed; from
+responses, thinking and other tokenizers' end tags are removed; texts are stripped of white space; NFC. Cleaning a clean
 text changes nothing.
 """
 
@@ -22,20 +20,20 @@ STAGE = "clean"
 _LINE_ENDS = r"\r\n|[\r\x0b\x0c\u{85}\u{2028}\u{2029}]"
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\u{9f}\u{feff}]"
 _NOT_NFC = r"[^\x00-\u{2ff}]"
-"""The few characters that NFC could change: U+0300 and above."""
+"""Characters that NFC may change: some of those from U+0300 on."""
 
 
 def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = False) -> pl.DataFrame:
-    """Clean texts and mark what is dropped.
+    """Clean texts and mark the pairs to drop.
 
     Parameters
     ----------
     frame
-        With String columns `instruction` and `response`; others pass through.
+        String columns `instruction` and `response`; others pass through.
     spec
         The manifest's rules.
     without_response
-        Whether a pair may have none, as a prompt of an eval source.
+        Whether a pair may lack a response, as a prompt of an eval source.
 
     Returns
     -------

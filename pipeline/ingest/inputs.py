@@ -14,7 +14,7 @@ import yaml
 
 from corpus.discover import SourceFile, discover
 from corpus.source import SourceSpec
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact_location
 from pipeline.engine.executor import Executor
 from pipeline.engine.keys import digest_of
 from pipeline.ingest.content import GENERATOR, HashFile, stamp
@@ -41,7 +41,7 @@ class Input:
     file: SourceFile
     stamp: str
     sha256: str | None
-    """None for a generator, which its URL identifies, and for a file that cannot be opened."""
+    """None for a generator, which its URL identifies, and for a file that is skipped or cannot be opened."""
     place: str
     """Location as datasets record it: relative to the manifest's folder if its source's path is, so that a mix may move
     together with its inputs; no credentials."""
@@ -50,9 +50,9 @@ class Input:
     def identity(self) -> str:
         """Hash of the content and of everything that decides how it is read."""
         spec = self.spec.model_dump(mode="json", include={"name", "map", "task", "condition"})
-        content = self.sha256 or (self.file.url if self.file.url.startswith(GENERATOR) else self.stamp)
         file = self.file
-        how = [file.path, file.format, file.compression, file.adapter, file.skipped, file.problem]
+        content = self.sha256 or (file.url if file.url.startswith(GENERATOR) else self.stamp)
+        how = [file.path, file.format, file.compression, file.adapter, file.skipped, file.problem, file.columns]
         return digest_of([spec, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
 
 
@@ -70,12 +70,12 @@ def discover_inputs(mix: Mix, base: Path) -> list[Found]:
 def hash_inputs(found: Sequence[Found], base: Path, executor: Executor) -> list[Input]:
     """Add the content hash of each file; `base` is the manifest's folder."""
     with ThreadPoolExecutor(16) as threads:
-        stamps = list(threads.map(lambda item: stamp(item[2].url), found))
+        stamps = list(threads.map(lambda item: stamp(item[2].url) if item[2].skipped is None else "", found))
     # By URL: a file that several sources read is hashed once.
     steps = {
         file.url: HashFile(url=file.url, stamp=mark, shown=file.shown_url)
         for (_, _, file), mark in zip(found, stamps, strict=True)
-        if not file.url.startswith(GENERATOR)
+        if not file.url.startswith(GENERATOR) and file.skipped is None
     }
     results = executor.map(list(steps.values()))
     hashes = {url: result.sha256 for url, result in zip(steps, results, strict=True)}
@@ -99,7 +99,9 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
     resolved = mix.model_dump(mode="json", exclude={"out"})
     for source in resolved["sources"]:
         path = source["path"]
-        source["path"] = [redact(entry) for entry in path] if isinstance(path, list) else path and redact(path)
+        source["path"] = (
+            [redact_location(e) for e in path] if isinstance(path, list) else path and redact_location(path)
+        )
     files = [
         {
             "source": item.spec.name,

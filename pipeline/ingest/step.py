@@ -175,7 +175,7 @@ class Ingest(Step[Ingested]):
         ledger.close()
         if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
-        if changed(self.file.url, self.stamp):
+        if self.file.skipped is None and changed(self.file.url, self.stamp):
             raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
         return Ingested(
             pairs=pairs,

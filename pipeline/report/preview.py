@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 from rich.table import Table
@@ -60,22 +60,40 @@ def preview(mix: Mix, base: Path) -> None:
 
 
 def _show_files(files: Sequence[SourceFile], screen: Console) -> None:
-    table = Table()
-    for name in ("file", "bytes", "format", "adapter", "skipped because"):
-        table.add_column(name, overflow="fold", justify="right" if name == "bytes" else "left")
-    for file in files[:MAX_FILES]:
-        why = file.skipped or file.problem or ""
-        cells = (file.path, f"{file.bytes:,}", _joined(file.format, file.compression), file.adapter or "", why)
-        table.add_row(*map(safe, cells))
-    screen.print(table)
-    rest = files[MAX_FILES:]
-    if rest:
-        kinds = Counter("skipped" if f.skipped else _joined(f.format, f.compression, f.adapter) for f in rest)
-        listed = ", ".join(f"{count:,} {kind or 'unreadable'}" for kind, count in kinds.most_common())
+    unread: dict[str, list[str]] = {}
+    data = []
+    for file in files:
+        if file.skipped or file.problem:
+            kind = "skipped" if file.skipped else "unreadable"
+            unread.setdefault(f"{kind}: {file.skipped or file.problem}", []).append(file.path)
+        else:
+            data.append(file)
+    if data:
+        table = Table()
+        for name in ("file", "bytes", "format", "adapter"):
+            table.add_column(name, overflow="fold", justify="right" if name == "bytes" else "left")
+        for file in data[:MAX_FILES]:
+            cells = (file.path, f"{file.bytes:,}", _joined(file.format, file.compression), file.adapter or "")
+            table.add_row(*map(safe, cells))
+        screen.print(table)
+    if rest := data[MAX_FILES:]:
+        kinds = Counter(_joined(f.format, f.compression, f.adapter) for f in rest)
+        listed = ", ".join(f"{count:,} {kind or 'empty'}" for kind, count in kinds.most_common())
         screen.print(f"and {len(rest):,} more: {safe(listed)}")
-        for file in rest:
-            if file.skipped or file.problem:
-                screen.print(safe(f"  {file.path}: {file.skipped or file.problem}"))
+    for why, paths in list(unread.items())[:MAX_FILES]:
+        screen.print(safe(f"  {_listed(paths)} {why}"), soft_wrap=True)
+    if hidden := list(unread.values())[MAX_FILES:]:
+        screen.print(f"  {sum(map(len, hidden)):,} more files skipped or unreadable, for {len(hidden):,} other reasons")
+
+
+def _listed(paths: Sequence[str]) -> str:
+    """Name files in a line: all of a few, or the number, the suffixes and some of many."""
+    if len(paths) <= EXAMPLES:
+        return ", ".join(paths)
+    suffixes = Counter(PurePosixPath(path).suffix for path in paths).most_common(EXAMPLES + 1)
+    of = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in suffixes[:EXAMPLES])
+    more = ", …" if len(suffixes) > EXAMPLES else ""
+    return f"{len(paths):,} files ({of}{more}; {', '.join(paths[:EXAMPLES])}, …)"
 
 
 def _joined(*parts: str | None) -> str:
@@ -85,7 +103,8 @@ def _joined(*parts: str | None) -> str:
 def _show_examples(spec: SourceSpec, files: Sequence[SourceFile], screen: Console) -> None:
     shown = 0
     rejected: list[tuple[str, Rejected]] = []
-    items = ((file, item) for file in files for item in read_pairs(spec, file))
+    read = (file for file in files if not file.skipped and not file.problem)
+    items = ((file, item) for file in read for item in read_pairs(spec, file))
     for file, item in islice(items, MAX_ITEMS):
         if isinstance(item, Pair):
             shown += 1

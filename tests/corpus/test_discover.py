@@ -107,12 +107,13 @@ def test_files_that_are_not_data_are_listed_with_a_reason(tmp_path: Path) -> Non
     w.write(tmp_path / "readme_tasks.jsonl", LINES)
     w.write(tmp_path / ".git" / "object.jsonl", LINES)
     files = discover(SourceSpec(name="s", path="."), tmp_path)
-    assert {file.path for file in files if file.skipped} == set(names)
+    assert {file.path for file in files if file.skipped} == {*names, ".git"}
     assert [file.path for file in files if not file.skipped] == ["readme_tasks.jsonl"]
-    (end,) = read_pairs(SourceSpec(name="s", path="."), files[0])
-    assert isinstance(end, FileEnd)
-    assert (end.outcome, end.rows) == (FileOutcome.SKIPPED_NOT_DATA, 0)
-    assert end.detail.startswith("'LICENSE'")
+    for path, reason in {"LICENSE": "documentation, code or a picture by its name", ".git": "a folder hidden"}.items():
+        (end,) = read_pairs(SourceSpec(name="s", path="."), next(file for file in files if file.path == path))
+        assert isinstance(end, FileEnd)
+        assert (end.outcome, end.rows) == (FileOutcome.SKIPPED_NOT_DATA, 0)
+        assert end.detail.startswith(reason)
 
 
 def test_stated_format_and_adapter_are_used(tmp_path: Path) -> None:
@@ -137,6 +138,107 @@ def test_file_that_cannot_be_opened_is_listed_with_its_problem(tmp_path: Path) -
     (end,) = read_pairs(SourceSpec(name="s", path="."), file)
     assert isinstance(end, FileEnd)
     assert (end.outcome, end.detail) == (FileOutcome.UNREADABLE, "the file cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_SUCCESS",
+        "_committed_1234",
+        "._rows.jsonl",
+        ".rows.jsonl.crc",
+        "_temporary/0/rows.jsonl",
+        "_delta_log/00000000000000000000.json",
+        ".ipynb_checkpoints/rows.jsonl",
+        "__MACOSX/rows.jsonl",
+        "rows.jsonl.part",
+        "rows.jsonl.crdownload",
+        "rows.parquet.INCOMPLETE",
+        "rows.jsonl.tmp",
+        "rows.jsonl.bak",
+        "rows.jsonl.gz._COPYING_",
+        "rows.jsonl~",
+        "#rows.jsonl#",
+        "~$rows.csv",
+    ],
+)
+@pytest.mark.parametrize("format", [None, "jsonl"])
+def test_hidden_and_partial_files_are_skipped_and_named(tmp_path: Path, name: str, format: str | None) -> None:
+    w.write(tmp_path / "set" / name, LINES)
+    w.write(tmp_path / "set" / "part-00000.jsonl", LINES)
+    spec = SourceSpec(name="s", path="set", format=format)
+    skipped, data = sorted(discover(spec, tmp_path), key=lambda file: file.skipped is None)
+    assert skipped.path in (name, name.partition("/")[0])
+    assert "by its" in str(skipped.skipped)
+    assert (data.path, data.skipped) == ("part-00000.jsonl", None)
+    (end,) = read_pairs(spec, skipped)
+    assert isinstance(end, FileEnd)
+    assert (end.outcome, end.detail) == (FileOutcome.SKIPPED_NOT_DATA, skipped.skipped)
+
+
+@pytest.mark.parametrize(
+    "path", ["_set/rows.jsonl.part", "_set/*.part", "_set/.rows.jsonl", "_set/.*", "_*/_rows.jsonl"]
+)
+def test_hidden_and_partial_files_that_an_entry_names_are_read(tmp_path: Path, path: str) -> None:
+    for name in ("rows.jsonl.part", ".rows.jsonl", "_rows.jsonl"):
+        w.write(tmp_path / "_set" / name, LINES)
+    (file,) = discover(SourceSpec(name="s", path=path), tmp_path)
+    assert (file.format, file.skipped) == ("jsonl", None)
+
+
+# Columns of folders
+
+
+@pytest.fixture
+def partitioned(tmp_path: Path) -> Path:
+    for folder in ("lang=de/year=2024", "lang=en/year=2024", "lang=a%2Fb/year=__HIVE_DEFAULT_PARTITION__"):
+        w.write(tmp_path / "set" / folder / "part-0.parquet", w.parquet(w.pairs(2)))
+    return tmp_path
+
+
+def columns(base: Path, path: Any) -> list[dict[str, str | None]]:
+    return [dict(file.columns) for file in discover(SourceSpec(name="s", path=path), base)]
+
+
+def test_folders_of_a_partitioned_set_are_columns(partitioned: Path) -> None:
+    expected = [
+        {"lang": "a/b", "year": None},
+        {"lang": "de", "year": "2024"},
+        {"lang": "en", "year": "2024"},
+    ]
+    for path in ("set", "set/", "set/**/*.parquet", "set/lang=*", str(partitioned / "set"), "."):
+        assert columns(partitioned, path) == expected, path
+    for path in ("set/lang=de", "set/lang=de/*/*.parquet", "set/lang=de/year=2024/part-0.parquet"):
+        assert columns(partitioned, path) == [{"lang": "de", "year": "2024"}], path
+
+
+@pytest.mark.parametrize(
+    ("keys", "task", "meta"),
+    [
+        ({"task": "column:lang"}, "de", '{"lang": "de", "year": "2024"}'),
+        (
+            {"map": {"instruction": "{lang}: {instruction}", "response": "{response}", "task": "{year}"}},
+            "2024",
+            '{"year": "2024"}',
+        ),
+        ({}, "lang=de/year=2024/part-0", '{"lang": "de", "year": "2024"}'),
+    ],
+)
+def test_columns_of_folders_are_used_as_the_rows_own(partitioned: Path, keys: Any, task: str, meta: str | None) -> None:
+    spec = SourceSpec(name="s", path="set", exclude=["lang=[ae]*"], **keys)
+    (file,) = discover(spec, partitioned)
+    pair = next(read_pairs(spec, file))
+    assert isinstance(pair, Pair)
+    assert (pair.task, pair.meta) == (task, meta)
+    assert pair.instruction.startswith("de: ") == ("map" in keys)
+
+
+def test_column_of_the_row_takes_precedence_over_that_of_the_folder(tmp_path: Path) -> None:
+    w.write(tmp_path / "set" / "lang=de" / "rows.jsonl", w.jsonl([{"instruction": "a", "response": "b", "lang": "fr"}]))
+    spec = SourceSpec(name="s", path="set", task="column:lang")
+    pair = next(read_pairs(spec, discover(spec, tmp_path)[0]))
+    assert isinstance(pair, Pair)
+    assert pair.task == "fr"
 
 
 # Strata
@@ -253,6 +355,67 @@ def test_folder_glob_and_file_on_s3_are_read(bucket: str, tmp_path: Path) -> Non
     for path in ("s3://data/none", "s3://data/set/*.csv", "s3://nothing/x.jsonl"):
         with pytest.raises(ConfigError):
             found(tmp_path, path)
+
+
+ODD_NAMES = [
+    "a b.jsonl",
+    "h#1.jsonl",
+    "q?x=1.jsonl",
+    "q?x=2.jsonl",
+    "100%.jsonl",
+    "%20.jsonl",
+    "part-[0].jsonl",
+    "plus+&=;.jsonl",
+    "star*.jsonl",
+    "ünï.jsonl",
+    "{a,b}.jsonl",
+    "a:b@c.jsonl",
+    "double//slash.jsonl",
+    "v[1]/x.jsonl",
+]
+
+
+def test_keys_on_s3_may_have_any_character(bucket: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="odd")
+    for name in ODD_NAMES:
+        client.put_object(Bucket="odd", Key=f"in/{name}", Body=w.jsonl([{"instruction": name, "response": "yes"}]))
+    for marker in ("in/", "in/sub/", "empty/"):
+        client.put_object(Bucket="odd", Key=marker, Body=b"")
+    for key in ("both/data.jsonl", "both/data.jsonl/part.jsonl"):
+        client.put_object(Bucket="odd", Key=key, Body=w.jsonl([{"instruction": key, "response": "yes"}]))
+
+    def read(path: Any) -> dict[str, str]:
+        spec = SourceSpec(name="s", path=path)
+        return {file.shown_url: next(read_pairs(spec, file)).instruction for file in discover(spec, tmp_path)}  # type: ignore[union-attr]
+
+    for name in ODD_NAMES:
+        assert read(f"s3://odd/in/{name}") == {f"s3://odd/in/{name}": name}
+    assert read("s3://odd/in/") == {f"s3://odd/in/{name}": name for name in ODD_NAMES}
+    assert read("s3://odd/in/v[1]/") == {"s3://odd/in/v[1]/x.jsonl": "v[1]/x.jsonl"}
+    assert found(tmp_path, "s3://odd/in/q?x=1.jsonl") == ["q?x=1.jsonl"]
+    assert found(tmp_path, ["s3://odd/in/h#1.jsonl", "s3://odd/in/a:b@c.jsonl"]) == ["a:b@c.jsonl", "h#1.jsonl"]
+    assert len(read("s3://odd/in/q?x=?.jsonl")) == 2
+    assert read("s3://odd/both/data.jsonl") == {"s3://odd/both/data.jsonl": "both/data.jsonl"}
+    assert list(read("s3://odd/both/data.jsonl/")) == ["s3://odd/both/data.jsonl/part.jsonl"]
+    assert list(read("s3://odd/in/v*")) == ["s3://odd/in/v[1]/x.jsonl"]
+    with pytest.raises(ConfigError, match="the folder holds no file: s3://odd/empty/"):
+        found(tmp_path, "s3://odd/empty/")
+    with pytest.raises(ConfigError, match=r"no file: s3://odd/in/v\[1\]/\*; in a glob, \[\[\] stands for"):
+        found(tmp_path, "s3://odd/in/v[1]/*")
+
+
+def test_hidden_and_partial_keys_on_s3_are_skipped_and_folders_are_columns(bucket: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    keys = ["_delta_log/0.json", "lang=de/_SUCCESS", "lang=de/part-0.jsonl", "lang=de/part-1.jsonl.tmp"]
+    for key in keys:
+        client.put_object(Bucket="millrace", Key=f"set/{key}", Body=LINES)
+    files = discover(SourceSpec(name="s", path=f"{bucket}/set"), tmp_path)
+    assert [file.path for file in files] == keys
+    assert [file.skipped is None for file in files] == [False, False, True, False]
+    assert files[2].columns == (("lang", "de"),)
+    for path in (f"{bucket}/set/lang=de/part-0.jsonl", f"{bucket}/set/*/part-0.jsonl"):
+        assert columns(tmp_path, path) == [{"lang": "de"}]
 
 
 def test_folders_that_are_not_searched_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import corpus.storage.watch
 from corpus.storage import MismatchError, StorageError
 from corpus.storage.connect import open_file
 from corpus.storage.location import check_scheme, is_url, local_path, normalized
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact, redact_location
 from corpus.storage.retry import FINAL_AFTER, retry
 from corpus.storage.store import Store
 from corpus.storage.watch import watched
@@ -85,6 +85,23 @@ def test_no_part_of_a_secret_survives_in_any_position(
     assert not set(shown) & set(MARKS)
     assert shown.startswith(f"{before}{scheme}://")
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("s3://bucket/h#1/q?x=1&y.jsonl", "s3://bucket/h#1/q?x=1&y.jsonl"),
+        ("s3://bucket/a:b@c.jsonl", "s3://bucket/a:b@c.jsonl"),
+        ("gs://bucket", "gs://bucket"),
+        ("s3://key:sec/ret@bucket/a#1", "s3://bucket/a"),
+        ("s3://token@bucket/a", "s3://bucket/a"),
+        ("s3://bucket/a?X-Amz-Signature=1", "s3://bucket/a"),
+        ("https://host/a?sig=1#2", "https://host/a"),
+        ("/local/what?#1.jsonl", "/local/what?#1.jsonl"),
+    ],
+)
+def test_location_keeps_its_whole_key_but_no_credentials(location: str, shown: str) -> None:
+    assert redact_location(location) == shown
 
 
 @given(st.text(st.characters(exclude_characters=":")))

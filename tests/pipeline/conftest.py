@@ -30,7 +30,7 @@ def texts(seed: int, count: int) -> Iterator[tuple[str, str]]:
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> None:
-    """One JSON value a line; a `str` is written as it is."""
+    """Write one JSON value per line; a `str` is written unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -90,7 +90,7 @@ def command(manifest: Path, out: Path, *more: str) -> list[str]:
 
 
 def start(manifest: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
-    """Start a build in a process group of its own; its output and errors are one stream."""
+    """Start a build in a new process group; its output and errors are one stream."""
     return subprocess.Popen(
         command(manifest, out, *more),
         cwd=REPOSITORY,

@@ -239,10 +239,10 @@ def test_strata_are_shuffled_and_complete(dataset: Path) -> None:
     ]
     assert [(s["max_per_epoch"], s["repeat"]) for s in strata] == [(None, 1), (None, 1), (50, 2), (None, 1)]
     for stratum in strata:
-        mine = records[stratum["begin"] : stratum["end"]]
-        assert set(zip(mine["source"], mine["task"], strict=True)) == {(stratum["source"], stratum["task"])}
+        samples = records[stratum["begin"] : stratum["end"]]
+        assert set(zip(samples["source"], samples["task"], strict=True)) == {(stratum["source"], stratum["task"])}
         rows = pl.read_parquet(dataset / "ledger/rows-*.parquet").select("row_id", "row")
-        order = mine.join(rows, on="row_id", maintain_order="left")["row"].to_numpy()
+        order = samples.join(rows, on="row_id", maintain_order="left")["row"].to_numpy()
         assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.4
 
 
@@ -380,12 +380,12 @@ def test_unreachable_store_is_a_clear_error(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for out, says in (
+    for out, message in (
         ("s3://nowhere/mix", "reading failed"),
         ("nope://nowhere/mix", "no file system is known for nope://"),
     ):
         assert main([str(mix), "--out", out]) == 1
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_two_builds_of_one_dataset_are_refused(mix: Path, tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_dry_run_shows_sources_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("tokeniser.vocab_size=500", "did you mean 'tokenizer'"),
         ("tokenizer.vocabsize=500", "did you mean 'vocab_size'"),
@@ -455,11 +455,11 @@ def test_dry_run_shows_sources_and_writes_nothing(
     ],
 )
 def test_manifest_errors_name_the_place(
-    mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, says: str
+    mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
     assert main([str(mix), "--out", str(tmp_path / "out"), override]) == 2
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error
 
 

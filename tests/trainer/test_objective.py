@@ -43,11 +43,11 @@ def test_every_architecture_trains_evaluates_and_is_loaded_from_its_checkpoint(
 ) -> None:
     model = {"size": "tiny", "architecture": architecture}
     manifest = write_manifest(
-        tmp_path, data, epochs=None, steps=12, model=model, eval={"rows_per_family": 2, "every": 12}
+        tmp_path, data, epochs=None, steps=48, model=model, eval={"rows_per_family": 2, "every": 48}
     )
     assert run(manifest) == 0
     line = steps(tmp_path / "run")
-    assert line[-1]["loss"] < line[0]["loss"]
+    assert line[-1]["loss"] < line[0]["loss"] / 2  # whatever weights this version of torch draws
     trained, _, _ = load_model(str(tmp_path / "run"))
     assert trained.config.architecture == architecture
     assert line[-1]["k"] == trained.config.depths[1]

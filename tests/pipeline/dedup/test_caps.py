@@ -66,8 +66,8 @@ def write_colours(folder: Path, **changes: object) -> Path:
 def responses(out: Path) -> list[tuple[str, str]]:
     """Source and response of what is kept of the question."""
     rows = pl.read_parquet(out / "curated/*.parquet")
-    mine = rows.filter(pl.col("instruction").str.to_lowercase().str.contains("which +colour"))
-    return mine.select("source", "response").rows()
+    found = rows.filter(pl.col("instruction").str.to_lowercase().str.contains("which +colour"))
+    return found.select("source", "response").rows()
 
 
 @pytest.fixture(scope="module")

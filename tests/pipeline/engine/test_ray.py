@@ -39,7 +39,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark(Step[Marked]):
-    """A step that leaves a mark of the node it is at work on; on the doomed node it never ends."""
+    """A step that creates a file named after its node; on the doomed node it never ends."""
 
     stage: ClassVar[str] = "mark"
 
@@ -137,13 +137,13 @@ def test_failure_names_stage_partition_and_cause(cluster: Cluster, tmp_path: Pat
 
 def test_node_with_another_work_folder_or_other_software_is_refused(tmp_path: Path) -> None:
     (tmp_path / TOKEN).write_text("of this build")
-    mine = Expected(token="of this build", versions=versions(), code=code_version())
-    assert unfit(tmp_path, mine) is None
-    assert "does not see the work folder" in str(unfit(tmp_path / "elsewhere", mine))
-    assert "does not see the work folder" in str(unfit(tmp_path, replace(mine, token="of another build")))
+    expected = Expected(token="of this build", versions=versions(), code=code_version())
+    assert unfit(tmp_path, expected) is None
+    assert "does not see the work folder" in str(unfit(tmp_path / "elsewhere", expected))
+    assert "does not see the work folder" in str(unfit(tmp_path, replace(expected, token="of another build")))
     others = tuple((name, "0.1" if name == "polars" else version) for name, version in versions())
-    assert "(the build has 0.1); install the same" in str(unfit(tmp_path, replace(mine, versions=others)))
-    assert "has other code" in str(unfit(tmp_path, replace(mine, code="0")))
+    assert "(the build has 0.1); install the same" in str(unfit(tmp_path, replace(expected, versions=others)))
+    assert "has other code" in str(unfit(tmp_path, replace(expected, code="0")))
 
 
 def test_cluster_that_does_not_answer_is_a_clear_error(
@@ -175,5 +175,6 @@ def test_workers_of_ray_die_with_a_killed_build(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     # Ray's two agents of a node look for it for a while longer, then end too.
-    mine = [child for child, name in names.items() if not name.startswith(("ray::DashboardAgent", "ray::RuntimeEnv"))]
-    assert psutil.wait_procs(mine, timeout=90)[1] == []
+    agents = ("ray::DashboardAgent", "ray::RuntimeEnv")
+    workers = [child for child, name in names.items() if not name.startswith(agents)]
+    assert psutil.wait_procs(workers, timeout=90)[1] == []

@@ -1,4 +1,4 @@
-"""A build that runs out of disk or memory says so, keeps what it finished, and goes on when there is more."""
+"""A build that runs out of disk or memory reports it, keeps finished work, and continues when there is more."""
 
 import os
 import resource
@@ -45,7 +45,7 @@ def can_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.call(["unshare", "-rm", "sh", "-c", trial]) == 0
 
 
-@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a disk in a namespace of its own")
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a disk in a namespace")
 def test_full_disk_is_a_clear_error_and_the_build_goes_on_when_there_is_room(
     mix: Path, dataset: Path, tmp_path: Path
 ) -> None:

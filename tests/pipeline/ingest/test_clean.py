@@ -1,4 +1,4 @@
-"""Cleaning: each rule drops what it names and nothing else; clean text stays as it is."""
+"""Cleaning: each rule drops what it names and nothing else; clean text is unchanged."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Every stage that drops pairs, in one build: each dropped pair is in the ledger with why, and explain tells it."""
+"""Every stage that drops pairs, in one build: the ledger has each dropped pair and its reason, `explain` shows it."""
 
 import json
 from pathlib import Path

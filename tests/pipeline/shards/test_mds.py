@@ -50,6 +50,6 @@ def test_shards_cover_all_samples_once_within_the_limit(lengths: list[int], size
     assert [edge for pair in ranges for edge in pair] == sorted(edge for pair in ranges for edge in pair)
     assert [n for begin, end in ranges for n in range(begin, end)] == list(range(len(lengths)))
     for begin, end in ranges:
-        mine = sizes[begin:end]
-        tokens, bounds, prefix, row_ids = columns(mine.tolist(), 0)
+        shard = sizes[begin:end]
+        tokens, bounds, prefix, row_ids = columns(shard.tolist(), 0)
         assert end == begin + 1 or len(mds.shard(tokens, bounds, prefix, row_ids, size_limit)) <= size_limit

@@ -60,9 +60,9 @@ def test_text_never_yields_a_special_id_and_decodes_to_itself(trained: str, batc
         assert len(bounds) == len(batch) + 1
         assert not special & set(ids.tolist())
         for number, text in enumerate(batch):
-            mine = ids[bounds[number] : bounds[number + 1]].tolist()
+            found = ids[bounds[number] : bounds[number + 1]].tolist()
             normal = decoder.normalizer.normalize_str(text)
-            assert decoder.decode(mine, skip_special_tokens=False) == normal
+            assert decoder.decode(found, skip_special_tokens=False) == normal
 
 
 @settings(deadline=None)
@@ -83,7 +83,7 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda c: c["added_tokens"].pop(1), "lacks the special token <|im_start|>"),
         (
@@ -97,13 +97,13 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
         (lambda c: c.clear(), "not a tokenizer.json"),
     ],
 )
-def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path, change: Any, says: str) -> None:
+def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path, change: Any, message: str) -> None:
     content = json.loads(trained)
     change(content)
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"tokenizer\.json") as error:
         tok.load_given(tmp_path / "tokenizer.json")
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_fit_tokenizer_is_taken_as_it_is(trained: str, tmp_path: Path) -> None:
