@@ -42,6 +42,7 @@ def read_pairs(
     limits: Limits = _LIMITS,
     markup: Markup = _MARKUP,
     columns: ColumnCounter | None = None,
+    head_bytes: int | None = None,
 ) -> Iterator[Pair | Rejected | FileEnd]:
     """Yield the pairs of one file, in the file's order.
 
@@ -57,6 +58,8 @@ def read_pairs(
         What to remove from the earlier turns that an instruction repeats.
     columns
         Counts the columns that pairs used, and those that they did not.
+    head_bytes
+        Read only the file's first bytes, after decompression; Parquet and Arrow files are read whole.
 
     Yields
     ------
@@ -78,7 +81,7 @@ def read_pairs(
         return
     rows = 0
     try:
-        source = open_rows(Input(file.url, file.compression), spec.format_of(file.format), limits)
+        source = open_rows(Input(file.url, file.compression, head_bytes), spec.format_of(file.format), limits)
         to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits, columns)
         for position, row in source.rows:
             try:

@@ -326,7 +326,7 @@ def main(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show files, formats and example records; write nothing")
+        bool, typer.Option("--dry-run", help="show how sources are read, and whether a build would stop; write nothing")
     ] = False,
     work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
 ) -> int:
@@ -337,8 +337,7 @@ def main(
         from pipeline.manifest import load
         from pipeline.report.preview import preview
 
-        preview(load(manifest, overrides or ()), manifest.resolve().parent)
-        return 0
+        return 1 if preview(load(manifest, overrides or ()), manifest.resolve().parent) else 0
     begin = time.monotonic()
     try:
         built = build(

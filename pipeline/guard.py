@@ -128,7 +128,7 @@ class Guard:
         yield message
 
     def _yields_nothing(self, read: FileRead) -> bool:
-        """Whether a file has content of which no pair is left, for a reason that its source does not allow for all of it."""
+        """Whether no pair of a file is left, for a reason that its source does not allow to take all of a file."""
         if read.found.records or read.found.end.outcome in (FileOutcome.SKIPPED_NOT_DATA, FileOutcome.EMPTY):
             return False
         if any(self._max_share(read.spec, reason) < 1 for reason in read.found.dropped):
@@ -171,11 +171,12 @@ class Guard:
     def _file_shares(self) -> list[str]:
         shares = []
         for spec in self._mix.sources:
-            files = self._files[spec.name]
+            # `_nothing_read` reports files without a pair.
+            files = [read for read in self._files[spec.name] if not self._yields_nothing(read)]
             if not any(read.found.records for read in files):
-                continue  # `_nothing_read` reports it
+                continue
             dropped = sum((Counter(read.found.dropped) for read in files), Counter[str]())
-            of_source = list(self._shares(spec, spec.name, self._entered(spec), dropped))
+            of_source = list(self._shares(spec, spec.name, sum(map(_rows, files)), dropped))
             shares += of_source
             # A file repeats what its source says, except where the other files dilute its loss.
             known = {share.rule for share in of_source}
