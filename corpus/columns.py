@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from corpus.adapters.base import is_filled
 from corpus.formats.base import Row, shorten
 
 MAX_COLUMNS = 1000
@@ -59,7 +60,7 @@ class ColumnCounter:
         for name, value in row.items():
             if name in used:
                 self._used[name] = self._used.get(name, 0) + 1
-            elif value is not None and is_filled(value):
+            elif value is not None and value == value and is_filled(value):  # NaN is null
                 if name not in self._unused:
                     if len(self._unused) >= MAX_COLUMNS:
                         name = OTHERS
@@ -105,20 +106,6 @@ def context_columns(names: Iterable[str]) -> list[str]:
             choices.setdefault(match.group(1), []).append(name)
     of_several = {name for found in choices.values() if len(found) >= 2 for name in found}
     return [name for name, text in plain.items() if text in _CONTEXT or name in of_several]
-
-
-def is_filled(value: object) -> bool:
-    """Whether a value is not null, NaN, blank, an empty list or object, or made of such values only."""
-    if isinstance(value, str):
-        return value.strip() not in _EMPTY_TEXTS
-    if isinstance(value, dict):
-        return any(is_filled(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(is_filled(item) for item in value)
-    return value is not None and value == value
-
-
-_EMPTY_TEXTS = ("", "[]", "{}", "null", "None", "nan", "NaN")
 
 
 def _shown(name: str) -> str:

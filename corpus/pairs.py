@@ -8,20 +8,21 @@ of its answers, or one `Rejected`; the file yields one `FileEnd`.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any
 
 from corpus.adapters import ADAPTERS
-from corpus.adapters.base import MARKUP_KEY, Adapt, Dropped, as_text, from_function
+from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
 from corpus.adapters.templates import fill, look_up, mapped, template_columns
 from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
 from corpus.formats.stream import Input
+from corpus.formats.tally import Tally
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome, Outcome
 from corpus.plugins import Plugin
@@ -80,33 +81,73 @@ def read_pairs(
         yield FileEnd(FileOutcome.UNREADABLE if file.problem else FileOutcome.EMPTY, 0, "", file.problem or "")
         return
     rows = 0
+    tally: Tally | None = None
+    notes: list[str] = []
+    late_notes: Sequence[str] = ()
+    outcome, position, detail = FileOutcome.READ, "", ""
     try:
-        source = open_rows(Input(file.url, file.compression, head_bytes), spec.format_of(file.format), limits)
-        to_pairs = _converter(spec, file, {**source.context, MARKUP_KEY: markup}, limits, columns)
-        for position, row in source.rows:
+        content = Input(
+            file.url,
+            file.compression,
+            head_bytes,
+            encoding=file.encoding,
+            layout=spec.layout,
+            member=file.member,
+        )
+        source = open_rows(content, spec.format_of(file.format), limits)
+        tally, notes, late_notes = source.tally, [source.note] if source.note else [], source.late_notes
+        source = source._replace(context={**source.context, MARKUP_KEY: markup})
+        to_pairs = _converter(spec, file, source, limits, columns)
+        for place, row in source.rows:
             try:
                 if isinstance(row, RowError):
                     raise row
-                pairs = to_pairs(rows, file.with_columns(row))
+                pairs = to_pairs(rows, place, file.with_columns(row))
             except RowError as error:
-                yield Rejected(rows, error.reason, f"{source.unit} {position:,}", error.detail)
+                yield Rejected(rows, error.reason, f"{source.unit} {place:,}", error.detail)
             else:
-                for item in pairs:
-                    if isinstance(item, Dropped):
-                        yield Rejected(rows, item.outcome, f"{source.unit} {position:,}", item.detail, item.part)
-                    else:
-                        yield item
+                yield from pairs
             rows += 1
     except BrokenFileError as broken:
-        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
-        yield FileEnd(outcome, rows, broken.position, broken.detail)
+        outcome, position, detail = FileOutcome.TRUNCATED, broken.position, broken.detail
+        tally = _finished(tally)
     except StorageError:
         raise
     except OSError as error:
-        outcome = FileOutcome.TRUNCATED if rows else FileOutcome.UNREADABLE
-        yield FileEnd(outcome, rows, "", f"the file cannot be read: {error.strerror or error}")
-    else:
-        yield FileEnd(FileOutcome.READ if rows else FileOutcome.EMPTY, rows, "", source.note)
+        outcome, detail = FileOutcome.TRUNCATED, f"the file cannot be read: {error.strerror or error}"
+        tally = None
+    if rows == 0:
+        outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
+    yield _end(outcome, rows, position, detail, [*notes, *late_notes], tally)
+
+
+def _finished(tally: Tally | None) -> Tally | None:
+    """Book the rest of a broken file; return None if it cannot be read."""
+    try:
+        if tally is not None:
+            tally.finish()
+    except StorageError:
+        raise
+    except OSError:
+        return None
+    return tally
+
+
+def _end(
+    outcome: FileOutcome, rows: int, position: str, detail: str, notes: Sequence[str], tally: Tally | None
+) -> FileEnd:
+    if tally is None:
+        return FileEnd(outcome, rows, position, "; ".join(filter(None, [detail, *notes])))
+    return FileEnd(
+        outcome,
+        rows,
+        position,
+        "; ".join(filter(None, [detail, *notes, *tally.notes])),
+        bytes_read=tally.read,
+        bytes_rows=tally.rows,
+        bytes_structure=tally.structure,
+        bytes_lost=dict(tally.lost),
+    )
 
 
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
@@ -119,17 +160,17 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
 
 
 def _converter(
-    spec: SourceSpec, file: SourceFile, context: Mapping[str, Any], limits: Limits, columns: ColumnCounter | None
-) -> Callable[[int, Row], Sequence[Pair | Dropped]]:
-    """Make the function from a row's number and columns to its answers; it raises `RowError` for a row without one."""
+    spec: SourceSpec, file: SourceFile, source: Rows, limits: Limits, columns: ColumnCounter | None
+) -> Callable[[int, int, Row], Sequence[Pair | Rejected]]:
+    """Make the function from a row's number, position and columns to its answers; it raises `RowError` for none."""
     adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
     named = _columns_of_spec(spec)
 
-    def convert(number: int, row: Row) -> Sequence[Pair | Dropped]:
-        drafts, used, dropped = adapt(row, context)
+    def convert(number: int, position: int, row: Row) -> Sequence[Pair | Rejected]:
+        drafts, used, dropped = adapt(row, source.context)
         if spec.map is not None and spec.map.task is not None:
             task = fill(spec.map.task, row)
         else:
@@ -150,13 +191,17 @@ def _converter(
                 Pair(number, part, task, draft.instruction, draft.response, condition, meta)
                 for part, draft in enumerate(drafts)
             ]
-        out = {item.part for item in dropped}
-        parts = (part for part in count() if part not in out)
-        pairs = [
+        place = f"{source.unit} {position:,}"
+        answers: list[Pair | Rejected] = [
+            Rejected(number, item.outcome, place, item.detail, item.part) for item in dropped
+        ]
+        excluded = {item.part for item in dropped}
+        parts = (part for part in count() if part not in excluded)
+        answers += [
             Pair(number, part, task, draft.instruction, draft.response, condition, meta)
             for part, draft in zip(parts, drafts, strict=False)
         ]
-        return sorted([*pairs, *dropped], key=attrgetter("part"))
+        return sorted(answers, key=attrgetter("part"))
 
     return convert
 

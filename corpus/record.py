@@ -1,6 +1,7 @@
 """Records: instruction–response pairs, their schema and their identity."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -79,4 +80,11 @@ class FileEnd:
     position: str = ""
     """Where reading stopped, if before the end."""
     detail: str = ""
-    """What was found and what was expected; empty for a file read to its end."""
+    """What was found and what was expected, or a remark about a file read to its end."""
+    bytes_read: int | None = None
+    """Bytes of the decompressed content, which are those of rows, of structure (header, separators, blank lines) and of
+    losses; None where rows are no ranges of bytes (Parquet, Arrow, tar)."""
+    bytes_rows: int | None = None
+    bytes_structure: int | None = None
+    bytes_lost: Mapping[str, int] | None = None
+    """Reason, an `Outcome` or a reader's own, to the bytes of rows that could not be read or delimited."""

@@ -6,20 +6,36 @@ list of files, and `corpus.pairs` turns each file into pairs.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
 from corpus.contract import order_conditions
 from corpus.formats import find_format, formats, split_suffix
-from corpus.formats.base import Format
+from corpus.formats.base import Format, Layout
 from corpus.formats.external import from_reader
+from corpus.formats.nesting import steps_of
+from corpus.formats.stream import without_compression
 from corpus.plugins import Plugin, resolve
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NameOrPlugin = Annotated[str | Plugin, BeforeValidator(resolve)]
 """A name of this package, or `module:name` of a module beside the manifest."""
+
+
+def _checked_path(path: str) -> str:
+    steps_of(path)
+    return path
+
+
+def _checked_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except LookupError:
+        known = "utf-8, utf-16, utf-32, cp1252, latin-1, gbk, big5, shift_jis, euc_kr, cp1251, koi8-r"
+        raise ValueError(f"unknown encoding {name!r}; expected for example one of {known}") from None
+    return name
 
 
 class FieldMap(Config):
@@ -61,8 +77,9 @@ class SourceSpec(Config):
     """File, folder (recursive), glob or fsspec URL, or a list of them; relative to the manifest's folder."""
     generator: str | None = None
     """Name of a family in `corpus.generators`; instead of `path`."""
-    rows: Annotated[int, Field(ge=1)] | None = None
-    """Number of rows; generator only."""
+    rows: Annotated[int, Field(ge=1)] | Annotated[str, AfterValidator(_checked_path)] | None = None
+    """Number of rows of a generator; or the path to the rows inside a file's values, such as
+    `data.*.paragraphs.*.qas`, whose rows also have the fields of the objects around them."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Generator only."""
     split: Literal["train", "heldout"] = "train"
@@ -74,6 +91,14 @@ class SourceSpec(Config):
     format: NameOrPlugin | None = None
     """Format of all files; detected for each file when absent. `module:reader` names a function from a binary file
     (decompressed, forward only) to an iterable of rows."""
+    encoding: Annotated[str, AfterValidator(_checked_encoding)] | None = None
+    """Encoding of text files without a byte-order mark, such as "cp1252", "gbk" or "utf-16-le"; UTF-8 when absent."""
+    quote: Literal['"', "none"] | None = None
+    """Quote of CSV and TSV cells; "none": quotes are letters like any other. When absent, TSV files in which quotes
+    do not balance are read without."""
+    lines: Literal["each", "alternating", "blocks"] | None = None
+    """Rows of `format: text`: each line is a `text`; lines are `instruction` and `response` in turn; or the first line
+    of a block between blank lines is the `instruction`, the others are its `response`."""
     adapter: NameOrPlugin | None = None
     """Adapter of all files; detected for each file when absent. `module:function` names a function from a row to an
     iterable of (instruction, response)."""
@@ -102,19 +127,33 @@ class SourceSpec(Config):
         if self.generator is not None and self.rows is None:
             raise ValueError("a generator needs rows: how many rows it yields")
         if self.generator is None:
-            for key in ("rows", "seed", "split"):
+            for key in ("seed", "split"):
                 if key in self.model_fields_set:
                     raise ValueError(f"{key} belongs to a generator; this source has a path")
+            if isinstance(self.rows, int):
+                raise ValueError(
+                    "a number of rows belongs to a generator; this source has a path, for which `rows` is the path to "
+                    "the rows inside a file's values, such as data.*.questions"
+                )
+        elif isinstance(self.rows, str):
+            raise ValueError(f"a generator needs a number of rows (found {self.rows!r})")
         if self.adapter is not None and self.map is not None:
             raise ValueError("expected at most one of adapter and map, found both")
         if self.map is not None and self.map.response is None and self.role == "train":
             raise ValueError("map: response is missing; only a source with role: eval may have prompts alone")
         if isinstance(self.adapter, str) and self.adapter not in ADAPTERS:
             raise ValueError(f"unknown adapter {self.adapter!r}{closest(self.adapter, list(ADAPTERS))}")
+        if (self.format == "text") != (self.lines is not None):
+            raise ValueError("format: text and lines: each, alternating or blocks go together; found one of them")
         if isinstance(self.format, str) and self.format not in formats():
             raise ValueError(f"unknown format {self.format!r}; expected one of {', '.join(formats())}")
         order_conditions(self.condition)
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """What the source states about the content of its files."""
+        return Layout(quote=self.quote, rows=self.rows if isinstance(self.rows, str) else None, lines=self.lines)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -137,5 +176,5 @@ def stratum_of(spec: SourceSpec, path: str) -> str:
         return spec.name
     if spec.generator is not None:
         return spec.generator
-    path = path.removesuffix(".gz").removesuffix(".zst")
+    path = without_compression(path)
     return split_suffix(path)[0] or path

@@ -129,7 +129,7 @@ def main(
     import numpy as np
     import polars as pl
 
-    from pipeline.decontaminate.words import words_of
+    from pipeline.decontaminate.word_hashes import words_of
     from pipeline.report.contamination_effect import contamination, subset_test
 
     try:

@@ -7,14 +7,28 @@ Column names are compared without case, `-`, `_` and blanks.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from corpus.adapters.base import Adapter
+from corpus.adapters.base import Adapted, Adapter
+from corpus.adapters.columns import columns, refuse_media
 from corpus.formats.base import Row
 from corpus.plugins import instances
 
+
+def _without_media(adapter: Adapter) -> Adapter:
+    def adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
+        adapted = adapter.adapt(row, context)
+        if columns(tuple(row)).media:
+            refuse_media(row, adapted)
+        return adapted
+
+    return replace(adapter, adapt=adapt)
+
+
 ADAPTERS: Mapping[str, Adapter] = {
-    adapter.name: adapter for adapter in sorted(instances(__name__, Adapter), key=lambda adapter: adapter.rank)
+    adapter.name: _without_media(adapter)
+    for adapter in sorted(instances(__name__, Adapter), key=lambda adapter: adapter.rank)
 }
 """Adapters by name, in the order in which `guess` tries them: by rank."""
 

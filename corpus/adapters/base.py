@@ -8,6 +8,8 @@ keeps them as `meta`. An adapter names only columns that it really reads, so a c
 Columns are those of the row's top level. `used` may name a column that the row lacks or whose value is null.
 """
 
+import ast
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -130,6 +132,38 @@ def as_texts(value: Any, column: str) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
+def from_json(text: str) -> Any:
+    """Return the list or object that a text is as JSON or as a Python literal; the text itself if it is neither."""
+    if not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text
+    if "\\u" in text:
+        check_unicode(value)
+    return value
+
+
+def as_json(value: Any) -> str:
+    """Return a text as it is and any other value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def is_filled(value: Any) -> bool:
+    """Whether a value, possibly as JSON text, is not blank, not empty and not made of nulls only."""
+    if isinstance(value, str):
+        return value.strip() not in ("", "[]", "{}", "null", "None")
+    if isinstance(value, dict):
+        return any(is_filled(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(is_filled(item) for item in value)
+    return value is not None
+
+
 def plain_names(columns: Sequence[str]) -> dict[str, str]:
     """Map plain names, without case, `-`, `_` and blanks, to columns; of columns with one plain name, to the first."""
     return {re.sub(r"[-_\s]", "", column).casefold(): column for column in reversed(columns)}
@@ -147,8 +181,8 @@ def list_columns(row: Row) -> str:
     return "no columns" if not row else "the columns " + ", ".join(shorten(name, 40) for name in list(row)[:20])
 
 
-def join(*parts: str) -> str:
-    """Join texts by blank lines, without those that are empty or blank."""
+def join(*parts: str | None) -> str:
+    """Join texts by blank lines, without those that are null or blank."""
     return "\n\n".join(part for part in parts if part and not part.isspace())
 
 

@@ -1,72 +1,196 @@
-"""Multiple choice: question + lettered options, answered by the text of the right option.
+"""Multiple choice: passage, question and lettered options, answered by the text of the right option.
 
-The right option is a number from 0, a letter, or one of the labels that the options carry.
+If several options are right, the answer has one a line. `corpus.adapters.options` says which are.
 """
 
+import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import Adapted, Adapter, Draft, as_text, join, list_columns, plain_names
+from corpus.adapters.base import Adapted, Adapter, is_filled, join, list_columns
+from corpus.adapters.columns import PASSAGE_NAMES, columns, pair, passage_text
+from corpus.adapters.options import (
+    Options,
+    find_options,
+    number_base,
+    parse_options,
+    read_options,
+    right_options,
+    show_options,
+)
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
-_QUESTION_NAMES = ("question", "query", "squestion")
-_OPTIONS_NAMES = ("choices", "options")
-_GOLD_NAMES = ("gold", "answer", "label", "answerkey", "lsolutions")
+_QUESTION_NAMES = (
+    "question",
+    "query",
+    "squestion",
+    "stem",
+    "questionstem",
+    "questiontext",
+    "problem",
+    "ctx",
+    "startphrase",
+    "goal",
+    "sentence",
+    "prompt",
+    "instruction",
+    "input",
+    "context",
+    "premise",
+)
+_MORE_PASSAGES = ("text", "premise", "sentence")
+"""Columns that are a passage beside a question of another name."""
+
+_GOLD_NAMES = (
+    "gold",
+    "goldindex",
+    "goldidx",
+    "answeridx",
+    "answerindex",
+    "correctidx",
+    "correctindex",
+    "correctansweridx",
+    "correctanswerindex",
+    "correctanswerid",
+    "correctoption",
+    "correctoptionindex",
+    "correctchoice",
+    "cop",
+    "answer",
+    "label",
+    "answerkey",
+    "answerletter",
+    "correctanswerkey",
+    "correctanswer",
+    "correct",
+    "rightanswer",
+    "lsolutions",
+)
+"""Columns that state the right option, most exact first."""
 
 
 class _Columns(NamedTuple):
-    question: str
-    options: tuple[str, ...]
-    gold: str
-    used: frozenset[str]
+    questions: tuple[str, ...]
+    passages: tuple[str, ...]
+    golds: tuple[str, ...]
+    answers: str | None
+    """A column `answers` whose list may be the options (ReClor)."""
 
 
 @lru_cache(maxsize=4096)
 def _columns(names: tuple[str, ...]) -> _Columns | None:
-    plain = plain_names(names)
-    question = next((plain[name] for name in _QUESTION_NAMES if name in plain), None)
-    gold = next((plain[name] for name in _GOLD_NAMES if name in plain), None)
-    options = tuple(plain[name] for name in _OPTIONS_NAMES if name in plain)[:1]
-    if not options:
-        options = tuple(plain[name] for name in (f"choice{number}" for number in range(26)) if name in plain)
-    if question is None or gold is None or not options:
+    plain = columns(names).plain
+
+    def known(candidates: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(plain[name] for name in candidates if name in plain)
+
+    questions, golds = known(_QUESTION_NAMES), known(_GOLD_NAMES)
+    answers = plain.get("answers")
+    if not questions or not (golds or find_options(names)):
         return None
-    return _Columns(question, options, gold, frozenset({question, gold, *options}))
+    return _Columns(questions, known((*PASSAGE_NAMES, *_MORE_PASSAGES)), golds, answers)
 
 
-def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
-    columns = _columns(tuple(row))
-    if columns is None:
+def _find(row: Row) -> tuple[_Columns, str, str | None, Options] | None:
+    """Return the row's columns, question, first filled gold column, and options; None if it is no multiple choice."""
+    found = _columns(tuple(row))
+    if found is None:
+        return None
+    options = read_options(row)
+    if options is None and found.answers is not None and found.golds:
+        options = parse_options(row[found.answers], found.answers)
+    question = next((name for name in found.questions if is_filled(row[name])), None)
+    if options is None and question is not None and isinstance(row[question], dict):
+        options = parse_options(row[question].get("choices"), question)
+    elif options is not None and question in options.columns:
+        return None
+    if options is None or question is None:
+        return None
+    gold = next((name for name in found.golds if is_filled(row[name]) and name not in options.columns), None)
+    if gold is None and not found.golds and not options.flags:
+        return None
+    return found, question, gold, options
+
+
+def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted:
+    found = _find(row)
+    if found is None:
         raise RowError(
             Outcome.MISSING_FIELD, f"no columns that are a question, options and answer; found {list_columns(row)}"
         )
-    first = row[columns.options[0]]
-    labels: list[str] = []
-    if isinstance(first, dict) and isinstance(first.get("text"), list):
-        if isinstance(first.get("label"), list):
-            labels = [str(label) for label in first["label"]]
-        first = first["text"]
-    if len(columns.options) == 1 and isinstance(first, list):
-        options = [as_text(option, f"{columns.options[0]}.{index}") for index, option in enumerate(first)]
+    names, question, gold, options = found
+    used = frozenset({question, *options.columns})
+    if any(options.flags):
+        right = [index for index, flag in enumerate(options.flags) if flag]
     else:
-        options = [as_text(row[name], name) for name in columns.options]
-    gold = as_text(row[columns.gold], columns.gold).strip()
-    if gold in labels:  # labels may be numbers from 1, so they come before numbers from 0
-        index = labels.index(gold)
-    else:
-        index = int(gold) if gold.isdecimal() and len(gold) < 3 else ord(gold) - ord("A") if len(gold) == 1 else -1
-    if not 0 <= index < len(options):
-        detail = f"{columns.gold} is {shorten(gold)}; expected the number or letter of one of {len(options)} options"
-        raise RowError(Outcome.WRONG_TYPE, detail)
-    lettered = [f"{chr(ord('A') + number)}. {option}" for number, option in enumerate(options)]
-    question = as_text(row[columns.question], columns.question)
-    return Adapted((Draft(join(question, "\n".join(lettered)), options[index]),), columns.used)
+        if gold is None or row[gold] in (-1, "-1"):
+            column = gold or names.golds[0]
+            raise RowError(Outcome.NO_PAIR, f"{column} is {shorten(row[column])}: no option is marked as right")
+        right, agreeing = _right(row, names, options, gold, base)
+        used |= agreeing
+    parts = []
+    for column in names.passages:
+        if column not in used and is_filled(row[column]):
+            parts.append(passage_text(row[column], column))
+            used |= {column}
+    value = row[question]
+    text = (
+        passage_text(value.get("stem") or value, question) if isinstance(value, dict) else passage_text(value, question)
+    )
+    instruction = join(*parts, text, show_options(options))
+    return pair(row, context, instruction, ["\n".join(options.texts[index] for index in right)], used)
 
 
-def _fits(row: Row, context: Mapping[str, Any]) -> bool:
-    return _columns(tuple(row)) is not None
+def _right(
+    row: Row, names: _Columns, options: Options, gold: str, base: int | None
+) -> tuple[list[int], frozenset[str]]:
+    """Return the right options by the first column that states them, and all columns that state the same."""
+    right: list[int] | None = None
+    agreeing: list[str] = []
+    first: RowError | None = None
+    for column in names.golds[names.golds.index(gold) :]:
+        if not is_filled(row[column]) or column in options.columns:
+            continue
+        try:
+            found = right_options(options, row[column], column, base)
+        except RowError as error:
+            first = first or error
+            continue
+        right = found if right is None else right
+        if found == right:
+            agreeing.append(column)
+    if right is None:
+        assert first is not None
+        raise first
+    return right, frozenset(agreeing)
 
 
-CHOICES = Adapter(name="choices", rank=60, fits=_fits, adapt=_adapt)
+def _fits(row: Row, context: Mapping[str, Any], *, base: int | None) -> bool:
+    """Whether a row is multiple choice, and its answer, if a number, is one that counts from `base`."""
+    found = _find(row)
+    if found is None:
+        return False
+    _, _, gold, options = found
+    value = None if gold is None else row[gold]
+    text = str(value).strip().removesuffix(".0")
+    if isinstance(value, bool | list | dict) or not text.isdecimal():
+        return base is None
+    number = int(text)
+    assert gold is not None
+
+    def is_valid(base: int | None) -> bool:
+        if base == 1 and re.search(r"(?i)gold|idx|index", gold):
+            return False
+        return 0 <= number - number_base(options, value, gold, base) < len(options.texts)
+
+    if base is not None or is_valid(None):
+        return is_valid(base)
+    return (str(number) in options.labels and isinstance(value, str)) or not (is_valid(0) or is_valid(1))
+
+
+CHOICES, CHOICES_FROM_0, CHOICES_FROM_1 = (
+    Adapter(name=name, rank=rank, fits=partial(_fits, base=base), adapt=partial(_adapt, base=base))
+    for name, rank, base in (("choices", 60, None), ("choices_from_0", 61, 0), ("choices_from_1", 62, 1))
+)

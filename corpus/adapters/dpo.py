@@ -1,46 +1,117 @@
-"""Preference data with `chosen`: one pair, the chosen response after the whole conversation."""
+"""Preference data with a chosen answer: one pair, the chosen answer after the whole conversation."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from corpus.adapters.base import Adapted, Adapter, as_text, field, join, list_columns
-from corpus.adapters.chat import CONVERSATION_NAMES, Turn, last_answer, parse_conversation, parse_turn, parse_turns
+from corpus.adapters.base import Adapted, Adapter, is_filled, list_columns
+from corpus.adapters.columns import columns
+from corpus.adapters.preferences import best_answer, not_scored
 from corpus.formats.base import Row, RowError
 from corpus.outcome import Outcome
 
+_CHOSEN = {
+    "chosen": "rejected",
+    "chosenmessages": "rejectedmessages",
+    "chosenresponse": "rejectedresponse",
+    "chosenconversations": "rejectedconversations",
+    "chosentext": "rejectedtext",
+    "chosenanswer": "rejectedanswer",
+    "chosenoutput": "rejectedoutput",
+    "responsechosen": "responserejected",
+    "answerchosen": "answerrejected",
+    "preferredoutput": "nonpreferredoutput",
+    "preferred": "dispreferred",
+    "preferredresponse": "dispreferredresponse",
+    "accepted": "rejected",
+    "winner": "loser",
+    "betterresponse": "worseresponse",
+    "goodresponse": "badresponse",
+}
+"""Names of the good and the bad answer."""
+
+_TWO = ("response", "output", "answer", "completion", "conversation", "humanref", "generation", "messages", "text", "")
+"""What precedes 0/1, 1/2 or a/b in the names of two answers."""
+
+_BETTER = (
+    "betterresponseid",
+    "better",
+    "preference",
+    "preferredresponse",
+    "preferred",
+    "overallpreference",
+    "choice",
+    "chosen",
+    "winner",
+    "label",
+    "labels",
+)
+"""Columns that state which of two answers is the better."""
+
+_SCORES = ("score", "rating", "reward")
+
+
+def _pick(row: Row) -> tuple[str, frozenset[str]] | None:
+    """Return the column of the good answer, and the columns that decide; None if the row has no two answers."""
+    plain = columns(tuple(row)).plain
+    for good, bad in _CHOSEN.items():
+        if good in plain and is_filled(row[plain[good]]) and (bad in plain or good.startswith("chosen")):
+            return plain[good], frozenset({plain[good], plain.get(bad, plain[good])})
+    for prefix in _TWO:
+        for first, second in (("0", "1"), ("1", "2"), ("a", "b")):
+            one, two = prefix + first, prefix + second
+            if one in plain and two in plain and (prefix or first == "a") and first + "2" not in plain:
+                if prefix + {"1": "2", "2": "3", "b": "c"}[second] in plain:
+                    continue
+                decided = _decide(row, plain, (first, second))
+                if decided is not None:
+                    index, decisive = decided
+                    return (plain[one], plain[two])[index], frozenset({plain[one], plain[two], *decisive})
+    return None
+
+
+def _decide(row: Row, plain: Mapping[str, str], names: tuple[str, str]) -> tuple[int, tuple[str, ...]] | None:
+    """Return which of two answers is the better, 0 or 1, and the columns that say so."""
+    for score in _SCORES:
+        columns_of = [plain.get(f"{score}{name}") for name in names]
+        if all(column is not None for column in columns_of):
+            one, two = (float(row[column]) for column in columns_of if column)
+            return (1 if two > one else 0), tuple(column for column in columns_of if column)
+    for name in _BETTER:
+        if name not in plain or not is_filled(row[plain[name]]):
+            continue
+        column = plain[name]
+        value = row[column]
+        if name == "overallpreference" and isinstance(value, int | float):  # negative: the first is better
+            if value == 0:
+                raise RowError(Outcome.NO_PAIR, f"{column} is 0: neither answer is better")
+            return int(value > 0), (column,)
+        if name == "labels" and names == ("a", "b") and value in (0, 1):  # SHP: 1 if A is better
+            return 1 - int(value), (column,)
+        text = str(value).strip().casefold().removesuffix(".0")
+        for index, own in enumerate(names):
+            if text in (own, f"model_{own}", f"response_{own}", f"output_{own}", f"answer_{own}", f"assistant_{own}"):
+                return index, (column,)
+        if text.startswith("tie") or text in ("both", "neither"):
+            raise RowError(Outcome.NO_PAIR, f"{column} is {value!r}: neither answer is better")
+        raise not_scored(column, value, f"{names[0]} or {names[1]}")
+    return None
+
 
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
-    chosen = field(row, "chosen")
-    used = frozenset({"chosen", "rejected"})
-    if isinstance(chosen, list):
-        turns = parse_turns(chosen, "chosen")
-        if any(turn.role == "user" for turn in turns):
-            return Adapted((last_answer(turns),), used | {"prompt"})
-    elif isinstance(chosen, dict):
-        turns = parse_turn(chosen, "chosen")
-    else:
-        turns = [Turn("assistant", as_text(chosen, "chosen"))]
-    if any(name in row for name in CONVERSATION_NAMES):
-        history, columns = parse_conversation(row)
-        return Adapted((last_answer([*history, *turns]),), used | columns)
-    prompt_column = next((name for name in ("prompt", "question", "instruction", "input") if name in row), None)
-    if prompt_column is None:
-        raise RowError(Outcome.MISSING_FIELD, f"chosen without a prompt or conversations; found {list_columns(row)}")
-    prompt = row[prompt_column]
-    if isinstance(prompt, list):
-        history = parse_turns(prompt, prompt_column)
-    else:
-        history = [Turn("user", as_text(prompt, prompt_column))]
-        if prompt_column != "input" and row.get("input"):
-            history = [Turn("user", join(history[0].text, as_text(row["input"], "input")))]
-    system = row.get("system")
-    if isinstance(system, str) and system:
-        history.insert(0, Turn("system", system))
-    return Adapted((last_answer([*history, *turns]),), used | {prompt_column, "system", "input"})
+    picked = _pick(row)
+    if picked is None:
+        raise RowError(
+            Outcome.MISSING_FIELD, f"no chosen answer, nor two and which is the better; found {list_columns(row)}"
+        )
+    column, used = picked
+    return best_answer(row, context, row[column], column, used)
 
 
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:
-    return "chosen" in row
+    try:
+        return _pick(row) is not None
+    except (RowError, ValueError, TypeError):
+        return True
 
 
 DPO = Adapter(name="dpo", rank=20, fits=_fits, adapt=_adapt)

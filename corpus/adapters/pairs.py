@@ -1,14 +1,18 @@
 """Rows whose columns are an instruction and a response under any usual names: a pair for each distinct response.
 
-Of several columns that could be the response, the first in `RESPONSE_NAMES` is taken; so model predictions with a
-`response` and a gold `target` yield the `response`.
+Of several columns that could be the instruction or the response, the first that is not null is taken; so model
+predictions with a `response` and a gold `target` yield the `response`. A passage precedes a question or prompt and
+follows an instruction; the input comes after both, then options. Either side may be a list of turns.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import Adapted, Adapter, Draft, as_text, as_texts, join, list_columns, plain_names
+from corpus.adapters.base import Adapted, Adapter, Draft, Dropped, as_text, as_texts, join, list_columns
+from corpus.adapters.columns import PASSAGE_NAMES, columns, gather, pair, passage_text, with_context
+from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
+from corpus.adapters.options import find_options, read_options, show_options
 from corpus.formats.base import Row, RowError
 from corpus.outcome import Outcome
 
@@ -34,6 +38,9 @@ RESPONSE_NAMES = (
     "output",
     "outputs",
     "completion",
+    "responses",
+    "completions",
+    "generations",
     "generatedsolution",
     "solution",
     "answer",
@@ -44,65 +51,185 @@ RESPONSE_NAMES = (
     "canonicalsolution",
     "ans",
     "lsolutions",
+    "correctanswer",
+    "bestanswer",
+    "groundtruth",
 )
 """Columns that can be the response, most likely first."""
 
-INPUT_NAMES = ("input", "inputs", "context")
-"""Columns joined after an instruction by a blank line (`instruction`, `definition`)."""
-
-PASSAGE_NAMES = ("context", "passage", "body")
-"""Columns joined before a question by a blank line (`question`, `query`, `problem`, `squestion`)."""
-
-_INSTRUCTIONS = frozenset({"instruction", "instructions", "definition"})
-_QUESTIONS = frozenset({"question", "query", "problem", "squestion"})
+_INSTRUCTIONS = ("instruction", "instructions", "definition")
+_PROMPTS = ("prompt",)
+_QUESTIONS = ("question", "query", "problem", "squestion")
+_INPUTS = ("input", "inputs")
+_REPEATED_CHARS = 20
+"""A passage of at least this length that the prompt contains is not joined to it again."""
 
 
 class _Columns(NamedTuple):
-    main: str
+    mains: tuple[str, ...]
+    """Columns that can be the instruction."""
+    instructions: frozenset[str]
+    """Those of them that the passage follows."""
+    prompts: frozenset[str]
+    """Those of them that may contain the passage already."""
+    questions: tuple[str, ...]
+    """Questions that follow an instruction."""
+    passages: tuple[str, ...]
+    inputs: tuple[str, ...]
+    responses: tuple[str, ...]
+    simple: bool
+    """Whether there is no other context."""
     parts: tuple[str, ...]
-    """`main` and the columns joined to it, in the order of the text."""
-    response: str
+    """Columns joined for the first of `mains` if `simple`, in the order of the text."""
     used: frozenset[str]
+    """`parts`, and the first of `responses`."""
 
 
 @lru_cache(maxsize=4096)
 def _columns(names: tuple[str, ...]) -> _Columns | None:
-    """Pick the instruction's columns and the response's column."""
-    plain = plain_names(names)
-    response = next((plain[name] for name in RESPONSE_NAMES if name in plain), None)
-    main = next((name for name in INSTRUCTION_NAMES if name in plain), None)
-    if response is None or main is None:
+    found = columns(names)
+    plain = found.plain
+
+    def known(candidates: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(plain[name] for name in candidates if name in plain)
+
+    mains, responses = known(INSTRUCTION_NAMES), known(RESPONSE_NAMES)
+    if not mains or not responses:
         return None
-    parts = [plain[main]]
-    if main in _INSTRUCTIONS:
-        parts += [plain[name] for name in INPUT_NAMES if name in plain][:1]
-    elif main in _QUESTIONS:
-        parts = [plain[name] for name in PASSAGE_NAMES if name in plain][:1] + parts
-    return _Columns(plain[main], tuple(parts), response, frozenset({*parts, response}))
+    passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & plain.keys() else PASSAGE_NAMES)
+    simple = not (found.system or found.tools or found.history or find_options(names))
+    main, response = mains[0], responses[0]
+    instructions, questions, inputs = known(_INSTRUCTIONS), known(_QUESTIONS), known(_INPUTS)
+    around = tuple(name for name in passages if name not in (main, response))
+    if main in instructions:
+        order = (main, *around, *(name for name in questions if name != response))
+    else:
+        order = (*around, main)
+    if main not in inputs:
+        order += tuple(name for name in inputs if name != response)
+    return _Columns(
+        mains,
+        frozenset(instructions),
+        frozenset(known(_PROMPTS)),
+        questions,
+        passages,
+        inputs,
+        responses,
+        simple,
+        order,
+        frozenset({*order, response}),
+    )
 
 
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
-    columns = _columns(tuple(row))
-    if columns is None:
-        raise RowError(
-            Outcome.MISSING_FIELD,
-            f"no columns that are known as instruction and response; found {list_columns(row)}; "
-            "state them in the source's `map:`",
-        )
-    parts = [row[name] for name in columns.parts]
-    if len(parts) == 1:
-        instruction = as_text(parts[0], columns.parts[0])
+    found = _columns(tuple(row))
+    if found is None:
+        raise _no_columns(row)
+    main, response = row[found.mains[0]], row[found.responses[0]]
+    if found.simple and type(main) is str and type(response) is str:  # most rows of most files
+        if len(found.parts) == 1:
+            return Adapted((Draft(main, response),), found.used)
+        texts = [row[name] for name in found.parts]
+        if found.mains[0] not in found.prompts and all(text is None or type(text) is str for text in texts):
+            return Adapted((Draft(join(*texts), response),), found.used)
+    return join_columns(row, context, _first_filled(row, found.mains), _first_filled(row, found.responses))
+
+
+def is_bare(row: Row) -> bool:
+    """Whether a row with a prompt has no column with context for it."""
+    found = _columns(tuple(row))
+    return found is not None and found.simple and not found.passages and not found.inputs
+
+
+def _no_columns(row: Row) -> RowError:
+    plain = columns(tuple(row)).plain
+    prompt = next((plain[name] for name in INSTRUCTION_NAMES if name in plain), None)
+    if prompt is None or len(row) == 1:
+        wanted = "instruction and response" if prompt is None else "response"
+        found = f"no columns that are known as {wanted}; found {list_columns(row)}"
+        remedy = "state them in the source's `map:`"
+        if len(row) < 2:
+            remedy = "expected an instruction and a response (an eval source may have `map:` with an instruction alone)"
+        return RowError(Outcome.MISSING_FIELD, f"{found}; {remedy}")
+    return RowError(
+        Outcome.MISSING_FIELD,
+        f"{prompt} without a column that is known as its response; found {list_columns(row)}; "
+        "state them in the source's `map:`",
+    )
+
+
+def join_columns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:
+    """Make the pairs of the instruction in column `main` and its response, with the context of the other columns."""
+    found = _columns(tuple(row))
+    assert found is not None
+    response = row[response_column]
+    used = frozenset({main, response_column})
+    value = row[main]
+    if (not isinstance(value, str) and is_turns(value)) or (not isinstance(response, str) and is_turns(response)):
+        return _adapt_turns(row, context, main, response_column)
+    text = as_text(value, main) if not isinstance(value, dict) else passage_text(value, main)
+    before: list[str] = []
+    after: list[str] = []
+    for column in found.passages:
+        if column in (main, response_column) or row[column] is None:
+            continue
+        passage = passage_text(row[column], column)
+        used |= {column}
+        if main in found.prompts and len(passage) >= _REPEATED_CHARS and passage in text:
+            continue
+        (after if main in found.instructions else before).append(passage)
+    if main in found.instructions:
+        for column in found.questions:
+            if row[column] is not None and column not in used:
+                after.append(as_text(row[column], column))
+                used |= {column}
+    if main not in found.inputs:
+        for column in found.inputs:
+            if row[column] is not None and column != response_column:
+                given = passage_text(row[column], column)
+                used |= {column}
+                if main not in found.prompts or len(given) < _REPEATED_CHARS or given not in text:
+                    after.append(given)
+    if not found.simple:
+        options = read_options(row, exclude=used)
+        if options is not None:
+            used |= options.columns
+            if not all(option in text for option in options.texts):
+                after.append(show_options(options))
+    if before or after:
+        text = join(*before, text, *after)
+    responses = [response] if isinstance(response, str) else as_texts(response, response_column)
+    if found.simple:
+        return Adapted([Draft(text, response) for response in responses], used)
+    return pair(row, context, text, responses, used)
+
+
+def _first_filled(row: Row, names: tuple[str, ...]) -> str:
+    """Return the first column that is not null, else the first."""
+    return next((name for name in names if row[name] is not None), names[0])
+
+
+def _adapt_turns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:
+    """Make the pairs of a prompt and a response of which one at least is a list of turns."""
+    prompt, response = row[main], row[response_column]
+    used = frozenset({main, response_column})
+    found = gather(row, exclude=used)
+    turns = with_context(
+        found, parse_turns(prompt, main) if is_turns(prompt) else [Turn("user", as_text(prompt, main))]
+    )
+    if is_turns(response):
+        answers = [parse_turns(response, response_column)]
     else:
-        # The joined column may be null: in many data sets most rows have no input.
-        texts = [
-            "" if part is None and name != columns.main else as_text(part, name)
-            for part, name in zip(parts, columns.parts, strict=True)
-        ]
-        instruction = join(*texts)
-    response = row[columns.response]
-    if isinstance(response, str):
-        return Adapted((Draft(instruction, response),), columns.used)
-    return Adapted([Draft(instruction, text) for text in as_texts(response, columns.response)], columns.used)
+        answers = [[Turn("assistant", text)] for text in as_texts(response, response_column)]
+    drafts: list[Draft] = []
+    dropped: list[Dropped] = []
+    for answer in answers:
+        # A response may repeat its prompt.
+        turns_of_answer = answer if answer[: len(turns)] == turns else [*turns, *answer]
+        made, out = answer_turns(turns_of_answer, context, first=len(turns))
+        dropped += [item._replace(part=item.part + len(drafts) + len(dropped)) for item in out]
+        drafts += made
+    return Adapted(drafts, used | found.used, dropped)
 
 
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:

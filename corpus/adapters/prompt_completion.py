@@ -1,19 +1,25 @@
-"""Rows with `prompt` and `completion`: one pair, without a closing `<|endoftext|>`."""
+"""Rows with `prompt` and `completion` as texts: one pair, without a closing `<|endoftext|>`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from corpus.adapters.base import Adapted, Adapter, Draft, as_text, field
+from corpus.adapters.pairs import is_bare, join_columns
 from corpus.formats.base import Row
 
 _END_OF_TEXT = "<|endoftext|>"
+_USED = frozenset({"prompt", "completion"})
 
 
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
-    prompt = as_text(field(row, "prompt"), "prompt")
-    completion = as_text(field(row, "completion"), "completion")
-    used = frozenset({"prompt", "completion"})
-    return Adapted((Draft(prompt, completion.rstrip().removesuffix(_END_OF_TEXT)),), used)
+    for name in ("prompt", "completion"):
+        field(row, name)
+    if is_bare(row):
+        completion = as_text(row["completion"], "completion").rstrip().removesuffix(_END_OF_TEXT)
+        return Adapted((Draft(as_text(row["prompt"], "prompt"), completion),), _USED)
+    adapted = join_columns(row, context, "prompt", "completion")
+    drafts = [draft._replace(response=draft.response.rstrip().removesuffix(_END_OF_TEXT)) for draft in adapted.drafts]
+    return adapted._replace(drafts=drafts)
 
 
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:

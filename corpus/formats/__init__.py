@@ -6,10 +6,11 @@ Each module's `Format` objects are registered. A new format is a new module here
 (`corpus.formats.external`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from corpus.formats.base import Format, Limits, Rows
+from corpus.formats.base import Format, Limits, Row, RowError, Rows
+from corpus.formats.nesting import EACH, expand, steps_of
 from corpus.formats.stream import Input
 from corpus.plugins import instances
 
@@ -46,4 +47,19 @@ def open_rows(source: Input, file_format: str | Format, limits: Limits) -> Rows:
     """
     if isinstance(file_format, str):
         file_format = find_format(file_format)
-    return file_format.read(source, limits)
+    found = file_format.read(source, limits)
+    if source.layout.rows is None or file_format.name == "json":  # whose reader finds them as it streams
+        return found
+    steps = steps_of(source.layout.rows)
+    inside = steps[1:] if steps[0] == EACH else steps
+    return found._replace(rows=_inside(found.rows, inside))
+
+
+def _inside(rows: Iterator[tuple[int, Row | RowError]], steps: Sequence[str]) -> Iterator[tuple[int, Row | RowError]]:
+    """Yield the rows at the path `steps` inside each row."""
+    for position, row in rows:
+        if isinstance(row, RowError):
+            yield position, row
+        else:
+            for item in expand(row, steps, {}):
+                yield position, item

@@ -14,6 +14,7 @@ from corpus.outcome import Outcome
 
 if TYPE_CHECKING:
     from corpus.formats.stream import Input
+    from corpus.formats.tally import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,18 @@ class Limits:
     """Unused columns of a row are kept as `meta` up to this size of JSON, in the row's order."""
     max_spool_bytes: int = 64 << 30
     """A compressed Parquet or Arrow file is decompressed to a temporary file of at most this size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a manifest states about the content of a source's files, where it does not follow from the content."""
+
+    quote: str | None = None
+    """`"` or "none": the quote of CSV and TSV cells; None: by the file's content."""
+    rows: str | None = None
+    """Path to the rows inside a file's values, such as `data.*.paragraphs.*.qas`."""
+    lines: str | None = None
+    """What the lines of plain text are: "each", "alternating" or "blocks"."""
 
 
 class RowError(Exception):
@@ -67,6 +80,10 @@ class Rows(NamedTuple):
     """Fields beside the list of rows (JSON objects only)."""
     note: str = ""
     """A remark for the ledger about what was read."""
+    tally: "Tally | None" = None
+    """Byte accounting, complete after the last row; None for formats whose rows are not byte ranges."""
+    late_notes: Sequence[str] = ()
+    """Further remarks, complete after the last row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

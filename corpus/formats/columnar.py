@@ -51,7 +51,10 @@ _UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode dictionaries, and convert dates and times to text: Python's types have a smaller range than Arrow's."""
+    """Decode dictionaries, and convert dates and times to text: Python's types have a smaller range than Arrow's.
+
+    NaN and infinities, with which pandas writes a missing value, are null.
+    """
     for index, field in enumerate(batch.schema):
         column = batch.column(index)
         if pa.types.is_dictionary(field.type):
@@ -60,6 +63,8 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
             column = column.cast(pa.int64())
         elif pa.types.is_temporal(field.type) and not pa.types.is_interval(field.type):
             column = _time_text(column)
+        elif field.type in (pa.float32(), pa.float64()):
+            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, field.type))
         else:
             continue
         batch = batch.set_column(index, field.name, column)

@@ -1,126 +1,477 @@
-"""CSV and TSV with a header; the delimiter is the candidate that is most frequent in the header.
+r"""CSV and TSV with a header.
 
-    lines ─▶ csv.reader (a quoted cell may contain line ends) ─▶ cells ─▶ row by header
+    lines ─▶ dialect, by the manifest and the first lines ─▶ csv.reader, one row at a time ─▶ cells ─▶ row by header
 
-Cells are text; an empty cell is the empty text.
+The delimiter is the one that a line `sep=` states, or else the candidate most frequent in the header. Cells are text;
+an empty cell is the empty text. A quote inside a quoted cell is doubled, or written `\"` where that makes more rows of
+the file's begin readable. In TSV, rows whose quotes do not balance are read without quoting.
+
+After a row with a broken quote, reading continues with the next line, unless that line is probably inside the quoted
+cell: then the lines up to the cell's end are lost too, so that no row is made of the middle of a cell.
 """
 
 import csv
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from corpus.formats.base import BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
-from corpus.formats.stream import Input, read_lines
+from corpus.formats.base import BrokenFileError, Format, Head, Layout, Limits, Row, RowError, Rows, shorten
+from corpus.formats.encoding import describe_encoding, is_utf8
+from corpus.formats.stream import Input, Line, find_line_end, read_lines
+from corpus.formats.tally import Tally
 from corpus.outcome import Outcome
 
-_DELIMITERS = ",;\t|"
+REPEATED_HEADER = "repeated_header"
+"""Loss of a header that occurs again, as in joined files."""
 
-csv.field_size_limit(1 << 40)  # _Lines bounds a row by `Limits.max_row_bytes` before csv would
+_DELIMITERS = ",;\t|"
+_BOM = b"\xef\xbb\xbf"
+_SEP_LINE = re.compile(rb"\"?sep=(.)\"?\r?", re.IGNORECASE | re.DOTALL)
+_SAMPLE_BYTES = 256 << 10
+"""Size of the file's begin by which its dialect is recognised."""
+_LOOKAHEAD_LINES = 64
+"""Lines after a broken quote among which the end of its cell is searched for."""
+_MIDDLE_LINES = 10
+"""So many lines that are whole rows are not the middle of a quoted cell."""
+_REREAD_FACTOR, _REREAD_BYTES = 4, 16 << 20
+"""Limit of the bytes that are read again after broken quotes, relative to the bytes read, and at least."""
+_SHORT_CELL_BYTES = 64 << 10
+"""Largest quoted row when that limit is exceeded."""
+
+# Lone surrogates, which no UTF-8 text contains, stand for characters that csv.reader would misread.
+_CR, _BACKSLASH, _QUOTE = "\ud800", "\ud801", "\ud802"
+_RESTORED = str.maketrans({_CR: "\r", _BACKSLASH: "\\", _QUOTE: '"'})
+_INNER_CR = re.compile(r"\r(?!\n)")
+_ESCAPED = re.compile(r"\\([\\\"])")
+_OTHER_ESCAPE = re.compile(r"\\(?![\\\"])")
+
+csv.field_size_limit(1 << 40)  # a row is bounded by `Limits.max_row_bytes` before csv would
+
+
+class _UnclosedError(Exception):
+    """A quoted cell is longer than a row may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dialect:
+    """How cells are written."""
+
+    delimiter: str
+    quoted: bool = True
+    escapes: bool = False
+    r"""Whether `\"` is a quote inside a quoted cell."""
+    blanks: bool = False
+    """Whether blanks after a delimiter are not part of the cell."""
+
+    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            skipinitialspace=self.blanks,
+            strict=True,
+        )
+
+    def prepare(self, text: str) -> str:
+        """Replace what csv.reader would misread in a line; `_RESTORED` translates its cells back."""
+        if self.escapes and "\\" in text:
+            # A line with other backslashes escapes nothing but quotes.
+            backslash = "\\\\" if _OTHER_ESCAPE.search(text.replace("\\\\", "")) else _BACKSLASH
+            text = _ESCAPED.sub(lambda match: _QUOTE if match[1] == '"' else backslash, text)
+        if "\r" in text:
+            text = _INNER_CR.sub(_CR, text)
+        return text
+
+    def cells(self, text: str) -> int:
+        """Return the number of cells of a line if quotes are letters like any other."""
+        return text.count(self.delimiter) + 1
 
 
 class _Lines:
-    """Lines as text for csv.reader, and the number of bytes in the current row."""
+    """Lines as text for csv.reader; those of the current row can be read again."""
 
-    def __init__(self, lines: Iterator[bytes | None], max_row_bytes: int):
+    def __init__(self, lines: Iterator[Line], max_row_bytes: int):
         self._lines = lines
-        self._max_row_bytes = max_row_bytes
+        self._waiting: deque[Line] = deque()
+        self._max_row_bytes = self._whole_row_bytes = max_row_bytes
+        self._read = self._reread = 0
+        self.dialect = _Dialect(delimiter=",")
         self.number = 0
-        self.row_bytes = 0
-        self.row_is_clean = True
+        """Number of lines read."""
+        self.held: list[Line] = []
+        """Lines of the current row."""
+        self.texts: list[str] = []
+        self.size = 0
+        """Bytes of the current row."""
+        self.is_clean = True
+        """Whether the current row is UTF-8 text."""
+        self.is_changed = False
+        """Whether cells of the current row must be restored."""
 
     def begin_row(self) -> None:
-        self.row_bytes = 0
-        self.row_is_clean = True
+        self.held.clear()
+        self.texts.clear()
+        self.size = 0
+        self.is_clean, self.is_changed = True, False
+
+    def take(self) -> Line:
+        """Return the next line."""
+        if self._waiting:
+            line = self._waiting.popleft()
+        else:
+            line = next(self._lines)
+            self._read += line.size
+        self.number += 1
+        return line
+
+    def put_back(self, lines: Sequence[Line]) -> None:
+        """Make lines that were taken the next ones again."""
+        self._waiting.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+    def peek(self, count: int) -> list[Line]:
+        """Return up to `count` of the next lines."""
+        while len(self._waiting) < count and (line := next(self._lines, None)) is not None:
+            self._read += line.size
+            self._waiting.append(line)
+        return [self._waiting[place] for place in range(min(count, len(self._waiting)))]
+
+    def reread(self) -> None:
+        """Put all lines of the current row but the first back."""
+        self._reread += self.size - self.held[0].size
+        if self._reread > _REREAD_FACTOR * self._read + _REREAD_BYTES:
+            self._max_row_bytes = _SHORT_CELL_BYTES
+        self.put_back(self.held[1:])
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._lines)
-        self.number += 1
-        if line is None and self.row_bytes:
-            raise BrokenFileError(
-                f"line {self.number:,}", f"a line of more than {self._max_row_bytes:,} bytes in a quoted cell"
-            )
-        if line is None:
-            raise RowError(Outcome.TOO_LARGE, f"a line of more than {self._max_row_bytes:,} bytes")
-        self.row_bytes += len(line) + 1
-        if self.row_bytes > self._max_row_bytes:
-            # The end of the quoted cell, and so the begin of the next row, is unknown.
-            detail = f"a row of more than {self._max_row_bytes:,} bytes; a quote is probably not closed"
-            raise BrokenFileError(f"line {self.number:,}", detail)
-        if self.number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+        line = self.take()
+        content, size = line
+        self.held.append(line)
+        self.size += size
+        if content is None or self.size > self._whole_row_bytes or (self.size > self._max_row_bytes and self.texts):
+            raise _UnclosedError
+        if not self.texts and content.startswith(_BOM):
+            while content.startswith(_BOM):  # the begin of each of several joined files may have one
+                content = content[len(_BOM) :]
         try:
-            text = line.decode()
+            text = content.decode()
         except UnicodeDecodeError:
-            text = line.decode("utf-8", "surrogateescape")
-            self.row_is_clean = False
+            text = content.decode("utf-8", "surrogateescape")
+            self.is_clean = False
         if "\0" in text:
-            self.row_is_clean = False
-        return text + "\n"
+            self.is_clean = False
+        text += "\n"
+        self.texts.append(text)
+        prepared = self.dialect.prepare(text)
+        if prepared is not text:
+            self.is_changed = True
+        return prepared
 
 
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a CSV or TSV file; positions are the numbers of the lines on which rows begin, from 1.
 
-    Raises
-    ------
-    BrokenFileError
-        The header cannot be read or names a column twice.
+    Their iterator raises `BrokenFileError` if the header cannot be read.
     """
-    raw = read_lines(source.chunks(), limits.max_row_bytes)
-    first = next(raw, b"")
-    delimiter = max(_DELIMITERS, key=(first or b"").decode("utf-8", "replace").count)
-    lines = _Lines(chain([first], raw), limits.max_row_bytes)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        header = next(reader, [])
-    except (csv.Error, RowError) as error:
-        raise BrokenFileError("line 1", f"the header cannot be read: {error}") from None
-    if not lines.row_is_clean:
-        raise BrokenFileError("line 1", "the header is not UTF-8 text")
-    for index, name in enumerate(header):
-        if name in header[:index]:
-            raise BrokenFileError(
-                "line 1", f"the header names the column {shorten(name)} twice; expected a header of distinct names"
-            )
-    return Rows("line", _rows(reader, lines, header), {})
+    tally = Tally(source.chunks())
+    end, chunks = find_line_end(tally.chunks())
+    lines = _Lines(read_lines(chunks, limits.max_row_bytes, end), limits.max_row_bytes)
+
+    def rows() -> Iterator[tuple[int, Row | RowError]]:
+        yield from _Reader(lines, tally, source.layout, limits).rows()
+
+    return Rows("line", rows(), {}, tally=tally)
 
 
-def _rows(reader: Iterator[list[str]], lines: _Lines, header: list[str]) -> Iterator[tuple[int, Row | RowError]]:
-    while True:
-        begin = lines.number + 1
+class _Reader:
+    """The rows of one file."""
+
+    def __init__(self, lines: _Lines, tally: Tally, layout: Layout, limits: Limits):
+        self._lines, self._tally, self._limits = lines, tally, limits
+        self._quote = layout.quote
+        self._cells = self._read_header()
+        """The header's cells without blanks around them."""
+        self._nameless = [place for place, cell in enumerate(self._cells) if not cell]
+        self._names = self._distinct_names()
+        self._width = len(self._cells)
+        self._proper = self._improper = 0
+        """Numbers of rows with quoted cells, and of rows in which quotes are letters or do not balance."""
+        self._choose_dialect()
+        delimiter = re.escape(lines.dialect.delimiter)
+        cell = rf'(?:"(?:[^"]|"")*"|[^"{delimiter}]*)'
+        self._well_quoted = re.compile(rf'{cell}(?:{delimiter}{cell})*(?:{delimiter}"(?:[^"]|"")*)?\s*')
+        self._closes_a_cell = re.compile(rf'"(?=\s*$|{delimiter})')
+
+    # Header and dialect
+
+    def _read_header(self) -> list[str]:
+        lines, tally = self._lines, self._tally
+        delimiter = ""
+        while first := lines.peek(1):
+            content = first[0].content
+            if content is None:
+                raise BrokenFileError("line 1", f"a line of more than {self._limits.max_row_bytes:,} bytes")
+            if match := _SEP_LINE.fullmatch(content.removeprefix(_BOM)):
+                delimiter = match[1].decode("utf-8", "replace")
+            elif content.removeprefix(_BOM).strip():
+                break
+            tally.skip(lines.take().size)
+        if not first:
+            return []
+        text = (first[0].content or b"").decode("utf-8", "replace")
+        delimiter = delimiter or max(_DELIMITERS, key=text.count)
+        has_blanks = re.search(rf"{re.escape(delimiter)}[ ]+\S", text) is not None
+        quoted = self._quote != "none"
+        # Blanks between a quote and a delimiter are not CSV, but header lines have them.
+        tidy = re.sub(rf'"[ \t]+(?=\r?$|{re.escape(delimiter)})', '"', text) if quoted else text
+        lines.dialect = _Dialect(delimiter=delimiter, quoted=quoted, blanks=has_blanks)
         lines.begin_row()
         try:
-            cells = next(reader)
-        except StopIteration:
+            if tidy != text:
+                next(lines)
+                cells = next(lines.dialect.reader(iter([tidy.removeprefix("\ufeff") + "\n"])), [])
+            else:
+                cells = next(lines.dialect.reader(lines), [])
+        except (csv.Error, _UnclosedError) as error:
+            found = shorten(text.strip())
+            raise BrokenFileError("line 1", f"the header has a quote that is not closed: {found} ({error})") from None
+        if not lines.is_clean:
+            raise BrokenFileError("line 1", f"the header is not UTF-8; {describe_encoding(first[0].content or b'')}")
+        tally.skip(lines.size)
+        return [cell.strip(" \t\ufeff") for cell in cells]
+
+    def _distinct_names(self) -> list[str]:
+        """Name each column: nameless ones by their number, repeated ones by name and number."""
+        names = []
+        for place, cell in enumerate(self._cells, start=1):
+            if not cell:
+                names.append(f"column {place}")
+            elif self._cells.count(cell) > 1:
+                names.append(f"{cell} (column {place})")
+            else:
+                names.append(cell)
+        repeated = {cell for cell in self._cells if cell and self._cells.count(cell) > 1}
+        for cell in sorted(repeated):
+            which = ", ".join(repr(name) for name, other in zip(names, self._cells, strict=True) if other == cell)
+            self._tally.note(f"the header names the column {shorten(cell)} more than once, so they are {which}")
+        return names
+
+    def _choose_dialect(self) -> None:
+        """Choose quoting and escapes by the manifest, or by the file's first lines."""
+        dialect = self._lines.dialect
+        if self._quote == "none" or not self._cells:
             return
+        sample = [line.content for line in self._sample() if line.content is not None]
+        texts = [content.decode("utf-8", "surrogateescape") + "\n" for content in sample]
+        if not any('"' in text for text in texts):
+            return
+        self._proper, self._improper, good = self._try(dialect, texts)
+        if any('\\"' in text for text in texts):
+            escaped = _Dialect(delimiter=dialect.delimiter, blanks=dialect.blanks, escapes=True)
+            proper, improper, more = self._try(escaped, texts)
+            if (more, -improper) > (good, -self._improper):
+                self._lines.dialect = escaped
+                self._proper, self._improper = proper, improper
+                self._tally.note("a quote inside a cell is written as backslash and quote")
+        if dialect.delimiter == "\t" and self._quote is None and self._improper > self._proper:
+            self._lines.dialect = _Dialect(delimiter="\t", quoted=False, blanks=dialect.blanks)
+            self._tally.note("quotes do not balance, so they are read as letters (`quote: none`)")
+
+    def _sample(self) -> list[Line]:
+        """Return the lines of the file's begin, which are not taken."""
+        count, size, known = 256, 0, -1
+        while True:
+            found = self._lines.peek(count)
+            size = sum(line.size for line in found)
+            if len(found) == known or len(found) < count or size >= _SAMPLE_BYTES:
+                return found
+            known, count = len(found), count * 2
+
+    def _try(self, dialect: _Dialect, texts: Sequence[str]) -> tuple[int, int, int]:
+        """Return the numbers of properly and improperly quoted rows, and of good ones, that a dialect finds."""
+        proper = improper = good = at = 0
+        while at < len(texts):
+            taken = 0
+
+            def lines(begin: int = at) -> Iterator[str]:
+                nonlocal taken
+                for text in texts[begin:]:
+                    taken += 1
+                    yield dialect.prepare(text)
+
+            try:
+                cells = next(dialect.reader(lines()))
+            except csv.Error:
+                improper += at + taken < len(texts) or taken == 1
+                at += 1
+                continue
+            row = texts[at : at + taken]
+            if taken > 1 and not self._is_whole_cell(row, cells, trust=False):
+                improper += 1
+                at += 1
+                continue
+            at += taken
+            good += len(cells) == self._width
+            if any('"' in text for text in row):
+                is_proper = self._is_properly_quoted(row, dialect)
+                proper += is_proper
+                improper += not is_proper
+        return proper, improper, good
+
+    @staticmethod
+    def _is_properly_quoted(row: Sequence[str], dialect: _Dialect) -> bool:
+        return any(text.startswith('"') or f'{dialect.delimiter}"' in text for text in row)
+
+    def _is_whole_cell(self, row: Sequence[str], cells: Sequence[str], *, trust: bool) -> bool:
+        """Whether a row over several lines is one, rather than rows between two stray quotes.
+
+        Parameters
+        ----------
+        row
+            Its lines.
+        cells
+            Its cells as csv.reader found them.
+        trust
+            Whether quotes are known to enclose cells.
+        """
+        if len(cells) != self._width:
+            return False
+        count = self._lines.dialect.cells
+        if self._lines.dialect.delimiter == "\t":
+            # Cells with tabs inside are rare; rows between two stray quotes have all of theirs.
+            return sum(count(text) - 1 for text in row) == self._width - 1
+        return trust or len(row) < _MIDDLE_LINES or any(count(text) != self._width for text in row)
+
+    # Rows
+
+    def rows(self) -> Iterator[tuple[int, Row | RowError]]:
+        lines, tally = self._lines, self._tally
+        reader = lines.dialect.reader(lines)
+        header = set(self._cells)
+        falls_back = lines.dialect.quoted and lines.dialect.delimiter == "\t" and self._quote is None
+        while True:
+            begin = lines.number + 1
+            lines.begin_row()
+            problem = ""
+            cells: list[str] = []
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem = str(error)
+            except _UnclosedError:
+                if len(lines.held) == 1:
+                    tally.lose(lines.size, Outcome.TOO_LARGE)
+                    limit = f"{self._limits.max_row_bytes:,} bytes"
+                    yield begin, RowError(Outcome.TOO_LARGE, f"a line of more than {limit}")
+                    continue
+                problem = "its end is not found"
+            if not problem and len(lines.held) > 1:
+                trust = self._proper > self._improper
+                if not self._is_whole_cell(lines.texts, cells, trust=trust):
+                    problem = f"it ends on line {lines.number:,} with {len(cells)} cells; expected {self._width}"
+            if problem:
+                self._improper += 1
+                first = lines.held[0]
+                if falls_back and lines.dialect.cells(lines.texts[0]) == self._width:
+                    lines.reread()
+                    cells = lines.texts[0].rstrip("\r\n").split("\t")
+                    lines.size = first.size
+                    lines.held, lines.texts = lines.held[:1], lines.texts[:1]
+                    lines.is_clean = is_utf8(first.content or b"") and b"\0" not in (first.content or b"")
+                    tally.note("a row whose quotes do not balance is read without quoting")
+                    yield begin, self._row(cells)
+                    continue
+                lines.reread()
+                tally.lose(first.size, Outcome.INVALID_SYNTAX)
+                if middle := self._lines_of_broken_cell(lines.texts[0]):
+                    tally.lose(sum(lines.take().size for _ in range(middle)), Outcome.INVALID_SYNTAX)
+                detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
+                also = f"; the {middle} lines after it are lost with it" if middle else ""
+                hint = "; if quotes are letters in this file, state `quote: none`"
+                yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
+                continue
+            if not cells or (len(cells) == 1 and not cells[0].strip() and self._width > 1):
+                tally.skip(lines.size)
+                continue
+            if lines.is_changed:
+                cells = [cell.translate(_RESTORED) for cell in cells]
+            if cells[0].strip(" \t\ufeff") in header and self._repeats_header(cells, begin):
+                tally.lose(lines.size, REPEATED_HEADER)
+                tally.note("a repeated header is not a row")
+                continue
+            if '"' in lines.texts[0]:
+                is_proper = self._is_properly_quoted(lines.texts, lines.dialect)
+                self._proper += is_proper
+                self._improper += not is_proper
+            yield begin, self._row(cells)
+
+    def _row(self, cells: list[str]) -> Row | RowError:
+        lines, tally = self._lines, self._tally
+        try:
+            if not lines.is_clean:
+                if any("\0" in cell for cell in cells):
+                    raise RowError(Outcome.INVALID_SYNTAX, "a raw NUL byte; expected text")
+                raise RowError(Outcome.INVALID_UNICODE, "bytes that are not UTF-8")
+            if len(cells) != self._width:
+                cells = self._fitted(cells)
         except RowError as error:
-            yield begin, error
-        except csv.Error as error:
-            yield begin, RowError(Outcome.INVALID_SYNTAX, f"not valid CSV: {error}")
-        else:
-            if cells:
-                yield begin, _row(cells, lines, header)
+            tally.lose(lines.size, error.reason, b"\n".join(line.content or b"" for line in lines.held))
+            return error
+        tally.row(lines.size)
+        row = dict(zip(self._names, cells, strict=False))
+        for place in self._nameless:
+            if place < len(cells) and not cells[place]:
+                del row[self._names[place]]
+        return row
 
+    def _fitted(self, cells: list[str]) -> list[str]:
+        """Return the cells of the header's columns; empty ones may follow, and nameless ones at the end may lack."""
+        if len(cells) > self._width and not any(cell.strip() for cell in cells[self._width :]):
+            return cells[: self._width]
+        if len(cells) < self._width and not any(self._cells[len(cells) :]):
+            return cells
+        raise RowError(Outcome.WRONG_COLUMNS, f"{len(cells)} cells; expected {self._width} as in the header")
 
-def _row(cells: list[str], lines: _Lines, header: list[str]) -> Row | RowError:
-    if not lines.row_is_clean:
-        if any("\0" in cell for cell in cells):
-            return RowError(Outcome.INVALID_SYNTAX, "a raw NUL byte; expected text")
-        return RowError(Outcome.INVALID_UNICODE, "bytes that are not UTF-8")
-    if len(cells) != len(header):
-        return RowError(Outcome.WRONG_COLUMNS, f"{len(cells)} cells; expected {len(header)} as in the header")
-    return dict(zip(header, cells, strict=True))
+    def _repeats_header(self, cells: list[str], begin: int) -> bool:
+        names = [cell.strip(" \t\ufeff") for cell in cells]
+        if names == self._cells:
+            return True
+        if len(names) > 1 and sorted(names) == sorted(self._cells):
+            detail = "the header occurs again with its columns in another order: files were joined; name them singly"
+            raise BrokenFileError(f"line {begin:,}", detail)
+        return False
+
+    def _lines_of_broken_cell(self, first: str) -> int:
+        """Return how many of the next lines belong to a cell whose quote is broken; `first` is its row's first line."""
+        count = self._lines.dialect.cells
+        trust = self._proper > self._improper or count(first) < self._width
+        whole = 0
+        for place, line in enumerate(self._lines.peek(_LOOKAHEAD_LINES), start=1):
+            if line.content is None:
+                return 0
+            text = line.content.decode("utf-8", "surrogateescape")
+            if '"' in text:
+                if self._well_quoted.fullmatch(text):
+                    return 0
+                if self._closes_a_cell.search(text):
+                    are_rows = whole == place - 1
+                    return 0 if are_rows and (whole >= _MIDDLE_LINES or (whole and not trust)) else place
+            whole += count(text) == self._width
+        return 0
 
 
 def _is_delimited(head: Head, delimiter: str) -> bool:
     """Whether the first row looks like a header of at least two names, and the next row has as many cells."""
-    if delimiter not in head.lines[0]:
+    lines = [line for line in head.lines[:64] if not _SEP_LINE.fullmatch(line.encode("utf-8", "replace"))]
+    if not lines or delimiter not in lines[0]:
         return False
-    rows = csv.reader(iter(head.lines[:64]), delimiter=delimiter)
+    rows = csv.reader((line.rstrip("\r") for line in lines), delimiter=delimiter)
     try:
         header, row = next(rows), next(rows)
     except (csv.Error, StopIteration):

@@ -1,34 +1,55 @@
-"""JSON Lines: one object per line. Blank lines are not rows."""
+"""JSON Lines: one object per line. Blank lines are not rows; commas around an object are dropped."""
 
 from collections.abc import Iterator
 
 from corpus.formats.base import Format, Limits, Row, RowError, Rows
 from corpus.formats.json_file import layout
-from corpus.formats.stream import Input, read_lines
+from corpus.formats.stream import Input, find_line_end, read_lines
 from corpus.formats.strict_json import parse_bytes
+from corpus.formats.tally import Tally
 from corpus.outcome import Outcome
 
+_SEPARATORS = b" \t\r,\x1e"
+"""Around objects: commas of arrays whose brackets were cut off, record separators of JSON text sequences."""
 BOM = b"\xef\xbb\xbf"
 
 
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a JSON Lines file; positions are line numbers from 1."""
-    return Rows("line", _rows(source.chunks(), limits), {})
+    tally = Tally(source.chunks())
+    return Rows("line", _rows(tally, limits), {}, tally=tally)
 
 
-def _rows(chunks: Iterator[bytes], limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
-    for number, line in enumerate(read_lines(chunks, limits.max_row_bytes), start=1):
+def _rows(tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+    end, chunks = find_line_end(tally.chunks())
+    for number, (line, size) in enumerate(read_lines(chunks, limits.max_row_bytes, end), start=1):
         if line is None:
+            tally.lose(size, Outcome.TOO_LARGE)
             yield number, RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")
             continue
-        if number == 1:
-            line = line.removeprefix(BOM)
+        while line.startswith(BOM):  # the begin of each of several joined files may have one
+            line = line[len(BOM) :]
         if not line or line.isspace():
+            tally.skip(size)
             continue
         try:
-            yield number, parse_bytes(line, limits)
+            row = _parse(line, limits)
         except RowError as error:
+            tally.lose(size, error.reason, line)
             yield number, error
+        else:
+            tally.row(size)
+            yield number, row
+
+
+def _parse(line: bytes, limits: Limits) -> Row:
+    try:
+        return parse_bytes(line, limits)
+    except RowError as error:
+        bare = line.strip(_SEPARATORS)
+        if error.reason != Outcome.INVALID_SYNTAX or bare == line.strip():
+            raise
+    return parse_bytes(bare, limits)
 
 
 JSONL = Format(name="jsonl", suffixes=(".jsonl", ".ndjson"), read=read, claims=lambda head: layout(head) == "jsonl")

@@ -1,7 +1,8 @@
 """One JSON value, read strictly: what is ambiguous or not JSON is an error with its reason.
 
 Python's own decoder parses; this module refuses what it accepts: duplicate keys,
-NaN and infinities, lone surrogates, deep nesting.
+lone surrogates, deep nesting. NaN and infinities are null. A list of turns is the
+object that has it as its field: `messages` or `conversations`.
 """
 
 import json
@@ -34,10 +35,23 @@ def _float(text: str) -> float:
 
 
 def _constant(text: str) -> None:
-    raise RowError(Outcome.INVALID_SYNTAX, f"{text} is not JSON; expected a number, a string or null")
+    """Return null for NaN, Infinity and -Infinity, with which Python and pandas write a missing number."""
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+
+_HINTS = (
+    ("'", "single quotes, as Python prints objects; JSON has double quotes"),
+    ("/", "a comment, which JSON has not; remove it"),
+    ("#", "a comment, which JSON has not; remove it"),
+    ("True", "Python's True; JSON has true"),
+    ("False", "Python's False; JSON has false"),
+    ("None", "Python's None; JSON has null"),
+    ("nan", "nan; JSON has null"),
+    ("undefined", "JavaScript's undefined; JSON has null"),
+)
+"""Text at an error to what it is."""
+_NAME = re.compile(r"[A-Za-z_$][\w$]*\s*:")
 
 
 def parse_bytes(raw: bytes, limits: Limits) -> Row:
@@ -65,8 +79,11 @@ def as_row_error(error: Exception, begin: int) -> RowError:
     if isinstance(error, RowError):
         return error
     if isinstance(error, json.JSONDecodeError):
-        detail = f"character {error.pos - begin:,}: {error.msg[0].lower()}{error.msg[1:]}"
-        return RowError(Outcome.INVALID_SYNTAX, detail)
+        detail = f"not valid JSON at character {error.pos - begin:,}: {error.msg[0].lower()}{error.msg[1:]}"
+        hint = next((hint for text, hint in _HINTS if error.doc.startswith(text, error.pos)), "")
+        if not hint and _NAME.match(error.doc, error.pos):
+            hint = "a name without quotes, as in JavaScript; JSON quotes names"
+        return RowError(Outcome.INVALID_SYNTAX, f"{detail}; found {hint}" if hint else detail)
     if isinstance(error, RecursionError):
         return RowError(Outcome.TOO_DEEP, "lists and objects are nested deeper than Python can read")
     return RowError(Outcome.INVALID_SYNTAX, f"a number of too many digits: {error}")
@@ -79,9 +96,21 @@ def check(value: Any, text: str, begin: int, end: int, limits: Limits) -> Row:
     if _SURROGATE_ESCAPE.search(text, begin, end):
         check_unicode(value)
     if not isinstance(value, dict):
+        if (name := name_of_turns(value)) is not None:
+            return {name: value}
         found = {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
         raise RowError(Outcome.NOT_A_RECORD, f"found {found}; expected an object with named fields")
     return value
+
+
+def name_of_turns(value: Any) -> str | None:
+    """Return the usual field name for a list that is a conversation's turns; None for anything else."""
+    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
+        return None
+    for name, keys in (("messages", {"role", "content"}), ("conversations", {"from", "value"})):
+        if all(keys <= turn.keys() for turn in value):
+            return name
+    return None
 
 
 def check_depth(value: Any, max_depth: int) -> None:

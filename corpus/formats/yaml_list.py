@@ -10,64 +10,79 @@ nothing but text, lists and objects is ever constructed.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from corpus.formats.base import BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
-from corpus.formats.stream import Input, read_lines
+from corpus.formats.stream import Input, find_line_end, read_lines
+from corpus.formats.tally import Tally
 from corpus.outcome import Outcome
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_NULLS = frozenset(
+    {"", "~", "null", "Null", "NULL", ".nan", ".NaN", ".NAN"}
+    | {sign + infinity for sign in ("", "-", "+") for infinity in (".inf", ".Inf", ".INF")}
+)
 
 
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a YAML list; positions are the numbers of the lines on which items begin, from 1."""
-    return Rows("line", _rows(source, limits), {})
+    tally = Tally(source.chunks())
+    return Rows("line", _rows(tally, limits), {}, tally=tally)
 
 
-def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
-    for begin, item in _items(source, limits):
-        if isinstance(item, RowError):
-            yield begin, item
-            continue
+def _rows(tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+    for item in _items(tally, limits):
+        content = b"\n".join(item.lines) + b"\n"
         try:
-            yield begin, _parse(item, limits)
+            if item.size > limits.max_row_bytes:
+                raise RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
+            row = _parse(content, limits)
         except RowError as error:
-            yield begin, error
+            tally.lose(item.size, error.reason, content)
+            yield item.line, error
+        else:
+            tally.row(item.size)
+            yield item.line, row
 
 
-def _items(source: Input, limits: Limits) -> Iterator[tuple[int, bytes | RowError]]:
-    """Yield the text of each item, and the number of its first line."""
-    begin = 0
-    held: list[bytes] = []
-    size = 0
+@dataclass(slots=True)
+class _Item:
+    """The text of one item."""
 
-    def item() -> bytes | RowError:
-        if size > limits.max_row_bytes:
-            return RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
-        return b"\n".join(held) + b"\n"
+    line: int
+    """Number of its first line."""
+    lines: list[bytes]
+    size: int
+    """Bytes in the file, also of lines that are not kept because the item is too large."""
 
-    for number, line in enumerate(read_lines(source.chunks(), limits.max_row_bytes), start=1):
+
+def _items(tally: Tally, limits: Limits) -> Iterator[_Item]:
+    item: _Item | None = None
+    end, chunks = find_line_end(tally.chunks())
+    for number, (line, size) in enumerate(read_lines(chunks, limits.max_row_bytes, end), start=1):
         if number == 1 and line is not None:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if line is not None and (line.startswith(b"- ") or line.rstrip() == b"-"):
-            if begin:
-                yield begin, item()
-            begin, held, size = number, [line], len(line)
-        elif line is not None and line.rstrip() in (b"---", b"..."):
-            continue
-        elif begin:
+            if item is not None:
+                yield item
+            item = _Item(number, [line], size)
+        elif item is not None:
             # The line belongs to the item; parsing the item reports it if it is invalid there.
-            size += limits.max_row_bytes + 1 if line is None else len(line) + 1
-            if line is not None and size <= limits.max_row_bytes:
-                held.append(line)
-        elif line is None or (line.strip() and line[:1] not in b"#%"):
+            item.size += size
+            if item.size > limits.max_row_bytes:
+                item.lines.clear()
+            elif line is not None and line.rstrip() not in (b"---", b"..."):
+                item.lines.append(line)
+        elif line is None or (line.strip() and line[:1] not in b"#%" and line.rstrip() not in (b"---", b"...")):
             detail = f"found {shorten(line or b'a line beyond the limit')}; expected an item that begins with '- '"
             raise BrokenFileError(f"line {number:,}", f"{detail} in the first column")
-    if begin:
-        yield begin, item()
+        else:
+            tally.skip(size)
+    if item is not None:
+        yield item
 
 
 def _parse(item: bytes, limits: Limits) -> Row:

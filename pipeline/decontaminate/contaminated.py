@@ -21,7 +21,7 @@ from pipeline.decontaminate.index import Index
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.words import words_of
+from pipeline.decontaminate.word_hashes import words_of
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
 from pipeline.engine.step import NoResult, Step

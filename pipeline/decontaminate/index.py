@@ -1,4 +1,4 @@
-"""The index of eval items: what the scan needs to know of them, as arrays that can be mapped from files."""
+"""The index of eval items: what the scan looks for, as arrays that can be memory-mapped."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,30 +6,32 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.words import U64
+from pipeline.decontaminate.word_hashes import U8
+from pipeline.text.hashing import U64
 
-LONG, WHOLE, EXACT, UNTOLD = range(4)
-"""By its n-grams and the share of its own words that they cover; by its stem, which is all but the options, as one
-stretch of words; as a record's whole instruction; not at all, because it is too short."""
+LONG, WHOLE, EXACT, UNSEARCHABLE = range(4)
+"""How a probe is searched. LONG: by its n-grams and the share of its own words that they cover. WHOLE: by its stem, all
+but the options, as one stretch of words. EXACT: as a record's whole instruction. UNSEARCHABLE: not at all, because it
+is too short or too common."""
 
 TEMPLATE, INFORMATIVE, FIRM = 32, 64, 128
-"""Further flags of a word, beside those of `pipeline.decontaminate.words`: an informative one may be missing where the
-answer is there, a firm one never."""
+"""Flags of a word beside those of `pipeline.decontaminate.word_hashes`. One informative word may be missing where the
+answer is found, a firm one never."""
 
 
 class Index(NamedTuple):
-    """Arrays over p probes, i items, w words and e entries (n-gram, probe), read only; kernels take it as it is."""
+    """Arrays over p probes, i items, w words and e entries (n-gram, probe), read-only, as kernels take them."""
 
     words: U64
-    flags: NDArray[np.uint8]
+    flags: U8
     bounds: NDArray[np.int64]
-    """(p + 1,): words of each probe."""
+    """(p + 1,): probe q has words[bounds[q]:bounds[q + 1]]."""
     stems: NDArray[np.int64]
-    """(p, 2): the words by which a `WHOLE` or `EXACT` probe is looked for."""
+    """(p, 2): begin and end of the words by which a `WHOLE` or `EXACT` probe is searched."""
     anchors: NDArray[np.int64]
-    """(p,): where in its stem the words stand by which a `WHOLE` probe enters the table."""
-    mode: NDArray[np.uint8]
-    """(p,): `LONG`, `WHOLE`, `EXACT` or `UNTOLD`."""
+    """(p,): offset in its stem of the n-gram by which a `WHOLE` probe enters the table."""
+    mode: U8
+    """(p,): `LONG`, `WHOLE`, `EXACT` or `UNSEARCHABLE`."""
     solution: NDArray[np.bool_]
     """(p,): a solution rather than a question."""
     need: NDArray[np.float64]
@@ -40,18 +42,18 @@ class Index(NamedTuple):
     """Words of the items' answers."""
     answer_bounds: NDArray[np.int64]
     """(i + 1,): an item without a known answer has no words."""
-    telling: NDArray[np.bool_]
-    """(i,): whether the answer is one that few of the task's items have."""
+    distinctive: NDArray[np.bool_]
+    """(i,): few of the task's items have the same answer."""
     table: U64
-    """Open addressing by n-gram, 0 for an empty slot."""
+    """N-gram of each slot; see `pipeline.decontaminate.gram_table`."""
     first: NDArray[np.int32]
-    """For each slot of `table`, its first entry."""
+    """First entry of each slot."""
     entry_probe: NDArray[np.int32]
     """(e,): the probe of an entry."""
     entry_next: NDArray[np.int32]
     """(e,): the next entry of the same n-gram, -1 after the last."""
     sieve: U64
-    """Bits by n-gram: most that are not in the index are told by one bit."""
+    """Bit set of the n-grams."""
     sizes: NDArray[np.int64]
     """(3,): words of the n-grams of `WHOLE` and of `LONG` probes in the table; the spec's `min_words`."""
 
@@ -61,9 +63,9 @@ class Index(NamedTuple):
             np.save(out / f"{name}.npy", array)
 
     @classmethod
-    def load(cls, place: Path) -> "Index":
-        """Map what `save` wrote."""
-        return cls._make(np.load(place / f"{name}.npy", mmap_mode="r") for name in cls._fields).read_only()
+    def load(cls, folder: Path) -> "Index":
+        """Memory-map what `save` wrote."""
+        return cls._make(np.load(folder / f"{name}.npy", mmap_mode="r") for name in cls._fields).read_only()
 
     def read_only(self) -> "Index":
         """The same arrays as views of one type, mapped or not, so that kernels are compiled once."""

@@ -23,9 +23,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.probes import all_grams, spans, table_of
-from pipeline.decontaminate.scan import look_up
-from pipeline.decontaminate.words import U64, Words, gram, powers, prefixes, words_of
+from pipeline.decontaminate.gram_table import build_gram_table, find_entry
+from pipeline.decontaminate.ngrams import all_grams, gram, powers, prefixes, spans
+from pipeline.decontaminate.word_hashes import Words, words_of
+from pipeline.text.hashing import U64
 
 SUBSETS = (
     ("below 20 %", 0.0, 0.2),
@@ -70,7 +71,7 @@ def contamination(items: Words, batches: Iterator[tuple[pl.Series, pl.Series]], 
     """
     keys, _, at = all_grams(items.words, spans(items.bounds), n)
     unique, number = np.unique(keys, return_inverse=True)
-    table, first, _, sieve = table_of(unique)
+    table, first, _, sieve = build_gram_table(unique)
     found = np.zeros(len(unique), np.bool_)
     for instructions, responses in batches:
         _mark(words_of(instructions, responses), n, table, first, sieve, found)
@@ -87,7 +88,7 @@ def _mark(records: Words, n: int, table: U64, first: NDArray[np.int32], sieve: U
     prefix, power = prefixes(records.words), powers(n)[n]
     for record in range(len(records.bounds) - 1):
         for at in range(records.bounds[record], records.bounds[record + 1] - n + 1):
-            entry = look_up(gram(prefix, at, n, power), table, first, sieve)
+            entry = find_entry(gram(prefix, at, n, power), table, first, sieve)
             if entry >= 0:
                 found[entry] = True
 

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.rules.rule import Rule, Verdict
+from pipeline.text.columns import texts_of
+from pipeline.text.hash_table import slot_of, slots_for
+from pipeline.text.hashing import GOLDEN, U64
+from pipeline.text.options import NO_ALLOCATION
 
 
 class Repetition(Rule):
@@ -57,52 +61,43 @@ def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    array = texts.to_arrow().cast(pa.large_string())
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return _repeated_share(content, bounds, window)
+    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window)
 
 
 @numba.njit(cache=True, nogil=True)
-def _repeated_share(content: NDArray[np.uint8], bounds: NDArray[np.int64], window: int) -> NDArray[np.float64]:
-    """Hash all windows of each text (rolling polynomial), and count those already in an open-addressing set."""
-    multiplier = np.uint64(0x9E3779B97F4A7C15)
-    leaving = np.uint64(1)
-    for _ in range(window):
-        leaving *= multiplier
+def _repeated_share(data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int) -> NDArray[np.float64]:
     shares = np.zeros(len(bounds) - 1, np.float64)
-    seen = np.zeros(1024, np.uint64)
+    seen = np.empty(0, np.uint64)
+    leaving = np.uint64(1)  # factor of the byte that leaves the window
+    for _ in range(window):
+        leaving *= GOLDEN
     for text in range(len(bounds) - 1):
-        begin, end = bounds[text], bounds[text + 1]
-        windows = end - begin - window + 1
+        windows = bounds[text + 1] - bounds[text] - window + 1
         if windows < 1:
             continue
-        slots = 1024
-        while slots < 2 * windows:
-            slots *= 2
+        slots = slots_for(max(1024, 2 * windows))
         if len(seen) < slots:
-            seen = np.zeros(slots, np.uint64)
-        else:
-            seen[:slots] = 0
-        mask = np.uint64(slots - 1)
-        rolling = np.uint64(0)
-        repeated = 0
-        for position in range(begin, end):
-            rolling = rolling * multiplier + np.uint64(content[position]) + np.uint64(1)
-            if position - begin >= window:
-                rolling -= leaving * (np.uint64(content[position - window]) + np.uint64(1))
-            if position - begin < window - 1:
-                continue
-            mark = (rolling ^ (rolling >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) | np.uint64(1)
-            slot = (mark >> np.uint64(32)) & mask
-            while seen[slot] != 0 and seen[slot] != mark:
-                slot = (slot + np.uint64(1)) & mask
-            if seen[slot] == mark:
-                repeated += 1
-            else:
-                seen[slot] = mark
+            seen = np.empty(slots, np.uint64)
+        repeated = _count_repeated(data, bounds[text], bounds[text + 1], window, leaving, seen[:slots])
         shares[text] = repeated / windows
     return shares
+
+
+@numba.njit(**NO_ALLOCATION)
+def _count_repeated(data: NDArray[np.uint8], begin: int, end: int, window: int, leaving: np.uint64, seen: U64) -> int:
+    """Hash all windows of a text (rolling polynomial), and count those already in the set `seen`, which is emptied."""
+    seen[:] = 0
+    rolling = np.uint64(0)
+    repeated = 0
+    for position in range(begin, end):
+        rolling = rolling * GOLDEN + np.uint64(data[position]) + np.uint64(1)
+        if position - begin >= window:
+            rolling -= leaving * (np.uint64(data[position - window]) + np.uint64(1))
+        if position - begin >= window - 1:
+            key = (rolling ^ (rolling >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) | np.uint64(1)
+            slot = slot_of(seen, key, key >> np.uint64(32))
+            if seen[slot] == key:
+                repeated += 1
+            else:
+                seen[slot] = key
+    return repeated

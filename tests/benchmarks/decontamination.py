@@ -1,17 +1,16 @@
-"""Decontamination on real data: what it finds in train sets, and how many planted leaks and templates it tells apart.
+"""Decontamination on real data: items found in train sets, planted leaks found, templates wrongly taken for items.
 
     python -m tests.benchmarks.decontamination                     # ../shared/data, about two minutes
     python -m tests.benchmarks.decontamination --per-set 5 --seed 7
 
-Every file below DATA/train_sources is train data, every one below
-DATA/eval_sets an eval set. Tables:
+Files below DATA/train_sources are train data, those below DATA/eval_sets eval sets. Tables:
 
-1. Per eval set: items, items that can be looked for, items found in train data, train records dropped.
+1. Per eval set: items, searchable items, items found in train data, train records dropped.
 2. Per train source: records, dropped, share; and the speed of the scan.
-3. Planted leaks: items drawn from every eval set, each put into one record in four ways (`LEAKS`); found means that
-   this very item is among the record's hits.
-4. Rows that share only a template: questions of mathematics with all their numbers, and all their names, changed; what
-   two items of a set share, around another text; GSM8K's train set against its test set.
+3. Planted leaks: items drawn from every eval set, each put into one record in four ways (`LEAKS`); an item is found if
+   it is among the record's hits.
+4. Rows that share only a template: questions of mathematics with all numbers, or also all names, changed; the words
+   that two items of a set share, around another text; GSM8K's train set against its test set.
 """
 
 import argparse
@@ -50,7 +49,7 @@ MAPS = {
     "winogrande.jsonl": "{context_options.0} {continuation}",
     "winograd_wsc": "{context_options.0} {continuation}",
 }
-"""Eval sets that are prompts alone, or that no adapter knows: part of the path, template."""
+"""Eval sets without references, or without an adapter: part of the path, template of the instruction."""
 
 Shards = Sequence[tuple[Index, pl.DataFrame]]
 
@@ -75,20 +74,20 @@ def main() -> None:
         f"({size(held) / 1e6:.0f} MB) of {held['source'].n_unique()} sets; indexed in {seconds:.1f} s, "
         f"{len(shards)} shards, {arrays / 1e6:.0f} MB"
     )
-    find(train[:10], shards)  # compiles
+    find(train[:10], shards)  # compiles the kernels
     begin = time.process_time()
     hits = find(train, shards)
     seconds = time.process_time() - begin
     console.print(per_set(shards, hits))
     console.print(per_source(train, hits))
     console.print(f"scan: {seconds:.1f} s of one core, {size(train) / 1e6 / seconds:.1f} MB/s")
-    told = pl.concat([items for _, items in shards]).filter(pl.col("told"))
-    console.print(planted(told, train, shards, random.Random(args.seed), args.per_set, spec))
+    searchable = pl.concat([items for _, items in shards]).filter(pl.col("searchable"))
+    console.print(planted(searchable, train, shards, random.Random(args.seed), args.per_set, spec))
     console.print(templates(held, train, hits, shards, random.Random(args.seed + 1), spec))
 
 
 def sources(data: Path, role: str) -> list[SourceSpec]:
-    """A source for each train folder, and for each eval folder or, in folders of many sets, file."""
+    """One source for each train folder, and for each eval set: a folder, or a file in a folder of many sets."""
     if role == "train":
         paths = sorted((data / "train_sources").iterdir())
         return [SourceSpec(name=path.name, path=str(path)) for path in paths]
@@ -132,13 +131,13 @@ def size(frame: pl.DataFrame) -> int:
 
 
 def index(items: pl.DataFrame, spec: DecontaminateSpec) -> Shards:
-    """Indexes of eval items, cut like those of a build."""
+    """Indexes of eval items, sharded as in a build."""
     ends = items.select(pl.sum_horizontal(pl.col("instruction", "response").str.len_bytes()).cum_sum() // SHARD_BYTES)
     parts = items.with_columns(ends.to_series().alias("shard")).partition_by("shard", include_key=False)
     built = []
     for part in parts:
-        found, told = build_index(part, spec)
-        built.append((found, part.with_columns(told=told)))
+        found, searchable = build_index(part, spec)
+        built.append((found, part.with_columns(searchable=searchable)))
     return built
 
 
@@ -152,19 +151,19 @@ def find(records: pl.DataFrame, shards: Shards) -> pl.DataFrame:
 
 
 def per_set(shards: Shards, hits: pl.DataFrame) -> Table:
-    items = pl.concat([items.select("source", "told") for _, items in shards])
-    totals = items.group_by("source", maintain_order=True).agg(pl.len(), pl.col("told").sum())
+    items = pl.concat([items.select("source", "searchable") for _, items in shards])
+    totals = items.group_by("source", maintain_order=True).agg(pl.len(), pl.col("searchable").sum())
     found = hits.group_by(source="eval_source").agg(
         hit=pl.struct("shard", "place").n_unique(), records=pl.col("row").n_unique(), coverage=pl.col("coverage").mean()
     )
     table = Table("eval set", title="Eval sets in train data")
-    for name in ("items", "looked for", "found", "share", "train records", "mean coverage"):
+    for name in ("items", "searchable", "found", "share", "train records", "mean coverage"):
         table.add_column(name, justify="right")
     for row in totals.join(found, on="source", how="left", maintain_order="left").iter_rows(named=True):
         hit = row["hit"] or 0
         rest = (f"{row['records']:,}", f"{row['coverage']:.3f}") if hit else ("-", "-")
         table.add_row(
-            row["source"], f"{row['len']:,}", f"{row['told']:,}", f"{hit:,}", f"{hit / row['len']:.1%}", *rest
+            row["source"], f"{row['len']:,}", f"{row['searchable']:,}", f"{hit:,}", f"{hit / row['len']:.1%}", *rest
         )
     return table
 
@@ -174,7 +173,7 @@ def per_source(train: pl.DataFrame, hits: pl.DataFrame) -> Table:
     totals = (
         train.group_by("source", maintain_order=True).len().join(lost, on="source", how="left", maintain_order="left")
     )
-    table = Table("train source", title="Train records that hold an eval item")
+    table = Table("train source", title="Train records that contain an eval item")
     for name in ("records", "dropped", "share"):
         table.add_column(name, justify="right")
     for name, count, dropped in [*totals.iter_rows(), ("all", len(train), hits["row"].n_unique())]:
@@ -217,7 +216,7 @@ LABELS = ("({}) ", "{}) ", "Option {}: ", "- ")
 
 
 def retemplated(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
-    """In another template; options in another order and with other labels."""
+    """In another template, with options in another order and under other labels."""
     question, answer = verbatim(item, other, draw)
     stem, mark, options = question.rpartition("\n\nA. ")
     if mark and re.search(r"\nB\. ", options):
@@ -230,14 +229,14 @@ def retemplated(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: ran
         ]
         question = stem + "\n" + "\n".join(lines)
     template = draw.choice(TEMPLATES)
-    if draw.random() < 0.2:  # the response may be what holds it
+    if draw.random() < 0.2:  # in the response
         return other[0]["instruction"], f"Here is a question with its answer.\n\n{question}\n\n{answer}"
     text = template.format(question=question, first=other[0]["instruction"], first_answer=other[0]["response"])
     return text, answer
 
 
 def solution_only(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
-    """The worked solution under another instruction, in some other words."""
+    """The worked solution under another instruction, between other words."""
     text = re.sub(r"<<[^>]*>>", "", item["response"]) if draw.random() < 0.5 else item["response"]
     before, after = draw.choice([("", ""), ("Let us see. ", ""), ("Sure!\n\n", "\n\nThat is all.")])
     return other[0]["instruction"], f"{before}{text}{after}"
@@ -256,7 +255,7 @@ LEAKS: tuple[tuple[str, Leak, float], ...] = (
 def planted(
     held: pl.DataFrame, train: pl.DataFrame, shards: Shards, draw: random.Random, count: int, spec: DecontaminateSpec
 ) -> Table:
-    table = Table("leak", title="Planted leaks of items that are looked for")
+    table = Table("leak", title="Planted leaks of searchable items")
     for name in ("items", "found", "share", "goal", "eval sets with the lowest shares"):
         table.add_column(name, justify="left" if "lowest" in name else "right")
     short = pl.col("instruction").str.count_matches(r"[\p{L}\p{N}]+") < spec.min_words
@@ -300,7 +299,7 @@ def records(texts: Sequence[tuple[str, str]]) -> pl.DataFrame:
 
 
 def held_by(planted: pl.DataFrame, items: Sequence[str], shards: Shards) -> list[bool]:
-    """Whether each record's hits have the item that was planted in it."""
+    """Whether each record's hits include the item that was planted in it."""
     hits = set(find(planted, shards).select("row", "item").iter_rows())
     return [(row, item) in hits for row, item in enumerate(items)]
 
@@ -353,7 +352,7 @@ LONE_NUMBER = r"(?:^|[\s$(])\d+(?:[\s.,?)$]|$)"
 
 
 def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
-    """A pair in which every number is another one of as many digits, the same everywhere in it."""
+    """The pair with every number replaced by another of as many digits, consistently."""
     numbers: dict[str, str] = {}
 
     def other(match: re.Match[str]) -> str:
@@ -367,7 +366,7 @@ def renumbered(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
 
 
 def renamed(pair: tuple[str, str], draw: random.Random) -> tuple[str, str]:
-    """A pair with other numbers in which names are others too."""
+    """The pair with numbers and names replaced."""
     found = dict.fromkeys(re.findall(NAME, " ".join(pair)))
     names = dict(zip(found, draw.sample(OTHER_NAMES, len(OTHER_NAMES)), strict=False))
     first, second = (re.sub(r"\b[A-Z][a-z]{2,}\b", lambda m: names.get(m[0], m[0]), text) for text in pair)
@@ -388,7 +387,7 @@ OTHER_NAMES = [
 
 
 def hollowed(items: pl.DataFrame, train: pl.DataFrame, draw: random.Random, count: int = 40) -> list[tuple[str, str]]:
-    """The words, four at least, with which two items of a set begin and end alike, around a train record's text."""
+    """Train records' texts between the words, at least four, with which two items of a set begin and end alike."""
     texts = []
     for first, second in zip(pick(items, count, draw), pick(items, count, draw), strict=True):
         a, b = first["instruction"].split(" "), second["instruction"].split(" ")

@@ -122,7 +122,10 @@ MALFORMED: list[Case] = [
     Case("bom-and-crlf.jsonl", b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\r\n"), FileOutcome.READ, 3),
     Case("next-line-character.jsonl", _pair('"a\u0085b\u2028c"') + b"\n", FileOutcome.READ, 1),
     Case("nul-escape.jsonl", _pair('"a\\u0000b"') + b"\n", FileOutcome.READ, 1),
-    Case("utf-16.jsonl", LINES.decode().encode("utf-16"), FileOutcome.UNREADABLE, says="UTF-16"),
+    Case("utf-16.jsonl", LINES.decode().encode("utf-16"), FileOutcome.READ, 3),
+    Case(
+        "utf-16-no-mark.jsonl", LINES.decode().encode("utf-16-be"), FileOutcome.UNREADABLE, says="encoding: utf-16-be"
+    ),
     _row("invalid-utf-8", b'{"instruction": "x", "response": "\xff\xfe"}', Outcome.INVALID_UNICODE, "not UTF-8"),
     _row("lone-surrogate", _pair('"\\ud800"'), Outcome.INVALID_UNICODE, "U+D800"),
     _row("raw-nul", b'{"instruction": "x", "response": "a\0b"}', Outcome.INVALID_SYNTAX, "control character"),
@@ -135,7 +138,7 @@ MALFORMED: list[Case] = [
     _row("bottomless", _pair("[" * 100_000 + "]" * 100_000), Outcome.TOO_DEEP),
     _row("huge-integer", _pair("1" * 5_000), Outcome.INVALID_SYNTAX, "digits"),
     _row("huge-float", _pair("1e999"), Outcome.INVALID_SYNTAX, "1e999"),
-    _row("not-a-number", _pair("NaN"), Outcome.INVALID_SYNTAX, "NaN"),
+    _row("not-a-number", _pair("NaN"), Outcome.MISSING_FIELD, "null"),
     _row("a-list", b'["instruction", "response"]', Outcome.NOT_A_RECORD, "a list"),
     _row("a-number", b"17", Outcome.NOT_A_RECORD, "a number"),
     _row("null", b"null", Outcome.NOT_A_RECORD, "null"),
@@ -185,7 +188,7 @@ MALFORMED: list[Case] = [
         b"[" + _pair('"a"') + b', 1, "x", null, [1], NaN, ' + _pair("[" * 99 + "]" * 99) + b"]",
         FileOutcome.READ,
         1,
-        {Outcome.NOT_A_RECORD: 4, Outcome.INVALID_SYNTAX: 1, Outcome.TOO_DEEP: 1},
+        {Outcome.NOT_A_RECORD: 5, Outcome.TOO_DEEP: 1},
     ),
     Case(
         "deep-field.json",
@@ -205,7 +208,14 @@ MALFORMED: list[Case] = [
         "expected 2",
     ),
     Case("open-quote.csv", b'instruction,response\na,b\nc,"d\n', FileOutcome.READ, 1, {Outcome.INVALID_SYNTAX: 1}),
-    Case("column-twice.csv", b"response,response\na,b\n", FileOutcome.UNREADABLE, says="twice"),
+    Case(
+        "column-twice.csv",
+        b"response,response\na,b\n",
+        FileOutcome.READ,
+        0,
+        {Outcome.MISSING_FIELD: 1},
+        "more than once",
+    ),
     Case("header-only.csv", b"instruction,response\n", FileOutcome.EMPTY),
     Case(
         "bad-bytes.csv",

@@ -144,7 +144,7 @@ def test_content_may_be_a_list_of_text_parts_and_nothing_else() -> None:
     assert adapt({"messages": roles(("user", parts), ("assistant", "c"))})[1] == [("ab", "c")]
     image = [{"type": "image_url", "image_url": "x"}]
     error = rejection({"messages": roles(("user", image), ("assistant", "c"))})
-    assert (error.reason, error.detail.startswith("messages.0.content.0")) == (Outcome.WRONG_TYPE, True)
+    assert (error.reason, error.detail.startswith("messages.0.content.0")) == (Outcome.MEDIA, True)
 
 
 def test_greeting_before_the_first_question_is_not_an_answer() -> None:
@@ -174,8 +174,10 @@ def test_kto_row_counts_only_when_its_label_is_true() -> None:
     assert rejection({"messages": messages, "label": False}).reason == Outcome.REJECTED_LABEL
 
 
-def test_label_that_is_not_boolean_does_not_make_preference_data() -> None:
-    assert guess([{"prompt": "a", "completion": "b", "label": 3}], {}) == "prompt_completion"
+def test_label_of_unknown_meaning_is_refused_with_the_key_that_ignores_it() -> None:
+    error = rejection({"prompt": "a", "completion": "b", "label": 3})
+    assert (error.reason, "`adapter: prompt_completion`" in error.detail) == (Outcome.WRONG_TYPE, True)
+    assert guess([{"instruction": "a", "output": "b", "label": 3}], {}) == "pairs"
 
 
 # Values and templates

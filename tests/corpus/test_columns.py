@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from corpus.columns import MAX_COLUMNS, OTHERS, ColumnCounter, context_columns, is_filled, merged
+from corpus.columns import MAX_COLUMNS, OTHERS, ColumnCounter, context_columns, merged
 from corpus.discover import discover
 from corpus.pairs import read_pairs
 from corpus.source import SourceSpec
@@ -47,12 +47,12 @@ def test_number_of_columns_in_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("value", [None, "", " \n", [], {}, [None, ""], {"a": None}, "[]", math.nan])
 def test_empty_values_are_not_filled(value: object) -> None:
-    assert not is_filled(value)
+    assert counted({"q": "Why?", "note": value}).columns == ()
 
 
 @pytest.mark.parametrize("value", [0, False, "x", [0], {"a": {"b": "x"}}])
 def test_other_values_are_filled(value: object) -> None:
-    assert is_filled(value)
+    assert counted({"q": "Why?", "note": value}).columns
 
 
 @pytest.mark.parametrize(

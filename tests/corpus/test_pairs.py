@@ -1,6 +1,7 @@
 """Strata, conditions, meta and the declarative map: how a manifest determines a source's pairs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,20 @@ def test_pairs_of_one_row_are_numbered(tmp_path: Path) -> None:
     ]
 
 
+def test_excluded_answers_are_numbered_with_the_pairs_of_their_row(tmp_path: Path) -> None:
+    weights = (0, 1, 0, 1)
+    answers = [{"role": "assistant", "content": str(number), "weight": weight} for number, weight in enumerate(weights)]
+    turns = [turn for answer in answers for turn in ({"role": "user", "content": "a"}, answer)]
+    found = read(tmp_path, [{"messages": turns}, {"question": "a", "answer": "b"}], adapter="chat")
+    assert [(type(row), row.row, row.part) for row in found] == [
+        (Rejected, 0, 0),
+        (Pair, 0, 1),
+        (Rejected, 0, 2),
+        (Pair, 0, 3),
+        (Rejected, 1, 0),
+    ]
+
+
 def test_other_columns_are_kept_as_meta(tmp_path: Path) -> None:
     assert json.loads(one(tmp_path, ROW).meta or "") == {"topic": {"name": "sums"}, "level": 3}
     assert one(tmp_path, {"question": "a", "answer": "b", "note": None}).meta is None
@@ -74,11 +89,11 @@ def test_conditions_of_source_and_row_are_joined_in_template_order(tmp_path: Pat
     row = {"question": "a", "answer": "b"}
     assert one(tmp_path, row, condition=["cot"]).condition == ("cot",)
     assert one(tmp_path, row | {"condition": ["synth", "direct"]}, condition=["cot"]).condition == (
-        "direct",
-        "cot",
         "synth",
+        "cot",
+        "direct",
     )
-    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("cot", "synth")
+    assert one(tmp_path, row | {"condition": "synth, cot"}).condition == ("synth", "cot")
     assert one(tmp_path, row | {"condition": "synth, cot"}).meta is None
 
 
@@ -101,16 +116,17 @@ def test_map_makes_pairs_of_rows_that_no_adapter_fits(tmp_path: Path) -> None:
 
 def test_map_condition_may_be_a_list_of_names(tmp_path: Path) -> None:
     template = {"instruction": "{question}", "response": "{answer}", "condition": ["noisy"]}
-    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("direct", "noisy")
+    assert one(tmp_path, ROW, map=template, condition=["direct"]).condition == ("noisy", "direct")
 
 
-def test_nan_of_a_parquet_column_stays_readable_json(tmp_path: Path) -> None:
+def test_nan_of_a_parquet_column_is_null_and_inside_a_list_readable_json(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    w.write(path, w.parquet([{"question": "a", "answer": "b", "score": float("nan")}]))
+    w.write(path, w.parquet([{"question": "a", "input": math.nan, "answer": "b", "all": [math.nan]}]))
     spec = SourceSpec(name="s", path=str(path))
     pair = next(read_pairs(spec, discover(spec, tmp_path)[0]))
     assert isinstance(pair, Pair)
-    assert json.loads(pair.meta or "") == {"score": "NaN"}
+    assert (pair.instruction, pair.response) == ("a", "b")
+    assert json.loads(pair.meta or "") == {"all": ["NaN"]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.contamination import main
-from pipeline.decontaminate.words import words_of
+from pipeline.decontaminate.word_hashes import words_of
 from pipeline.report.contamination_effect import contamination, significant, subset_test
 from tests.pipeline.conftest import run_build, write_jsonl
 

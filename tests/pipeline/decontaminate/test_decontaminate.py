@@ -1,5 +1,5 @@
-"""Decontamination: records that hold a question or a solution of an eval source are found, those that only share a
-template with one are not."""
+"""Decontamination finds records that contain a question or a solution of an eval source, not those that only share a
+template with one."""
 
 import random
 from html import unescape
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.decontaminate.contaminated import find_hits
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.words import words_of
+from pipeline.decontaminate.word_hashes import words_of
 from tests.pipeline.conftest import run_build, write_jsonl
 
 NAMES = ["Ana", "Boris", "Clara", "Derek", "Elena", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Karla", "Leon", "Mira"]
@@ -24,7 +24,7 @@ PLACES = ["the market by the river", "the school at the corner", "an old library
 
 
 def problem(draw: random.Random) -> tuple[str, str]:
-    """A question of one template with a worked solution: what differs are numbers, names and things."""
+    """A question of one template with a worked solution; numbers, names and things vary."""
     name, thing, place = draw.choice(NAMES), draw.choice(THINGS), draw.choice(PLACES)
     a, b, c = draw.randint(20, 999), draw.randint(2, 19), draw.randint(2, 9)
     question = (
@@ -59,8 +59,8 @@ def items(pairs: list[tuple[str, str]], source: str = "held", meta: str | None =
 
 def hits(records: list[tuple[str, str]], held: pl.DataFrame, **rules: Any) -> list[tuple[int, str, str]]:
     """Place of the record, item and part of each hit."""
-    index, told = build_index(held, DecontaminateSpec(**rules))
-    found = find_hits(items(records, "train").drop("meta"), [(index, held.with_columns(told=told))])
+    index, searchable = build_index(held, DecontaminateSpec(**rules))
+    found = find_hits(items(records, "train").drop("meta"), [(index, held.with_columns(searchable=searchable))])
     return list(found.select("row", "item", "part").iter_rows())
 
 
@@ -105,7 +105,7 @@ def test_rows_that_share_only_a_template_are_not_contaminated() -> None:
     assert hits(problems(2, 1000), held) == []
 
 
-def test_templated_questions_themselves_are_found_each_its_own() -> None:
+def test_each_question_of_a_template_is_found_and_no_other() -> None:
     pairs = problems(1, 200)
     records = [(f"Solve this problem. {question.lower()}", "I do not know.") for question, _ in pairs]
     found = hits(records, items(pairs))
@@ -119,7 +119,7 @@ def test_a_worked_solution_is_found_without_its_question() -> None:
     assert {part for _, _, part in found} == {"solution"}
 
 
-def test_a_rationale_beside_a_short_answer_is_a_solution_too() -> None:
+def test_the_rationale_of_a_short_answer_is_a_solution() -> None:
     rationale = "The ladder, the wall and the ground make a right triangle, so its height is the root of 25 less 9."
     held = items(PROSE[1:2], meta=f'{{"rationale": "{rationale}"}}')
     assert hits([("How do ladders work?", rationale + " And so on.")], held) == [(0, "held-0", "solution")]
@@ -130,7 +130,7 @@ def word_lists(*texts: str) -> list[list[int]]:
     return [part.tolist() for part in np.split(words.words, words.bounds[1:-1])]
 
 
-def alike(*texts: str) -> list[bool]:
+def same_words(*texts: str) -> list[bool]:
     """Whether each text has the words of the first."""
     each = word_lists(*texts)
     return [part == each[0] for part in each]
@@ -143,27 +143,27 @@ def test_words_are_the_same_however_they_are_typeset() -> None:
         "“Anns” 1000 hens (dont) lay 2 + 2 eggs… at 3.5 cents\ntheyll say",
         "Ann's 1000 hens don't lay <<1+1=2>>2 + 2 eggs at 3.5 cents, they'll ｓａｙ",
     ]
-    assert alike(plain, *others) == [True] * 4
+    assert same_words(plain, *others) == [True] * 4
     assert len(word_lists(plain)[0]) == 14
 
 
-def test_decimals_signs_and_digits_tell_words_apart() -> None:
+def test_decimals_signs_and_digits_make_different_words() -> None:
     texts = ["3.5 cents", "35 cents", "3 5 cents", "3 - 5 cents", "3 + 5 cents", "3 / 5 cents"]
     assert len({tuple(part) for part in word_lists(*texts)}) == 6
 
 
-def test_labels_of_options_are_no_words_but_what_looks_like_them_is() -> None:
+def test_labels_of_options_are_not_words_but_what_resembles_them_is() -> None:
     same = [
         "red or blue?\nA. red\nB. blue",
         "red or blue? (A) red (B) blue",
         "red or blue? Option 1: red Option 2: blue",
     ]
-    assert alike(*same, "red or blue? Answer1 red Answer2: blue", "red or blue? red blue") == [True] * 5
+    assert same_words(*same, "red or blue? Answer1 red Answer2: blue", "red or blue? red blue") == [True] * 5
     counted = ["choose 4 of 9", "obtain 42 and answer 70", "choose answer 2.", "vitamin A. It", "a P.E. team"]
     assert [len(part) for part in word_lists(*counted)] == [4, 5, 3, 3, 4]
 
 
-def test_labels_of_options_are_no_words_without_their_marks_or_with_more_of_them() -> None:
+def test_labels_of_options_are_not_words_without_their_marks_or_with_more_of_them() -> None:
     marked = "Which of them eats\na man?\n\nA. a lion\nB. bees\nC. -1\nD. cows"
     same = [
         marked.replace(".", "").lower(),
@@ -173,22 +173,22 @@ def test_labels_of_options_are_no_words_without_their_marks_or_with_more_of_them
         marked.replace(".", " )"),
         marked.replace("A.", "( a )").replace("B.", "(b)").replace("C.", "( C)").replace("D.", "(D )"),
     ]
-    assert alike(marked, *same) == [True] * 7
+    assert same_words(marked, *same) == [True] * 7
     others = ["A = 3\nB = 4", "= 3\n= 4", "A man sat down.\nHe ate.", "man sat down. He ate."]
     assert [len(part) for part in word_lists(*others)] == [6, 3, 6, 5]
 
 
 def test_a_letter_before_a_parenthesis_that_closes_is_a_word_in_any_case() -> None:
     texts = ["find f(w, h) of (7 + 3 i) + [0, b) at 43 (°c) in g(2,\na)", "find f w h of 7 + 3 i 0 b at 43 c in g 2 a"]
-    assert alike(texts[0], texts[0].upper(), texts[0].replace("\n", " ")) == [True] * 3
+    assert same_words(texts[0], texts[0].upper(), texts[0].replace("\n", " ")) == [True] * 3
     assert [len(part) for part in word_lists(*texts)] == [len(texts[1].split())] * 2
 
 
 def test_signs_count_where_a_line_is_broken_but_items_of_lists_have_none() -> None:
     formula = "y = 3 x^4 - 5 * 2 + 30 = 41 / 7"
-    assert alike(formula, *(formula.replace(f" {sign}", f"\n{sign}") for sign in "=+/")) == [True] * 4
-    assert alike(formula, *(formula.replace(f"{sign} ", f"{sign}\n") for sign in "=-*+/")) == [True] * 6
-    assert alike("buy 5 3 apples 4 pears 2 nuts", "buy 5\n- 3 apples\n* 4 pears\n> 2 nuts") == [True, True]
+    assert same_words(formula, *(formula.replace(f" {sign}", f"\n{sign}") for sign in "=+/")) == [True] * 4
+    assert same_words(formula, *(formula.replace(f"{sign} ", f"{sign}\n") for sign in "=-*+/")) == [True] * 6
+    assert same_words("buy 5 3 apples 4 pears 2 nuts", "buy 5\n- 3 apples\n* 4 pears\n> 2 nuts") == [True, True]
 
 
 @settings(deadline=None)
@@ -210,7 +210,7 @@ def test_calculator_marks_do_not_hide_a_solution() -> None:
     assert {row for row, _, _ in hits(marked, items(pairs))} == set(range(50))
 
 
-def test_a_short_question_counts_only_as_a_whole_instruction_with_its_answer() -> None:
+def test_a_short_question_is_found_only_as_a_whole_instruction_with_its_answer() -> None:
     records = [
         ("name the largest planet", "It is jupiter."),
         ("Name the largest planet.", "Saturn"),
@@ -219,7 +219,7 @@ def test_a_short_question_counts_only_as_a_whole_instruction_with_its_answer() -
     assert hits(records, items(PROSE)) == [(0, "held-2", "question")]
 
 
-def test_a_choice_question_with_other_options_counts_only_with_the_answer() -> None:
+def test_a_choice_question_with_other_options_is_found_only_with_its_answer() -> None:
     stem = "Which of these things is the one that a plant needs most in order to make its own food from air?"
     held = items([(f"{stem}\n\nA. moonlight\nB. sunlight\nC. sandstone\nD. woollen blankets", "sunlight")])
     records = [
@@ -236,7 +236,7 @@ def test_prompts_without_a_reference_are_found() -> None:
     assert hits([(PROSE[0][0], "Anything at all.")], prompts) == [(0, "held-0", "question")]
 
 
-def test_one_record_may_hold_several_items() -> None:
+def test_one_record_may_contain_several_items() -> None:
     pairs = problems(1, 30)
     shots = "\n\n".join(f"Q: {question}\nA: {answer}" for question, answer in pairs[:4])
     assert {item for _, item, _ in hits([(shots, "Next?")], items(pairs))} == {f"held-{n}" for n in range(4)}
@@ -301,6 +301,6 @@ def test_the_report_counts_each_eval_source_and_shows_hits_side_by_side(built: d
     assert question in unescape((report / "index.html").read_text())
 
 
-def test_a_mix_may_switch_it_off(built: dict[str, Any], tmp_path: Path) -> None:
+def test_a_mix_can_switch_decontamination_off(built: dict[str, Any], tmp_path: Path) -> None:
     dataset = run_build(built["folder"] / "mix.yaml", tmp_path / "out", overrides=("decontaminate.enabled=false",))
     assert dataset["counts"]["train"]["kept"] == 121

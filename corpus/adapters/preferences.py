@@ -1,0 +1,163 @@
+"""Preference data: which of several answers is the good one, and the prompt that they answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from corpus.adapters.base import Adapted, as_text, from_json, is_filled, join, list_columns
+from corpus.adapters.chat import conversation_column, parse_conversation
+from corpus.adapters.columns import columns, gather, with_context
+from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
+from corpus.adapters.transcript import parse_transcript
+from corpus.formats.base import Row, RowError, shorten
+from corpus.outcome import Outcome
+
+PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input", "problem", "context", "post")
+"""Columns with the prompt of several answers, most likely first."""
+
+_TEXT_NAMES = (
+    "text",
+    "content",
+    "response",
+    "answer",
+    "output",
+    "completion",
+    "body",
+    "value",
+    "message",
+    "generation",
+)
+"""Keys of the text of an answer that is an object."""
+
+_SPELLINGS = {
+    True: "true yes y t 1 +1 good desirable desired chosen accepted accept preferred correct right positive pos like"
+    " liked upvote up thumbsup helpful pass passed win winner best better kept keep ok 👍",
+    False: "false no n f 0 -1 bad undesirable undesired rejected reject dispreferred nonpreferred incorrect wrong"
+    " negative neg dislike disliked downvote down thumbsdown unhelpful fail failed lose loser worst worse dropped drop"
+    " notok 👎",
+}
+_IS_GOOD = {spelling: good for good, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+
+
+def is_good(label: Any) -> bool | None:
+    """Return whether a label marks an answer as good, or None for a label of unknown meaning."""
+    if isinstance(label, bool):
+        return label
+    if isinstance(label, int | float):
+        return True if label == 1 else False if label in (0, -1) else None
+    if not isinstance(label, str):
+        return None
+    text = label.strip().casefold().replace("_", "").replace(" ", "")
+    text = text.removesuffix(".0")
+    plain = text if text in ("-1", "+1") else text.replace("-", "")
+    return _IS_GOOD.get(plain)
+
+
+def prompt_turns(row: Row, exclude: frozenset[str] = frozenset()) -> tuple[list[Turn], frozenset[str]]:
+    """Return the turns before the answers of a row, with its context, and the columns they come from.
+
+    Raises
+    ------
+    RowError
+        The row has neither a prompt nor a conversation.
+    """
+    column = conversation_column({name: value for name, value in row.items() if name not in exclude})
+    if column is not None:
+        return parse_conversation({name: value for name, value in row.items() if name not in exclude})
+    plain = columns(tuple(row)).plain
+    names = [plain[name] for name in PROMPT_NAMES if name in plain and plain[name] not in exclude]
+    prompt_column = next((name for name in names if is_filled(row[name])), None)
+    if prompt_column is None:
+        raise RowError(Outcome.MISSING_FIELD, f"answers without a prompt or messages; found {list_columns(row)}")
+    prompt = row[prompt_column]
+    used = frozenset({prompt_column})
+    if isinstance(prompt, dict) and any(is_turns(value) for value in prompt.values()):  # {"messages": …, "tools": …}
+        inner, _ = parse_conversation(prompt)
+        found = gather(row, exclude=used | exclude)
+        return with_context(found, inner), used | found.used
+    if is_turns(prompt):
+        turns = parse_turns(prompt, prompt_column)
+    else:
+        text = prompt if isinstance(prompt, str) else _text(prompt, prompt_column)
+        transcript = parse_transcript(text)
+        given = next(
+            (plain[name] for name in ("input", "inputs") if name in plain and plain[name] != prompt_column), None
+        )
+        if given is not None and given not in exclude and is_filled(row[given]):
+            text = join(text, as_text(row[given], given))
+            used |= {given}
+        turns = transcript or [Turn("user", text)]
+    found = gather(row, exclude=used | exclude)
+    return with_context(found, turns), used | found.used
+
+
+def answers_of(value: Any, column: str) -> list[Turn]:
+    """Return the turns of one answer: a text, an object with a text, a message, or a list of messages."""
+    if isinstance(value, str):
+        parsed = from_json(value) if value.startswith("[") else value
+        if not is_turns(parsed):
+            return [Turn("assistant", value)]
+        value = parsed
+    if isinstance(value, dict) and not is_turns([value]):
+        return [Turn("assistant", _text(value, column))]
+    if isinstance(value, list | dict):
+        return parse_turns([value] if isinstance(value, dict) else value, column)
+    return [Turn("assistant", as_text(value, column))]
+
+
+def _text(value: Any, column: str) -> str:
+    if isinstance(value, dict):
+        for key in (*_TEXT_NAMES, "full_text"):
+            if is_filled(value.get(key)):
+                return _text(value[key], f"{column}.{key}")
+    return as_text(value, column)
+
+
+def best_answer(row: Row, context: Mapping[str, Any], answer: Any, column: str, used: frozenset[str]) -> Adapted:
+    """Return the pair of an answer that is the good one of its row.
+
+    Parameters
+    ----------
+    row, context
+        The row and its context.
+    answer
+        The answer, as for `answers_of`; with the turns before it, or without.
+    column
+        Its place in the row, for messages.
+    used
+        Columns with the answers and what decides between them.
+    """
+    turns = answers_of(answer, column)
+    if len(turns) == 1 and isinstance(answer, str) and (transcript := parse_transcript(answer)):
+        turns = transcript
+    if any(turn.role == "user" for turn in turns):  # the answer repeats its prompt
+        found = gather(row, exclude=used)
+        turns, used = with_context(found, turns), used | found.used | _repeated(row, turns)
+        first = 0
+    else:
+        prompt, columns_of_prompt = prompt_turns(row, used)
+        turns, first, used = [*prompt, *turns], len(prompt), used | columns_of_prompt
+    drafts, dropped = answer_turns(turns, context, first=first, last_only=True)
+    return Adapted(drafts, used, dropped)
+
+
+def _repeated(row: Row, turns: Sequence[Turn]) -> frozenset[str]:
+    """Return the columns that repeat turns of a conversation."""
+    texts = {turn.text for turn in turns}
+    names = []
+    for name, value in row.items():
+        if (isinstance(value, str) and value in texts) or (isinstance(value, list) and is_turns(value)):
+            try:
+                repeated = isinstance(value, str) or {turn.text for turn in parse_turns(value, name)} <= texts
+            except RowError:
+                continue
+            if repeated:
+                names.append(name)
+    return frozenset(names)
+
+
+def not_scored(column: str, value: Any, expected: str) -> RowError:
+    """Return the error for a score, rank or label that does not say which answer is good."""
+    return RowError(
+        Outcome.WRONG_TYPE,
+        f"{column} is {shorten(value)}; expected {expected}; state `map:`, or an `adapter:` that does not read it",
+    )

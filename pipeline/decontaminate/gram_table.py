@@ -1,0 +1,63 @@
+"""The hash table from n-grams to entries, with a sieve in front of it that settles most lookups by one bit."""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.text.hash_table import slot_of, slots_for
+from pipeline.text.hashing import U64
+
+_SLOTS, _SIEVE_BITS = 2, 16
+"""Least number of slots of the table, and of bits of the sieve, for each n-gram."""
+_LEAST_SLOTS = 1024
+
+
+@numba.njit(inline="always")
+def gram_slot(table: U64, key: np.uint64) -> Any:
+    """Slot of an n-gram, or the empty slot where it belongs; the sieve uses the key's low bits."""
+    return slot_of(table, key, key >> np.uint64(20))
+
+
+@numba.njit(cache=True, nogil=True)
+def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
+    """Table of entries.
+
+    Parameters
+    ----------
+    grams
+        uint64 (e,), sorted, none 0: n-gram of each entry.
+
+    Returns
+    -------
+    table, first
+        n-gram and first entry of each slot.
+    following
+        (e,): the next entry of the same n-gram, -1 after the last.
+    sieve
+        Bit set of the n-grams.
+    """
+    slots = slots_for(max(_LEAST_SLOTS, _SLOTS * len(grams)))
+    table, first = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
+    following = np.full(len(grams), -1, np.int32)
+    sieve = np.zeros(slots * (_SIEVE_BITS // _SLOTS) // 64, np.uint64)
+    for entry in range(len(grams)):
+        key = grams[entry]
+        if entry and grams[entry - 1] == key:
+            following[entry - 1] = entry
+            continue
+        slot = gram_slot(table, key)
+        table[slot], first[slot] = key, entry
+        bit = key & np.uint64(64 * len(sieve) - 1)
+        sieve[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+    return table, first, following, sieve
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def find_entry(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
+    """First entry of an n-gram, -1 if there is none."""
+    bit = key & np.uint64(64 * len(sieve) - 1)
+    if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+        return -1
+    return first[gram_slot(table, key)]

@@ -1,0 +1,132 @@
+"""What of an eval item is its own: flags for the words of a task's template, and for words that must not be missing.
+
+    words of probes ─ mark_informative, mark_templates ─ settle_flags ─▶ flags ─ trimmed, stems ─▶ words to search
+
+Template are three words in a row that more than a tenth of the task's items share, and labels at the beginning of lines
+("Question:") that as many share: they do not count. Informative are words that few of the items have. Firm are
+informative words that have a digit, are capitalised inside a sentence, or negate.
+"""
+
+import numba
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE
+from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, spans
+from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, U8, Words, words_of
+from pipeline.text.hashing import U64
+
+TEMPLATE_WORDS = 3
+TEMPLATE_SHARE = 0.1
+TEMPLATE_ITEMS = 5
+"""`TEMPLATE_WORDS` words in a row are a template's if more than this share of a task's items has them, and more than
+this number of items. An n-gram that more than this number of items have is not used for search."""
+COMMON_SHARE = 0.005
+COMMON_ITEMS = 3
+"""A word is common if at least this share of all probes has it, and at least this number."""
+NEGATIONS = (
+    "not no never none nor neither nothing nobody without except cannot dont doesnt didnt isnt arent wasnt werent wont "
+    "cant couldnt shouldnt wouldnt hasnt havent hadnt"
+)
+"""Words that reverse the meaning of a question; English."""
+
+
+def mark_informative(probes: Words, flags: U8) -> None:
+    """Set `INFORMATIVE` and `FIRM`."""
+    negations = words_of(pl.Series([NEGATIONS])).words
+    flags[~np.isin(probes.words, _common_words(probes))] |= np.uint8(INFORMATIVE)
+    firm = (probes.flags & np.uint8(NUMBER | NAME) > 0) | np.isin(probes.words, negations)
+    flags[firm] |= np.uint8(INFORMATIVE | FIRM)
+
+
+def _common_words(probes: Words) -> U64:
+    """Words that many probes have, sorted."""
+    place = np.repeat(np.arange(len(probes.bounds) - 1), np.diff(probes.bounds))
+    order = np.lexsort((place, probes.words))
+    words, place = probes.words[order], place[order]
+    first = np.ones(len(words), bool)
+    first[1:] = (words[1:] != words[:-1]) | (place[1:] != place[:-1])
+    found, counts = np.unique(words[first], return_counts=True)
+    return found[counts >= max(COMMON_ITEMS, COMMON_SHARE * (len(probes.bounds) - 1))]
+
+
+def mark_templates(probes: Words, flags: U8, groups: NDArray[np.int64]) -> None:
+    """Set `TEMPLATE`; `groups`, int64 (p,), numbers the probes that may share a template."""
+    limit = template_limit(groups)
+    keys, place, at = all_grams(probes.words, spans(probes.bounds), TEMPLATE_WORDS)
+    shared = document_counts(in_group(keys, groups[place]), place)
+    starts = at[shared > limit[place]]
+    for offset in range(TEMPLATE_WORDS):
+        flags[starts + offset] |= np.uint8(TEMPLATE)
+    labels = np.flatnonzero(probes.flags & LABEL)
+    place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
+    shared = document_counts(in_group(probes.words[labels], groups[place]), place)
+    flags[labels[shared > limit[place]]] |= np.uint8(TEMPLATE)
+
+
+def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each probe, the number of its group above which what they share is a template's."""
+    return np.maximum(TEMPLATE_ITEMS, TEMPLATE_SHARE * np.bincount(groups)[groups])
+
+
+@numba.njit(cache=True, nogil=True)
+def settle_flags(bounds: NDArray[np.int64], flags: U8, least_stem: int, least: int) -> NDArray[np.bool_]:
+    """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
+
+    Returns
+    -------
+    bool (p,)
+        Whether a probe is little more than a template; it is then searched as a whole only.
+    """
+    mostly_template = np.zeros(len(bounds) - 1, np.bool_)
+    for probe in range(len(mostly_template)):
+        words = flags[bounds[probe] : bounds[probe + 1]]
+        own = own_with_options = 0
+        for flag in words:
+            if flag & TEMPLATE == 0:
+                own_with_options += 1
+                own += flag & OPTION == 0
+        if own < least_stem:
+            words &= np.uint8(0xFF ^ OPTION)
+        if own_with_options < least:
+            words &= np.uint8(0xFF ^ TEMPLATE)
+            mostly_template[probe] = True
+    return mostly_template
+
+
+@numba.njit(cache=True, nogil=True)
+def trimmed(words: U64, flags: U8, bounds: NDArray[np.int64]) -> tuple[U64, U8, NDArray[np.int64]]:
+    """Words, flags and bounds of probes without the template's words at their beginning and end."""
+    keep = np.zeros(len(words), np.bool_)
+    kept = np.zeros(len(bounds), np.int64)
+    for probe in range(len(bounds) - 1):
+        begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE)
+        keep[begin:end] = True
+        kept[probe + 1] = kept[probe] + end - begin
+    return words[keep], flags[keep], kept
+
+
+@numba.njit(cache=True, nogil=True)
+def stems(bounds: NDArray[np.int64], flags: U8, least: int) -> NDArray[np.int64]:
+    """Begin and end, (p, 2), of each probe without its options and the template around them.
+
+    It is the whole probe where fewer than `least` words are left, or the options are in their middle.
+    """
+    found = np.empty((len(bounds) - 1, 2), np.int64)
+    for probe in range(len(found)):
+        begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE | OPTION)
+        if end - begin < least or (flags[begin:end] & OPTION).any():
+            begin, end = bounds[probe], bounds[probe + 1]
+        found[probe, 0], found[probe, 1] = begin, end
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _strip(flags: U8, begin: int, end: int, which: int) -> tuple[int, int]:
+    """Bounds of a probe without the words at its beginning and end that have any of some flags."""
+    while begin < end and flags[begin] & which:
+        begin += 1
+    while begin < end and flags[end - 1] & which:
+        end -= 1
+    return begin, end

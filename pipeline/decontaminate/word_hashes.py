@@ -1,0 +1,280 @@
+"""Word hashes that do not depend on typography, for eval items and train records.
+
+    texts ─ NFKC where it could matter ─ kernel over UTF-8 bytes ─▶ a hash and flags for each word
+
+A word is a run of letters and digits, folded to lower case; punctuation and apostrophes do not count. Signs of
+arithmetic count beside a digit, also across a line break. Labels of options do not count
+(`pipeline.decontaminate.option_labels`), nor do the calculator marks of worked solutions ("<<3*4=12>>").
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone
+from pipeline.text.ascii import (
+    APOSTROPHE,
+    ASTERISK,
+    BACKTICK,
+    BLANK,
+    CARET,
+    CASE,
+    COLON,
+    COMMA,
+    DOUBLE_QUOTE,
+    EQUAL,
+    GREATER,
+    HYPHEN,
+    LESS,
+    LINE_FEED,
+    LOWER_A,
+    LOWER_D,
+    LOWER_E,
+    LOWER_L,
+    LOWER_M,
+    LOWER_N,
+    LOWER_R,
+    LOWER_S,
+    LOWER_T,
+    LOWER_V,
+    PAREN_OPEN,
+    PERIOD,
+    PLUS,
+    SLASH,
+    Int,
+    byte_at,
+    is_blank_at,
+    is_digit_at,
+    is_letter,
+    separates_thousands,
+)
+from pipeline.text.characters import (
+    DIGIT,
+    JOINER,
+    LETTER,
+    LONE,
+    NEWLINE,
+    SENTENCE_END,
+    SPACE,
+    TABLE_SIZE,
+    class_of,
+    decode,
+    tables,
+)
+from pipeline.text.columns import texts_of
+from pipeline.text.hashing import GOLDEN, U64
+from pipeline.text.normal import normalized
+from pipeline.text.options import NO_ALLOCATION
+
+U8 = NDArray[np.uint8]
+
+NUMBER, NAME, BREAK, OPTION, LABEL = 1, 2, 4, 8, 16
+"""Flags of a word: it has a digit; it is capitalised inside a sentence; it begins a line or an option; it is part of an
+option; it begins a line and a colon follows."""
+
+_FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)
+_NOT_NFKC = r"[^\x00-\x7f]"
+"""Characters that NFKC could change."""
+_MAX_MARK_BYTES = 80
+"""Length of the longest calculator mark."""
+
+
+class Words(NamedTuple):
+    """Words of n texts, one after the other."""
+
+    words: U64
+    """Hashes."""
+    flags: U8
+    bounds: NDArray[np.int64]
+    """(n + 1,): text i has words[bounds[i]:bounds[i + 1]]."""
+    splits: NDArray[np.int64]
+    """(n,): number of text i's words that belong to its first part."""
+
+
+def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
+    """Words of texts, or of pairs of texts: those of the first, then those of the second.
+
+    Parameters
+    ----------
+    first, second
+        String (n,), no nulls.
+    """
+    first = normalized(first, "NFKC", may_change=_NOT_NFKC)
+    texts = first if second is None else (first + "\n" + normalized(second, "NFKC", may_change=_NOT_NFKC))
+    sizes = first.str.len_bytes().to_numpy().astype(np.int64)
+    data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
+    parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
+    words, flags, word_bounds = _hash_texts(data, parts, *tables())
+    return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2])
+
+
+@numba.njit(cache=True, nogil=True)
+def _hash_texts(
+    data: U8, bounds: NDArray[np.int64], classes: U8, folded: NDArray[np.uint32]
+) -> tuple[U64, U8, NDArray[np.int64]]:
+    room = bounds[-1] - bounds[0]  # a word takes a byte at least
+    words, flags = np.empty(room, np.uint64), np.empty(room, np.uint8)
+    word_bounds = np.zeros(len(bounds), np.int64)
+    for text in range(len(bounds) - 1):
+        count = word_bounds[text]
+        word_bounds[text + 1] = count + _hash_text(
+            data, bounds[text], bounds[text + 1], classes, folded, words[count:], flags[count:]
+        )
+    return words[: word_bounds[-1]].copy(), flags[: word_bounds[-1]].copy(), word_bounds
+
+
+@numba.njit(**NO_ALLOCATION)
+def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32], words: U64, flags: U8) -> int:
+    """Write the hashes and flags of one text's words; returns their number."""
+    count = 0
+    before = np.int64(SPACE)  # class of the last character that is not white space
+    touching = False  # the last word ends right here, and it is not a character of a script without spaces
+    line_start = sentence_start = True
+    option = np.uint8(0)  # flag of the words of an option
+    pending = np.uint8(BREAK)  # flag of the next word
+    next_letter = np.int64(0)  # label of the next option in a list that is labelled by letters alone
+    at = begin
+    while at < end:
+        char, width = decode(data, at)
+        kind = np.int64(class_of(char, classes))
+        if not touching:
+            fresh = sentence_start and (at == begin or is_blank_at(data, at - 1, end))  # not the "E." of "P.E."
+            skip = label_size(data, begin, at, end, fresh) if char == PAREN_OPEN or kind == LETTER else 0
+            if not skip and fresh and line_start:
+                expected = char == next_letter and letter_alone(data, at, end)
+                if expected or (char | CASE == LOWER_A and begins_list(data, at, end)):
+                    skip, next_letter = 1, char + 1
+            if skip:
+                at += skip
+                option, pending = np.uint8(OPTION), np.uint8(BREAK)
+                sentence_start, line_start = True, False
+                before = np.int64(SPACE)
+                continue
+        if char == LESS:
+            skip = _mark_size(data, at, end)
+            if skip:
+                at += skip
+                continue
+        if kind in (LETTER, DIGIT, LONE):
+            upper = kind == LETTER and folded[char] != char
+            word, number, kind, at = _read_word(data, at, end, classes, folded)
+            flag = option | pending
+            if number:
+                flag |= np.uint8(NUMBER)
+            if upper and not sentence_start:
+                flag |= np.uint8(NAME)
+            if line_start and at < end and data[at] == COLON:
+                flag |= np.uint8(LABEL)
+            words[count], flags[count] = word, flag
+            count += 1
+            pending = np.uint8(0)
+            touching = kind != LONE
+            before = kind if touching else np.int64(LETTER)
+            line_start = sentence_start = False
+            continue
+        sign = np.int64(folded[char])
+        bullet = line_start and sign in (ASTERISK, HYPHEN, GREATER)
+        if not bullet and _counts_as_word(data, at + width, end, sign, before, classes):
+            words[count] = (np.uint64(sign) + np.uint64(1)) * GOLDEN
+            flags[count] = np.uint8(NUMBER) | option
+            count += 1
+        touching = False
+        if kind == NEWLINE:
+            line_start = sentence_start = True
+            option, pending = np.uint8(0), np.uint8(BREAK)
+        elif kind != SPACE:
+            sentence_start |= kind == SENTENCE_END
+            line_start &= char in (DOUBLE_QUOTE, APOSTROPHE, PAREN_OPEN, ASTERISK, HYPHEN)
+            before = kind
+        at += width
+    return count
+
+
+@numba.njit(inline="always")
+def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint32]):  # type: ignore[no-untyped-def]
+    """Hash of the word at a place, whether it has a digit, the class of its last character, and where it ends."""
+    char, width = decode(data, at)
+    kind = np.int64(class_of(char, classes))
+    value = (_FNV_OFFSET ^ np.uint64(char if char >= TABLE_SIZE else np.int64(folded[char]))) * _FNV_PRIME
+    number = kind == DIGIT
+    at += width
+    while kind != LONE and at < end:
+        char, width = decode(data, at)
+        following = np.int64(class_of(char, classes))
+        if following in (LETTER, DIGIT):
+            value = (value ^ np.uint64(folded[char])) * _FNV_PRIME
+            kind = following
+            number |= following == DIGIT
+        elif kind == DIGIT and char == PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
+            value = (value ^ np.uint64(PERIOD)) * _FNV_PRIME
+        elif char in (BLANK, LINE_FEED):
+            while is_blank_at(data, at + width, end):
+                width += 1
+            if not _is_clitic(data, at + width, end):
+                break
+        elif following != JOINER and not (kind == DIGIT and char == COMMA and separates_thousands(data, at, end)):
+            break
+        at += width
+    return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at
+
+
+@numba.njit(**NO_ALLOCATION)
+def _is_clitic(data: U8, at: Int, end: int) -> bool:
+    """Whether what begins here belongs to the word before: "Ann 's", "do n't", as some corpora are tokenized."""
+    negation = byte_at(data, at, end) | CASE == LOWER_N
+    at += negation
+    apostrophe = _apostrophe_size(data, at, end)
+    if not apostrophe:
+        return False
+    at += apostrophe
+    first, second = byte_at(data, at, end) | CASE, byte_at(data, at + 1, end) | CASE
+    if not is_letter(second):
+        return first == LOWER_T if negation else first in (LOWER_S, LOWER_T, LOWER_D, LOWER_M)
+    return (
+        not negation
+        and not is_letter(byte_at(data, at + 2, end))
+        and ((first in (LOWER_R, LOWER_V) and second == LOWER_E) or (first == LOWER_L and second == LOWER_L))
+    )
+
+
+@numba.njit(**NO_ALLOCATION)
+def _apostrophe_size(data: U8, at: Int, end: int) -> int:
+    """Bytes of the apostrophe at a place, 0 if there is none."""
+    if byte_at(data, at, end) == 0xE2:  # U+2019
+        return 3 if byte_at(data, at + 1, end) == 0x80 and byte_at(data, at + 2, end) == 0x99 else 0
+    return int(byte_at(data, at, end) in (APOSTROPHE, BACKTICK))
+
+
+@numba.njit(**NO_ALLOCATION)
+def _mark_size(data: U8, at: Int, end: int) -> int:
+    """Bytes of the calculator mark at a "<", 0 if there is none."""
+    if byte_at(data, at + 1, end) != LESS:
+        return 0
+    for place in range(at + 2, min(end - 1, at + _MAX_MARK_BYTES)):
+        if data[place] == LINE_FEED:
+            return 0
+        if data[place] == GREATER and data[place + 1] == GREATER:
+            return place + 2 - at
+    return 0
+
+
+@numba.njit(**NO_ALLOCATION)
+def _counts_as_word(data: U8, at: Int, end: int, sign: Int, before: Int, classes: U8) -> bool:
+    """Whether a sign of arithmetic that ends here is between words of which one is a number; a hyphen, between two."""
+    if sign not in (ASTERISK, PLUS, HYPHEN, SLASH, LESS, EQUAL, GREATER, CARET) or before not in (LETTER, DIGIT):
+        return False
+    while is_blank_at(data, at, end):
+        at += 1
+    if byte_at(data, at, end) == LESS:
+        at += _mark_size(data, at, end)
+    if at >= end:
+        return False
+    char, _ = decode(data, at)
+    after = np.int64(class_of(char, classes))
+    if sign == HYPHEN:
+        return before == DIGIT and after == DIGIT
+    return after in (LETTER, DIGIT) and DIGIT in (before, after)
