@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from corpus.columns import context_columns
 from corpus.discover import SourceFile
+from corpus.formats.csv_file import REPEATED_HEADER
+from corpus.formats.tally import UNREAD
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import SourceSpec
 from pipeline.engine.step import BuildError
@@ -31,6 +33,9 @@ other), and a rejection or a mark on an answer is the data's own."""
 
 MAX_LISTED = 10
 """Files of a source that a message lists."""
+
+MIN_BYTES = 10_000
+"""Sources and files with fewer bytes are not checked for shares of lost bytes."""
 
 _UNADAPTED = (Outcome.NOT_A_RECORD, Outcome.MISSING_FIELD, Outcome.WRONG_TYPE, Outcome.NO_PAIR)
 """Reasons for which other columns or another adapter can help."""
@@ -177,12 +182,15 @@ class Guard:
                 continue
             dropped = sum((Counter(read.found.dropped) for read in files), Counter[str]())
             of_source = list(self._shares(spec, spec.name, sum(map(_rows, files)), dropped))
+            of_source += self._byte_shares(spec, spec.name, files)
             shares += of_source
             # A file repeats what its source says, except where the other files dilute its loss.
             known = {share.rule for share in of_source}
             for read in files:
                 if len(files) > 1 and read.found.records:
-                    of_file = self._shares(spec, f"{spec.name}, {read.file.path}", _rows(read), read.found.dropped)
+                    what = f"{spec.name}, {read.file.path}"
+                    of_file = list(self._shares(spec, what, _rows(read), read.found.dropped))
+                    of_file += self._byte_shares(spec, what, [read])
                     shares += [share for share in of_file if share.rule not in known]
         return self._share_problem(shares)
 
@@ -192,6 +200,16 @@ class Guard:
         for rule, count in dropped.items():
             if count / rows > (limit := self._max_share(spec, rule)):
                 yield _Share(spec=spec, what=what, rule=rule, rows=rows, dropped=count, limit=limit)
+
+    def _byte_shares(self, spec: SourceSpec, what: str, files: Sequence[FileRead]) -> Iterator["_Share"]:
+        """Return losses by bytes: what could not be divided into rows counts as few rows or none."""
+        size = sum(read.found.end.bytes_read or 0 for read in files)
+        lost = sum((Counter(read.found.end.bytes_lost or {}) for read in files), Counter[str]())
+        for reason, count in lost.items():
+            rule = FileOutcome.TRUNCATED.value if reason == UNREAD else reason
+            limit = self._max_share(spec, rule) if rule != REPEATED_HEADER else 1.0
+            if size >= MIN_BYTES and count / size > limit:
+                yield _Share(spec=spec, what=what, rule=rule, rows=size, dropped=count, limit=limit, unit=" bytes")
 
     def _share_problem(self, shares: Sequence["_Share"]) -> list[str]:
         if not shares:
@@ -204,7 +222,7 @@ class Guard:
             largest[share.spec.name, share.rule] = max(before, share, key=lambda each: each.share)
         keys = [self._key(share.spec, share.rule, share.share) for share in largest.values()]
         return [
-            "a rule drops more of a source than allowed\n"
+            "a rule drops more of a source or file than allowed\n"
             f"{_aligned(lines)}\n"
             "Check that the rule suits the source (--dry-run shows how the source is read). If the rows should be "
             f"dropped, allow it by `guard: {{RULE: SHARE}}` of the source in the manifest, or at the end of the "
@@ -267,6 +285,8 @@ class _Share:
     rows: int
     dropped: int
     limit: float
+    unit: str = ""
+    """Of `rows` and `dropped`, if not rows."""
 
     @property
     def share(self) -> float:
@@ -274,7 +294,8 @@ class _Share:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return self.what, self.rule, f"{self.rows:,}", f"{self.dropped:,}", f"{self.share:.1%}", f"{self.limit:.1%}"
+        counts = f"{self.rows:,}{self.unit}", f"{self.dropped:,}{self.unit}"
+        return self.what, self.rule, *counts, f"{self.share:.1%}", f"{self.limit:.1%}"
 
 
 def dropped_between(before: LiveRecords, after: LiveRecords) -> dict[str, Counter[str]]:
