@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corpus.adapters.base import is_filled
+from corpus.adapters.columns import HISTORY_NAMES, PASSAGE_NAMES, SYSTEM_NAMES, TOOL_NAMES
 from corpus.formats.base import Row, shorten
 
 MAX_COLUMNS = 1000
@@ -16,17 +17,13 @@ OTHERS = "(other columns)"
 _NAME_CHARS = 100
 _EXAMPLE_CHARS = 80
 
-_CONTEXT_NAMES = """
-system systemprompt systemmessage systeminstruction systeminstructions sysprompt
-history histories chathistory dialoghistory dialoguehistory conversationhistory messagehistory previousturns
-context contexts ctx ctxs passage passages paragraph paragraphs story article articles document documents background
-evidence evidences support supportingfacts facts hint lecture premise scenario table tables schema
-sqlcontext retrievedcontext retrievedcontexts input inputs
-options option choices choice endings multiplechoices mcoptions answerchoices
-tools tool functions function apis availabletools toollist tooldefinitions functiondefinitions
+_OTHER_NAMES = """
+histories ctx ctxs articles supportingfacts facts hint lecture premise scenario tables schema sqlcontext
+retrievedcontext retrievedcontexts input inputs
+options option choices choice endings multiplechoices mcoptions answerchoices tool toollist
 """
-"""Plain names of columns with system texts, earlier turns, texts that a question refers to, choices, declared tools."""
-_CONTEXT = frozenset(_CONTEXT_NAMES.split())
+"""Plain names of further texts that a question refers to, and of choices."""
+_CONTEXT = frozenset((*SYSTEM_NAMES, *TOOL_NAMES, *PASSAGE_NAMES, *HISTORY_NAMES, *_OTHER_NAMES.split()))
 _CHOICE = re.compile(r"(|options?|opt?|choices?|ans|answer|ending|sol|solution)([a-h]|(?<=.)[0-9])")
 """Plain name of a column with one choice of several: A, option_b, opa, choice1, ending0."""
 

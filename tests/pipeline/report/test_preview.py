@@ -60,7 +60,7 @@ def test_dry_run_reads_beyond_the_first_good_pairs(tmp_path: Path, capsys: pytes
     w.write(
         tmp_path / "set/rows.jsonl", w.jsonl([*rows, {"instruction": "x", "response": "y", "passage": "It rained."}])
     )
-    empty, context = dry_run(tmp_path)
+    empty, context = dry_run(tmp_path, map={"instruction": "{instruction}", "response": "{response}"})
     assert "s       empty_response      901      600  66.6%    50.0%" in empty
     assert "passage: < 1 %, as 'It rained.'" in context
     assert "read: 901 pairs, 0 rows without a pair" in capsys.readouterr().out
