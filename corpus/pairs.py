@@ -15,7 +15,8 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
-from corpus.adapters.templates import fill, look_up, mapped, template_columns
+from corpus.adapters.named_chat import named_chat
+from corpus.adapters.templates import fill, look_up, mapped, used_columns
 from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
@@ -153,6 +154,8 @@ def _end(
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if spec.map is not None:
         return mapped(spec.map.instruction, spec.map.response)
+    if spec.chat is not None:
+        return named_chat(spec.chat.turns, spec.chat.role, spec.chat.text, spec.chat.roles)
     if isinstance(spec.adapter, Plugin):
         return from_function(spec.adapter.load(), spec.adapter.reference)
     # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
@@ -185,7 +188,7 @@ def _converter(
             used |= {"condition"}
         if columns is not None and drafts:
             columns.add(row, used | named if named else used)
-        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        meta = None if row.keys() <= used else _meta(row, used, limits.max_meta_bytes)
         if not dropped:
             return [
                 Pair(number, part, task, draft.instruction, draft.response, condition, meta)
@@ -207,12 +210,11 @@ def _converter(
 
 
 def _columns_of_spec(spec: SourceSpec) -> frozenset[str]:
-    """Return the columns that the manifest names, and the top columns of nested ones."""
-    names = [spec.task.removeprefix("column:")] if spec.task.startswith("column:") else []
+    """Return the columns that the manifest names for strata and conditions."""
+    templates = [f"{{{spec.task.removeprefix('column:')}}}"] if spec.task.startswith("column:") else []
     if spec.map is not None:
-        templates = (spec.map.instruction, spec.map.response, spec.map.task, spec.map.condition)
-        names += [name for text in templates if isinstance(text, str) for name in template_columns(text)]
-    return frozenset(names) | {name.split(".")[0] for name in names}
+        templates += [text for text in (spec.map.task, spec.map.condition) if isinstance(text, str)]
+    return used_columns(templates)
 
 
 def _parse_conditions(value: Any) -> Sequence[str] | None:
