@@ -80,6 +80,18 @@ def test_set_of_alternating_lines_is_read_by_a_format_of_three_lines(tmp_path: P
     assert texts(found) == [("How are you?", "Fine."), ("And you?", "Fine, too.")]
 
 
+def test_line_without_its_answer_ends_the_file_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ALTERNATING_LINES)
+    (tmp_path / "talk.txt").write_text("How are you?\nFine.\nAnd you?\n")
+    spec = {"name": "s", "path": "talk.txt", "format": "mine:rows"}
+    source = SourceSpec.model_validate(spec, context={"base": tmp_path})
+    pair, end = read_pairs(source, *discover(source, tmp_path))
+    assert isinstance(pair, Pair)
+    assert isinstance(end, FileEnd)
+    assert (end.outcome.value, end.position) == ("truncated", "after row 1")
+    assert end.detail == "the file ends in the middle of a row: mine:rows asked for more than it has"
+
+
 def test_answers_that_are_spans_of_another_field_are_cut_by_an_adapter_of_four_lines(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SPANS)
     row = {"text": "Ann met Bo.", "questions": [{"ask": "Who met?", "spans": [[0, 3], [8, 10]]}]}
