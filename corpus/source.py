@@ -135,7 +135,10 @@ class SourceSpec(Config):
     repeat: Annotated[int, Field(ge=1)] = 1
     """Number of times that each sample of the source is drawn in one epoch."""
     guard: dict[str, Share] = Field(default_factory=dict)
-    """Largest share of the source's rows that may be dropped for one reason before a build stops, by outcome."""
+    """Largest share of the source's rows, or of one of its files', that may be dropped for one reason before a build
+    stops, by outcome; for `truncated` and `unreadable`, the share of its files."""
+    ignore: tuple[str, ...] = ()
+    """Columns that hold context by their names (system, history, passage, options, tools, …) and may stay unused."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

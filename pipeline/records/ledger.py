@@ -3,6 +3,7 @@
 A stage writes lines for the pairs that end there; the ledger of a dataset is the concatenation of all stages' parts.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,44 @@ class FileLine(InputFile):
     position: str | None
     """Where reading stopped, if it stopped early."""
     detail: str | None
+
+
+COLUMNS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("column", pa.string()),
+        ("rows", pa.int64()),
+        ("unused", pa.int64()),
+        ("used", pa.int64()),
+        ("example", pa.string()),
+    ]
+)
+"""ledger/columns.parquet: one line for each column of a source that is filled in rows whose pairs do not use it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnLine:
+    """A column of a source that is filled in rows whose pairs do not use it."""
+
+    source: str
+    column: str
+    rows: int
+    """Rows of the source that yield a pair."""
+    unused: int
+    """Rows of these in which the column is filled and no pair uses it."""
+    used: int
+    """Rows of these whose pairs use it."""
+    example: str
+
+    @property
+    def fill_rate(self) -> str:
+        """Share of `rows` that are `unused`, as "57 %"."""
+        share = 100 * self.unused / max(self.rows, 1)
+        return "< 1 %" if share < 1 else f"{math.floor(share)} %"
+
+    def __str__(self) -> str:
+        used = f" (used in {self.used:,} other rows)" if self.used else ""
+        return f"{self.column}: {self.fill_rate}{used}, as {self.example}"
 
 
 READ_STAGE = "read"
