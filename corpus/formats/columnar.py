@@ -58,7 +58,10 @@ _UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode dictionaries, and convert dates and times to text: Python's types have a smaller range than Arrow's."""
+    """Decode dictionaries, and convert dates and times to text: Python's types have a smaller range than Arrow's.
+
+    NaN and infinities, with which pandas writes a missing value, are null.
+    """
     for index, field in enumerate(batch.schema):
         column = batch.column(index)
         if isinstance(column, pa.ExtensionArray) and not pa.types.is_fixed_size_binary(column.type.storage_type):
@@ -71,6 +74,8 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
             column = column.cast(pa.int64())
         elif pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
             column = _time_text(column)
+        elif column.type in (pa.float32(), pa.float64()):
+            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         elif pa.types.is_nested(column.type) and (plain := _plain_type(column.type)) != column.type:
             with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 column = column.cast(plain)

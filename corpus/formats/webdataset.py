@@ -181,6 +181,8 @@ class _Members:
                         if reason is not None:
                             self.skipped[reason] += 1
                             self.examples.setdefault(reason, member.name)
+                            if stream.seek(member.offset_data + size) < member.offset_data + size:
+                                raise tarfile.ReadError("unexpected end of data")
                         else:
                             self.name = member.name
                             held = size + (held if key == last_sample else 0)
