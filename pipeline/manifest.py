@@ -55,8 +55,8 @@ class TokenizerSpec(Config):
 
     file: str | None = None
     """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
-    vocab_size: int = Field(default=65_536, ge=300, lt=2**32)
-    """Special tokens and the 256 bytes included; above 65,536, token ids are stored as uint32, not uint16."""
+    vocab_size: int = Field(default=65_536, ge=300, le=65_536)
+    """Special tokens and the 256 bytes included. A given `file` may have more; its ids are then stored as uint32."""
     sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)
     """Size of the text to train on, about, drawn by seed from the pairs that are left after deduplication."""
 

@@ -3,7 +3,8 @@
     {column}   {object.key}   {list.0}   {list.*.key}   {options[answer]}   {column?}
 
 A `*` stands for every item of a list or object; its texts are joined by newlines. `[path]` takes the item that another
-field of the row names: by key or label, by number from 0, or by letter. Lists and objects may be JSON text.
+field names (of the same item of a `*`, or else of the row): by key or label, by number from 0, or by letter. Lists and
+objects may be JSON text.
 """
 
 import difflib
@@ -88,11 +89,14 @@ def look_up(row: Row, path: str, *, optional: bool = False) -> Any:
 
 def _walk(value: Any, steps: Sequence[str | _By], row: Row, place: str, optional: bool) -> Any:
     """Follow `steps` from `value`, which is at `place` in the row."""
+    item = value
     for index, step in enumerate(steps):
         if isinstance(value, str):
             value = from_json(value)
         if isinstance(step, _By):
-            value, place = _select(value, look_up(row, step.path), place, step.path), f"{place}[{step.path}]"
+            near = isinstance(item, dict) and _steps(step.path)[0] in item
+            key = look_up(item if near else row, step.path)
+            value, place = _select(value, key, place, step.path), f"{place}[{step.path}]"
         elif isinstance(value, dict) and step in value:
             value, place = value[step], f"{place}.{step}".lstrip(".")
         elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):

@@ -156,6 +156,13 @@ def test_another_field_chooses_an_option_by_number_letter_or_key(
     ]
 
 
+def test_option_of_an_item_is_chosen_by_a_field_of_the_item_or_else_of_the_row(tmp_path: Path) -> None:
+    items = [{"options": ["a", "b"], "gold": "B"}, {"options": ["c", "d"]}]
+    assert mapped(tmp_path, ROW | {"gold": "A", "items": items}, "{q}", "{items.*.options[gold]}") == [
+        ("Which?", "b\nc")
+    ]
+
+
 def test_column_whose_name_has_brackets_and_dots_comes_before_a_path(tmp_path: Path) -> None:
     assert mapped(tmp_path, ROW | {"options[gold]": "x", "turns.*": "y"}, "{turns.*}", "{options[gold]}") == [
         ("y", "x")
