@@ -55,7 +55,7 @@ from pipeline.engine.step import BuildError, Step
 from pipeline.ingest.step import Ingest, Ingested, unused_columns
 from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
-from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, read_part
+from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, Loss, read_part
 from pipeline.report import page as report
 from pipeline.shards import mds
 from pipeline.shards.encode import Encode, EncodedBucket
@@ -95,7 +95,7 @@ class Assembled:
     places: tuple[Place, ...]
     """Every file of the dataset; `dataset.json` is the last."""
     faults: tuple[FileLine, ...]
-    """Input files that were not read to their end."""
+    """Input files that were not read to their end, or are not UTF-8."""
     columns: tuple[ColumnLine, ...]
     """Columns of the sources that are in no pair."""
 
@@ -200,7 +200,7 @@ class Assemble(Step[Assembled]):
             build_key=self.build_key,
             versions=library_versions(),
         )
-        faults = [line for line in lines if line.outcome != FileOutcome.READ]
+        faults = [line for line in lines if line.outcome != FileOutcome.READ or _is_other_encoding(line)]
         self._write_report(work, out, info, lines, columns, strata, lengths, tally)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
@@ -360,12 +360,23 @@ def _place(path: str, stage: str, key: str, name: str, info: FileInfo) -> Place:
     return Place(path=path, stage=stage, key=key, name=name, info=info)
 
 
+def _is_other_encoding(line: FileLine) -> bool:
+    """Whether rows of a file are lost because it is not UTF-8, which its detail then explains."""
+    return line.detail is not None and any(loss.reason == Outcome.INVALID_UNICODE for loss in line.bytes_lost or ())
+
+
 def _line(file: InputFile, ingested: Ingested) -> FileLine:
     end = ingested.end
     return FileLine(
         **dataclasses.asdict(file),
         rows=end.rows,
         pairs=ingested.pairs,
+        bytes_read=end.bytes_read,
+        bytes_rows=end.bytes_rows,
+        bytes_structure=end.bytes_structure,
+        bytes_lost=None
+        if end.bytes_lost is None
+        else tuple(Loss(reason=reason, bytes=size) for reason, size in sorted(end.bytes_lost.items())),
         outcome=end.outcome.value,
         position=end.position or None,
         detail=end.detail or None,

@@ -39,15 +39,29 @@ FILES = pa.schema(
         ("sha256", pa.string()),
         ("format", pa.string()),
         ("compression", pa.string()),
+        ("encoding", pa.string()),
         ("adapter", pa.string()),
         ("rows", pa.int64()),
         ("pairs", pa.int64()),
+        ("bytes_read", pa.int64()),
+        ("bytes_rows", pa.int64()),
+        ("bytes_structure", pa.int64()),
+        ("bytes_lost", pa.list_(pa.struct([("reason", pa.string()), ("bytes", pa.int64())]))),
         ("outcome", pa.string()),
         ("position", pa.string()),
         ("detail", pa.string()),
     ]
 )
 """ledger/files.parquet: one line for each input file, `FileLine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Bytes of a file that are in no row."""
+
+    reason: str
+    """A `corpus.outcome.Outcome`, or a reader's own reason, such as "unread"."""
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +77,8 @@ class InputFile:
     sha256: str | None
     format: str | None
     compression: str | None
+    encoding: str | None
+    """Of text that is not UTF-8."""
     adapter: str | None
 
 
@@ -72,6 +88,13 @@ class FileLine(InputFile):
 
     rows: int
     pairs: int
+    bytes_read: int | None
+    """Bytes of the decompressed content, as UTF-8: those of rows, structure and losses. None, as the next three, where
+    rows are no ranges of bytes, as in Parquet."""
+    bytes_rows: int | None
+    bytes_structure: int | None
+    """Header, separators, blank lines."""
+    bytes_lost: tuple[Loss, ...] | None
     outcome: str
     """A `corpus.outcome.FileOutcome`."""
     position: str | None

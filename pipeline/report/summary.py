@@ -16,7 +16,7 @@ from pipeline.report.console import console, safe
 MAX_COLUMNS = 12
 """Unused columns of a source that are listed."""
 MAX_FILES = 20
-"""Files not read to their end that are listed."""
+"""Files not read whole that are listed."""
 
 
 def show(
@@ -35,7 +35,7 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end.
+        Lines of ledger/files.parquet for files that were not read to their end, or are not UTF-8.
     columns
         Lines of ledger/columns.parquet.
     out, work
@@ -118,7 +118,7 @@ def show_columns(columns: Sequence[ColumnLine], screen: Console, indent: str = "
 
 
 def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
-    screen.print("files not read to their end")
+    screen.print("files that were not read whole")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
