@@ -19,7 +19,7 @@ from pipeline.report.console import console, safe
 from pipeline.report.epoch import epoch_table
 from pipeline.report.rules import rules_table
 from pipeline.report.summary import show_columns
-from pipeline.report.survey import Survey, survey
+from pipeline.report.survey import Survey, surveys
 
 MAX_FILES = 10
 MAX_NAMED = 3
@@ -51,21 +51,20 @@ def preview(mix: Mix, base: Path) -> list[str]:
     by_source: list[list[SourceFile]] = [[] for _ in mix.sources]
     for order, _, file in discover_inputs(mix, base):
         by_source[order].append(file)
-    surveys = []
-    for spec, files in zip(mix.sources, by_source, strict=True):
+    found = surveys(mix, by_source)
+    for spec, files, read in zip(mix.sources, by_source, found, strict=True):
         size = sum(file.bytes for file in files)
         screen.print(f"\n[bold]{safe(spec.name)}[/] ({spec.role}): {len(files):,} files, {size:,} bytes")
         _show_files(files, screen)
-        surveys.append(survey(mix, spec, files))
-        _show_survey(spec, surveys[-1], screen)
+        _show_survey(spec, read, screen)
     screen.print("")
     screen.print(epoch_table(mix, by_source))
     screen.print("")
-    train = [found.pairs for spec, found in zip(mix.sources, surveys, strict=True) if spec.role == "train"]
+    train = [read.pairs for spec, read in zip(mix.sources, found, strict=True) if spec.role == "train"]
     screen.print(rules_table(mix, train))
     if mix.near_dedup.enabled:
         screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
-    problems = Guard(mix, [read for found in surveys for read in found.files]).file_problems()
+    problems = Guard(mix, [file for read in found for file in read.files]).file_problems()
     for problem in problems:
         screen.print(f"\n[bold]a build would stop:[/] {safe(problem)}", soft_wrap=True)
     screen.print("\nnothing was written" + ("" if problems else "; leave out --dry-run to build"))

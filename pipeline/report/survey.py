@@ -6,11 +6,14 @@ file ─┬▶ whole, where it is within its share of the bytes
 pairs ─▶ clean ─▶ what `Ingest` would count, and a sample of the pairs
 """
 
+import multiprocessing
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +43,8 @@ PART_ROWS = 500
 """Rows of a part of a Parquet file."""
 SAMPLE_PAIRS = 1000
 """Pairs of a source that are sampled, about, shared equally by its files and spread over what is read of each."""
+POOL_BYTES = 32 << 20
+"""Bytes from which on the sources are read by several processes."""
 EXAMPLES = 3
 _BATCH = 8192
 
@@ -93,6 +98,23 @@ def survey(mix: Mix, spec: SourceSpec, files: Sequence[SourceFile]) -> Survey:
     rows = [(spec.name, instruction, response) for instruction, response in sampled]
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
     return Survey(files=reads, partial=partial, examples=examples, pairs=frame)
+
+
+def surveys(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> list[Survey]:
+    """Survey all sources of a mix, large mixes in a process for each core.
+
+    Parameters
+    ----------
+    mix
+        The manifest.
+    files
+        The files of each of its sources, in the manifest's order.
+    """
+    size = sum(min(sum(file.bytes for file in found), SOURCE_BYTES) for found in files)
+    if size < POOL_BYTES:
+        return list(map(survey, repeat(mix), mix.sources, files))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(survey, repeat(mix), mix.sources, files))
 
 
 class _Reader:
