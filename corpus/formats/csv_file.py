@@ -540,7 +540,7 @@ class _Reader:
     def _without_blanks(self, text: str) -> list[str] | None:
         """Return the cells of a line that is a row but for blanks around its quotes; None for any other line."""
         delimiter = re.escape(self._lines.dialect.delimiter)
-        if '" ' not in text and ' "' not in text:
+        if ('" ' not in text and ' "' not in text) or self._well_quoted.fullmatch(text):
             return None
         tidy = re.sub(rf'"[ ]+(?=\r?$|{delimiter})', '"', text.rstrip("\r\n"))
         tidy = re.sub(rf'(^|{delimiter})[ ]+(?=")', r"\1", tidy)

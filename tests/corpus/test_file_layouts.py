@@ -197,6 +197,11 @@ def test_file_that_is_cut_off_inside_a_cell_yields_no_row_of_it(tmp_path: Path) 
     assert end.bytes_lost == {"invalid_syntax": len(content) - content.index('"Explain')}
 
 
+def test_blanks_beside_quotes_inside_a_cell_are_kept(tmp_path: Path) -> None:
+    rows = [{"instruction": 'He said "no" , and "yes", "but"', "response": 'x, "y" '}]
+    assert read(tmp_path / "rows.csv", w.delimited(rows, ","))[0] == [tuple(rows[0].values())]
+
+
 def test_blanks_around_quotes_are_no_error(tmp_path: Path) -> None:
     content = (
         'instruction,response\n"Question 0?" ,"Answer 0." \n"Question 1?","Answer 1."\nQuestion 2?, "Answer 2." \n'
