@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from corpus.columns import context_columns
 from corpus.discover import SourceFile
 from corpus.formats.csv_file import REPEATED_HEADER
-from corpus.formats.tally import UNREAD
+from corpus.formats.tally import SKIPPED, UNREAD
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import SourceSpec
 from pipeline.engine.step import BuildError
@@ -207,7 +207,7 @@ class Guard:
         lost = sum((Counter(read.found.end.bytes_lost or {}) for read in files), Counter[str]())
         for reason, count in lost.items():
             rule = FileOutcome.TRUNCATED.value if reason == UNREAD else reason
-            limit = self._max_share(spec, rule) if rule != REPEATED_HEADER else 1.0
+            limit = self._max_share(spec, rule) if rule not in (REPEATED_HEADER, SKIPPED) else 1.0
             if size >= MIN_BYTES and count / size > limit:
                 yield _Share(spec=spec, what=what, rule=rule, rows=size, dropped=count, limit=limit, unit=" bytes")
 
