@@ -84,7 +84,6 @@ def read_pairs(
     rows = 0
     tally: Tally | None = None
     notes: list[str] = []
-    late_notes: Sequence[str] = ()
     outcome, position, detail = FileOutcome.READ, "", ""
     try:
         content = Input(
@@ -96,7 +95,7 @@ def read_pairs(
             member=file.member,
         )
         source = open_rows(content, spec.format_of(file.format), limits)
-        tally, notes, late_notes = source.tally, [source.note] if source.note else [], source.late_notes
+        tally, notes = source.tally, [source.note] if source.note else []
         source = source._replace(context={**source.context, MARKUP_KEY: markup})
         to_pairs = _converter(spec, file, source, limits, columns)
         for place, row in source.rows:
@@ -119,7 +118,7 @@ def read_pairs(
         tally = None
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
-    yield _end(outcome, rows, position, detail, [*notes, *late_notes], tally)
+    yield _end(outcome, rows, position, detail, notes, tally)
 
 
 def _finished(tally: Tally | None) -> Tally | None:

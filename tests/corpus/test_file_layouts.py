@@ -410,6 +410,16 @@ def test_byte_order_mark_takes_precedence_over_the_stated_encoding(tmp_path: Pat
     assert read(tmp_path / "rows.jsonl", content, encoding="cp1252")[0] == [("é", "ü")]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "gbk"])
+def test_utf8_text_is_not_read_in_another_encoding_without_a_word(tmp_path: Path, encoding: str) -> None:
+    content = w.jsonl(
+        [{"question": "Wie heißt der Fluß für Göttingen?", "answer": "Die Leine, nördlich – „natürlich“."}]
+    )
+    pairs, _, end = read(tmp_path / "rows.jsonl", content, encoding=encoding)
+    assert (pairs, end.outcome) == ([], FileOutcome.UNREADABLE)
+    assert "the text is UTF-8" in end.detail
+
+
 def test_stated_encoding_leaves_binary_formats_alone(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.parquet", w.parquet(ROWS), encoding="gbk")[0] == EXPECTED
 
