@@ -197,6 +197,12 @@ class _Lines:
             self._max_row_bytes = _SHORT_CELL_BYTES
         self.put_back(self.held[1:])
 
+    def keep_first(self) -> None:
+        """Make the first line of the current row all of it."""
+        content = self.held[0].content or b""
+        self.held, self.texts, self.size = self.held[:1], self.texts[:1], self.held[0].size
+        self.is_clean = is_utf8(content) and b"\0" not in content
+
     def __iter__(self) -> Iterator[str]:
         return self
 
@@ -441,14 +447,18 @@ class _Reader:
                 if not self._is_whole_cell(lines.texts, cells, trust=trust):
                     problem = f"it ends on line {lines.number:,} with {len(cells)} cells; expected {self._width}"
             if problem:
-                self._improper += 1
                 first = lines.held[0]
+                tidy = self._without_blanks(lines.texts[0])
+                if tidy is not None:
+                    lines.reread()
+                    lines.keep_first()
+                    yield begin, self._row(tidy)
+                    continue
+                self._improper += 1
                 if falls_back and lines.dialect.cells(lines.texts[0]) == self._width:
                     lines.reread()
                     cells = lines.texts[0].rstrip("\r\n").split("\t")
-                    lines.size = first.size
-                    lines.held, lines.texts = lines.held[:1], lines.texts[:1]
-                    lines.is_clean = is_utf8(first.content or b"") and b"\0" not in (first.content or b"")
+                    lines.keep_first()
                     tally.note("a row whose quotes do not balance is read without quoting")
                     yield begin, self._row(cells)
                     continue
@@ -457,7 +467,7 @@ class _Reader:
                 if middle := self._lines_of_broken_cell(lines.texts[0]):
                     tally.lose(sum(lines.take().size for _ in range(middle)), Outcome.INVALID_SYNTAX)
                 detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
-                also = f"; the {middle} lines after it are lost with it" if middle else ""
+                also = f"; lost with its cell's other lines, {middle:,}" if middle else ""
                 hint = "; if quotes are letters in this file, state `quote: none`"
                 broken_at = lines.number
                 yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
@@ -476,6 +486,8 @@ class _Reader:
                     tally.lose(lines.size, Outcome.INVALID_SYNTAX)
                     yield begin, RowError(Outcome.INVALID_SYNTAX, "the end of a cell whose quote is broken")
                     continue
+                if len(lines.held) == 1 and (tidy := self._without_blanks(lines.texts[0])) is not None:
+                    cells = tidy
                 is_proper = self._is_properly_quoted(lines.texts, lines.dialect)
                 self._proper += is_proper
                 self._improper += not is_proper
@@ -525,23 +537,41 @@ class _Reader:
         opens = f'{self._lines.dialect.delimiter}"' in text
         return self._closes_a_cell.search(text) is not None and (opens or self._proper > self._improper)
 
+    def _without_blanks(self, text: str) -> list[str] | None:
+        """Return the cells of a line that is a row but for blanks around its quotes; None for any other line."""
+        delimiter = re.escape(self._lines.dialect.delimiter)
+        if '" ' not in text and ' "' not in text:
+            return None
+        tidy = re.sub(rf'"[ ]+(?=\r?$|{delimiter})', '"', text.rstrip("\r\n"))
+        tidy = re.sub(rf'(^|{delimiter})[ ]+(?=")', r"\1", tidy)
+        if tidy == text.rstrip("\r\n") or not self._lines.dialect.quoted or not self._well_quoted.fullmatch(tidy):
+            return None
+        try:
+            cells = next(self._lines.dialect.reader(iter([tidy])))
+        except (csv.Error, StopIteration):
+            return None
+        return cells if len(cells) == self._width else None
+
     def _lines_of_broken_cell(self, first: str) -> int:
         """Return how many of the next lines belong to a cell whose quote is broken; `first` is its row's first line."""
         count = self._lines.dialect.cells
-        trust = self._proper > self._improper or count(first) < self._width
-        whole = 0
-        for place, line in enumerate(self._lines.peek(_LOOKAHEAD_LINES), start=1):
+        is_whole = count(first) >= self._width
+        trust = self._proper > self._improper or not is_whole
+        rows = 0
+        following = self._lines.peek(_LOOKAHEAD_LINES)
+        for place, line in enumerate(following, start=1):
             if line.content is None:
                 return 0
             text = line.content.decode("utf-8", "surrogateescape")
             if '"' in text:
                 if self._well_quoted.fullmatch(text):
-                    return 0
+                    return 0 if is_whole else place - 1
                 if self._closes_a_cell.search(text):
-                    are_rows = whole == place - 1
-                    return 0 if are_rows and (whole >= _MIDDLE_LINES or (whole and not trust)) else place
-            whole += count(text) == self._width
-        return 0
+                    are_rows = rows == place - 1
+                    return 0 if are_rows and (rows >= _MIDDLE_LINES or (rows and not trust)) else place
+            rows += count(text) == self._width
+        # The file is cut off inside the cell, or the row lacks cells and has a stray quote.
+        return len(following) if not is_whole and len(following) < _LOOKAHEAD_LINES else 0
 
 
 def _is_delimited(head: Head, delimiter: str) -> bool:

@@ -291,8 +291,10 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
         except (RecursionError, ValueError, RowError) as error:
             failure = as_row_error(error, begin)
         else:
-            if end == len(text.text) and text.grow():
-                continue  # a number may continue
+            if end == len(text.text):
+                if text.grow():
+                    continue  # a number may continue
+                begin, end = 0, end - begin  # the window begins with the value now
             text.pos = end
             if end - begin > limits.max_row_bytes:
                 raise RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")

@@ -189,6 +189,21 @@ def test_no_row_is_made_of_the_middle_of_a_cell(tmp_path: Path, cell: str) -> No
         assert "quote" in rejected[0].detail
 
 
+def test_file_that_is_cut_off_inside_a_cell_yields_no_row_of_it(tmp_path: Path) -> None:
+    content = 'instruction,response\n"q1 ""x""",a1\n"Explain:\nshort words, no code\nat most, two lines'
+    pairs, rejected, end = read(tmp_path / "rows.csv", content)
+    assert pairs == [('q1 "x"', "a1")]
+    assert len(rejected) == 1
+    assert end.bytes_lost == {"invalid_syntax": len(content) - content.index('"Explain')}
+
+
+def test_blanks_around_quotes_are_no_error(tmp_path: Path) -> None:
+    content = (
+        'instruction,response\n"Question 0?" ,"Answer 0." \n"Question 1?","Answer 1."\nQuestion 2?, "Answer 2." \n'
+    )
+    assert read(tmp_path / "rows.csv", content)[0] == EXPECTED
+
+
 def test_backslash_escapes_are_recognised(tmp_path: Path) -> None:
     content = (
         'instruction,response\n"Quote him.","He said \\"no\\", twice."\n"Path?","C:\\\\temp\\\\"\n'
