@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from corpus.columns import context_columns
 from corpus.discover import SourceFile
 from corpus.formats.csv_file import REPEATED_HEADER
-from corpus.formats.tally import UNREAD
+from corpus.formats.tally import SKIPPED, UNREAD
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import SourceSpec
 from pipeline.engine.step import BuildError
@@ -32,7 +32,9 @@ UNGUARDED: Mapping[str, float] = {
 other), and a rejection or a mark on an answer is the data's own."""
 
 MAX_LISTED = 10
-"""Files of a source that a message lists."""
+"""Files of a source, or causes, that a message lists."""
+MAX_NAMED = 3
+"""Further files with one cause that a message names."""
 
 MIN_BYTES = 10_000
 """Sources and files with fewer bytes are not checked for shares of lost bytes."""
@@ -116,9 +118,7 @@ class Guard:
                 empty.append(spec.name)
             what = f"no {_unit(spec)} in {_files(failed)}" if is_empty else f"{len(failed):,} of {_files(files)}"
             lines.append(f"  source {spec.name} ({spec.role}): {what}")
-            lines += [f"    {_described(read)}" for read in failed[:MAX_LISTED]]
-            if len(failed) > MAX_LISTED:
-                lines.append(f"    and {len(failed) - MAX_LISTED:,} more files: {_outcomes(failed[MAX_LISTED:])}")
+            lines += _listed(failed)
             remedies.update(_remedies(failed))
         if not lines:
             return
@@ -207,7 +207,7 @@ class Guard:
         lost = sum((Counter(read.found.end.bytes_lost or {}) for read in files), Counter[str]())
         for reason, count in lost.items():
             rule = FileOutcome.TRUNCATED.value if reason == UNREAD else reason
-            limit = self._max_share(spec, rule) if rule != REPEATED_HEADER else 1.0
+            limit = self._max_share(spec, rule) if rule not in (REPEATED_HEADER, SKIPPED) else 1.0
             if size >= MIN_BYTES and count / size > limit:
                 yield _Share(spec=spec, what=what, rule=rule, rows=size, dropped=count, limit=limit, unit=" bytes")
 
@@ -356,9 +356,21 @@ def _aligned(lines: Sequence[tuple[str, ...]], more: Sequence[str] = ()) -> str:
     return "\n".join([*shown, *more])
 
 
-def _outcomes(files: Sequence[FileRead]) -> str:
-    outcomes = Counter(read.found.end.outcome.replace("_", " ") for read in files)
-    return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
+def _listed(files: Sequence[FileRead]) -> list[str]:
+    """Describe files, in one or two lines for all that have one cause."""
+    causes: dict[tuple[str, str, frozenset[str]], list[FileRead]] = {}
+    for read in files:
+        end = read.found.end
+        causes.setdefault((end.outcome.value, end.detail, frozenset(read.found.dropped)), []).append(read)
+    lines = []
+    for first, *more in list(causes.values())[:MAX_LISTED]:
+        lines.append(f"    {_described(first)}")
+        if more:
+            names = ", ".join(read.file.path for read in more[:MAX_NAMED]) + (", …" if len(more) > MAX_NAMED else "")
+            lines.append(f"    and {len(more):,} more for the same reason: {names}")
+    if rest := list(causes.values())[MAX_LISTED:]:
+        lines.append(f"    and {sum(map(len, rest)):,} more files for other reasons")
+    return lines
 
 
 def _remedies(files: Sequence[FileRead]) -> Iterator[str]:

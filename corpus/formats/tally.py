@@ -10,6 +10,8 @@ from corpus.outcome import Outcome
 _SAMPLE_BYTES = 64 << 10
 """Bytes of rows that are not UTF-8 that are kept to recognise their encoding."""
 
+SKIPPED = "skipped"
+"""Loss of the members of a tar that belong to no sample, such as hidden ones."""
 UNREAD = "unread"
 """Loss of what follows the position at which a file cannot be read further."""
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import ForwardFile, Input
 from corpus.formats.strict_json import parse_bytes
-from corpus.formats.tally import Tally
+from corpus.formats.tally import SKIPPED, Tally
 from corpus.outcome import Outcome
 from corpus.storage import StorageError
 
@@ -30,8 +30,6 @@ _APART = (
     "the members of this sample are not side by side in the tar, so that each group is a row that lacks the others; "
     "pack the files again, sorted by name (tar --sort=name)"
 )
-_SKIPPED = "skipped"
-"""Loss of the members that belong to no sample."""
 _OVERSIZE = object()
 """Placeholder for the content of a member that makes its sample too large."""
 
@@ -155,7 +153,7 @@ class _Members:
             of, before, size, _ = self._unbooked.popleft()
             self._tally.skip(before)
             if of is None or row is None:
-                self._tally.lose(size, _SKIPPED)
+                self._tally.lose(size, SKIPPED)
             elif isinstance(row, RowError):
                 self._tally.lose(size, row.reason)
             else:

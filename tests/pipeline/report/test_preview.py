@@ -66,6 +66,15 @@ def test_dry_run_reads_beyond_the_first_good_pairs(tmp_path: Path, capsys: pytes
     assert "read: 901 pairs, 0 rows without a pair" in capsys.readouterr().out
 
 
+def test_message_has_a_line_for_each_cause_and_not_for_each_file(tmp_path: Path) -> None:
+    for number in range(60):
+        w.write(tmp_path / f"set/{number:02d}.xml", b"<row/>" * number)
+    (problem,) = dry_run(tmp_path)
+    assert problem.count(".xml") == 5
+    assert "00.xml: empty, 0 bytes" in problem
+    assert "and 58 more for the same reason: 02.xml, 03.xml, 04.xml, …" in problem
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_sample_of_a_large_file_is_from_all_over_it(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
