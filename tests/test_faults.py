@@ -129,7 +129,7 @@ def test_files_arrive_as_they_were_sent_however_the_store_fails(
 def test_inputs_that_come_damaged_change_no_dataset(
     bucket: str, faults: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of a store without checksums of its own, nobody notices before us.
+    # Of a store without checksums of its own, only the read-back check notices.
     monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     mix = write_mix(tmp_path, rows=60)
     for source in ("first", "second"):

@@ -11,7 +11,7 @@ from tests.pipeline.conftest import contents, run_build
 
 
 class CrashError(Exception):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 def test_publishing_that_breaks_off_anywhere_leaves_no_commit_record(mix: Path, dataset: Path, tmp_path: Path) -> None:
