@@ -23,25 +23,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.text.ascii import (
-    ASTERISK,
-    BLANK,
-    CASE,
-    COLON,
-    COMMA,
-    HYPHEN,
-    LINE_FEED,
-    LOWER_A,
-    LOWER_I,
-    LOWER_Z,
-    PAREN_CLOSE,
-    PAREN_OPEN,
-    PERIOD,
-    is_blank_at,
-    is_digit_at,
-    past_blanks,
-    separates_thousands,
-)
+from pipeline.text import codes
 from pipeline.text.characters import (
     DIGIT,
     JOINER,
@@ -55,6 +37,7 @@ from pipeline.text.characters import (
     class_of,
     decode,
 )
+from pipeline.text.codes import is_blank_at, is_digit_at, past_blanks, separates_thousands
 from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
@@ -147,8 +130,8 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
     words_until_is = 0  # words left among which "is" would begin the answer
     mark_all = False  # inside an option or an answer, whose words are all informative
     sentence_start = line_start = True
-    after_number = False  # a number stands before, so a word here is its unit or what is counted
-    beside_number = False  # it does, on the same line
+    after_number = False  # a number precedes, so that a word is its unit or what is counted
+    beside_number = False  # a number precedes on the same line
     place = begin
     while place < end:
         char, width = decode(data, place)
@@ -168,7 +151,7 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
                 or mark_all
                 or label
                 or (after_number and not is_in(vocabulary.function, word))
-                or (single and data[place] | CASE != LOWER_A and data[place] | CASE != LOWER_I)
+                or (single and data[place] | codes.CASE != codes.LOWER_A and data[place] | codes.CASE != codes.LOWER_I)
                 or not is_in(vocabulary.ordinary, word)
             ):
                 flag |= np.uint8(INFORMATIVE)
@@ -198,14 +181,19 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
             words += 1
             after_number = beside_number = sentence_start = line_start = False
         elif kind in (SYMBOL, OPERATOR):
-            if line_start and char in (HYPHEN, ASTERISK) and place + 1 < end and data[place + 1] == BLANK:
+            if (
+                line_start
+                and char in (codes.HYPHEN, codes.ASTERISK)
+                and place + 1 < end
+                and data[place + 1] == codes.BLANK
+            ):
                 mark_all |= not response  # an item of a list
             elif kind == SYMBOL or beside_number or is_digit_at(data, past_blanks(data, place + width, end), end):
                 hashes[count], flags[count] = _hash_char(folded[char] + _SIGNS), np.uint8(SIGN | INFORMATIVE)
                 count += 1
             line_start = after_number = beside_number = False
         elif kind == NEWLINE:
-            wrapped = place + 1 < end and LOWER_A <= data[place + 1] <= LOWER_Z  # the sentence goes on
+            wrapped = place + 1 < end and codes.LOWER_A <= data[place + 1] <= codes.LOWER_Z  # the sentence goes on
             mark_all &= wrapped
             after_number &= wrapped
             beside_number = False
@@ -216,9 +204,9 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
                 mark_all &= not response
             line_start = after_number = beside_number = False
         elif kind == PUNCTUATION:
-            sentence_start |= char == COLON
-            mark_all |= char == COLON and words_until_is == ANSWER_WORDS  # "answer:"
-            line_start &= char == PAREN_OPEN
+            sentence_start |= char == codes.COLON
+            mark_all |= char == codes.COLON and words_until_is == ANSWER_WORDS  # "answer:"
+            line_start &= char == codes.PAREN_OPEN
             after_number = beside_number = False
         place += width
     if words == 0:
@@ -248,9 +236,9 @@ def _read_word(  # type: ignore[no-untyped-def]
         elif kind != JOINER:
             if not (digits and is_digit_at(data, place - 1, end)):
                 break
-            if char == PERIOD and is_digit_at(data, place + 1, end):  # a decimal point
-                value = (value ^ np.uint64(PERIOD)) * GOLDEN
-            elif not (char == COMMA and separates_thousands(data, place, end)):
+            if char == codes.PERIOD and is_digit_at(data, place + 1, end):  # a decimal point
+                value = (value ^ np.uint64(codes.PERIOD)) * GOLDEN
+            elif not (char == codes.COMMA and separates_thousands(data, place, end)):
                 break
         place += width
     return mix(value), length, digits, place
@@ -263,9 +251,9 @@ def _is_label(  # type: ignore[no-untyped-def]
     """Whether a letter or number labels an option: "a)", "(1)", "2." where a line begins, "B:"."""
     label = False
     if after < end:
-        if data[after] == PAREN_CLOSE:
-            label = line_start or begin == text or data[begin - 1] in (LINE_FEED, BLANK, PAREN_OPEN)
-        elif data[after] in (PERIOD, COLON) and (after + 1 >= end or is_blank_at(data, after + 1, end)):
+        if data[after] == codes.PAREN_CLOSE:
+            label = line_start or begin == text or data[begin - 1] in (codes.LINE_FEED, codes.BLANK, codes.PAREN_OPEN)
+        elif data[after] in (codes.PERIOD, codes.COLON) and (after + 1 >= end or is_blank_at(data, after + 1, end)):
             label = line_start or capital
     return label
 
