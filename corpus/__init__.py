@@ -1,4 +1,4 @@
-"""Records: what they are, where they come from, and how to look at them."""
+"""Records of instruction-response pairs: their formats and sources, and reading of built datasets."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,11 +6,17 @@ if TYPE_CHECKING:
     from corpus.library import read, read_batches
     from corpus.look import scan
 
-__all__ = ["read", "read_batches", "scan"]
+    __version__: str
+
+__all__ = ["__version__", "read", "read_batches", "scan"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a function at its first use: all of them need polars, which the trainer does without."""
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("millrace")
     if name == "scan":
         from corpus.look import scan
 

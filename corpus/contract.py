@@ -4,7 +4,7 @@
       dataset.json             commit record, written last: counts, tokenizer, hash of every file  `DatasetInfo`
       strata.json              the range of samples of each (source, task)                         `Stratum`
       lengths.npy              uint16 (N, 2): tokens of prefix and response of each sample
-      shards/                  MDS shards with the columns `COLUMNS`; index.json                   `ShardInfo`
+      shards/                  MDS shards with the columns of `columns`; index.json                `ShardInfo`
       tokenizer/tokenizer.json
       curated/, ledger/        Parquet: kept records as text; the outcome of every row
       eval/                    JSON lines: held-out records
@@ -22,7 +22,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import IO, Annotated, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -140,8 +140,17 @@ def eval_file(source: str) -> str:
     return f"eval/{source}.jsonl"
 
 
-COLUMNS: Mapping[str, str] = {"prefix_len": "uint16", "row_id": "bytes", "tokens": "ndarray:uint16"}
-"""Column of the MDS shards to its encoding, in MDS's alphabetical order. `row_id` has 16 bytes."""
+TokenDtype = Literal["uint16", "uint32"]
+
+
+def token_dtype(vocab_size: int) -> TokenDtype:
+    """Return the type of stored token ids: the smallest that holds every id below `vocab_size`."""
+    return "uint16" if vocab_size <= 2**16 else "uint32"
+
+
+def columns(dtype: TokenDtype) -> dict[str, str]:
+    """Return each column of the MDS shards with its encoding, in MDS's alphabetical order; `row_id` has 16 bytes."""
+    return {"prefix_len": "uint16", "row_id": "bytes", "tokens": f"ndarray:{dtype}"}
 
 
 def fingerprint(files: Iterable[IO[bytes]]) -> str:
@@ -197,13 +206,19 @@ class TokenizerInfo(_Described):
 
     file: FilePath
     sha256: str
-    vocab_size: Annotated[int, Field(gt=0, le=2**16)]
-    """Largest token id + 1; ids are stored as uint16."""
+    vocab_size: Annotated[int, Field(gt=0, le=2**32)]
+    """Largest token id + 1."""
+    token_dtype: TokenDtype = "uint16"
+    """Type of the token ids in the shards: `token_dtype` of `vocab_size`."""
     special: dict[str, Count]
     """Tag to token id, for all of `SPECIAL_TOKENS`."""
 
     @model_validator(mode="after")
-    def _has_all_tags(self) -> "TokenizerInfo":
+    def _is_consistent(self) -> "TokenizerInfo":
+        if self.token_dtype != (expected := token_dtype(self.vocab_size)):
+            raise ValueError(
+                f"token_dtype is {self.token_dtype}, expected {expected} for a vocabulary of {self.vocab_size:,}"
+            )
         for tag in SPECIAL_TOKENS:
             if tag not in self.special:
                 raise ValueError(f"lacks the special token {tag}")
@@ -345,9 +360,16 @@ class ShardInfo(_Described):
     @model_validator(mode="after")
     def _has_the_columns(self) -> "ShardInfo":
         found = dict(zip(self.column_names, self.column_encodings, strict=False))
-        if found != COLUMNS or len(self.column_encodings) != len(COLUMNS):
-            raise ValueError(f"the columns are {found}, expected {COLUMNS} (others may run code when read)")
+        if found not in map(columns, get_args(TokenDtype)) or len(self.column_encodings) != len(found):
+            expected = f"{columns('uint16')}, or ndarray:uint32 for tokens"
+            raise ValueError(f"the columns are {found}, expected {expected} (others may run code when read)")
         return self
+
+    @property
+    def token_dtype(self) -> str:
+        """Type of the token ids."""
+        encodings = dict(zip(self.column_names, self.column_encodings, strict=True))
+        return encodings["tokens"].removeprefix("ndarray:")
 
 
 class ShardIndex(_Described):
@@ -423,9 +445,17 @@ def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, 
     return strata
 
 
-def parse_index(content: bytes, where: str) -> tuple[ShardInfo, ...]:
-    """Parse and check shards/index.json; like `parse_strata`."""
-    return _parse(ShardIndex, content, where).shards
+def parse_index(content: bytes, where: str, *, vocab_size: int) -> tuple[ShardInfo, ...]:
+    """Parse and check shards/index.json, whose type of token ids must be that of `vocab_size`; like `parse_strata`."""
+    shards = _parse(ShardIndex, content, where).shards
+    expected = token_dtype(vocab_size)
+    for shard in shards:
+        if shard.token_dtype != expected:
+            raise DatasetError(
+                f"{where}: {shard.raw_data.basename} has {shard.token_dtype} tokens, expected {expected} for a "
+                f"vocabulary of {vocab_size:,} as in {COMMIT}; build the dataset again"
+            )
+    return shards
 
 
 def _parse(model: type[Model], content: bytes, where: str) -> Model:

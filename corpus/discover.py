@@ -25,9 +25,11 @@ from urllib.parse import unquote, urlencode
 from corpus.adapters import guess
 from corpus.config import ConfigError
 from corpus.formats import open_rows
+from corpus.formats.archive import decompressed, is_tar_of_files, is_zip, list_members, of_compressed
 from corpus.formats.base import BrokenFileError, Limits, Row
 from corpus.formats.sniff import sniff
-from corpus.formats.stream import Input
+from corpus.formats.stream import MAGIC, Input, Member, read_raw_head
+from corpus.plugins import Plugin
 from corpus.source import SourceSpec
 from corpus.storage import StorageError
 from corpus.storage.connect import connect
@@ -66,12 +68,14 @@ class SourceFile:
     """Relative to the source, with forward slashes; part of the identity of each of its rows."""
     url: str = field(repr=False)
     """Local path, fsspec URL, or generator:// URL. It may contain credentials: show `shown_url` instead."""
+    member: Member | None = None
+    """The file in the archive at `url`; None: the file at `url` itself."""
     bytes: int
-    """Size on disk; 0 for a generator."""
+    """Size on disk, or unpacked from an archive; 0 for a generator."""
     format: str | None = None
     """Name of the format, or reference of the source's plugin."""
     compression: str | None = None
-    """None, "gz" or "zst"."""
+    """None, "gz", "zst", or several, as in "gz.zst"."""
     encoding: str | None = None
     """Encoding of a text file that is not UTF-8."""
     adapter: str | None = None
@@ -94,7 +98,9 @@ class SourceFile:
 
 
 def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
-    """List all files of a source, sorted by path; only the heads of files are read.
+    """List all files of a source, sorted by path; only the heads of files, and compressed archives, are read.
+
+    The files in a zip archive, or in a tar of data files, are files of the source, below the archive's path.
 
     Parameters
     ----------
@@ -127,13 +133,15 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
         raise ConfigError(f"source {spec.name!r}: exclude leaves none of {len(found)} files; expected at least one")
     paths = sorted(files)
     if not any("://" in place.url for place in files.values()):
-        return [_examine(spec, path, files[path]) for path in paths]
-    with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store has a high latency, but answers in parallel
+        examined = [_examine_all(spec, path, files[path]) for path in paths]
+    else:
+        with ThreadPoolExecutor(_REMOTE_THREADS) as pool:  # a store has a high latency, but answers in parallel
 
-        def examined(path: str) -> SourceFile:
-            return retry(lambda: _examine(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
+            def examine_all(path: str) -> list[SourceFile]:
+                return retry(lambda: _examine_all(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
 
-        return list(pool.map(examined, paths))
+            examined = list(pool.map(examine_all, paths))
+    return [file for group in examined for file in group]
 
 
 # Locations
@@ -150,6 +158,7 @@ class _Place:
     problem: str | None = None
     skipped: str | None = None
     columns: tuple[tuple[str, str | None], ...] = ()
+    member: Member | None = None
 
 
 def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
@@ -329,9 +338,82 @@ def _as_utf8(name: str) -> str:
 # Format and adapter
 
 
+def _examine_all(spec: SourceSpec, path: str, place: _Place) -> list[SourceFile]:
+    """Describe a file, or each file in it if it is an archive of data files."""
+    if place.problem is not None or place.skipped is not None:
+        return [_examine(spec, path, place)]
+    try:
+        kind, compression = _archive_of(spec, place.url)
+        if kind is None:
+            return [_examine(spec, path, place)]
+        with decompressed(place.url, compression, place.bytes, Limits()) as url:
+            files = list(_examine_members(spec, path, place, url, kind, compression))
+    except BrokenFileError as error:
+        return [_examine(spec, path, replace(place, problem=f"{error.position}: {error.detail}"))]
+    except StorageError:
+        raise
+    except OSError as error:
+        return [_examine(spec, path, replace(place, problem=f"the file cannot be read: {error.strerror or error}"))]
+    if any(file.format is not None or file.problem is not None or file.bytes == 0 for file in files):
+        return files
+    if not files and spec.exclude:
+        return []
+    kinds = sorted({posixpath.splitext(file.path)[1] or "no suffix" for file in files})
+    if any(file.path.endswith("/[Content_Types].xml") for file in files):
+        problem = "an Office document, which is not read; save it as CSV"
+    else:
+        listed = f"{len(files):,} files ({', '.join(kinds[:5])})" if files else "no file"
+        problem = f"a {kind} archive with {listed}, none of which is data; expected JSON, CSV, Parquet, … in it"
+    return [_examine(spec, path, replace(place, problem=problem))]
+
+
+def _archive_of(spec: SourceSpec, url: str) -> tuple[str | None, str | None]:
+    """Return "zip", or "tar" for a tar of data files, and the tar's compression; None for anything else."""
+    head = read_raw_head(url, 512)
+    if is_zip(head):
+        return "zip", None
+    if isinstance(spec.format, Plugin) or spec.format == "webdataset":
+        return None, None
+    compression = next((MAGIC[magic] for magic in MAGIC if head.startswith(magic)), None)
+    if compression is not None:
+        try:
+            head = next(Input(url, compression, head_bytes=512).chunks(), b"")
+        except BrokenFileError:
+            return None, None
+    if head[257:262] == b"ustar" and (spec.format is not None or is_tar_of_files(url, compression, Limits())):
+        return "tar", compression
+    return None, None
+
+
+def _examine_members(
+    spec: SourceSpec, path: str, place: _Place, url: str, kind: str, compression: str | None
+) -> Iterator[SourceFile]:
+    """Describe the files of an archive, of which `url` is a copy without compression."""
+    files: dict[str, SourceFile] = {}
+    for item in list_members(url, kind, compression, place.bytes, Limits()):
+        name = f"{path}/{_as_utf8(item.member.name)}"
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in spec.exclude):
+            continue
+        inside = _Place(
+            url,
+            "",
+            item.member.name,
+            item.member.size,
+            problem=item.problem,
+            skipped=_reason_to_skip(item.member.name, path),
+            columns=(*place.columns, *_partitions(item.member.name.split("/")[:-1])),
+            member=item.member,
+        )
+        file = _examine(spec, name, inside)
+        # Of several files of one name the last one counts, as in unpacking.
+        files[name] = replace(file, url=place.url, member=of_compressed(item.member, compression))
+    yield from (files[name] for name in sorted(files))
+
+
 def examine(spec: SourceSpec, file: SourceFile, url: str) -> SourceFile:
     """Describe a file as `discover` would if it were at `url`, the location of a copy."""
-    return _examine(spec, file.path, _Place(url, "", "", file.bytes, skipped=file.skipped, columns=file.columns))
+    place = _Place(url, "", "", file.bytes, None, file.skipped, file.columns, file.member)
+    return _examine(spec, file.path, place)
 
 
 def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
@@ -339,6 +421,7 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
         source=spec.name,
         path=path,
         url=place.url,
+        member=place.member,
         bytes=place.bytes,
         columns=place.columns,
         skipped=place.skipped,
@@ -347,7 +430,8 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     if place.problem is not None or place.skipped is not None:
         return file
     try:
-        found = sniff(place.url, path, None if spec.format is None else str(spec.format), spec.encoding)
+        stated = None if spec.format is None else str(spec.format)
+        found = sniff(place.url, path, stated, spec.encoding, member=place.member)
     except StorageError:
         raise
     except OSError as error:
@@ -369,7 +453,7 @@ def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
     """Return the source's adapter, or the one that fits the first rows of the file's head."""
     if spec.adapter is not None:
         return str(spec.adapter)
-    source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout)
+    source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout, file.member)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
     try:

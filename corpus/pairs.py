@@ -72,11 +72,12 @@ def read_pairs(
     rows = 0
     tally: Tally | None = None
     notes: list[str] = []
+    late_notes: Sequence[str] = ()
     outcome, position, detail = FileOutcome.READ, "", ""
     try:
-        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout)
+        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout, member=file.member)
         source = open_rows(content, spec.format_of(file.format), limits)
-        tally, notes = source.tally, [source.note] if source.note else []
+        tally, notes, late_notes = source.tally, [source.note] if source.note else [], source.late_notes
         to_pairs = _converter(spec, file, source._replace(context={**source.context, MARKUP_KEY: markup}), limits)
         for place, row in source.rows:
             try:
@@ -98,7 +99,7 @@ def read_pairs(
         tally = None
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
-    yield _end(outcome, rows, position, detail, notes, tally)
+    yield _end(outcome, rows, position, detail, [*notes, *late_notes], tally)
 
 
 def _finished(tally: Tally | None) -> Tally | None:

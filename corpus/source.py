@@ -16,6 +16,7 @@ from corpus.formats import find_format, formats, split_suffix
 from corpus.formats.base import Format, Layout
 from corpus.formats.external import from_reader
 from corpus.formats.nesting import steps_of
+from corpus.formats.stream import without_compression
 from corpus.plugins import Plugin, resolve
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -172,5 +173,5 @@ def stratum_of(spec: SourceSpec, path: str) -> str:
         return spec.name
     if spec.generator is not None:
         return spec.generator
-    path = path.removesuffix(".gz").removesuffix(".zst")
+    path = without_compression(path)
     return split_suffix(path)[0] or path

@@ -19,8 +19,6 @@ from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.ingest.spec import CleanSpec
 from pipeline.rules.spec import RulesSpec
 
-MAX_VOCABULARY = 65_536
-"""Token ids are stored as uint16."""
 MAX_SAMPLE_TOKENS = 65_535
 """Sample lengths are stored as uint16."""
 
@@ -54,8 +52,8 @@ class TokenizerSpec(Config):
 
     file: str | None = None
     """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
-    vocab_size: int = Field(default=MAX_VOCABULARY, ge=300, le=MAX_VOCABULARY)
-    """Special tokens and the 256 bytes included."""
+    vocab_size: int = Field(default=65_536, ge=300, lt=2**32)
+    """Special tokens and the 256 bytes included; above 65,536, token ids are stored as uint32, not uint16."""
     sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)
     """Size of the text to train on, about, drawn by seed from the pairs that are left after deduplication."""
 

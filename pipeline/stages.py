@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pipeline.dataset.assemble import Assemble, InputFacts, SourceFacts
+from pipeline.dataset.assemble import Assemble, SourceFacts
 from pipeline.decontaminate.contaminated import drop_contaminated
 from pipeline.dedup.caps import drop_over_caps
 from pipeline.dedup.exact import drop_exact_duplicates
@@ -114,7 +114,8 @@ def run_stages(
             SourceFacts(name=spec.name, role=spec.role, max_per_epoch=spec.max_per_epoch, repeat=spec.repeat)
             for spec in mix.sources
         ),
-        files=tuple(InputFacts.of(item, step.key) for item, step in zip(inputs, ingests, strict=True)),
+        files=tuple(item.facts for item in inputs),
+        ingests=tuple(step.key for step in ingests),
         strata=tuple((stratum.source, stratum.task) for stratum in strata),
         scatter=scatter_keys,
         encode=tuple(step.key for step in encodes),

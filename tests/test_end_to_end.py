@@ -1,5 +1,7 @@
 """The commands of the README on the manifests that come with the project, each as a process of its own."""
 
+import hashlib
+import importlib.metadata
 import json
 import os
 import random
@@ -16,6 +18,15 @@ import yaml
 import corpus
 
 ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = {
+    "lengths.npy": "bcf70a0b0ef5cecacefd894561e5a3bfe00ce0eace1f54ee9d18caeb1bec1b1c",
+    "shards/index.json": "9918c5b06cb37d4cff8ffbba21f8d2a749dbdcfc083f8c9cdb54bad90284f97c",
+    "shards/shard.00000.mds": "1c6aedb98d4caba4f5017edaedb94cedeab4534170664361662f89eef64d435f",
+    "strata.json": "2b2fead5e981356bcf13805f8145765eea40e1669cd14c058087d7342f5f6892",
+}
+"""sha256 of the embedded mix; a change that alters it on purpose updates this and says why in the changelog."""
+DECIDING = ("tokenizers", "gigatoken", "numpy", "ftfy", "py3langid", "polars", "pyarrow")
+"""Libraries another version of which may alter the bytes."""
 LEARNED = ("units", "reversal", "date_formats")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -52,6 +63,16 @@ def test_embedded_mix_shows_every_kind_of_its_dirt_and_loses_no_row(built: Path)
     assert {"unclosed_think", "repetitive", "missing_field", "no_pair"} < set(outcomes)
     rows = data.files.select(pl.col("rows").sum()).collect().item()
     assert sum(outcomes.values()) == rows  # every generated row makes one pair or none
+
+
+def test_embedded_mix_has_the_recorded_bytes(built: Path) -> None:
+    pinned = (ROOT / ".ci/constraints.txt").read_text().splitlines()
+    if others := [name for name in DECIDING if f"{name}=={importlib.metadata.version(name)}" not in pinned]:
+        pytest.skip(f"recorded with the versions of .ci/constraints.txt; {others[0]} has another")
+    shards = sorted(path.name for path in (built / "out/mix/shards").iterdir())
+    assert [f"shards/{name}" for name in shards] == sorted(name for name in EMBEDDED if name.startswith("shards/"))
+    found = {name: hashlib.sha256((built / "out/mix" / name).read_bytes()).hexdigest() for name in EMBEDDED}
+    assert found == EMBEDDED
 
 
 def test_no_held_out_problem_is_trained_on(built: Path) -> None:

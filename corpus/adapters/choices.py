@@ -88,7 +88,7 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
 
     questions, golds = known(_QUESTION_NAMES), known(_GOLD_NAMES)
     answers = plain.get("answers")
-    if not questions or not (find_options(names) or answers):
+    if not questions or not (golds or find_options(names)):
         return None
     return _Columns(questions, known((*PASSAGE_NAMES, *_MORE_PASSAGES)), golds, answers)
 
@@ -102,9 +102,11 @@ def _find(row: Row) -> tuple[_Columns, str, str | None, Options] | None:
     if options is None and found.answers is not None and found.golds:
         options = parse_options(row[found.answers], found.answers)
     question = next((name for name in found.questions if is_filled(row[name])), None)
-    if isinstance(row.get("question"), dict) and options is None:
-        options = parse_options(row["question"].get("choices"), "question")
-    if options is None or question is None or question in options.columns - {"question"}:
+    if options is None and question is not None and isinstance(row[question], dict):
+        options = parse_options(row[question].get("choices"), question)
+    elif options is not None and question in options.columns:
+        return None
+    if options is None or question is None:
         return None
     gold = next((name for name in found.golds if is_filled(row[name]) and name not in options.columns), None)
     if gold is None and not found.golds and not options.flags:

@@ -20,7 +20,7 @@ def read(source: Input, limits: Limits) -> Rows:
     BrokenFileError
         The schema cannot be read, or two columns have the same name.
     """
-    file = Input(source.url, source.compression).seekable(limits)
+    file = source.whole().seekable(limits)
     try:
         is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
         file.seek(0)

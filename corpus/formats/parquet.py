@@ -22,7 +22,7 @@ def read(source: Input, limits: Limits) -> Rows:
         The file has no valid footer, or two columns have the same name.
     """
     # A head cannot be read without the footer, so the whole file is opened.
-    file = Input(source.url, source.compression).seekable(limits)
+    file = source.whole().seekable(limits)
     try:
         parquet = pq.ParquetFile(file)
     except StorageError:

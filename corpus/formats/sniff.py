@@ -7,7 +7,7 @@ from typing import NamedTuple
 from corpus.formats import formats, split_suffix
 from corpus.formats.base import BrokenFileError, Head
 from corpus.formats.encoding import marked_encoding, to_utf8, wide_encoding
-from corpus.formats.stream import MAGIC, Input, read_raw_head
+from corpus.formats.stream import MAGIC, Input, Member, without_compression
 
 HEAD_BYTES = 64 << 10
 _LONG_LINE_BYTES = 1 << 20
@@ -26,10 +26,11 @@ _LABEL_LIST_NAMES = re.compile(r"(labels?|classes|vocab|categories)\b.*\.(txt|js
 _OTHER_COMPRESSION = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
-    b"PK\x03\x04": "zip",
     b"7z\xbc\xaf": "7-Zip",
     b"\x04\x22\x4d\x18": "LZ4",
 }
+_MAX_COMPRESSIONS = 3
+_INNER_ARCHIVE = "an archive inside of another file, which is not read; unpack it and name the folder"
 
 
 class Sniffed(NamedTuple):
@@ -43,7 +44,9 @@ class Sniffed(NamedTuple):
     problem: str | None = None
 
 
-def sniff(url: str, path: str, stated: str | None, encoding: str | None = None) -> Sniffed:
+def sniff(
+    url: str, path: str, stated: str | None, encoding: str | None = None, *, member: Member | None = None
+) -> Sniffed:
     """Detect compression and format of a file.
 
     Parameters
@@ -56,6 +59,8 @@ def sniff(url: str, path: str, stated: str | None, encoding: str | None = None) 
         The format that the manifest states, if it does.
     encoding
         The encoding that the manifest states for text without a byte-order mark, if it does.
+    member
+        The file in the archive at `url`, if it is in one.
 
     Raises
     ------
@@ -65,24 +70,36 @@ def sniff(url: str, path: str, stated: str | None, encoding: str | None = None) 
     name = path.rsplit("/", 1)[-1]
     if stated is None and _NOT_DATA_NAMES.fullmatch(name):
         return Sniffed(skipped="documentation, code or a picture by its name, not data")
-    raw = read_raw_head(url, 8)
-    if not raw:
-        return Sniffed()
-    compression = next((MAGIC[magic] for magic in MAGIC if raw.startswith(magic)), None)
-    for magic, other in _OTHER_COMPRESSION.items():
-        if raw.startswith(magic):
-            return Sniffed(problem=f"compressed with {other}, which is not read; compress it with gzip or zstd instead")
-    inner = name
-    for suffix in (".gz", ".zst"):
-        inner = inner.removesuffix(suffix)
+    inner = without_compression(name)
     by_suffix = split_suffix(inner)[1]
     hint = None if by_suffix is None else by_suffix.name
-    head = _head(Input(url, compression, head_bytes=HEAD_BYTES))
+    compression = None
+    head = _head(Input(url, None, head_bytes=HEAD_BYTES, member=member))
+    if not head and (member is None or not member.size):
+        return Sniffed()
+    for _ in range(_MAX_COMPRESSIONS):
+        if (outer := next((MAGIC[magic] for magic in MAGIC if head.startswith(magic)), None)) is None:
+            break
+        compression = f"{outer}.{compression}" if compression else outer
+        head = _head(Input(url, compression, head_bytes=HEAD_BYTES, member=member))
+    for magic, other in _OTHER_COMPRESSION.items():
+        if head.startswith(magic):
+            return Sniffed(problem=f"compressed with {other}, which is not read; compress it with gzip or zstd instead")
+    if member is not None and head[257:262] == b"ustar":
+        return Sniffed(problem=_INNER_ARCHIVE)
+    if head.startswith(b"PK\x03\x04"):
+        return Sniffed(problem=_INNER_ARCHIVE if member or compression else "a zip archive without a file")
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return Sniffed(
+            problem="a Git LFS pointer in place of the data; run `git lfs pull`, or download the file itself"
+        )
+    if hint is not None and re.match(rb"\s*<(!doctype\s+html|html)\b", head, re.IGNORECASE):
+        return Sniffed(problem="a web page in place of the data, perhaps a failed download; download the file again")
     if not head:
         # Nothing could be decompressed: reading the file reports why, whatever the format.
         return Sniffed(stated or hint or "jsonl", compression)
     if b"\n" not in head and len(head) >= HEAD_BYTES:
-        head = _head(Input(url, compression, head_bytes=_LONG_LINE_BYTES))
+        head = _head(Input(url, compression, head_bytes=_LONG_LINE_BYTES, member=member))
     found = _by_magic(head)
     if found is not None and stated in (None, found):
         return Sniffed(found, compression)

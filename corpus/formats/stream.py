@@ -7,17 +7,18 @@ No more than a few chunks are in memory. A truncated or damaged stream yields ev
 """
 
 import io
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import BinaryIO, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import zstandard
 
-from corpus.formats.base import BrokenFileError, Layout, Limits
+from corpus.formats.base import BrokenFileError, Layout, Limits, shorten
 from corpus.formats.encoding import to_utf8
 from corpus.storage import StorageError
 from corpus.storage.connect import open_file
@@ -30,8 +31,35 @@ _GZIP_INPUT_BYTES = 64 << 10
 _GENERATED_LINES = 32
 _ANY_LAYOUT = Layout()
 
-MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
+MAX_WINDOW_BYTES = 1 << 31
+"""Largest window of a zstd frame (`zstd --long=31`), which is the memory that decompressing it may take."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
+"""First bytes of zstd frames without content, with which some tools begin a file."""
+_ZSTD_HEADER_BYTES = 8
+
+MAGIC = {b"\x1f\x8b": "gz", _ZSTD_MAGIC: "zst", **dict.fromkeys(_SKIPPABLE, "zst")}
 """First bytes of a compressed file to its compression."""
+_COMPRESSION_SUFFIX = re.compile(r"(?:\.(?:gz|gzip|zst|zstd))+$", re.IGNORECASE)
+
+
+def without_compression(path: str) -> str:
+    """Return a path without the suffixes of its compressions."""
+    return _COMPRESSION_SUFFIX.sub("", path) or path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A file in an archive, which `corpus.formats.archive` reads."""
+
+    kind: str
+    """"tar" or "zip"."""
+    name: str
+    offset: int
+    """Of the content in the decompressed tar, or of the file's header in the zip."""
+    size: int
+    compression: str | None = None
+    """Compression of the tar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +69,15 @@ class Input:
     url: str
     """Local path, fsspec URL, or generator:// URL."""
     compression: str | None
-    """None, "gz" or "zst"."""
+    """None, "gz" or "zst"; for a file that is compressed several times, as in "gz.zst", the outermost is last."""
     head_bytes: int | None = None
     """Number of decompressed bytes after which the content ends; None: all of it."""
     encoding: str | None = None
     """Encoding of a text file, whose chunks are then converted to UTF-8; None: UTF-8."""
     layout: Layout = _ANY_LAYOUT
     """What the manifest states about the content."""
+    member: Member | None = None
+    """The file in the archive at `url`; None: the file at `url` itself."""
 
     def chunks(self) -> Iterator[bytes]:
         """Decompressed content in chunks of any size above 0.
@@ -67,16 +97,18 @@ class Input:
     def _all_chunks(self) -> Iterator[bytes]:
         if self.url.startswith("generator://"):
             return _generated(self.url)
-        raw = _raw_chunks(self.url)
-        if self.compression == "gz":
-            return _gunzip(raw)
-        if self.compression == "zst":
-            return _unzstd(raw)
-        return raw
+        chunks = _raw_chunks(self.url) if self.member is None else _member_chunks(self.url, self.member)
+        for compression in reversed(self.compression.split(".") if self.compression else []):
+            chunks = _gunzip(chunks) if compression == "gz" else _unzstd(chunks)
+        return chunks
+
+    def whole(self) -> "Input":
+        """Return the same file without `head_bytes`."""
+        return replace(self, head_bytes=None)
 
     def seekable(self, limits: Limits) -> BinaryIO:
         """Open the decompressed content with random access; a compressed file is decompressed to a temporary file."""
-        if self.compression is None:
+        if self.compression is None and self.member is None:
             return open_file(self.url)
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         for chunk in self.chunks():
@@ -111,6 +143,12 @@ def _raw_chunks(url: str) -> Iterator[bytes]:
     with open_file(url) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
+
+
+def _member_chunks(url: str, member: Member) -> Iterator[bytes]:
+    from corpus.formats.archive import member_chunks  # which imports this module
+
+    return member_chunks(url, member)
 
 
 def _generated(url: str) -> Iterator[bytes]:
@@ -178,26 +216,66 @@ def _before_damage(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]
 
 
 def _unzstd(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress all frames of a zstd file."""
+    """Decompress all frames of a zstd file; skippable frames have no content."""
     frame = None
+    header = b""  # of the next frame, as far as it has been read
+    skip = 0  # bytes to the end of a skippable frame
     read = 0
+    window = 0
     for piece in _pieces(raw, _ZSTD_INPUT_BYTES):
         read += len(piece)
         while piece:
+            if skip:
+                piece, skip = piece[skip:], max(0, skip - len(piece))
+                continue
             if frame is None:
-                frame = zstandard.ZstdDecompressor().decompressobj()
+                piece, header = header + piece, b""
+                if len(piece) < _ZSTD_HEADER_BYTES:
+                    header = piece
+                    break
+                if piece.startswith(_SKIPPABLE):
+                    skip = int.from_bytes(piece[4:8], "little")
+                    piece = piece[8:]
+                    continue
+                window = _window(piece)
+                if window > MAX_WINDOW_BYTES:
+                    detail = (
+                        f"a zstd frame with a window of {window:,} bytes; at most {MAX_WINDOW_BYTES:,} are held in "
+                        "memory: compress the file again, with --long=31 or less"
+                    )
+                    raise BrokenFileError(f"compressed byte {read - len(piece):,}", detail)
+                frame = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
             try:
                 data = frame.decompress(piece)
             except zstandard.ZstdError as error:
-                detail = f"the zstd stream is damaged: {error}"
-                raise BrokenFileError(f"compressed byte {read - len(piece):,}", detail) from None
+                raise BrokenFileError(f"compressed byte {read - len(piece):,}", _zstd_detail(error, window)) from None
             if data:
                 yield data
             piece = b""
             if frame.eof:
                 piece, frame = frame.unused_data, None
-    if frame is not None:
+    if header and not any(magic.startswith(header[:4]) for magic in (_ZSTD_MAGIC, *_SKIPPABLE)):
+        detail = f"the zstd stream is damaged: found {shorten(header)} behind a frame; expected another or the end"
+        raise BrokenFileError(f"compressed byte {read - len(header):,}", detail)
+    if frame is not None or skip or header:
         raise BrokenFileError(f"compressed byte {read:,}", "the zstd stream ends early: the file is cut off")
+
+
+def _window(header: bytes) -> int:
+    """Return the window size that a zstd frame's header states (RFC 8878, 3.1.1.1.2); 0 where it states none."""
+    if not header.startswith(_ZSTD_MAGIC) or header[4] & 0x20:
+        return 0
+    base = 1 << (10 + (header[5] >> 3))
+    return base + base // 8 * (header[5] & 7)
+
+
+def _zstd_detail(error: Exception, window: int) -> str:
+    text = str(error).lower()
+    if "memory" in text:
+        return f"no memory for a zstd frame with a window of {window:,} bytes; run fewer workers, or compress it again"
+    if "dictionary" in text:
+        return "compressed with a zstd dictionary, which is not read; decompress it with that dictionary first"
+    return f"the zstd stream is damaged: {error}"
 
 
 class Line(NamedTuple):

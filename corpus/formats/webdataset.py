@@ -4,10 +4,13 @@
 
 `0001.instruction.txt` and `0001.response.txt` give the fields `instruction` and
 `response`; the fields of `0001.json` become the row's. Members are read as text
-or JSON only, whatever their suffix, and never written to disk.
+or JSON only, whatever their suffix, and never written to disk. Members without a
+suffix, and hidden ones such as the `._0001.json` of macOS, are skipped and counted.
 """
 
+import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -18,16 +21,25 @@ from corpus.outcome import Outcome
 from corpus.storage import StorageError
 
 _TEXT_SUFFIXES = frozenset({"txt", "text", "md", "cls", "json", ""})
+_MAX_KEYS = 200_000
+"""Number of sample keys that are remembered, to recognise samples whose members are not side by side."""
+_MAX_HEADERS = 5_000
+_MANY = 8
+_APART = (
+    "the members of this sample are not side by side in the tar, so that each group is a row that lacks the others; "
+    "pack the files again, sorted by name (tar --sort=name)"
+)
 _OVERSIZE = object()
 """Placeholder for the content of a member that makes its sample too large."""
 
 
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a WebDataset tar; positions are sample numbers from 1."""
-    return Rows("sample", _rows(source, limits), {})
+    notes: list[str] = []
+    return Rows("sample", _rows(source, limits, notes), {}, late_notes=notes)
 
 
-def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+def _rows(source: Input, limits: Limits, notes: list[str]) -> Iterator[tuple[int, Row | RowError]]:
     # Imported here because it imports torch.
     from webdataset.tariterators import group_by_keys
 
@@ -39,14 +51,78 @@ def _rows(source: Input, limits: Limits) -> Iterator[tuple[int, Row | RowError]]
         return True
 
     members = _Members(source, limits)
+    apart = _keys_apart(source)
+    seen: set[int] = set()
     for number, sample in enumerate(group_by_keys(members, handler=remember), start=1):
         key = sample.pop("__key__")
         try:
+            if key in apart or hash(key) in seen:
+                raise RowError(Outcome.NOT_A_RECORD, f"{shorten(key)}: {_APART}")
+            if len(seen) < _MAX_KEYS:
+                seen.add(hash(key))
             if key in twice:
                 raise RowError(Outcome.DUPLICATE_KEY, f"the member {shorten(twice.pop(key))} occurs twice")
+            _check_key(key, [name for name in sample if not name.startswith("__")])
             yield number, _row(sample, limits)
         except RowError as error:
             yield number, error
+    notes += [
+        f"{count:,} {kind} skipped, such as {shorten(members.examples[kind])}"
+        for kind, count in members.skipped.items()
+    ]
+
+
+def _keys_apart(source: Input) -> set[str]:
+    """Return the keys that recur after members of other samples, among the first headers of a local tar."""
+    if source.compression is not None or source.member is not None or "://" in source.url:
+        return set()
+    seen: set[str] = set()
+    apart: set[str] = set()
+    last = None
+    try:
+        with tarfile.open(source.url, mode="r:") as tar:
+            for _ in range(_MAX_HEADERS):
+                if (member := tar.next()) is None:
+                    break
+                tar.members = []  # type: ignore[attr-defined]
+                key = _sample_name(member.name)
+                if not member.isfile() or _reason_to_skip(member) or key == last:
+                    continue
+                if key in seen:
+                    apart.add(key)
+                seen.add(key)
+                last = key
+    except (tarfile.TarError, ValueError, OSError):
+        pass  # reading the members reports it
+    return apart
+
+
+def _check_key(key: str, members: list[str]) -> None:
+    """Raise `RowError` for a sample that is several, because their keys have a dot."""
+    names = list(dict.fromkeys(re.sub(r"\.(txt|text|json|md|cls)$", "", member) for member in members))
+    numbered = Counter(re.sub(r"\d+$", "#", name) for name in names)
+    fields = Counter(name.rpartition(".")[2] for name in names if "." in name)
+    numbered_fields = Counter(
+        (re.sub(r"\d+", "#", before), field) for before, dot, field in (name.rpartition(".") for name in names) if dot
+    )
+    is_several = (
+        any(count > 1 and (name == "#" or name.endswith(".#")) for name, count in numbered.items())
+        or any(count >= _MANY and name.endswith("#") for name, count in numbered.items())
+        or any(count > 1 and "#" in before for (before, _), count in numbered_fields.items())
+        or any(count > 2 for count in fields.values())
+    )
+    if is_several:
+        file = key.rpartition("/")[2]
+        first, last = f"{file}.{members[0]}", f"{file}.{members[-1]}"
+        before, dot, field = names[0].rpartition(".")
+        suffix = members[0].removeprefix(names[0])
+        good = f"{file}-{(before or field).replace('.', '-')}{dot}{field if dot else ''}{suffix}"
+        raise RowError(
+            Outcome.NOT_A_RECORD,
+            f"the {len(members):,} members from {shorten(first)} to {shorten(last)} are one sample, since WebDataset's "
+            f"key ends at the first dot of a file's name; if they are several, rename them so that their keys have no "
+            f"dot, as in {shorten(good)}",
+        )
 
 
 class _Members:
@@ -57,6 +133,9 @@ class _Members:
         self._limits = limits
         self.name = ""
         """Name of the current member; empty when there is none."""
+        self.skipped: Counter[str] = Counter()
+        """Kinds of members that were skipped."""
+        self.examples: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
@@ -67,7 +146,11 @@ class _Members:
             with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                    if not member.isfile():
+                    if member.isdir():
+                        continue
+                    if (reason := _reason_to_skip(member)) is not None:
+                        self.skipped[reason] += 1
+                        self.examples.setdefault(reason, member.name)
                         continue
                     self.name = member.name
                     held = member.size + (held if _sample_name(member.name) == last_sample else 0)
@@ -86,6 +169,16 @@ class _Members:
                 yield {}  # the previous sample is complete: this makes webdataset yield it
             detail = error.detail if isinstance(error, BrokenFileError) else f"not a complete tar file: {error}"
             raise BrokenFileError(f"after member {done:,}", detail) from None
+
+
+def _reason_to_skip(member: tarfile.TarInfo) -> str | None:
+    """Return the kind of a member that belongs to no sample."""
+    name = member.name.rpartition("/")[2]
+    if not member.isfile():
+        return "links or devices"
+    if name.startswith(".") or member.name.startswith("__MACOSX/"):
+        return "hidden members"
+    return None if "." in name else "members without a suffix"
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

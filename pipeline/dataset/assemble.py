@@ -43,6 +43,7 @@ from corpus.contract import (
     fingerprint,
     ledger_file,
     shard_file,
+    token_dtype,
 )
 from corpus.outcome import FileOutcome, Outcome
 from pipeline.decontaminate import findings
@@ -50,11 +51,10 @@ from pipeline.dedup.near.duplicates import VerifyGroups
 from pipeline.dedup.near.examples import least_similar
 from pipeline.engine.keys import library_versions
 from pipeline.engine.step import BuildError, Step
-from pipeline.ingest.inputs import Input
 from pipeline.ingest.step import Ingest, Ingested
 from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
-from pipeline.records.ledger import FILES, ROWS, FileLine, read_part
+from pipeline.records.ledger import FILES, ROWS, FileLine, InputFile, read_part
 from pipeline.report import page as report
 from pipeline.shards import mds
 from pipeline.shards.encode import Encode, EncodedBucket
@@ -108,52 +108,6 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputFacts:
-    """What a dataset records of an input file before it is read."""
-
-    source: str
-    file: str
-    url: str
-    bytes: int
-    sha256: str | None
-    format: str | None
-    compression: str | None
-    adapter: str | None
-    key: str
-    """Key of the file's `Ingest`."""
-
-    @classmethod
-    def of(cls, item: Input, key: str) -> "InputFacts":
-        """Describe an input."""
-        file = item.file
-        return cls(
-            source=item.spec.name,
-            file=file.path,
-            url=item.place,
-            bytes=file.bytes,
-            sha256=item.sha256,
-            format=file.format,
-            compression=file.compression,
-            adapter=file.adapter,
-            key=key,
-        )
-
-    def line(self, ingested: Ingested) -> FileLine:
-        """Return the ledger's line, given how the file was read."""
-        facts = dataclasses.asdict(self)
-        del facts["key"]
-        end = ingested.end
-        return FileLine(
-            **facts,
-            rows=end.rows,
-            pairs=ingested.pairs,
-            outcome=end.outcome.value,
-            position=end.position or None,
-            detail=end.detail or None,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Assemble(Step[Assembled]):
     """Write everything of a dataset that needs all stages."""
 
@@ -163,7 +117,9 @@ class Assemble(Step[Assembled]):
     build_key: str
     lock: str
     sources: tuple[SourceFacts, ...]
-    files: tuple[InputFacts, ...]
+    files: tuple[InputFile, ...]
+    ingests: tuple[str, ...]
+    """Key of each file's `Ingest`."""
     strata: tuple[tuple[str, str], ...]
     """Source and task of each planned stratum."""
     scatter: tuple[str, ...]
@@ -187,7 +143,7 @@ class Assemble(Step[Assembled]):
     def run(self, work: Path, out: Path) -> Assembled:
         for name in ("shards", "ledger", "report"):
             (out / name).mkdir()
-        ingested = [_result(Ingest, work, facts.key) for facts in self.files]
+        ingested = [_result(Ingest, work, key) for key in self.ingests]
         encoded = [_result(Encode, work, key) for key in self.encode]
         tokenizer = TokenizerStep.text(work, self.tokenizer)
         lengths = self._write_lengths(work, out, encoded)
@@ -198,9 +154,13 @@ class Assemble(Step[Assembled]):
         strata = self._strata(encoded)
         _write_json(out / STRATA, StrataInfo(strata=tuple(strata)).model_dump())
         shards = [shard for bucket in encoded for shard in bucket.shards]
-        (out / SHARD_INDEX).write_text(mds.index(shards, self.shard_size, lambda number: Path(shard_file(number)).name))
+        vocab_size = vocabulary_size(tokenizer)
+        index = mds.index(
+            shards, self.shard_size, token_dtype(vocab_size), lambda number: Path(shard_file(number)).name
+        )
+        (out / SHARD_INDEX).write_text(index)
         (out / LOCK).write_text(self.lock, encoding="utf-8")
-        lines = [facts.line(result) for facts, result in zip(self.files, ingested, strict=True)]
+        lines = [_line(file, result) for file, result in zip(self.files, ingested, strict=True)]
         table = pa.Table.from_pylist([dataclasses.asdict(line) for line in lines], schema=FILES)
         pq.write_table(table, out / LEDGER_FILES, compression="zstd")
         tally = self._write_ledger(work, out, [bucket.samples for bucket in encoded])
@@ -219,7 +179,8 @@ class Assemble(Step[Assembled]):
             tokenizer=TokenizerInfo(
                 file=TOKENIZER,
                 sha256=hashlib.sha256(tokenizer.encode()).hexdigest(),
-                vocab_size=vocabulary_size(tokenizer),
+                vocab_size=vocab_size,
+                token_dtype=token_dtype(vocab_size),
                 special=special_ids(tokenizer),
             ),
             shards=len(shards),
@@ -239,7 +200,7 @@ class Assemble(Step[Assembled]):
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
         info = info.model_copy(update={"files": files})
         _write_json(out / COMMIT, info.model_dump())
-        places.append(self._place(COMMIT, self.stage, self.key, COMMIT, file_info(out / COMMIT)))
+        places.append(_place(COMMIT, self.stage, self.key, COMMIT, file_info(out / COMMIT)))
         return Assembled(places=tuple(places), faults=tuple(faults))
 
     def _places_of_steps(self, work: Path, encoded: Sequence[EncodedBucket]) -> Iterator[Place]:
@@ -248,24 +209,20 @@ class Assemble(Step[Assembled]):
         for key, bucket in zip(self.encode, encoded, strict=True):
             for number, shard in enumerate(bucket.shards):
                 info = FileInfo(bytes=shard.bytes, sha256=shard.sha256)
-                yield self._place(shard_file(shards), Encode.stage, key, Encode.shard_file(number), info)
+                yield _place(shard_file(shards), Encode.stage, key, Encode.shard_file(number), info)
                 shards += 1
             if bucket.curated is not None:
-                yield self._place(curated_file(parts), Encode.stage, key, Encode.CURATED, bucket.curated)
+                yield _place(curated_file(parts), Encode.stage, key, Encode.CURATED, bucket.curated)
                 parts += 1
         for name, key in self.evals:
-            yield self._place(eval_file(name), WriteEval.stage, key, WriteEval.FILE, _result(WriteEval, work, key).file)
+            yield _place(eval_file(name), WriteEval.stage, key, WriteEval.FILE, _result(WriteEval, work, key).file)
         path = TokenizerStep.folder(work, self.tokenizer) / TokenizerStep.FILE
-        yield self._place(TOKENIZER, TokenizerStep.stage, self.tokenizer, TokenizerStep.FILE, file_info(path))
+        yield _place(TOKENIZER, TokenizerStep.stage, self.tokenizer, TokenizerStep.FILE, file_info(path))
 
     def _own_places(self, out: Path) -> Iterator[Place]:
         for path in sorted(path for path in out.rglob("*") if path.is_file()):
             name = path.relative_to(out).as_posix()
-            yield self._place(name, self.stage, self.key, name, file_info(path))
-
-    @staticmethod
-    def _place(path: str, stage: str, key: str, name: str, info: FileInfo) -> Place:
-        return Place(path=path, stage=stage, key=key, name=name, info=info)
+            yield _place(name, self.stage, self.key, name, file_info(path))
 
     def _write_lengths(self, work: Path, out: Path, encoded: Sequence[EncodedBucket]) -> NDArray[np.uint16]:
         with (out / LENGTHS).open("wb") as file:
@@ -285,17 +242,9 @@ class Assemble(Step[Assembled]):
         begin = 0
         for number, (source, task) in enumerate(self.strata):
             if size := sizes[number]:
-                max_per_epoch, repeat = facts[source].max_per_epoch, facts[source].repeat
-                strata.append(
-                    Stratum(
-                        source=source,
-                        task=task,
-                        begin=begin,
-                        end=begin + size,
-                        max_per_epoch=max_per_epoch,
-                        repeat=repeat,
-                    )
-                )
+                max_draws, repeat = facts[source].max_per_epoch, facts[source].repeat
+                span = {"begin": begin, "end": begin + size}
+                strata.append(Stratum(source=source, task=task, max_per_epoch=max_draws, repeat=repeat, **span))
                 begin += size
         return strata
 
@@ -308,7 +257,7 @@ class Assemble(Step[Assembled]):
     def _write_ledger(self, work: Path, out: Path, samples: Sequence[int]) -> "_Tally":
         tally = _Tally()
         writer = _LedgerWriter(out)
-        parts: list[tuple[type[Step[Any]], str, int]] = [(Ingest, facts.key, 0) for facts in self.files]
+        parts: list[tuple[type[Step[Any]], str, int]] = [(Ingest, key, 0) for key in self.ingests]
         parts += [(Scatter, key, 0) for key in self.scatter]
         first = 0
         for key, count in zip(self.encode, samples, strict=True):
@@ -351,8 +300,8 @@ class Assemble(Step[Assembled]):
     ) -> None:
         """Raise unless every pair and every row without one has one ledger line, and every kept train pair a sample."""
         entered, samples = Counter[str](), Counter[str]()
-        for facts, result in zip(self.files, ingested, strict=True):
-            entered[facts.source] += result.pairs + result.rejected
+        for file, result in zip(self.files, ingested, strict=True):
+            entered[file.source] += result.pairs + result.rejected
         for stratum in strata:
             samples[stratum.source] += stratum.samples
         for name, count in counts.items():
@@ -391,6 +340,22 @@ class Assemble(Step[Assembled]):
             duplicates=duplicates,
             contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
         )
+
+
+def _place(path: str, stage: str, key: str, name: str, info: FileInfo) -> Place:
+    return Place(path=path, stage=stage, key=key, name=name, info=info)
+
+
+def _line(file: InputFile, ingested: Ingested) -> FileLine:
+    end = ingested.end
+    return FileLine(
+        **dataclasses.asdict(file),
+        rows=end.rows,
+        pairs=ingested.pairs,
+        outcome=end.outcome.value,
+        position=end.position or None,
+        detail=end.detail or None,
+    )
 
 
 def _result(step: type[Step[R]], work: Path, key: str) -> R:

@@ -150,7 +150,7 @@ def as_hashed(
     BuildError
         The file has changed since it was hashed or examined, or no two readings of it agree.
     """
-    if "://" not in file.url or file.url.startswith(GENERATOR) or file.skipped is not None:
+    if "://" not in file.url or file.url.startswith(GENERATOR) or file.skipped or file.problem:
         yield file
         return
     copy = out / "input"

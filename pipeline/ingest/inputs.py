@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -20,14 +20,15 @@ from pipeline.engine.executor import Executor
 from pipeline.engine.keys import digest_of
 from pipeline.ingest.content import GENERATOR, HashFile, stamp
 from pipeline.manifest import Mix
+from pipeline.records.ledger import InputFile
 
 Found = tuple[int, SourceSpec, SourceFile]
 """An input file: the position of its source in the manifest, the source, the file."""
 
 DISK_PER_TEXT = 3.0
 """Bytes of intermediate results and dataset for a byte of text; builds of benchmark texts take 2.4."""
-TEXT_PER_BYTE = {None: 1.0, "gz": 3.0, "zst": 3.0}
-"""Bytes of text for a byte of an input file, by its compression."""
+TEXT_PER_BYTE = 3.0
+"""Bytes of text for a byte of a compressed input file."""
 PACKED_FORMATS = ("parquet",)
 """Formats with compression built in, about as strong as gzip."""
 
@@ -59,6 +60,21 @@ class Input:
         ]
         layout = dataclasses.asdict(self.spec.layout)
         return digest_of([spec, layout, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
+
+    @property
+    def facts(self) -> InputFile:
+        """What the dataset records."""
+        file = self.file
+        return InputFile(
+            source=self.spec.name,
+            file=file.path,
+            url=self.place,
+            bytes=file.bytes,
+            sha256=self.sha256,
+            format=file.format,
+            compression=file.compression,
+            adapter=file.adapter,
+        )
 
 
 def discover_inputs(mix: Mix, base: Path) -> list[Found]:
@@ -107,19 +123,7 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
         source["path"] = (
             [redact_location(e) for e in path] if isinstance(path, list) else path and redact_location(path)
         )
-    files = [
-        {
-            "source": item.spec.name,
-            "path": item.file.path,
-            "url": item.place,
-            "bytes": item.file.bytes,
-            "sha256": item.sha256,
-            "format": item.file.format,
-            "compression": item.file.compression,
-            "adapter": item.file.adapter,
-        }
-        for item in inputs
-    ]
+    files = [{"path" if key == "file" else key: fact for key, fact in asdict(item.facts).items()} for item in inputs]
     return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -129,7 +133,7 @@ def disk_warning(files: Sequence[SourceFile], work: Path) -> str | None:
     An estimate, and so not a reason to stop. Results of earlier runs in `work` need no further space.
     """
     text = sum(
-        file.bytes * TEXT_PER_BYTE["gz" if file.format in PACKED_FORMATS else file.compression] for file in files
+        file.bytes * (TEXT_PER_BYTE if file.compression or file.format in PACKED_FORMATS else 1.0) for file in files
     )
     needed = DISK_PER_TEXT * text - sum(path.lstat().st_size for path in work.rglob("*") if path.is_file())
     free = shutil.disk_usage(work).free

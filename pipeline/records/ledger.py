@@ -50,8 +50,8 @@ FILES = pa.schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileLine:
-    """An input file, and how reading it ended."""
+class InputFile:
+    """What is recorded of an input file before it is read."""
 
     source: str
     file: str
@@ -63,6 +63,12 @@ class FileLine:
     format: str | None
     compression: str | None
     adapter: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLine(InputFile):
+    """An input file, and how reading it ended."""
+
     rows: int
     pairs: int
     outcome: str

@@ -7,7 +7,7 @@ scattered rows of the bucket ─▶ sort ─▶ tokenize ─▶ length rules ─
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,7 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from corpus.contract import CONDITION_TAGS, END_OF_PREFIX, END_OF_RESPONSE, START, FileInfo, order_conditions
+from corpus.contract import (
+    CONDITION_TAGS,
+    END_OF_PREFIX,
+    END_OF_RESPONSE,
+    START,
+    FileInfo,
+    TokenDtype,
+    order_conditions,
+)
 from corpus.outcome import Outcome
 from corpus.record import SCHEMA
 from pipeline.engine.counters import count
@@ -29,7 +37,7 @@ from pipeline.records.ledger import LedgerPart
 from pipeline.records.schema import id_bytes, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
 from pipeline.shards import mds
-from pipeline.shards.mds import ShardInfo
+from pipeline.shards.mds import ShardInfo, Tokens
 from pipeline.shards.shuffle import Scatter
 from pipeline.shards.tokenizer import FAST, Encoder, TokenizerStep, load_encoder
 
@@ -121,7 +129,7 @@ class Encode(Step[EncodedBucket]):
             samples=len(lengths),
             max_tokens=int(lengths.sum(axis=1, dtype=np.int64).max(initial=0)),
             strata=dict(strata),
-            shards=tuple(self._write_shards(out, slices, lengths)),
+            shards=tuple(self._write_shards(out, slices, lengths, encoder.dtype)),
             curated=file_info(out / self.CURATED) if first else None,
         )
 
@@ -134,7 +142,7 @@ class Encode(Step[EncodedBucket]):
         special = encoder.special
         instructions, instruction_bounds = encoder.encode(part.column("instruction").to_pylist())
         responses, response_bounds = encoder.encode(part.column("response").to_pylist())
-        tags, tag_bounds = _tags(part.column("condition"), special)
+        tags, tag_bounds = _tags(part.column("condition"), encoder)
         prefix = 2 + np.diff(tag_bounds) + np.diff(instruction_bounds)
         full = 1 + np.diff(response_bounds)
         room = self.max_tokens - prefix
@@ -164,14 +172,16 @@ class Encode(Step[EncodedBucket]):
             ),
         )
 
-    def _write_shards(self, out: Path, slices: "list[Samples]", lengths: NDArray[np.uint16]) -> Iterator[ShardInfo]:
+    def _write_shards(
+        self, out: Path, slices: "list[Samples]", lengths: NDArray[np.uint16], dtype: TokenDtype
+    ) -> Iterator[ShardInfo]:
         if len(lengths) == 0:
             return
         tokens = np.concatenate([samples.tokens for samples in slices])
         row_ids = np.concatenate([samples.row_ids for samples in slices])
         sizes = lengths.sum(axis=1, dtype=np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
-        for number, (begin, end) in enumerate(mds.cut(sizes, self.shard_size)):
+        for number, (begin, end) in enumerate(mds.cut(sizes, self.shard_size, dtype)):
             content = mds.shard(
                 tokens[bounds[begin] : bounds[end]],
                 bounds[begin : end + 1] - bounds[begin],
@@ -187,7 +197,7 @@ class Encode(Step[EncodedBucket]):
 class Samples:
     """Finished samples."""
 
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     """Tokens of all samples, concatenated."""
     lengths: NDArray[np.uint16]
     """(n, 2): prefix length, response length."""
@@ -222,22 +232,22 @@ def _guard(encoder: Encoder, rows: pa.Table) -> str | None:
     return None
 
 
-def _tags(conditions: pa.ChunkedArray, special: Mapping[str, int]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+def _tags(conditions: pa.ChunkedArray, encoder: Encoder) -> "_Ragged":
     """Return the ids of the condition tags of all rows, concatenated, and the bounds (n + 1,) of each row."""
     # There are few distinct combinations.
     names = pl.Series(conditions).list.join(" ").fill_null("")
     combinations = {
-        name: [special[CONDITION_TAGS[c]] for c in order_conditions(name.split())] for name in names.unique()
+        name: [encoder.special[CONDITION_TAGS[c]] for c in order_conditions(name.split())] for name in names.unique()
     }
     counts = names.replace_strict({name: len(ids) for name, ids in combinations.items()}, return_dtype=pl.Int64)
     bounds = np.concatenate([[0], np.cumsum(counts.to_numpy())]).astype(np.int64)
     if bounds[-1] == 0:
-        return np.empty(0, np.uint16), bounds
+        return np.empty(0, encoder.dtype), bounds
     flat = names.replace_strict(combinations, return_dtype=pl.List(pl.Int64)).explode().drop_nulls()
-    return flat.to_numpy().astype(np.uint16), bounds
+    return flat.to_numpy().astype(encoder.dtype), bounds
 
 
-_Ragged = tuple[NDArray[np.uint16], NDArray[np.int64]]
+_Ragged = tuple[Tokens, NDArray[np.int64]]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -248,12 +258,12 @@ def _join(
     responses: _Ragged,
     tags: _Ragged,
     marks: tuple[int, int, int],
-) -> NDArray[np.uint16]:
+) -> Tokens:
     """Join tokens of samples `rows`: start, tags, instruction, end of prefix, response, end of response if it fits."""
     total = 0
     for row in rows:
         total += lengths[row, 0] + lengths[row, 1]
-    out = np.empty(total, np.uint16)
+    out = np.empty(total, instructions[0].dtype)
     at = 0
     for row in rows:
         out[at] = marks[0]
@@ -272,7 +282,7 @@ def _join(
         if lengths[row, 1] > whole:
             out[at] = marks[2]
             at += 1
-    return out
+    return out  # type: ignore[return-value]
 
 
 def _lines(part: pa.Table, encoded: EncodedRows, first: int) -> pa.Table:

@@ -1,7 +1,7 @@
 """MDS shards, written as columns: byte for byte what mosaicml-streaming's `MDSWriter` writes for the same samples.
 
-Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes, `tokens` ndarray:uint16. Whole columns
-need no Python call per sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
+Columns, in MDS's alphabetical order: `prefix_len` uint16, `row_id` 16 bytes, `tokens` ndarray of uint16 or uint32.
+Whole columns need no Python call per sample and no import of torch; tests compare the bytes with `MDSWriter`'s.
 """
 
 import hashlib
@@ -14,19 +14,21 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from corpus.contract import COLUMNS
+from corpus.contract import TokenDtype, columns
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 _SIZES = [2, None, None]
 _FIXED = 4 + 8 + 2 + 16
 """Bytes of a sample besides the tokens' array: its offset, two sizes, prefix_len, row_id."""
 
 
-def sample_bytes(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def sample_bytes(lengths: NDArray[np.int64], token_bytes: int) -> NDArray[np.int64]:
     """Return the bytes (n,) that samples of `lengths` (n,) tokens take in a shard, including their offset."""
-    return _FIXED + 1 + np.where(lengths < 2**8, 1, 2) + 2 * lengths
+    return _FIXED + 1 + np.where(lengths < 2**8, 1, 2) + token_bytes * lengths
 
 
-def cut(lengths: NDArray[np.int64], size_limit: int) -> list[tuple[int, int]]:
+def cut(lengths: NDArray[np.int64], size_limit: int, dtype: TokenDtype) -> list[tuple[int, int]]:
     """Cut samples into ranges of one shard each: as few as possible, of about equal size.
 
     Parameters
@@ -35,9 +37,11 @@ def cut(lengths: NDArray[np.int64], size_limit: int) -> list[tuple[int, int]]:
         int64 (n,): tokens of each sample.
     size_limit
         Largest size of a shard in bytes; a larger sample has a shard to itself.
+    dtype
+        Type of the tokens.
     """
-    room = size_limit - len(_header(size_limit)) - 8
-    ends = np.cumsum(sample_bytes(lengths))
+    room = size_limit - len(_header(size_limit, dtype)) - 8
+    ends = np.cumsum(sample_bytes(lengths, np.dtype(dtype).itemsize))
     total = int(ends[-1]) if len(ends) else 0
     target = -(-total // max(1, -(-total // max(room, 1))))
     ranges = []
@@ -54,7 +58,7 @@ def cut(lengths: NDArray[np.int64], size_limit: int) -> list[tuple[int, int]]:
 
 
 def shard(
-    tokens: NDArray[np.uint16],
+    tokens: Tokens,
     bounds: NDArray[np.int64],
     prefix: NDArray[np.uint16],
     row_ids: NDArray[np.uint8],
@@ -65,7 +69,7 @@ def shard(
     Parameters
     ----------
     tokens
-        uint16: tokens of all samples, concatenated.
+        uint16 or uint32: tokens of all samples, concatenated.
     bounds
         int64 (n + 1,): bounds of each sample in `tokens`.
     prefix
@@ -76,9 +80,10 @@ def shard(
         Recorded in the shard's header.
     """
     lengths = np.diff(bounds)
-    header = _header(size_limit)
+    dtype: TokenDtype = "uint16" if tokens.dtype == np.uint16 else "uint32"
+    header = _header(size_limit, dtype)
     begin = 4 + 4 * (len(lengths) + 1) + len(header)
-    sizes = sample_bytes(lengths) - 4
+    sizes = sample_bytes(lengths, tokens.itemsize) - 4
     offsets = np.concatenate([[begin], begin + np.cumsum(sizes)])
     if offsets[-1] >= 2**32:
         raise ValueError(f"a shard of {offsets[-1]:,} bytes; the offsets of MDS allow less than 4 GiB")
@@ -86,7 +91,7 @@ def shard(
     content[:4] = np.frombuffer(np.uint32(len(lengths)).tobytes(), np.uint8)
     content[4 : begin - len(header)] = np.frombuffer(offsets.astype(np.uint32).tobytes(), np.uint8)
     content[begin - len(header) : begin] = np.frombuffer(header, np.uint8)
-    _fill(content, offsets, tokens.view(np.uint8), bounds, prefix, row_ids)
+    _fill(content, offsets, tokens.view(np.uint8), tokens.itemsize, bounds, prefix, row_ids)
     return content.tobytes()
 
 
@@ -110,11 +115,11 @@ def describe(content: bytes, samples: int) -> ShardInfo:
     )
 
 
-def index(shards: Sequence[ShardInfo], size_limit: int, name: Callable[[int], str]) -> str:
+def index(shards: Sequence[ShardInfo], size_limit: int, dtype: TokenDtype, name: Callable[[int], str]) -> str:
     """Return the text of `index.json`; `name` makes a shard's file name from its number."""
     entries = [
         {
-            **_config(size_limit),
+            **_config(size_limit, dtype),
             "samples": shard.samples,
             "raw_data": {"basename": name(number), "bytes": shard.bytes, "hashes": {"xxh64": shard.xxh64}},
             "zip_data": None,
@@ -124,21 +129,21 @@ def index(shards: Sequence[ShardInfo], size_limit: int, name: Callable[[int], st
     return json.dumps({"version": 2, "shards": entries}, sort_keys=True)
 
 
-def _config(size_limit: int) -> dict[str, object]:
+def _config(size_limit: int, dtype: TokenDtype) -> dict[str, object]:
     return {
         "version": 2,
         "format": "mds",
         "compression": None,
         "hashes": ["xxh64"],
         "size_limit": size_limit,
-        "column_names": list(COLUMNS),
-        "column_encodings": list(COLUMNS.values()),
+        "column_names": list(columns(dtype)),
+        "column_encodings": list(columns(dtype).values()),
         "column_sizes": _SIZES,
     }
 
 
-def _header(size_limit: int) -> bytes:
-    return json.dumps(_config(size_limit), sort_keys=True).encode()
+def _header(size_limit: int, dtype: TokenDtype) -> bytes:
+    return json.dumps(_config(size_limit, dtype), sort_keys=True).encode()
 
 
 @numba.njit(cache=True, nogil=True)
@@ -146,6 +151,7 @@ def _fill(
     content: NDArray[np.uint8],
     offsets: NDArray[np.int64],
     tokens: NDArray[np.uint8],
+    token_bytes: int,
     bounds: NDArray[np.int64],
     prefix: NDArray[np.uint16],
     row_ids: NDArray[np.uint8],
@@ -155,7 +161,8 @@ def _fill(
         at = offsets[sample]
         length = bounds[sample + 1] - bounds[sample]
         wide = length >= 256
-        array_bytes = 1 + (2 if wide else 1) + 2 * length
+        size = token_bytes * length
+        array_bytes = 1 + (2 if wide else 1) + size
         for byte in range(4):
             content[at + byte] = (16 >> (8 * byte)) & 255
             content[at + 4 + byte] = (array_bytes >> (8 * byte)) & 255
@@ -168,4 +175,5 @@ def _fill(
         if wide:
             content[at] = length >> 8
             at += 1
-        content[at : at + 2 * length] = tokens[2 * bounds[sample] : 2 * bounds[sample + 1]]
+        first = token_bytes * bounds[sample]
+        content[at : at + size] = tokens[first : first + size]

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from corpus.config import ConfigError
-from corpus.contract import SPECIAL_TOKENS, without_special_tokens
+from corpus.contract import SPECIAL_TOKENS, TokenDtype, token_dtype, without_special_tokens
 from pipeline.engine.counters import count
 from pipeline.engine.step import BuildError, NoResult, Step
-from pipeline.manifest import MAX_VOCABULARY
+from pipeline.shards.mds import Tokens
 from pipeline.shards.shuffle import Scatter
 
 SPLIT = (
@@ -34,6 +34,9 @@ SPLIT = (
 
 REFERENCE = "tokenizers"
 FAST = "gigatoken"
+
+SHOWN_TOKENS = 12
+"""Special tokens of a file that a message names."""
 
 
 def engine() -> str:
@@ -126,7 +129,7 @@ def load_given(path: Path) -> str:
     Raises
     ------
     corpus.config.ConfigError
-        The file is not a tokenizer, lacks a special token, has too many ids, or does not encode every byte.
+        The file is not a tokenizer, lacks a special token, or does not encode every byte.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -138,14 +141,11 @@ def load_given(path: Path) -> str:
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for token in SPECIAL_TOKENS if token not in added]
     if missing:
+        tokens = "special token" if len(missing) == 1 else "special tokens"
         raise ConfigError(
-            f"tokenizer.file: {path}: lacks the special token {missing[0]}; "
-            f"all of {', '.join(SPECIAL_TOKENS)} are needed"
-        )
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
-    if largest >= MAX_VOCABULARY:
-        raise ConfigError(
-            f"tokenizer.file: {path}: has the id {largest:,}; ids must be below {MAX_VOCABULARY:,} (uint16)"
+            f"tokenizer.file: {path}: lacks the {tokens} {', '.join(missing)}; {_added_tokens(added)}. All of "
+            f"{', '.join(SPECIAL_TOKENS)} are needed: rename unused ones of the file, or add what is missing by "
+            "Tokenizer.from_file(…).add_special_tokens([…]) of the library tokenizers, and save the file"
         )
     plain = Tokenizer.from_str(without_special_tokens(text))
     every_byte = "".join(map(chr, range(256))) + "\u4e2d\U0001f600\U0010ffff"
@@ -154,6 +154,14 @@ def load_given(path: Path) -> str:
             f"tokenizer.file: {path}: does not decode every text to what was encoded; expected byte-level BPE"
         )
     return text
+
+
+def _added_tokens(added: Collection[str]) -> str:
+    """Return a phrase that names the first special tokens of a file."""
+    if not added:
+        return "it has no special tokens"
+    names = ", ".join(sorted(added)[:SHOWN_TOKENS])
+    return f"its own are {names}" + (f" and {len(added) - SHOWN_TOKENS:,} more" if len(added) > SHOWN_TOKENS else "")
 
 
 def vocabulary_size(tokenizer_json: str) -> int:
@@ -196,10 +204,13 @@ class Encoder:
         added = {token["content"]: token["id"] for token in json.loads(tokenizer_json)["added_tokens"]}
         self.special = {token: added[token] for token in SPECIAL_TOKENS}
         """Id of each of the template's special tokens."""
-        self._forbidden = np.zeros(MAX_VOCABULARY, bool)
+        vocab_size = 1 + max(*self.reference.get_vocab().values(), *added.values())
+        self.dtype: TokenDtype = token_dtype(vocab_size)
+        """Type of the ids that `encode` returns."""
+        self._forbidden = np.zeros(vocab_size, bool)
         self._forbidden[list(added.values())] = True
 
-    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    def encode(self, texts: Sequence[str]) -> tuple[Tokens, NDArray[np.int64]]:
         """Return the ids of all texts, concatenated, and the bounds (n + 1,) of each.
 
         Raises
@@ -215,7 +226,7 @@ class Encoder:
                 f"the tokenizer encodes plain text as the special token {ids[hits[0]]}, in {text[:80]!r}; "
                 "use one whose split pattern keeps special tokens apart from text"
             )
-        return ids.astype(np.uint16), bounds
+        return ids.astype(self.dtype), bounds
 
     def _encode_fast(self, texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         encoded = self._fast.encode_batch(list(texts), parallel=False).layout
@@ -228,7 +239,7 @@ class Encoder:
         flat = np.fromiter((id_ for ids in encoded for id_ in ids), np.int64, int(bounds[-1]))
         return flat, bounds
 
-    def mismatch(self, texts: Sequence[str], ids: NDArray[np.uint16], bounds: NDArray[np.int64]) -> str | None:
+    def mismatch(self, texts: Sequence[str], ids: Tokens, bounds: NDArray[np.int64]) -> str | None:
         """Return a sentence about the first text whose ids differ from the reference's; None if all agree."""
         for row in range(len(texts)):
             expected = self.reference.encode(texts[row], add_special_tokens=False).ids

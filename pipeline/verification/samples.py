@@ -10,14 +10,26 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from corpus.contract import COMMIT, END_OF_PREFIX, LENGTHS, SHARD_INDEX, SPECIAL_TOKENS, START, ShardInfo, parse_index
+from corpus.contract import (
+    COMMIT,
+    END_OF_PREFIX,
+    LENGTHS,
+    SHARD_INDEX,
+    SPECIAL_TOKENS,
+    START,
+    ShardInfo,
+    TokenizerInfo,
+    parse_index,
+)
 from corpus.dataset import Dataset
 
 
 def sidecar_problems(dataset: Dataset, shards: list[ShardInfo]) -> Iterator[str]:
     """Parse lengths, strata and index, which raise their problems; the index's entries are added to `shards`."""
     _ = dataset.lengths, dataset.strata
-    shards += parse_index(dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX))
+    shards += parse_index(
+        dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX), vocab_size=dataset.info.tokenizer.vocab_size
+    )
     yield from ()
 
 
@@ -83,9 +95,7 @@ def shard_problems(dataset: Dataset, shards: Sequence[ShardInfo], ids: list[NDAr
         if shard.raw_data.hashes["xxh64"] != xxhash.xxh64(content).hexdigest():
             yield f"{path}: its xxh64 is not that of {SHARD_INDEX}"
         try:
-            ids.append(
-                _row_ids(content, dataset.lengths[first : first + shard.samples], dataset.info.tokenizer.special)
-            )
+            ids.append(_row_ids(content, dataset.lengths[first : first + shard.samples], dataset.info.tokenizer))
         except ValueError as error:
             yield f"{path}: {error}"
         first += shard.samples
@@ -93,11 +103,11 @@ def shard_problems(dataset: Dataset, shards: Sequence[ShardInfo], ids: list[NDAr
         yield f"the shards have {first:,} samples, {LENGTHS} {len(dataset.lengths):,}"
 
 
-def _row_ids(content: bytes, lengths: NDArray[np.uint16], special: dict[str, int]) -> NDArray[np.uint8]:
+def _row_ids(content: bytes, lengths: NDArray[np.uint16], tokenizer: TokenizerInfo) -> NDArray[np.uint8]:
     """Return the row ids, uint8 [n, 16], of a shard; ValueError if a sample is not as lengths and template require.
 
     A sample is: sizes of row_id and tokens (2 x uint32), prefix_len (uint16), row_id (16 bytes), and tokens: a byte
-    whose bit 0 is set if the number of tokens takes two bytes, the number, the tokens (uint16).
+    whose bit 0 is set if the number of tokens takes two bytes, the number, the tokens (uint16 or uint32).
     """
     data = np.frombuffer(content, np.uint8)
     count = int(np.frombuffer(content, "<u4", 1)[0])
@@ -111,17 +121,19 @@ def _row_ids(content: bytes, lengths: NDArray[np.uint16], special: dict[str, int
     wide = data[begin + 26] & 1
     sizes = data[begin + 27] + 256 * np.where(wide, data[begin + 27 + wide], 0).astype(np.int64)
     total = lengths.sum(axis=1, dtype=np.int64)
-    bad = np.flatnonzero((prefix != lengths[:, 0]) | (sizes != total) | (np.diff(offsets) != 28 + wide + 2 * total))
+    token_bytes = np.dtype(tokenizer.token_dtype).itemsize
+    stored = np.diff(offsets) - 28 - wide
+    bad = np.flatnonzero((prefix != lengths[:, 0]) | (sizes != total) | (stored != token_bytes * total))
     if len(bad):
         raise ValueError(f"sample {bad[0]} does not have the length in {LENGTHS}")
     tokens = begin + 28 + wide
 
     def token_at(place: NDArray[np.int64]) -> NDArray[np.int64]:
-        at = tokens + 2 * place
-        found: NDArray[np.int64] = data[at] + 256 * data[at + 1].astype(np.int64)
-        return found
+        at = (tokens + token_bytes * place)[:, None] + np.arange(token_bytes)
+        return data[at].view(tokenizer.token_dtype)[:, 0].astype(np.int64)
 
     start, end = token_at(np.zeros_like(total)), token_at(prefix - 1)
+    special = tokenizer.special
     bad = np.flatnonzero((start != special[START]) | (end != special[END_OF_PREFIX]))
     if len(bad):
         raise ValueError(f"the prefix of sample {bad[0]} does not begin and end with its tags")

@@ -59,6 +59,20 @@ def test_pairs_of_one_row_are_numbered(tmp_path: Path) -> None:
     ]
 
 
+def test_excluded_answers_are_numbered_with_the_pairs_of_their_row(tmp_path: Path) -> None:
+    weights = (0, 1, 0, 1)
+    answers = [{"role": "assistant", "content": str(number), "weight": weight} for number, weight in enumerate(weights)]
+    turns = [turn for answer in answers for turn in ({"role": "user", "content": "a"}, answer)]
+    found = read(tmp_path, [{"messages": turns}, {"question": "a", "answer": "b"}], adapter="chat")
+    assert [(type(row), row.row, row.part) for row in found] == [
+        (Rejected, 0, 0),
+        (Pair, 0, 1),
+        (Rejected, 0, 2),
+        (Pair, 0, 3),
+        (Rejected, 1, 0),
+    ]
+
+
 def test_other_columns_are_kept_as_meta(tmp_path: Path) -> None:
     assert json.loads(one(tmp_path, ROW).meta or "") == {"topic": {"name": "sums"}, "level": 3}
     assert one(tmp_path, {"question": "a", "answer": "b", "note": None}).meta is None

@@ -36,7 +36,7 @@ SUFFIX = ".mds"
 class Sample:
     """One sample as it is stored."""
 
-    tokens: NDArray[np.uint16]
+    tokens: NDArray[np.uint16] | NDArray[np.uint32]
     """[n]: prefix, then response."""
     prefix_len: int
 
@@ -238,7 +238,7 @@ def _read_index(content: bytes, where: str, dataset: Dataset) -> list[_Shard]:
 
     shards: list[_Shard] = []
     begin = 0
-    for info in parse_index(content, where):
+    for info in parse_index(content, where, vocab_size=dataset.vocab_size):
         reader = MDSReader.from_json("", None, info.model_dump(mode="json"))
         reader.validate(allow_unsafe_types=False)
         file = info.raw_data

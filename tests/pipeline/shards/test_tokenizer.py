@@ -87,9 +87,11 @@ def test_tokenizer_that_takes_text_for_a_tag_is_refused(trained: str) -> None:
     [
         (lambda c: c["added_tokens"].pop(1), "lacks the special token <|im_start|>"),
         (
-            lambda c: c["model"]["vocab"].update({"zz": 70_000}),
-            "ids must be below",
+            lambda c: [token.update(content=f"[{token['id']}]") for token in c["added_tokens"][2:]],
+            "lacks the special tokens <|im_end|>, <|box_end|>, <|quad_end|>, <|quad_start|>, <|object_ref_end|>, "
+            "<|object_ref_start|>; its own are <|endoftext|>, <|im_start|>, [2], [3], [4], [5], [6], [7]. All of",
         ),
+        (lambda c: c["added_tokens"].clear(), "; it has no special tokens. All of"),
         (
             lambda c: [c["model"]["vocab"].pop(k) for k in ["Ġ"] if not c["model"].__setitem__("merges", [])],
             "decode every text",

@@ -108,7 +108,7 @@ def test_dataset_with_the_earlier_order_of_tags_is_refused_with_the_reason(data:
         open_dataset(str(data), tmp_path)
 
 
-def test_tokenizer_without_a_special_token_or_with_ids_that_uint16_cannot_hold_is_refused(
+def test_tokenizer_without_a_special_token_or_with_ids_that_its_dtype_cannot_hold_is_refused(
     data: Path, tmp_path: Path
 ) -> None:
     tokenizer = json.loads((data / "dataset.json").read_text())["tokenizer"]
@@ -116,7 +116,9 @@ def test_tokenizer_without_a_special_token_or_with_ids_that_uint16_cannot_hold_i
     damages: list[tuple[dict[str, Any], str]] = [
         ({"special": special}, r"tokenizer: lacks the special token <\|im_end\|>"),
         ({"special": special | {"<|im_end|>": 60_000}}, "<|im_end|> has the id 60000, expected one below vocab_size"),
-        ({"vocab_size": 65_537}, "tokenizer.vocab_size is 65537, expected less than or equal to 65536"),
+        ({"vocab_size": 65_537}, "tokenizer: token_dtype is uint16, expected uint32 for a vocabulary of 65,537"),
+        ({"token_dtype": "uint32"}, "tokenizer: token_dtype is uint32, expected uint16 for a vocabulary of"),
+        ({"token_dtype": "int64"}, "tokenizer.token_dtype is 'int64', expected 'uint16' or 'uint32'"),
     ]
     for damage, problem in damages:
         edit(data / "dataset.json", tokenizer=tokenizer | damage)
