@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.text import codes
 from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, past_blanks
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 _MAX_PAREN_BYTES = 64
 """Distance from a letter within which its opening parenthesis is searched."""
@@ -25,7 +25,7 @@ _LABEL_WORDS = tuple(
 """Words of labels, packed as seven bits a letter."""
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bool) -> Int:
     """Bytes of the option's label at a place where no word precedes it, 0 if there is none.
 
@@ -54,7 +54,7 @@ def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bo
     return _word_label_size(data, at, end)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _word_label_size(data: NDArray[np.uint8], at: Int, end: int) -> Int:
     """Bytes of a label such as "Answer1" or "Option 2:", 0 if there is none.
 
@@ -80,7 +80,7 @@ def _word_label_size(data: NDArray[np.uint8], at: Int, end: int) -> Int:
     return marks
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _in_parentheses(data: NDArray[np.uint8], begin: int, at: Int) -> bool:
     """Whether a parenthesis or bracket is open at a place, so that the next ")" closes it, as in "f(x, A)"."""
     closed = 0
@@ -94,7 +94,7 @@ def _in_parentheses(data: NDArray[np.uint8], begin: int, at: Int) -> bool:
     return False
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def letter_alone(data: NDArray[np.uint8], at: Int, end: int) -> bool:
     """Whether white space and no operator follows a letter: "A apple", "A -1", but not "A = 1", "A - 1"."""
     if not is_blank_at(data, at + 1, end):
@@ -105,7 +105,7 @@ def letter_alone(data: NDArray[np.uint8], at: Int, end: int) -> bool:
     return byte_at(data, at, end) not in codes.ARITHMETIC
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def begins_list(data: NDArray[np.uint8], at: Int, end: int) -> bool:
     """Whether an A alone at a line's beginning labels an option: of later lines with A or B alone, the first has B."""
     first = np.int64(data[at])

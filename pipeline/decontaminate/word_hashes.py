@@ -34,7 +34,7 @@ from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_lette
 from pipeline.text.columns import texts_of
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.normal import normalized
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
 
@@ -95,7 +95,7 @@ def _hash_texts(
     return words[: word_bounds[-1]].copy(), flags[: word_bounds[-1]].copy(), word_bounds
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32], words: U64, flags: U8) -> int:
     """Write the hashes and flags of one text's words; returns their number."""
     count = 0
@@ -190,7 +190,7 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
     return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _is_clitic(data: U8, at: Int, end: int) -> bool:
     """Whether what begins here belongs to the word before: "Ann 's", "do n't", as some corpora are tokenized."""
     negation = byte_at(data, at, end) | codes.CASE == _N
@@ -207,7 +207,7 @@ def _is_clitic(data: U8, at: Int, end: int) -> bool:
     return (first in (_R, _V) and second == _E) or (first == _L and second == _L)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _apostrophe_size(data: U8, at: Int, end: int) -> int:
     """Bytes of the apostrophe at a place, 0 if there is none."""
     if byte_at(data, at, end) == 0xE2:  # U+2019
@@ -215,7 +215,7 @@ def _apostrophe_size(data: U8, at: Int, end: int) -> int:
     return int(byte_at(data, at, end) in (codes.APOSTROPHE, codes.BACKTICK))
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _mark_size(data: U8, at: Int, end: int) -> int:
     """Bytes of the calculator mark at a "<", 0 if there is none."""
     if byte_at(data, at + 1, end) != codes.LESS:
@@ -228,7 +228,7 @@ def _mark_size(data: U8, at: Int, end: int) -> int:
     return 0
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _counts_as_word(data: U8, at: Int, end: int, sign: Int, before: Int, classes: U8) -> bool:
     """Whether a sign of arithmetic that ends here is between words of which one is a number; a hyphen, between two."""
     if sign not in codes.ARITHMETIC or before not in (LETTER, DIGIT):

@@ -7,8 +7,8 @@
 Records are drawn from the sources; each gets one changed copy, of a kind in `tests.benchmarks.planted`. Some kinds are
 duplicates and should be removed where their similarity reaches the threshold; others only look alike and should be
 kept. All of them pass `near_dedup` together, and datatrove's MinHash with the same parameters (5-word shingles, 14
-bands of 8 hashes, instruction and response as one text). A pair is removed if both end in one group, so that one is dropped.
-The similarity is computed by brute force: word sets by a regular expression, in plain Python.
+bands of 8 hashes, instruction and response as one text). A pair is removed if both end in one group, so that one of
+them is dropped. The similarity is computed by brute force: word sets by a regular expression, in plain Python.
 """
 
 import argparse

@@ -41,7 +41,7 @@ from pipeline.text.codes import is_blank_at, is_digit_at, past_blanks, separates
 from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
 
@@ -104,7 +104,7 @@ def sort_unique(values: U64, begin: int, end: int) -> int:
     return kept
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, hashes: U64, flags: U8) -> int:
     """Write the words and signs of one text.
 
@@ -138,7 +138,7 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
         kind = class_of(char, classes)
         if kind in (LETTER, DIGIT):
             upper = kind == LETTER and folded[char] != char
-            word, length, digits, after = _read_word(data, place, end, classes, folded)
+            word, length, digits, after = _read_word(data, place, end, char, width, kind, classes, folded)
             single = after - place == 1 and not digits
             label = (
                 not response
@@ -221,14 +221,10 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
 
 
 @numba.njit(inline="always")
-def _read_word(  # type: ignore[no-untyped-def]
-    data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32]
-):
-    """Hash of the word that begins at a place, its characters that count, whether it has a digit, and where it ends."""
+def _read_word(data, begin, end, char, width, kind, classes, folded):  # type: ignore[no-untyped-def]
+    """Hash of the word that begins here with `char`, the number of characters hashed, whether any is a digit, its end."""
     value, length, digits, place = _SEED, 0, False, begin
-    while place < end:
-        char, width = decode(data, place)
-        kind = class_of(char, classes)
+    while True:
         if kind in (LETTER, DIGIT):
             value = (value ^ np.uint64(folded[char])) * GOLDEN
             length += 1
@@ -241,6 +237,10 @@ def _read_word(  # type: ignore[no-untyped-def]
             elif not (char == codes.COMMA and separates_thousands(data, place, end)):
                 break
         place += width
+        if place >= end:
+            break
+        char, width = decode(data, place)
+        kind = class_of(char, classes)
     return mix(value), length, digits, place
 
 
@@ -263,7 +263,7 @@ def _hash_char(char: int) -> np.uint64:
     return mix((_SEED ^ np.uint64(char)) * GOLDEN)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _hash_bytes(data: U8, begin: int, end: int) -> np.uint64:
     """Hash of a text that has no words."""
     value = _SEED
@@ -272,7 +272,7 @@ def _hash_bytes(data: U8, begin: int, end: int) -> np.uint64:
     return mix(value ^ np.uint64(1))
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _mark_short_answer(hashes: U64, flags: U8, count: int, vocabulary: Vocabulary) -> None:
     """If a response is short without its closing phrases, make all its other words informative."""
     for marking in (False, True):
@@ -290,7 +290,7 @@ def _mark_short_answer(hashes: U64, flags: U8, count: int, vocabulary: Vocabular
             return
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def sentence(hashes: U64, flags: U8, begin: int, count: int) -> tuple[np.uint64, int, int]:
     """The sentence that begins at a token.
 
