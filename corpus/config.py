@@ -165,7 +165,11 @@ def _suggestion(model: type[BaseModel], loc: Sequence[int | str]) -> str:
     if current is None:
         return ""
     renamed = current.renamed if issubclass(current, Config) else {}
-    return f"; did you mean {renamed[key]!r}?" if key in renamed else closest(key, list(current.model_fields))
+    return (
+        f"; did you mean {renamed[key]!r}?"
+        if key in renamed
+        else closest(key, [field.alias or name for name, field in current.model_fields.items()])
+    )
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -108,6 +108,8 @@ TOKENIZER = "tokenizer/tokenizer.json"
 LOCK = "mix.lock.yaml"
 CARD = "README.md"
 LEDGER_FILES = "ledger/files.parquet"
+LEDGER_COLUMNS = "ledger/columns.parquet"
+"""Columns that are in no pair; datasets of earlier versions lack it."""
 REPORT = "report/index.html"
 
 REQUIRED = (SHARD_INDEX, STRATA, LENGTHS, TOKENIZER, LOCK, CARD, LEDGER_FILES, REPORT)

@@ -444,7 +444,7 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
         skipped=found.skipped,
         problem=found.problem,
     )
-    if file.format is None or spec.map is not None:
+    if file.format is None or spec.states_pairs:
         return file
     return replace(file, adapter=_adapter(spec, file))
 
@@ -481,7 +481,7 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
         path = f"{name}-{number:05d}.jsonl" if rows > GENERATED_ROWS else f"{name}.jsonl"
         url = f"generator://{name}?{urlencode(query)}"
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
-        if spec.map is None:
+        if not spec.states_pairs:
             # All rows of a family have one schema, so all files have the adapter of the first.
             file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file))
         files.append(file)

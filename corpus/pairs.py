@@ -15,7 +15,9 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
-from corpus.adapters.templates import fill, look_up, mapped
+from corpus.adapters.named_chat import named_chat
+from corpus.adapters.templates import fill, look_up, mapped, used_columns
+from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
@@ -36,7 +38,13 @@ _MARKUP = Markup()
 
 
 def read_pairs(
-    spec: SourceSpec, file: SourceFile, *, limits: Limits = _LIMITS, markup: Markup = _MARKUP
+    spec: SourceSpec,
+    file: SourceFile,
+    *,
+    limits: Limits = _LIMITS,
+    markup: Markup = _MARKUP,
+    columns: ColumnCounter | None = None,
+    head_bytes: int | None = None,
 ) -> Iterator[Pair | Rejected | FileEnd]:
     """Yield the pairs of one file, in the file's order.
 
@@ -50,6 +58,10 @@ def read_pairs(
         Bounds on rows and files.
     markup
         What to remove from the earlier turns that an instruction repeats.
+    columns
+        Counts the columns that pairs used, and those that they did not.
+    head_bytes
+        Read only the file's first bytes, after decompression; Parquet and Arrow files are read whole.
 
     Yields
     ------
@@ -72,13 +84,20 @@ def read_pairs(
     rows = 0
     tally: Tally | None = None
     notes: list[str] = []
-    late_notes: Sequence[str] = ()
     outcome, position, detail = FileOutcome.READ, "", ""
     try:
-        content = Input(file.url, file.compression, encoding=file.encoding, layout=spec.layout, member=file.member)
+        content = Input(
+            file.url,
+            file.compression,
+            head_bytes,
+            encoding=file.encoding,
+            layout=spec.layout,
+            member=file.member,
+        )
         source = open_rows(content, spec.format_of(file.format), limits)
-        tally, notes, late_notes = source.tally, [source.note] if source.note else [], source.late_notes
-        to_pairs = _converter(spec, file, source._replace(context={**source.context, MARKUP_KEY: markup}), limits)
+        tally, notes = source.tally, [source.note] if source.note else []
+        source = source._replace(context={**source.context, MARKUP_KEY: markup})
+        to_pairs = _converter(spec, file, source, limits, columns)
         for place, row in source.rows:
             try:
                 if isinstance(row, RowError):
@@ -99,7 +118,7 @@ def read_pairs(
         tally = None
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
-    yield _end(outcome, rows, position, detail, [*notes, *late_notes], tally)
+    yield _end(outcome, rows, position, detail, notes, tally)
 
 
 def _finished(tally: Tally | None) -> Tally | None:
@@ -134,6 +153,8 @@ def _end(
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if spec.map is not None:
         return mapped(spec.map.instruction, spec.map.response)
+    if spec.chat is not None:
+        return named_chat(spec.chat.turns, spec.chat.role, spec.chat.text, spec.chat.roles)
     if isinstance(spec.adapter, Plugin):
         return from_function(spec.adapter.load(), spec.adapter.reference)
     # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
@@ -141,13 +162,14 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
 
 
 def _converter(
-    spec: SourceSpec, file: SourceFile, source: Rows, limits: Limits
+    spec: SourceSpec, file: SourceFile, source: Rows, limits: Limits, columns: ColumnCounter | None
 ) -> Callable[[int, int, Row], Sequence[Pair | Rejected]]:
     """Make the function from a row's number, position and columns to its answers; it raises `RowError` for none."""
     adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
+    named = _columns_of_spec(spec)
 
     def convert(number: int, position: int, row: Row) -> Sequence[Pair | Rejected]:
         drafts, used, dropped = adapt(row, source.context)
@@ -163,7 +185,9 @@ def _converter(
         ):
             condition = order_conditions((*fixed, *own))
             used |= {"condition"}
-        meta = _meta(row, used, limits.max_meta_bytes) if len(row) > len(used) else None
+        if columns is not None and drafts:
+            columns.add(row, used | named if named else used)
+        meta = None if row.keys() <= used else _meta(row, used, limits.max_meta_bytes)
         if not dropped:
             return [
                 Pair(number, part, task, draft.instruction, draft.response, condition, meta)
@@ -182,6 +206,14 @@ def _converter(
         return sorted(answers, key=attrgetter("part"))
 
     return convert
+
+
+def _columns_of_spec(spec: SourceSpec) -> frozenset[str]:
+    """Return the columns that the manifest names for strata and conditions."""
+    templates = [f"{{{spec.task.removeprefix('column:')}}}"] if spec.task.startswith("column:") else []
+    if spec.map is not None:
+        templates += [text for text in (spec.map.task, spec.map.condition) if isinstance(text, str)]
+    return used_columns(templates)
 
 
 def _parse_conditions(value: Any) -> Sequence[str] | None:

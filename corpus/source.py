@@ -4,11 +4,13 @@ A `SourceSpec` names files (or a generator); `corpus.discover` turns it into a
 list of files, and `corpus.pairs` turns each file into pairs.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from corpus.adapters import ADAPTERS
+from corpus.adapters.base import as_text
+from corpus.adapters.named_chat import Role
 from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
 from corpus.contract import order_conditions
@@ -38,12 +40,18 @@ def _checked_encoding(name: str) -> str:
     return name
 
 
+def _with_text_keys(roles: Any) -> Any:
+    """Return roles with the text of each key, which may be a number or boolean in YAML."""
+    return {as_text(key, "a role"): role for key, role in roles.items()} if isinstance(roles, dict) else roles
+
+
 class FieldMap(Config):
     """Pairs from columns by template, for rows that no adapter fits.
 
     In a template, `{column}` stands for the column's value as text, `{a.b}` for the value inside an object, `{a.0}`
-    for an item of a list, `{column?}` for a value that may be absent (then it is empty). `{{` and `}}` are literal
-    braces.
+    for an item of a list, `{a.*.b}` for that of every item, joined by newlines, and `{options[answer]}` for the item
+    of `options` that the field `answer` names: by key or label, by number from 0, or by letter. `{column?}` is a value
+    that may be absent (then it is empty). `{{` and `}}` are literal braces.
     """
 
     instruction: str
@@ -67,6 +75,20 @@ class FieldMap(Config):
         else:
             order_conditions(self.condition)
         return self
+
+
+class ChatMap(Config):
+    """Conversations whose columns have other names than the adapters know; all are paths, as in `FieldMap`."""
+
+    turns: str = Field(min_length=1)
+    """The list of turns."""
+    role: str = Field(min_length=1)
+    """In a turn: who speaks."""
+    text: str = Field(min_length=1)
+    """In a turn: what is said."""
+    roles: Annotated[dict[str, Role], BeforeValidator(_with_text_keys)] = Field(default_factory=dict)
+    """Value of `role` to system, user, assistant, call (of a tool) or tool (its result); the usual spellings need no
+    entry."""
 
 
 class SourceSpec(Config):
@@ -103,6 +125,7 @@ class SourceSpec(Config):
     """Adapter of all files; detected for each file when absent. `module:function` names a function from a row to an
     iterable of (instruction, response)."""
     map: FieldMap | None = None
+    chat: ChatMap | None = None
     task: Annotated[str, StringConstraints(pattern=r"^(file|source|column:.+)$")] = "file"
     """Stratum of a pair: "file" (relative path without suffixes), "source", or "column:NAME"."""
     condition: tuple[str, ...] = ()
@@ -112,7 +135,10 @@ class SourceSpec(Config):
     repeat: Annotated[int, Field(ge=1)] = 1
     """Number of times that each sample of the source is drawn in one epoch."""
     guard: dict[str, Share] = Field(default_factory=dict)
-    """Largest share of the source's rows that may be dropped for one reason before a build stops, by outcome."""
+    """Largest share of the source's rows, or of one of its files', that may be dropped for one reason before a build
+    stops, by outcome; for `truncated` and `unreadable`, the share of its files."""
+    ignore: tuple[str, ...] = ()
+    """Columns that hold context by their names (system, history, passage, options, tools, …) and may stay unused."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -134,8 +160,9 @@ class SourceSpec(Config):
                 )
         elif isinstance(self.rows, str):
             raise ValueError(f"a generator needs a number of rows (found {self.rows!r})")
-        if self.adapter is not None and self.map is not None:
-            raise ValueError("expected at most one of adapter and map, found both")
+        stated = [key for key in ("adapter", "map", "chat") if getattr(self, key) is not None]
+        if len(stated) > 1:
+            raise ValueError(f"expected at most one of adapter, map and chat, found {' and '.join(stated)}")
         if self.map is not None and self.map.response is None and self.role == "train":
             raise ValueError("map: response is missing; only a source with role: eval may have prompts alone")
         if isinstance(self.adapter, str) and self.adapter not in ADAPTERS:
@@ -146,6 +173,11 @@ class SourceSpec(Config):
             raise ValueError(f"unknown format {self.format!r}; expected one of {', '.join(formats())}")
         order_conditions(self.condition)
         return self
+
+    @property
+    def states_pairs(self) -> bool:
+        """Whether the manifest itself states how rows become pairs, so that no adapter is detected."""
+        return self.map is not None or self.chat is not None
 
     @property
     def layout(self) -> Layout:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.engine.progress import Display
     from pipeline.ingest.inputs import Input
     from pipeline.manifest import Mix
-    from pipeline.records.ledger import FileLine
+    from pipeline.records.ledger import ColumnLine, FileLine
 
 LOCK = ".lock"
 WORK = ".work"
@@ -55,6 +55,8 @@ class Built:
     """Content of `dataset.json`."""
     faults: "tuple[FileLine, ...]"
     """Input files that were not read to their end."""
+    columns: "tuple[ColumnLine, ...]"
+    """Columns of the sources that are in no pair."""
     is_new: bool
     """False if the dataset was there already, and no input has changed."""
 
@@ -188,7 +190,7 @@ def _build(
         build_key = _build_key(mix, inputs, tokenizer)
         present = read_commit(out)
         if present is not None and present.build_key == build_key:
-            return Built(out=out, work=work, dataset=present, faults=(), is_new=False)
+            return Built(out=out, work=work, dataset=present, faults=(), columns=(), is_new=False)
         if (warning := disk_warning(files, work)) is not None:
             log.warning(warning)
         from pipeline.stages import run_stages
@@ -205,7 +207,7 @@ def _build(
     dataset = read_commit(out)
     if dataset is None:
         raise BuildError(f"{out}: files changed while they were being published; run the build again")
-    return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, is_new=True)
+    return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, columns=assembled.columns, is_new=True)
 
 
 def _executor(kind: str, work: Path, workers: int | None, display: "Display", address: str | None) -> "Executor":
@@ -324,7 +326,7 @@ def main(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show files, formats and example records; write nothing")
+        bool, typer.Option("--dry-run", help="show how sources are read, and whether a build would stop; write nothing")
     ] = False,
     work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
 ) -> int:
@@ -335,8 +337,7 @@ def main(
         from pipeline.manifest import load
         from pipeline.report.preview import preview
 
-        preview(load(manifest, overrides or ()), manifest.resolve().parent)
-        return 0
+        return 1 if preview(load(manifest, overrides or ()), manifest.resolve().parent) else 0
     begin = time.monotonic()
     try:
         built = build(
@@ -357,7 +358,7 @@ def main(
     from pipeline.report.summary import show
 
     faults = [asdict(line) for line in built.faults]
-    show(built.dataset, faults, out=built.out, work=built.work, seconds=time.monotonic() - begin)
+    show(built.dataset, faults, built.columns, out=built.out, work=built.work, seconds=time.monotonic() - begin)
     return 0
 
 

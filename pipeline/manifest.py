@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import ByteSize, Field, model_validator
 
 from corpus.config import Config, closest, load_manifest
-from corpus.outcome import Outcome
+from corpus.outcome import FileOutcome, Outcome
 from corpus.source import Share, SourceSpec
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.dedup.near.spec import NearDedupSpec
@@ -37,14 +37,17 @@ class CapsSpec(Config):
 
 
 class GuardSpec(Config):
-    """When a build stops because one rule drops too much of one source."""
+    """When a build stops because a source or a file yields nothing, or because one rule drops too much of it."""
 
     max_share: Share = 0.5
-    """Largest share of a source's rows that one rule may drop; 1 for any. A source's own `guard` comes first."""
+    """Largest share of the rows of a source, or of one of its files, that one rule may drop; 1 for any. A source's own
+    `guard` comes first."""
     rules: dict[str, Share] = Field(default_factory=dict)
-    """Other shares for some outcomes; the default for exact duplicates and rejected labels is 1."""
+    """Other shares for some outcomes; the default for exact duplicates and for answers that the data excludes is 1."""
     min_rows: int = Field(default=100, ge=1)
-    """Sources with fewer rows are not checked: in them, a few rows are a large share."""
+    """Train sources and files with fewer rows are not checked for shares: in them, a few rows are a large share."""
+    allow_empty: tuple[str, ...] = ()
+    """Sources that may yield no pair; any other source that yields none, or has a file that does, stops a build."""
 
 
 class TokenizerSpec(Config):
@@ -52,8 +55,8 @@ class TokenizerSpec(Config):
 
     file: str | None = None
     """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
-    vocab_size: int = Field(default=65_536, ge=300, lt=2**32)
-    """Special tokens and the 256 bytes included; above 65,536, token ids are stored as uint32, not uint16."""
+    vocab_size: int = Field(default=65_536, ge=300, le=65_536)
+    """Special tokens and the 256 bytes included. A given `file` may have more; its ids are then stored as uint32."""
     sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)
     """Size of the text to train on, about, drawn by seed from the pairs that are left after deduplication."""
 
@@ -105,7 +108,12 @@ class Mix(Config):
             raise ValueError(f"two sources are named {twice[0]!r}; a source's name is part of its rows' identity")
         if all(source.role == "eval" for source in self.sources):
             raise ValueError("every source has role: eval; expected at least one to train on")
+        names = [source.name for source in self.sources]
+        for name in self.guard.allow_empty:
+            if name not in names:
+                raise ValueError(f"guard.allow_empty: there is no source {name!r}{closest(name, names)}")
         drops = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value} | self.rules.outcomes
+        drops |= {FileOutcome.TRUNCATED.value, FileOutcome.UNREADABLE.value}
         guards = {f"sources.{number}.guard": source.guard for number, source in enumerate(self.sources)}
         for place, shares in {**guards, "guard.rules": self.guard.rules}.items():
             for name in shares.keys() - drops:

@@ -17,7 +17,7 @@ from pipeline.dedup.exact import drop_exact_duplicates
 from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.engine.executor import Executor
 from pipeline.engine.step import BuildError
-from pipeline.guard import Guard, dropped_between
+from pipeline.guard import FileRead, Guard, dropped_between
 from pipeline.ingest.inputs import Input
 from pipeline.ingest.live import LiveRecords, Part
 from pipeline.ingest.step import Ingest, Ingested, TaskSize
@@ -59,12 +59,15 @@ def run_stages(
     Raises
     ------
     BuildError
-        A stage failed, a rule drops more than its guard allows, or no pair is left to train on.
+        A stage failed, a source yields nothing or loses more than its guard allows, or no pair is left to train on.
     """
     ingests = [_ingest(mix, item) for item in inputs]
     ingested = executor.map(ingests)
-    guard = Guard(mix, _entered(inputs, ingested))
-    guard.check(_dropped(inputs, ingested))
+    guard = Guard(
+        mix,
+        [FileRead(spec=item.spec, file=item.file, found=result) for item, result in zip(inputs, ingested, strict=True)],
+    )
+    guard.check_files()
 
     # Train sources are deduplicated together, each eval source alone.
     evals = [spec.name for spec in mix.sources if spec.role == "eval"]
@@ -140,22 +143,6 @@ def _ingest(mix: Mix, item: Input) -> Ingest:
         stamp=item.stamp,
         sha256=item.sha256,
     )
-
-
-def _entered(inputs: Sequence[Input], ingested: Sequence[Ingested]) -> Counter[str]:
-    """Pairs, and rows without one, that came in from each source."""
-    entered: Counter[str] = Counter()
-    for item, result in zip(inputs, ingested, strict=True):
-        entered[item.spec.name] += result.pairs + result.rejected
-    return entered
-
-
-def _dropped(inputs: Sequence[Input], ingested: Sequence[Ingested]) -> dict[str, Counter[str]]:
-    """Rows of each source that were dropped while reading and cleaning, by reason."""
-    dropped: dict[str, Counter[str]] = {}
-    for item, result in zip(inputs, ingested, strict=True):
-        dropped.setdefault(item.spec.name, Counter()).update(result.dropped)
-    return dropped
 
 
 def _part(item: Input, step: Ingest, result: Ingested) -> Part:

@@ -45,3 +45,8 @@ def faults(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         s3fs.S3FileSystem.clear_instance_cache()
         yield proxy
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name parameters of bytes by their argument: compressed bytes contain the time, and xdist's workers must agree."""
+    return argname if isinstance(val, bytes) else None

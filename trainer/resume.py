@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from corpus.config import ConfigError
 from corpus.contract import TEMPLATE
+from corpus.storage.redact import redact
 from trainer.build import Run
 from trainer.checkpointing.checkpoint import Checkpoint
 from trainer.position import Position
@@ -87,6 +88,13 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
     position = checkpoint.position
     differing = [key for key in here if here[key] != there.get(key)]
     if differing or position.plan_key != run.plan.inputs.key:
+        if "fingerprint" in differing:
+            raise ConfigError(
+                f"{checkpoint.folder} was trained on another dataset than the one that is now at "
+                f"{redact(run.config.data)}, which was rebuilt or replaced: its fingerprint was "
+                f"{there.get('fingerprint')} and is {here['fingerprint']}. "
+                "Restore the earlier dataset to continue the run, or set another out= to begin a new one"
+            )
         what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
         raise ConfigError(
             f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "

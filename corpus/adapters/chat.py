@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from corpus.adapters.base import Adapted, Adapter, from_json, is_filled, list_columns, plain_names
+from corpus.adapters.choices import CHOICES
 from corpus.adapters.columns import columns, gather, with_context
 from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
+from corpus.adapters.pairs import PAIRS
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
@@ -94,6 +96,8 @@ def _fits(row: Row, context: Mapping[str, Any]) -> bool:
         return False
     if plain_names([column]).keys() & {"messages", "conversations", "conversation"}:
         return True
+    if PAIRS.fits(row, context) or CHOICES.fits(row, context):  # a passage beside its question
+        return False
     value = row[column]
     return is_filled(value) and (is_turns(value) or _reads(value))
 

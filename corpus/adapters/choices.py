@@ -19,6 +19,7 @@ from corpus.adapters.options import (
     right_options,
     show_options,
 )
+from corpus.adapters.pairs import is_formatted_copy
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
@@ -130,15 +131,16 @@ def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted
             raise RowError(Outcome.NO_PAIR, f"{column} is {shorten(row[column])}: no option is marked as right")
         right, agreeing = _right(row, names, options, gold, base)
         used |= agreeing
+    value = row[question]
+    text = passage_text((value.get("stem") or value) if isinstance(value, dict) else value, question)
     parts = []
     for column in names.passages:
-        if column not in used and is_filled(row[column]):
-            parts.append(passage_text(row[column], column))
+        passage = row[column]
+        if column in used or not is_filled(passage) or isinstance(passage, bool | int | float):
+            continue
+        if not is_formatted_copy(column, passage, text):
+            parts.append(passage_text(passage, column))
             used |= {column}
-    value = row[question]
-    text = (
-        passage_text(value.get("stem") or value, question) if isinstance(value, dict) else passage_text(value, question)
-    )
     instruction = join(*parts, text, show_options(options))
     return pair(row, context, instruction, ["\n".join(options.texts[index] for index in right)], used)
 
@@ -169,7 +171,10 @@ def _right(
 
 def _fits(row: Row, context: Mapping[str, Any], *, base: int | None) -> bool:
     """Whether a row is multiple choice, and its answer, if a number, is one that counts from `base`."""
-    found = _find(row)
+    try:
+        found = _find(row)
+    except RowError:  # options that are not texts: `adapt` rejects the row
+        return base is None
     if found is None:
         return False
     _, _, gold, options = found

@@ -63,6 +63,8 @@ PASSAGE_NAMES = (
     "support",
     "knowledge",
     "table",
+    "dialogue",
+    "dialog",
 )
 """Columns with a text that a question is about."""
 
@@ -89,6 +91,9 @@ _MEDIA_REFERENCE = re.compile(
     r"(?i)<\|?/?(?:image|img|picture|audio|sound|speech|video)[^<>\n]{0,40}>|\[(?:image|img|audio|video)\]"
     r"|\b(?:image|picture|photo(?:graph)?|figure|diagram|chart|screenshot|audio|recording|video|clip)s?\b|图|音频|视频"
 )
+
+
+_TEXT_KEYS = ("text", "content", "contents", "value", "passage", "paragraph", "paragraph_text", "contexts", "body")
 
 
 class Columns(NamedTuple):
@@ -155,10 +160,10 @@ def gather(row: Row, *, passages: bool = True, exclude: frozenset[str] = frozens
     texts: set[str] = set()
     for group, columns_of_group in enumerate(names):
         for column in columns_of_group:
-            if column in exclude:
+            value = row[column]
+            if column in exclude or isinstance(value, bool | int | float) or _is_other_function(column, value):
                 continue
             used.append(column)
-            value = row[column]
             if not is_filled(value):
                 continue
             if group == 3:
@@ -169,6 +174,11 @@ def gather(row: Row, *, passages: bool = True, exclude: frozenset[str] = frozens
                 head.append(Turn("system", text))
                 texts.add(text)
     return Context(head, history, frozenset(used))
+
+
+def _is_other_function(column: str, value: Any) -> bool:
+    """Whether a column `function` is something else than the declaration of one, such as code."""
+    return column.lower() == "function" and isinstance(value, str) and isinstance(from_json(value), str)
 
 
 def history_turns(value: Any, column: str) -> list[Turn]:
@@ -190,12 +200,25 @@ def passage_text(value: Any, column: str) -> str:
         if isinstance(title, list):  # of lists, as in HotpotQA
             bodies = next((item for key, item in value.items() if key != "title" and isinstance(item, list)), [])
             return "\n\n".join(
-                f"{one}\n{''.join(body) if isinstance(body, list) else body}"
+                f"{one}\n{''.join(map(as_json, body)) if isinstance(body, list) else body}"
                 for one, body in zip(title, bodies, strict=False)
             )
-        for key in ("text", "content", "contents", "passage", "paragraph", "paragraph_text", "contexts", "body"):
+        for key in (
+            "text",
+            "content",
+            "contents",
+            "value",
+            "passage",
+            "paragraph",
+            "paragraph_text",
+            "contexts",
+            "body",
+        ):
             if is_filled(value.get(key)):
                 text = passage_text(value[key], f"{column}.{key}")
+                speaker = next((value[name] for name in ("speaker", "role", "from") if name in value), None)
+                if isinstance(speaker, str) and speaker:
+                    return f"{speaker}: {text}"
                 return f"{title}\n{text}" if isinstance(title, str) and title else text
         return as_json(value)
     return as_text(value, column)

@@ -5,7 +5,7 @@ from typing import Any
 
 from corpus.adapters.base import Adapted, Adapter, is_filled, list_columns
 from corpus.adapters.columns import columns
-from corpus.adapters.preferences import best_answer, not_scored
+from corpus.adapters.preferences import as_number, best_answer, not_scored
 from corpus.formats.base import Row, RowError
 from corpus.outcome import Outcome
 
@@ -29,8 +29,11 @@ _CHOSEN = {
 }
 """Names of the good and the bad answer."""
 
-_TWO = ("response", "output", "answer", "completion", "conversation", "humanref", "generation", "messages", "text", "")
+_TWO = ("response", "output", "completion", "conversation", "humanref", "generation", "messages", "answer", "text")
 """What precedes 0/1, 1/2 or a/b in the names of two answers."""
+
+_OPTION_PREFIXES = ("answer", "text")
+"""Those that may also name the options of a question, whose `label` or `choice` is no preference."""
 
 _BETTER = (
     "betterresponseid",
@@ -57,27 +60,33 @@ def _pick(row: Row) -> tuple[str, frozenset[str]] | None:
         if good in plain and is_filled(row[plain[good]]) and (bad in plain or good.startswith("chosen")):
             return plain[good], frozenset({plain[good], plain.get(bad, plain[good])})
     for prefix in _TWO:
-        for first, second in (("0", "1"), ("1", "2"), ("a", "b")):
-            one, two = prefix + first, prefix + second
-            if one in plain and two in plain and (prefix or first == "a") and first + "2" not in plain:
-                if prefix + {"1": "2", "2": "3", "b": "c"}[second] in plain:
-                    continue
-                decided = _decide(row, plain, (first, second))
+        for first, second, third in (("0", "1", "2"), ("1", "2", "3"), ("a", "b", "c")):
+            if prefix + first in plain and prefix + second in plain and prefix + third not in plain:
+                decided = _decide(row, plain, (first, second), is_option=prefix in _OPTION_PREFIXES)
                 if decided is not None:
                     index, decisive = decided
-                    return (plain[one], plain[two])[index], frozenset({plain[one], plain[two], *decisive})
+                    two = (plain[prefix + first], plain[prefix + second])
+                    return two[index], frozenset({*two, *decisive})
     return None
 
 
-def _decide(row: Row, plain: Mapping[str, str], names: tuple[str, str]) -> tuple[int, tuple[str, ...]] | None:
+def _decide(
+    row: Row, plain: Mapping[str, str], names: tuple[str, str], *, is_option: bool
+) -> tuple[int, tuple[str, ...]] | None:
     """Return which of two answers is the better, 0 or 1, and the columns that say so."""
     for score in _SCORES:
-        columns_of = [plain.get(f"{score}{name}") for name in names]
-        if all(column is not None for column in columns_of):
-            one, two = (float(row[column]) for column in columns_of if column)
-            return (1 if two > one else 0), tuple(column for column in columns_of if column)
+        scored = [plain[f"{score}{name}"] for name in names if f"{score}{name}" in plain]
+        if len(scored) == 2:
+            one, two = (as_number(row[column]) for column in scored)
+            if one is None or two is None:
+                raise not_scored(scored[one is not None], row[scored[one is not None]], "a number")
+            return int(two > one), tuple(scored)
     for name in _BETTER:
-        if name not in plain or not is_filled(row[plain[name]]):
+        if (
+            name not in plain
+            or not is_filled(row[plain[name]])
+            or (is_option and name in ("label", "labels", "choice"))
+        ):
             continue
         column = plain[name]
         value = row[column]
@@ -110,7 +119,7 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:
     try:
         return _pick(row) is not None
-    except (RowError, ValueError, TypeError):
+    except RowError:
         return True
 
 

@@ -77,7 +77,7 @@ def _fits(row: Row, context: Mapping[str, Any]) -> bool:
     column = _label(row)
     if column is None or CHOICES.fits(row, context):
         return False
-    if column == "label" and (CHAT.fits(row, context) or PROMPT_COMPLETION.fits(row, context)):
+    if column == "label" and (CHAT.fits(row, context) or {"prompt", "completion"} <= row.keys()):
         return True
     known = is_good(row[column]) is not None
     return known and (CHAT.fits(row, context) or PAIRS.fits(row, context))

@@ -151,7 +151,7 @@ def parse_options(value: Any, column: str) -> Options | None:
 
 def _of_lists(texts: Sequence[Any], labels: Sequence[Any] | None, used: frozenset[str], column: str) -> Options:
     found = tuple(as_text(text, f"{column}.{index}") for index, text in enumerate(texts))
-    if labels is not None and len(labels) == len(found) and None not in labels:
+    if labels is not None and len(labels) == len(found) and all(isinstance(label, str | int) for label in labels):
         if len(set(labels)) < len(labels) and set(labels) <= {0, 1}:  # not labels, but which are right
             return Options(found, (), used, tuple(bool(label) for label in labels))
         return Options(found, tuple(str(label) for label in labels), used)

@@ -97,7 +97,7 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
     if not mains or not responses:
         return None
     passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & plain.keys() else PASSAGE_NAMES)
-    simple = not (found.system or found.tools or found.history or find_options(names))
+    simple = "text" not in plain and not (found.system or found.tools or found.history or find_options(names))
     main, response = mains[0], responses[0]
     instructions, questions, inputs = known(_INSTRUCTIONS), known(_QUESTIONS), known(_INPUTS)
     around = tuple(name for name in passages if name not in (main, response))
@@ -135,6 +135,12 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     return join_columns(row, context, _first_filled(row, found.mains), _first_filled(row, found.responses))
 
 
+def is_formatted_copy(column: str, passage: Any, question: str) -> bool:
+    """Whether a column `text` is no passage, but the whole pair in a template."""
+    question = question.strip()
+    return column.lower() == "text" and isinstance(passage, str) and question != "" and question in passage
+
+
 def is_bare(row: Row) -> bool:
     """Whether a row with a prompt has no column with context for it."""
     found = _columns(tuple(row))
@@ -144,17 +150,12 @@ def is_bare(row: Row) -> bool:
 def _no_columns(row: Row) -> RowError:
     plain = columns(tuple(row)).plain
     prompt = next((plain[name] for name in INSTRUCTION_NAMES if name in plain), None)
-    if prompt is None or len(row) == 1:
-        wanted = "instruction and response" if prompt is None else "response"
-        found = f"no columns that are known as {wanted}; found {list_columns(row)}"
-        remedy = "state them in the source's `map:`"
-        if len(row) < 2:
-            remedy = "expected an instruction and a response (an eval source may have `map:` with an instruction alone)"
-        return RowError(Outcome.MISSING_FIELD, f"{found}; {remedy}")
+    missing = "instruction and response" if prompt is None else f"response to {prompt}"
+    remedy = "state them in the source's `map:`"
+    if len(row) < 2:
+        remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(
-        Outcome.MISSING_FIELD,
-        f"{prompt} without a column that is known as its response; found {list_columns(row)}; "
-        "state them in the source's `map:`",
+        Outcome.MISSING_FIELD, f"no columns that are known as {missing}; found {list_columns(row)}; {remedy}"
     )
 
 
@@ -171,7 +172,9 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
     before: list[str] = []
     after: list[str] = []
     for column in found.passages:
-        if column in (main, response_column) or row[column] is None:
+        if column in (main, response_column) or row[column] is None or isinstance(row[column], bool | int | float):
+            continue
+        if is_formatted_copy(column, row[column], text):
             continue
         passage = passage_text(row[column], column)
         used |= {column}

@@ -1,6 +1,8 @@
 """Preference data: which of several answers is the good one, and the prompt that they answer."""
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from corpus.adapters.base import Adapted, as_text, from_json, is_filled, join, list_columns
@@ -11,7 +13,7 @@ from corpus.adapters.transcript import parse_transcript
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
-PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input", "problem", "context", "post")
+PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input", "problem", "context", "post", "history")
 """Columns with the prompt of several answers, most likely first."""
 
 _TEXT_NAMES = (
@@ -50,6 +52,18 @@ def is_good(label: Any) -> bool | None:
     text = text.removesuffix(".0")
     plain = text if text in ("-1", "+1") else text.replace("-", "")
     return _IS_GOOD.get(plain)
+
+
+def as_number(value: Any) -> float | None:
+    """Return a score or rank as a number, of an object the mean of its numbers; None for anything else."""
+    if isinstance(value, dict):
+        numbers = [number for item in value.values() if (number := as_number(item)) is not None]
+        return mean(numbers) if numbers else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def prompt_turns(row: Row, exclude: frozenset[str] = frozenset()) -> tuple[list[Turn], frozenset[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from corpus.adapters.base import Adapted, Adapter, from_json, is_filled, list_columns
 from corpus.adapters.columns import columns
-from corpus.adapters.preferences import best_answer, is_good
+from corpus.adapters.preferences import as_number, best_answer, is_good
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
@@ -33,31 +33,20 @@ _SCORES = (
 _ACCEPTED = ("selected", "accepted", "is_accepted", "is_best", "is_selected")
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, dict):
-        numbers = [number for item in value.values() if (number := _number(item)) is not None]
-        return mean(numbers) if numbers else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _goodness(answer: Mapping[str, Any]) -> float | None:
     """Return the score of an answer, higher is better, or None if it has none."""
     for key in _ACCEPTED:
         if answer.get(key) is not None and is_good(answer[key]):
             return math.inf
     for key in _RANKS:
-        if (rank := _number(answer.get(key))) is not None:
+        if (rank := as_number(answer.get(key))) is not None:
             return -rank
     for key in _SCORES:
-        if (score := _number(answer.get(key))) is not None:
+        if (score := as_number(answer.get(key))) is not None:
             return score
     annotations = answer.get("annotations")  # UltraFeedback: {"helpfulness": {"Rating": "4"}, …}
     if isinstance(annotations, dict):
-        ratings = [_number(item.get("Rating")) for item in annotations.values() if isinstance(item, dict)]
+        ratings = [as_number(item.get("Rating")) for item in annotations.values() if isinstance(item, dict)]
         found = [rating for rating in ratings if rating is not None]
         return mean(found) if found else None
     return None
@@ -84,7 +73,7 @@ def _find(row: Row) -> tuple[str, list[Any], list[float | None], frozenset[str]]
                     continue
                 values = from_json(row[beside]) if isinstance(row[beside], str) else row[beside]
                 if isinstance(values, list):
-                    found = [None if (number := _number(value)) is None else sign * number for value in values]
+                    found = [None if (number := as_number(value)) is None else sign * number for value in values]
                     return column, answers, found, frozenset({column, beside})
     return None
 

@@ -23,8 +23,10 @@ _MARKS = tuple(
         rf"<\|{_ROLE}\|>:?[ \t]*\n?",
         rf"(?:\A|\n|(?<=[^#\s]))[ \t]*###[ \t]*{_ROLE}:[ \t]*",
         rf"(?:\A|\n){_ROLE}:[ \t]*",
+        r"(?:\A|\n)[ \t]*###[ \t]*(instruction|response):?[ \t]*\n",
     )
 )
+_ALPACA = {"instruction": "user", "response": "assistant"}
 _SPACE = re.compile(r"^(?:<\|begin_of_text\|>|<s>|<bos>|\s)*")
 _INST = re.compile(r"<s>|\[INST\]|\[/INST\]")
 _SYSTEM = re.compile(r"<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)
@@ -34,7 +36,8 @@ def parse_transcript(text: str) -> list[Turn]:
     """Return the turns of a transcript; an empty list for a text that is none.
 
     A transcript begins with a mark, or with a preamble that becomes its system text, and has marks of a user and of
-    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:` or `[INST]`.
+    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:` or
+    `[INST]`.
     """
     text = _SPACE.sub("", text)
     if "[INST]" in text:
@@ -43,7 +46,7 @@ def parse_transcript(text: str) -> list[Turn]:
         found = list(mark.finditer(text))
         ends = [match.start() for match in found[1:]] + [len(text)]
         turns = [
-            Turn(role_of(match[1]) or "", text[match.end() : end].strip())
+            Turn(_ALPACA.get(match[1].lower()) or role_of(match[1]) or "", text[match.end() : end].strip())
             for match, end in zip(found, ends, strict=False)
         ]
         if {"user", "assistant"} <= {turn.role for turn in turns}:

@@ -113,23 +113,40 @@ def _tar_members(url: str, limits: Limits) -> Iterator[Listed]:
     with open_file(url) as file:
         capped = _Capped(file, limits.max_row_bytes)
         try:
-            with tarfile.open(fileobj=cast(Any, capped), mode="r:") as tar:
-                while (info := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                    done += 1
-                    if info.isdir():
-                        continue
-                    problem = None
-                    if not info.isfile() or info.issparse():
-                        problem = "neither a plain file nor a folder, but a link, device or sparse file; " + _UNPACK
-                    yield _listed("tar", info.name, info.offset_data, info.size, problem)
-                if file.seek(0, os.SEEK_END) < tar.offset + tarfile.BLOCKSIZE:
-                    raise tarfile.ReadError("it ends without the mark of a tar's end")
+            size = file.seek(0, os.SEEK_END)
+            begin: int | None = 0
+            while begin is not None:  # several tars may be joined
+                file.seek(begin)
+                with tarfile.open(fileobj=cast(Any, capped), mode="r:") as tar:
+                    while (info := tar.next()) is not None:
+                        tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+                        done += 1
+                        if info.isdir():
+                            continue
+                        problem = None
+                        if not info.isfile() or info.issparse():
+                            problem = f"neither a plain file nor a folder, but a link, device or sparse file; {_UNPACK}"
+                        yield _listed("tar", info.name, info.offset_data, info.size, problem)
+                    if size < tar.offset + tarfile.BLOCKSIZE:
+                        raise tarfile.ReadError("it ends without the mark of a tar's end")
+                    begin = _next_tar(file, tar.offset)
+                    if begin == tar.offset:
+                        raise tarfile.ReadError("a damaged header")
         except (tarfile.TarError, ValueError, OSError) as error:
             if isinstance(error, StorageError):
                 raise
             detail = f"not a complete tar file: {error}; download it again"
             raise BrokenFileError(f"after member {done:,}", detail) from None
+
+
+def _next_tar(file: BinaryIO, begin: int) -> int | None:
+    """Return the place of the first block after `begin` that is not zero."""
+    file.seek(begin)
+    while block := file.read(tarfile.BLOCKSIZE):
+        if block.strip(b"\0"):
+            return begin
+        begin += len(block)
+    return None
 
 
 def _listed(kind: str, name: str, offset: int, size: int, problem: str | None) -> Listed:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
-from corpus.formats.columnar import batch_rows, check_names, error_text
+from corpus.formats.columnar import ARROW_ERRORS, batch_rows, check_names, error_text
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
@@ -27,9 +27,10 @@ def read(source: Input, limits: Limits) -> Rows:
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
     except StorageError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except ARROW_ERRORS as error:
         file.close()
-        raise BrokenFileError("the schema", f"not a complete Arrow file: {error_text(error)}") from None
+        detail = f"not a complete Arrow file: {error_text(error)}; download or write it again"
+        raise BrokenFileError("the schema", detail) from None
     check_names(reader.schema)
     return Rows("row", _rows(reader, limits), {})
 
@@ -52,6 +53,8 @@ def _validate(batch: pa.RecordBatch) -> None:
             column = column.view(pa.binary())
         elif pa.types.is_large_string(column.type):
             column = column.view(pa.large_binary())
+        elif pa.types.is_string_view(column.type):
+            column = column.view(pa.binary_view())
         column.validate(full=True)
 
 
@@ -67,8 +70,11 @@ def _rows(
                 yield number, row
     except StorageError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise BrokenFileError(f"after row {number:,}", error_text(error)) from None
+    except (BrokenFileError, *ARROW_ERRORS) as error:
+        if isinstance(error, BrokenFileError):
+            raise
+        detail = f"the next batch is damaged: {error_text(error)}; download or write the file again"
+        raise BrokenFileError(f"after row {number:,}", detail) from None
 
 
 ARROW = Format(

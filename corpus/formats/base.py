@@ -82,8 +82,6 @@ class Rows(NamedTuple):
     """A remark for the ledger about what was read."""
     tally: "Tally | None" = None
     """Byte accounting, complete after the last row; None for formats whose rows are not byte ranges."""
-    late_notes: Sequence[str] = ()
-    """Further remarks, complete after the last row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

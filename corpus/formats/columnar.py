@@ -1,6 +1,8 @@
 """Rows of Arrow record batches, for Parquet and Arrow files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -33,21 +35,26 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
         try:
             piece = _plain(batch.slice(begin, step))
         except pa.ArrowException as error:
-            raise BrokenFileError(f"rows of the batch from {begin + 1:,} on", error_text(error)) from None
+            detail = f"the batch is damaged: {error_text(error)}; write the file again"
+            raise BrokenFileError(f"rows of the batch from {begin + 1:,} on", detail) from None
+        converters = {field.name: convert for field in piece.schema if (convert := _converter(field.type)) is not None}
         if piece.nbytes <= limits.max_row_bytes:
             try:
                 rows = piece.to_pylist()
             except _UNREADABLE:
                 pass  # some row is bad: convert them one by one
             else:
-                yield from (_checked(row, limits) for row in rows)
+                yield from (_checked(row, converters, limits) for row in rows)
                 continue
         for index in range(piece.num_rows):
-            yield _single(piece.slice(index, 1), limits)
+            yield _single(piece.slice(index, 1), converters, limits)
 
 
 _UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
 """What Arrow raises for values that Python cannot represent, such as a date beyond the year 9999."""
+
+
+# Types, in Arrow
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -57,18 +64,109 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """
     for index, field in enumerate(batch.schema):
         column = batch.column(index)
-        if pa.types.is_dictionary(field.type):
+        if isinstance(column, pa.ExtensionArray) and not pa.types.is_fixed_size_binary(column.type.storage_type):
+            column = column.storage
+        if pa.types.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
+        if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        elif pa.types.is_duration(field.type):
+        if pa.types.is_duration(column.type):
             column = column.cast(pa.int64())
-        elif pa.types.is_temporal(field.type) and not pa.types.is_interval(field.type):
+        elif pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
             column = _time_text(column)
-        elif field.type in (pa.float32(), pa.float64()):
-            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, field.type))
-        else:
-            continue
-        batch = batch.set_column(index, field.name, column)
+        elif column.type in (pa.float32(), pa.float64()):
+            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        elif pa.types.is_nested(column.type) and (plain := _plain_type(column.type)) != column.type:
+            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                column = column.cast(plain)
+        if column is not batch.column(index):
+            batch = batch.set_column(index, field.name, column)
     return batch
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type to which `_plain` converts values in lists and objects.
+
+    Of times only those in nanoseconds become text, since Python has no type for them.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind if pa.types.is_fixed_size_binary(kind.storage_type) else _plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    if _is_list(kind):
+        value = _plain_type(kind.value_type)
+        if value == kind.value_type or "view" in str(kind).partition("<")[0]:  # casts of views lose values
+            return kind
+        return pa.large_list(value) if pa.types.is_large_list(kind) else pa.list_(value)
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    is_fine = (pa.types.is_timestamp(kind) or pa.types.is_time64(kind)) and kind.unit == "ns"
+    return pa.string() if is_fine else kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_nested(kind) and hasattr(kind, "value_type") and not pa.types.is_map(kind)
+
+
+# Types, in Python
+
+
+Convert = Callable[[Any], Any]
+
+
+def _converter(kind: pa.DataType) -> Convert | None:
+    """Return the function from a value of a type, as pyarrow makes it, to the value in a row; None for no change.
+
+    Maps become objects, binary values text if they are UTF-8, and decimal numbers text.
+    """
+    if pa.types.is_map(kind):
+        return partial(_object, _converter(kind.key_type) or _same, _converter(kind.item_type) or _same)
+    if pa.types.is_struct(kind):
+        fields = {field.name: convert for field in kind if (convert := _converter(field.type)) is not None}
+        return partial(_fields, fields) if fields else None
+    if _is_list(kind):
+        inner = _converter(kind.value_type)
+        return None if inner is None else partial(_items, inner)
+    if isinstance(kind, pa.BaseExtensionType):
+        return None
+    if pa.types.is_decimal(kind):
+        return lambda value: value if value is None else format(value, "f")
+    is_binary = str(kind).startswith(("binary", "large_binary", "fixed_size_binary"))
+    return _text_if_utf8 if is_binary else None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _object(key: Convert, item: Convert, pairs: list[tuple[Any, Any]] | None) -> dict[str, Any] | None:
+    if pairs is None:
+        return None
+    found = {str(key(name)): item(value) for name, value in pairs}
+    if len(found) < len(pairs):
+        raise RowError(Outcome.DUPLICATE_KEY, "a map has one key twice")
+    return found
+
+
+def _fields(converters: Mapping[str, Convert], value: dict[str, Any] | None) -> dict[str, Any] | None:
+    return value and {**value, **{name: convert(value[name]) for name, convert in converters.items()}}
+
+
+def _items(convert: Convert, values: list[Any] | None) -> list[Any] | None:
+    return values and [convert(value) for value in values]
+
+
+def _text_if_utf8(value: bytes | None) -> str | bytes | None:
+    if value is None or b"\0" in value:
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value  # refuses its row only if an adapter needs it
 
 
 def _time_text(column: pa.Array) -> pa.Array:
@@ -80,11 +178,11 @@ def _time_text(column: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(text, "Z", "") if zone else text
 
 
-def _single(row: pa.RecordBatch, limits: Limits) -> Row | RowError:
+def _single(row: pa.RecordBatch, converters: Mapping[str, Convert], limits: Limits) -> Row | RowError:
     if row.nbytes > limits.max_row_bytes:
         return RowError(Outcome.TOO_LARGE, f"a row of {row.nbytes:,} bytes; the limit is {limits.max_row_bytes:,}")
     try:
-        return _checked(row.to_pylist()[0], limits)
+        return _checked(row.to_pylist()[0], converters, limits)
     except UnicodeDecodeError as error:
         return RowError(
             Outcome.INVALID_UNICODE, f"byte {error.start} of a text, {error.object[error.start]:#04x}, is not UTF-8"
@@ -93,13 +191,28 @@ def _single(row: pa.RecordBatch, limits: Limits) -> Row | RowError:
         return RowError(Outcome.INVALID_SYNTAX, f"a value that cannot be read: {error}")
 
 
-def _checked(row: Row, limits: Limits) -> Row | RowError:
-    if any(isinstance(value, dict | list) for value in row.values()):
-        try:
+def _checked(row: Row, converters: Mapping[str, Convert], limits: Limits) -> Row | RowError:
+    try:
+        for name, convert in converters.items():
+            row[name] = convert(row[name])
+        if any(isinstance(value, dict | list) for value in row.values()):
             check_depth(row, limits.max_depth)
-        except RowError as error:
-            return error
+    except RowError as error:
+        return error
     return row
+
+
+ARROW_ERRORS = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    SystemError,
+)
+"""What Arrow raises for damaged bytes."""
 
 
 def error_text(error: BaseException) -> str:

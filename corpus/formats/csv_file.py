@@ -34,6 +34,10 @@ _LOOKAHEAD_LINES = 64
 """Lines after a broken quote among which the end of its cell is searched for."""
 _MIDDLE_LINES = 10
 """So many lines that are whole rows are not the middle of a quoted cell."""
+_ALIKE_LINES = 4
+"""So many lines that are whole rows are not one quoted cell, in a file whose other quotes do not enclose cells."""
+_ROWS_SHARE = 0.8
+"""Share of whole rows among the lines of a quoted cell of TSV, from which they are rows."""
 _REREAD_FACTOR, _REREAD_BYTES = 4, 16 << 20
 """Limit of the bytes that are read again after broken quotes, relative to the bytes read, and at least."""
 _SHORT_CELL_BYTES = 64 << 10
@@ -63,6 +67,11 @@ class _Dialect:
     r"""Whether `\"` is a quote inside a quoted cell."""
     blanks: bool = False
     """Whether blanks after a delimiter are not part of the cell."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether cells without quotes need nothing but to be split."""
+        return not (self.escapes or self.blanks)
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         return csv.reader(
@@ -96,6 +105,7 @@ class _Lines:
         self._waiting: deque[Line] = deque()
         self._max_row_bytes = self._whole_row_bytes = max_row_bytes
         self._read = self._reread = 0
+        self._plain = (Line(b"", 0), "")
         self.dialect = _Dialect(delimiter=",")
         self.number = 0
         """Number of lines read."""
@@ -117,12 +127,55 @@ class _Lines:
 
     def take(self) -> Line:
         """Return the next line."""
-        if self._waiting:
-            line = self._waiting.popleft()
-        else:
-            line = next(self._lines)
-            self._read += line.size
+        line = self._waiting.popleft() if self._waiting else self._next()
         self.number += 1
+        return line
+
+    def plain_cells(self) -> list[str] | None:
+        """Take the next line, which begins a row, if it is UTF-8 without quotes; return its cells.
+
+        This is what csv.reader does, faster. Return None for any other line.
+
+        Raises
+        ------
+        StopIteration
+            There is no further line.
+        """
+        line = self._waiting.popleft() if self._waiting else self._next()
+        content = line.content
+        dialect = self.dialect
+        if (
+            content is None
+            or (b'"' in content and dialect.quoted)
+            or not dialect.is_plain
+            or content[:3] == _BOM
+            or b"\0" in content
+        ):
+            self._waiting.appendleft(line)
+            return None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            self._waiting.appendleft(line)
+            return None
+        self.number += 1
+        self.size = line.size
+        self._plain = line, text
+        if text.endswith("\r"):
+            text = text[:-1]
+        return text.split(dialect.delimiter) if text else []
+
+    def hold_plain(self) -> None:
+        """Make the line that `plain_cells` took the current row."""
+        line, text = self._plain
+        self.begin_row()
+        self.held.append(line)
+        self.texts.append(text)
+        self.size = line.size
+
+    def _next(self) -> Line:
+        line = next(self._lines)
+        self._read += line.size
         return line
 
     def put_back(self, lines: Sequence[Line]) -> None:
@@ -143,6 +196,12 @@ class _Lines:
         if self._reread > _REREAD_FACTOR * self._read + _REREAD_BYTES:
             self._max_row_bytes = _SHORT_CELL_BYTES
         self.put_back(self.held[1:])
+
+    def keep_first(self) -> None:
+        """Make the first line of the current row all of it."""
+        content = self.held[0].content or b""
+        self.held, self.texts, self.size = self.held[:1], self.texts[:1], self.held[0].size
+        self.is_clean = is_utf8(content) and b"\0" not in content
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -342,9 +401,10 @@ class _Reader:
             return False
         count = self._lines.dialect.cells
         if self._lines.dialect.delimiter == "\t":
-            # Cells with tabs inside are rare; rows between two stray quotes have all of theirs.
-            return sum(count(text) - 1 for text in row) == self._width - 1
-        return trust or len(row) < _MIDDLE_LINES or any(count(text) != self._width for text in row)
+            # Cells with tabs inside are rare: lines with all of a row's tabs are rows.
+            are_rows = sum(count(text) == self._width for text in row)
+            return count(row[0]) != self._width or are_rows < _ROWS_SHARE * len(row)
+        return trust or len(row) < _ALIKE_LINES or any(count(text) != self._width for text in row)
 
     # Rows
 
@@ -352,14 +412,25 @@ class _Reader:
         lines, tally = self._lines, self._tally
         reader = lines.dialect.reader(lines)
         header = set(self._cells)
+        names, width, is_named = self._names, self._width, not self._nameless
+        broken_at = -_LOOKAHEAD_LINES  # number of the last line that was lost to a broken quote
         falls_back = lines.dialect.quoted and lines.dialect.delimiter == "\t" and self._quote is None
         while True:
             begin = lines.number + 1
-            lines.begin_row()
             problem = ""
             cells: list[str] = []
             try:
-                cells = next(reader)
+                plain = lines.plain_cells()
+                if plain is None:
+                    lines.begin_row()
+                    cells = next(reader)
+                elif len(plain) == width and is_named and plain[0].strip() not in header:
+                    tally.row(lines.size)
+                    yield begin, dict(zip(names, plain, strict=True))
+                    continue
+                else:
+                    lines.hold_plain()
+                    cells = plain
             except StopIteration:
                 return
             except csv.Error as error:
@@ -376,14 +447,18 @@ class _Reader:
                 if not self._is_whole_cell(lines.texts, cells, trust=trust):
                     problem = f"it ends on line {lines.number:,} with {len(cells)} cells; expected {self._width}"
             if problem:
-                self._improper += 1
                 first = lines.held[0]
+                tidy = self._without_blanks(lines.texts[0])
+                if tidy is not None:
+                    lines.reread()
+                    lines.keep_first()
+                    yield begin, self._row(tidy)
+                    continue
+                self._improper += 1
                 if falls_back and lines.dialect.cells(lines.texts[0]) == self._width:
                     lines.reread()
                     cells = lines.texts[0].rstrip("\r\n").split("\t")
-                    lines.size = first.size
-                    lines.held, lines.texts = lines.held[:1], lines.texts[:1]
-                    lines.is_clean = is_utf8(first.content or b"") and b"\0" not in (first.content or b"")
+                    lines.keep_first()
                     tally.note("a row whose quotes do not balance is read without quoting")
                     yield begin, self._row(cells)
                     continue
@@ -392,8 +467,9 @@ class _Reader:
                 if middle := self._lines_of_broken_cell(lines.texts[0]):
                     tally.lose(sum(lines.take().size for _ in range(middle)), Outcome.INVALID_SYNTAX)
                 detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
-                also = f"; the {middle} lines after it are lost with it" if middle else ""
+                also = f"; lost with its cell's other lines, {middle:,}" if middle else ""
                 hint = "; if quotes are letters in this file, state `quote: none`"
+                broken_at = lines.number
                 yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
                 continue
             if not cells or (len(cells) == 1 and not cells[0].strip() and self._width > 1):
@@ -406,6 +482,12 @@ class _Reader:
                 tally.note("a repeated header is not a row")
                 continue
             if '"' in lines.texts[0]:
+                if begin <= broken_at + _LOOKAHEAD_LINES and self._ends_a_broken_cell(lines.texts[0]):
+                    tally.lose(lines.size, Outcome.INVALID_SYNTAX)
+                    yield begin, RowError(Outcome.INVALID_SYNTAX, "the end of a cell whose quote is broken")
+                    continue
+                if len(lines.held) == 1 and (tidy := self._without_blanks(lines.texts[0])) is not None:
+                    cells = tidy
                 is_proper = self._is_properly_quoted(lines.texts, lines.dialect)
                 self._proper += is_proper
                 self._improper += not is_proper
@@ -432,7 +514,8 @@ class _Reader:
 
     def _fitted(self, cells: list[str]) -> list[str]:
         """Return the cells of the header's columns; empty ones may follow, and nameless ones at the end may lack."""
-        if len(cells) > self._width and not any(cell.strip() for cell in cells[self._width :]):
+        is_literal = not self._lines.dialect.quoted and self._quote is None and '"' in self._lines.texts[0]
+        if len(cells) > self._width and not any(cell.strip() for cell in cells[self._width :]) and not is_literal:
             return cells[: self._width]
         if len(cells) < self._width and not any(self._cells[len(cells) :]):
             return cells
@@ -447,23 +530,48 @@ class _Reader:
             raise BrokenFileError(f"line {begin:,}", detail)
         return False
 
+    def _ends_a_broken_cell(self, text: str) -> bool:
+        """Whether a line after a broken quote closes a cell that it does not open."""
+        if not self._lines.dialect.quoted or self._well_quoted.fullmatch(text):
+            return False
+        opens = f'{self._lines.dialect.delimiter}"' in text
+        return self._closes_a_cell.search(text) is not None and (opens or self._proper > self._improper)
+
+    def _without_blanks(self, text: str) -> list[str] | None:
+        """Return the cells of a line that is a row but for blanks around its quotes; None for any other line."""
+        delimiter = re.escape(self._lines.dialect.delimiter)
+        if ('" ' not in text and ' "' not in text) or self._well_quoted.fullmatch(text):
+            return None
+        tidy = re.sub(rf'"[ ]+(?=\r?$|{delimiter})', '"', text.rstrip("\r\n"))
+        tidy = re.sub(rf'(^|{delimiter})[ ]+(?=")', r"\1", tidy)
+        if tidy == text.rstrip("\r\n") or not self._lines.dialect.quoted or not self._well_quoted.fullmatch(tidy):
+            return None
+        try:
+            cells = next(self._lines.dialect.reader(iter([tidy])))
+        except (csv.Error, StopIteration):
+            return None
+        return cells if len(cells) == self._width else None
+
     def _lines_of_broken_cell(self, first: str) -> int:
         """Return how many of the next lines belong to a cell whose quote is broken; `first` is its row's first line."""
         count = self._lines.dialect.cells
-        trust = self._proper > self._improper or count(first) < self._width
-        whole = 0
-        for place, line in enumerate(self._lines.peek(_LOOKAHEAD_LINES), start=1):
+        is_whole = count(first) >= self._width
+        trust = self._proper > self._improper or not is_whole
+        rows = 0
+        following = self._lines.peek(_LOOKAHEAD_LINES)
+        for place, line in enumerate(following, start=1):
             if line.content is None:
                 return 0
             text = line.content.decode("utf-8", "surrogateescape")
             if '"' in text:
                 if self._well_quoted.fullmatch(text):
-                    return 0
+                    return 0 if is_whole else place - 1
                 if self._closes_a_cell.search(text):
-                    are_rows = whole == place - 1
-                    return 0 if are_rows and (whole >= _MIDDLE_LINES or (whole and not trust)) else place
-            whole += count(text) == self._width
-        return 0
+                    are_rows = rows == place - 1
+                    return 0 if are_rows and (rows >= _MIDDLE_LINES or (rows and not trust)) else place
+            rows += count(text) == self._width
+        # The file is cut off inside the cell, or the row lacks cells and has a stray quote.
+        return len(following) if not is_whole and len(following) < _LOOKAHEAD_LINES else 0
 
 
 def _is_delimited(head: Head, delimiter: str) -> bool:

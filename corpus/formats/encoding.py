@@ -99,11 +99,11 @@ def likely_encoding(sample: bytes) -> str | None:
 def describe_encoding(sample: bytes) -> str:
     """Return the part of a message that suggests what to do about bytes that are not UTF-8."""
     if _CESU_SURROGATE.search(sample) and is_utf8(_CESU_SURROGATE.sub(b"", sample)):
-        return "they are CESU-8, UTF-8 of UTF-16 surrogates; export the file as UTF-8"
+        return "the text is CESU-8, UTF-8 of UTF-16 surrogates; export the file as UTF-8"
     found = likely_encoding(sample)
     if found is None:
         return "state the source's `encoding:`, or convert the file to UTF-8"
-    return f"they look like {found}: if so, state `encoding: {found}` in the source"
+    return f"the text looks like {found}: if so, state `encoding: {found}` in the source"
 
 
 def is_utf8(content: bytes) -> bool:

@@ -33,6 +33,8 @@ def _rows(reader: Reader, name: str, source: Input, limits: Limits) -> Iterator[
             raise
         except Exception as error:
             detail = f"{name} raised {type(error).__name__}: {shorten(str(error))}"
+            if isinstance(error.__cause__, StopIteration):  # of a `next` in the reader
+                detail = f"the file ends in the middle of a row: {name} asked for more than it has"
             raise BrokenFileError(f"after row {number:,}", detail) from None
 
 

@@ -39,6 +39,7 @@ _TURN_FIELDS = frozenset({"role", "content", "from", "value", "name", "tool_call
 """Fields of an object that is a turn and nothing else."""
 
 _BLANK = re.compile(r"[ \t\r\n\ufeff\x1e]*")
+_BLANK_OR_COMMA = re.compile(r"[ \t\r\n\ufeff\x1e,]*")
 _BRACKET = re.compile(r'["\[\]{}]')
 _BRACKET_OR_COMMA = re.compile(r'["\[\]{},]')
 _IN_STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -89,10 +90,10 @@ class _Text:
         self.is_utf8 = self._is_ascii or _is_utf8(self.text)
         return grown > 0
 
-    def peek(self) -> str:
+    def peek(self, passed: re.Pattern[str] = _BLANK) -> str:
         """Advance `pos` to the next character that is not blank and return it; "" at the end."""
         while True:
-            match = _BLANK.match(self.text, self.pos)
+            match = passed.match(self.text, self.pos)
             self.pos = match.end() if match else self.pos
             if self.pos < len(self.text):
                 return self.text[self.pos]
@@ -229,13 +230,10 @@ def _array(text: _Text, limits: Limits) -> Iterator[Row | RowError]:
 def _items(text: _Text, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
     """Yield the elements of the list whose opening bracket is before `pos`; `pos` ends behind its closing bracket."""
     number = 0
-    while mark := text.peek():
+    while mark := text.peek(_BLANK_OR_COMMA):
         if mark == "]":
             text.pos += 1
             return
-        if mark == ",":
-            text.pos += 1
-            continue
         number += 1
         yield number, _row(text, limits)
     raise BrokenFileError(text.place(), "the file ends inside the list of rows")
@@ -293,8 +291,10 @@ def _value(text: _Text, limits: Limits) -> tuple[Any, int, int]:
         except (RecursionError, ValueError, RowError) as error:
             failure = as_row_error(error, begin)
         else:
-            if end == len(text.text) and text.grow():
-                continue  # a number may continue
+            if end == len(text.text):
+                if text.grow():
+                    continue  # a number may continue
+                begin, end = 0, end - begin  # the window begins with the value now
             text.pos = end
             if end - begin > limits.max_row_bytes:
                 raise RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")
@@ -436,10 +436,13 @@ class _Outline:
         parts |= dict.fromkeys(filter(_SPLIT.fullmatch, fields), "")
         if len(parts) > 1:
             found = ", ".join(f"{name!r}{count}" for name, count in parts.items())
-            detail = (
-                f"an object with the parts {found} of a data set; state one of them, as `rows: {next(iter(parts))}`"
-            )
+            first = next(iter(parts))
+            first += ".*" if isinstance(self.fields.get(first), dict) else ""
+            detail = f"an object with the parts {found} of a data set; state one of them, as `rows: {first}`"
             raise BrokenFileError("the start", detail)
+        if {"columns", "data"} <= self.fields.keys() and _is_table(self.fields):
+            self.layout = "table"
+            return "rows are the lists of 'data', named by 'columns'"
         is_columns = self.all_lists and self.count + len(self.lists) > 1 and self.count and named is None
         if is_columns and not (_LISTS_OF_A_ROW & self.lists.keys()):
             lengths = self.lengths | set(self.lists.values())
@@ -449,9 +452,6 @@ class _Outline:
             if not self.lists:
                 detail = "an object of lists of unequal lengths; expected rows, or columns of one length"
                 raise BrokenFileError("the start", detail)
-        if {"columns", "data"} <= self.fields.keys() and _is_table(self.fields):
-            self.layout = "table"
-            return "rows are the lists of 'data', named by 'columns'"
         if self.lists:
             if named is None and len(self.lists) > 1:
                 found = ", ".join(f"{shorten(name)} ({count:,})" for name, count in list(self.lists.items())[:12])

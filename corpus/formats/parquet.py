@@ -1,16 +1,23 @@
 """Parquet, batch by batch. The schema is at the file's end, so a truncated file has no readable row."""
 
+import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
-from corpus.formats.columnar import SLICE_ROWS, batch_rows, check_names, error_text
+from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
+from corpus.formats.columnar import ARROW_ERRORS, SLICE_ROWS, batch_rows, check_names, error_text
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
 _BATCH_BYTES = 16 << 20
+_COMPRESSIONS = frozenset({"UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4"})
+_ENCODINGS = frozenset(
+    {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED", "BYTE_STREAM_SPLIT"}
+    | {"DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"}
+)
 
 
 def read(source: Input, limits: Limits) -> Rows:
@@ -27,9 +34,10 @@ def read(source: Input, limits: Limits) -> Rows:
         parquet = pq.ParquetFile(file)
     except StorageError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except ARROW_ERRORS as error:
+        detail = _why_not_open(file, error)
         file.close()
-        raise BrokenFileError("the footer", f"not a complete Parquet file: {error_text(error)}") from None
+        raise BrokenFileError("the footer", detail) from None
     check_names(parquet.schema_arrow)
     return Rows("row", _rows(parquet, limits), {})
 
@@ -48,8 +56,43 @@ def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | 
                         yield number, row
             except StorageError:
                 raise
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise BrokenFileError(f"row group {group}, after row {number:,}", error_text(error)) from None
+            except (BrokenFileError, *ARROW_ERRORS) as error:
+                if isinstance(error, BrokenFileError):
+                    raise
+                lost = f"{parquet.metadata.num_rows - number:,} of {parquet.metadata.num_rows:,} rows are not read"
+                detail = f"{_why_not_read(about, error)}; {lost}"
+                raise BrokenFileError(f"row group {group}, after row {number:,}", detail) from None
+
+
+def _why_not_open(file: BinaryIO, error: BaseException) -> str:
+    """Explain why a file cannot be opened as Parquet: its first and last bytes tell most causes."""
+    file.seek(0)
+    first = file.read(4)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 4))
+    last = file.read(4)
+    if b"PARE" in (first, last):
+        return "the Parquet file is encrypted; decrypt it first"
+    if first != b"PAR1":
+        return f"not a complete Parquet file: found {first!r} at its begin; expected b'PAR1'"
+    if last != b"PAR1":
+        return "not a complete Parquet file: no footer, so it is cut off; download or write it again"
+    return f"not a complete Parquet file: its footer is damaged: {error_text(error)}; download or write it again"
+
+
+def _why_not_read(group: pq.RowGroupMetaData, error: BaseException) -> str:
+    """Explain why a row group cannot be read; name the columns whose compression or encodings are not known."""
+    columns = [group.column(index) for index in range(group.num_columns)]
+    unknown = {
+        f"{shorten(column.path_in_schema)} ({column.compression}, {', '.join(sorted(column.encodings))})": None
+        for column in columns
+        if column.compression not in _COMPRESSIONS or not set(column.encodings) <= _ENCODINGS
+    }
+    if unknown:
+        return f"a compression or encoding that is not read, in {', '.join(unknown)}; write the file again without it"
+    if isinstance(error, pa.ArrowNotImplementedError) or "encoding" in str(error).lower():
+        return f"a page whose encoding is not read or damaged: {error_text(error)}; write the file again"
+    return f"its pages are damaged: {error_text(error)}; download or write the file again"
 
 
 PARQUET = Format(name="parquet", suffixes=(".parquet",), read=read, magic=((0, b"PAR1"),))

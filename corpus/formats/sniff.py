@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from corpus.formats import formats, split_suffix
 from corpus.formats.base import BrokenFileError, Head
-from corpus.formats.encoding import marked_encoding, to_utf8, wide_encoding
+from corpus.formats.encoding import is_utf8, marked_encoding, to_utf8, wide_encoding
 from corpus.formats.stream import MAGIC, Input, Member, without_compression
 
 HEAD_BYTES = 64 << 10
@@ -23,6 +23,8 @@ _NOT_DATA_NAMES = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _LABEL_LIST_NAMES = re.compile(r"(labels?|classes|vocab|categories)\b.*\.(txt|json|csv|tsv)", re.IGNORECASE)
+_SURE_CHARACTERS = 8
+"""Characters beyond ASCII from which a text that is valid UTF-8 is taken for it, whatever encoding is stated."""
 _OTHER_COMPRESSION = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
@@ -109,6 +111,9 @@ def sniff(
         return Sniffed(compression=compression, problem=problem)
     if encoding is not None and codecs.lookup(encoding).name in ("utf-8", "ascii"):
         encoding = None
+    if encoding is not None and marked_encoding(head) is None and _is_surely_utf8(head):
+        problem = f"the text is UTF-8, but the source states `encoding: {encoding}`; make it a source without"
+        return Sniffed(compression=compression, problem=problem)
     if encoding is not None:
         head = b"".join(to_utf8(iter([head]), encoding))
     found = stated or _detect(head, hint)
@@ -117,7 +122,13 @@ def sniff(
     if b"\0" in head[:4096]:
         return Sniffed(skipped="binary content of no known format")
     kind = "a list of labels" if _LABEL_LIST_NAMES.fullmatch(inner) else "plain text"
-    return Sniffed(skipped=f"{kind}: neither JSON, CSV nor a YAML list")
+    return Sniffed(skipped=f"{kind}: neither JSON, CSV nor a YAML list (`format: text` reads plain text)")
+
+
+def _is_surely_utf8(head: bytes) -> bool:
+    """Whether the begin of a text has characters beyond ASCII, all as UTF-8 writes them."""
+    foreign = re.findall(rb"[\xc2-\xf4][\x80-\xbf]{1,3}", head)
+    return len(foreign) >= _SURE_CHARACTERS and is_utf8(head[: len(head) - 3].rstrip(bytes(range(0x80, 0x100))))
 
 
 def _by_magic(content: bytes) -> str | None:

@@ -334,6 +334,8 @@ class ForwardFile(io.RawIOBase):
         """Offset in the chunk."""
         self._position = 0
         """Offset in the stream."""
+        self.last_read = b""
+        """Result of the last read."""
 
     def readable(self) -> bool:
         return True
@@ -362,7 +364,20 @@ class ForwardFile(io.RawIOBase):
             self._at += len(piece)
             self._position += len(piece)
             pieces.append(piece)
-        return b"".join(pieces)
+        self.last_read = b"".join(pieces)
+        return self.last_read
+
+    def skip_zeros(self) -> bool:
+        """Skip zero bytes; return whether another byte follows."""
+        while True:
+            rest = self._chunk[self._at :].lstrip(b"\0")
+            self._position += len(self._chunk) - self._at - len(rest)
+            self._at = len(self._chunk) - len(rest)
+            if rest:
+                return True
+            self._chunk, self._at = next(self._chunks, b""), 0
+            if not self._chunk:
+                return False
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         target = offset + (self._position if whence == io.SEEK_CUR else 0)

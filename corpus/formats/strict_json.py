@@ -63,12 +63,14 @@ def parse_bytes(raw: bytes, limits: Limits) -> Row:
         The bytes are not one strict JSON object within the limits.
     """
     try:
-        text = raw.decode()
+        text = raw.decode().strip(" \t\r\n")
     except UnicodeDecodeError as error:
         detail = f"byte {error.start} of the row, {raw[error.start : error.start + 1]!r}, is not UTF-8"
         raise RowError(Outcome.INVALID_UNICODE, detail) from None
     try:
-        value = DECODER.decode(text)
+        value, end = DECODER.raw_decode(text)
+        if end != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
     except (ValueError, RecursionError, RowError) as error:
         raise as_row_error(error, 0) from None
     return check(value, text, 0, len(text), limits)

@@ -10,6 +10,8 @@ from corpus.outcome import Outcome
 _SAMPLE_BYTES = 64 << 10
 """Bytes of rows that are not UTF-8 that are kept to recognise their encoding."""
 
+SKIPPED = "skipped"
+"""Loss of the members of a tar that belong to no sample, such as hidden ones."""
 UNREAD = "unread"
 """Loss of what follows the position at which a file cannot be read further."""
 
@@ -39,8 +41,10 @@ class Tally:
         """Headers, separators, brackets, blank lines and byte-order marks."""
         self.lost: Counter[str] = Counter()
         """Bytes of rows that could not be read, or not delimited, by reason."""
-        self.last = (0, 0)
-        """Begin and length of the last row or loss."""
+        self.begin = 0
+        """Begin of the bytes that were booked last."""
+        self.booked = 0
+        """Number of bytes booked so far: the position in the content."""
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the content, counted."""
@@ -48,19 +52,16 @@ class Tally:
             self.read += len(chunk)
             yield chunk
 
-    @property
-    def booked(self) -> int:
-        """Number of bytes booked so far: the position in the content."""
-        return self.last[0] + self.last[1]
-
     def row(self, size: int) -> None:
         """Book the next bytes as a row."""
-        self.last = (self.last[0] + self.last[1], size)
+        self.begin = self.booked
+        self.booked += size
         self.rows += size
 
     def lose(self, size: int, reason: Outcome | str, content: bytes = b"") -> None:
         """Book the next bytes as lost; `content` helps to recognise an encoding that is not UTF-8."""
-        self.last = (self.last[0] + self.last[1], size)
+        self.begin = self.booked
+        self.booked += size
         self.lost[str(reason)] += size
         if reason == Outcome.INVALID_UNICODE and not is_utf8(content):
             self._not_utf8 += 1
@@ -68,7 +69,8 @@ class Tally:
 
     def skip(self, size: int) -> None:
         """Book the next bytes as structure."""
-        self.last = (self.last[0] + self.last[1] + size, 0)
+        self.begin = self.booked
+        self.booked += size
         self.structure += size
 
     def note(self, remark: str) -> None:

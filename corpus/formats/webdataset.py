@@ -10,13 +10,14 @@ suffix, and hidden ones such as the `._0001.json` of macOS, are skipped and coun
 
 import re
 import tarfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, cast
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import ForwardFile, Input
 from corpus.formats.strict_json import parse_bytes
+from corpus.formats.tally import SKIPPED, Tally
 from corpus.outcome import Outcome
 from corpus.storage import StorageError
 
@@ -35,11 +36,11 @@ _OVERSIZE = object()
 
 def read(source: Input, limits: Limits) -> Rows:
     """Rows of a WebDataset tar; positions are sample numbers from 1."""
-    notes: list[str] = []
-    return Rows("sample", _rows(source, limits, notes), {}, late_notes=notes)
+    tally = Tally(source.chunks())
+    return Rows("sample", _rows(source, limits, tally), {}, tally=tally)
 
 
-def _rows(source: Input, limits: Limits, notes: list[str]) -> Iterator[tuple[int, Row | RowError]]:
+def _rows(source: Input, limits: Limits, tally: Tally) -> Iterator[tuple[int, Row | RowError]]:
     # Imported here because it imports torch.
     from webdataset.tariterators import group_by_keys
 
@@ -50,26 +51,29 @@ def _rows(source: Input, limits: Limits, notes: list[str]) -> Iterator[tuple[int
         twice[_sample_name(members.name)] = members.name
         return True
 
-    members = _Members(source, limits)
+    members = _Members(tally, limits)
     apart = _keys_apart(source)
     seen: set[int] = set()
     for number, sample in enumerate(group_by_keys(members, handler=remember), start=1):
         key = sample.pop("__key__")
         try:
-            if key in apart or hash(key) in seen:
+            place = hash((members.tar_of(key), key))
+            if key in apart or place in seen:
                 raise RowError(Outcome.NOT_A_RECORD, f"{shorten(key)}: {_APART}")
             if len(seen) < _MAX_KEYS:
-                seen.add(hash(key))
+                seen.add(place)
             if key in twice:
                 raise RowError(Outcome.DUPLICATE_KEY, f"the member {shorten(twice.pop(key))} occurs twice")
             _check_key(key, [name for name in sample if not name.startswith("__")])
-            yield number, _row(sample, limits)
+            row: Row | RowError = _row(sample, limits)
         except RowError as error:
-            yield number, error
-    notes += [
-        f"{count:,} {kind} skipped, such as {shorten(members.examples[kind])}"
-        for kind, count in members.skipped.items()
-    ]
+            row = error
+        members.book(key, row)
+        yield number, row
+    members.book(None, None)
+    tally.skip(tally.read - tally.booked)
+    for kind, count in members.skipped.items():
+        tally.note(f"{count:,} {kind} skipped, such as {shorten(members.examples[kind])}")
 
 
 def _keys_apart(source: Input) -> set[str]:
@@ -128,40 +132,73 @@ def _check_key(key: str, members: list[str]) -> None:
 class _Members:
     """Regular files of a tar in the form that webdataset groups; one is in memory at a time."""
 
-    def __init__(self, source: Input, limits: Limits):
-        self._source = source
+    def __init__(self, tally: Tally, limits: Limits):
+        self._tally = tally
         self._limits = limits
+        self._unbooked: deque[tuple[str | None, int, int, int]] = deque()
+        """Key (None for a member that is skipped), bytes of header and padding, bytes of content, number of the tar."""
         self.name = ""
         """Name of the current member; empty when there is none."""
         self.skipped: Counter[str] = Counter()
         """Kinds of members that were skipped."""
         self.examples: dict[str, str] = {}
 
+    def tar_of(self, key: str) -> int:
+        """Return the number of the tar, of several that are joined, that has the next sample `key`."""
+        return next((tar for of, _, _, tar in self._unbooked if of == key), 0)
+
+    def book(self, key: str | None, row: Row | RowError | None) -> None:
+        """Book the members up to the end of the sample `key`, which is `row`; or all that are left."""
+        while self._unbooked and (key is None or self._unbooked[0][0] in (key, None)):
+            of, before, size, _ = self._unbooked.popleft()
+            self._tally.skip(before)
+            if of is None or row is None:
+                self._tally.lose(size, SKIPPED)
+            elif isinstance(row, RowError):
+                self._tally.lose(size, row.reason)
+            else:
+                self._tally.row(size)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        stream = ForwardFile(self._source.chunks(), self._limits.max_row_bytes)
+        stream = ForwardFile(self._tally.chunks(), self._limits.max_row_bytes)
         done = 0
         last_sample = None
         held = 0  # bytes of the current sample
+        end = 0  # of the content of the last member
+        tars = 0
         try:
-            with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                    if member.isdir():
-                        continue
-                    if (reason := _reason_to_skip(member)) is not None:
-                        self.skipped[reason] += 1
-                        self.examples.setdefault(reason, member.name)
-                        continue
-                    self.name = member.name
-                    held = member.size + (held if _sample_name(member.name) == last_sample else 0)
-                    content = _OVERSIZE if held > self._limits.max_row_bytes else _content(tar, member)
-                    yield {"fname": member.name, "data": content, "__url__": ""}
-                    last_sample = _sample_name(member.name)
-                    done += 1
-                # tarfile takes a truncated or missing header for the end of the archive.
-                self.name = ""
-                if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
-                    raise tarfile.ReadError("it ends without the mark of a tar's end")
+            while stream.skip_zeros() or not end:  # several tars may be joined
+                with tarfile.open(fileobj=cast(Any, stream), mode="r:") as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+                        if member.isdir():
+                            continue
+                        reason = _reason_to_skip(member)
+                        key = None if reason else _sample_name(member.name)
+                        size = member.size if member.isfile() else 0
+                        if reason is not None:
+                            self.skipped[reason] += 1
+                            self.examples.setdefault(reason, member.name)
+                            if stream.seek(member.offset_data + size) < member.offset_data + size:
+                                raise tarfile.ReadError("unexpected end of data")
+                        else:
+                            self.name = member.name
+                            held = size + (held if key == last_sample else 0)
+                            content = _OVERSIZE if held > self._limits.max_row_bytes else _content(tar, member)
+                        self._unbooked.append((key, member.offset_data - end, size, tars))
+                        end = member.offset_data + size
+                        if reason is None:
+                            yield {"fname": member.name, "data": content, "__url__": ""}
+                            last_sample = key
+                            done += 1
+                    # tarfile takes a truncated, damaged or missing header for the end of the archive.
+                    self.name = ""
+                    if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
+                        raise tarfile.ReadError("it ends without the mark of a tar's end")
+                    if stream.last_read.strip(b"\0"):
+                        raise tarfile.ReadError("a damaged header")
+                    end = end or stream.tell()
+                    tars += 1
         except (tarfile.TarError, ValueError, OSError, BrokenFileError) as error:
             if isinstance(error, StorageError):
                 raise

@@ -118,7 +118,7 @@ def _value(text: str, limits: Limits) -> Any:
         if isinstance(event, yaml.ScalarEvent):
             if event.tag is not None or event.anchor is not None:
                 raise RowError(Outcome.INVALID_SYNTAX, f"a tag or anchor, {event.tag or event.anchor!r}; expected data")
-            value = None if event.style is None and event.value in _NULLS else event.value
+            value = None if not event.style and event.value in _NULLS else event.value
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             if event.tag is not None or event.anchor is not None:
                 raise RowError(Outcome.INVALID_SYNTAX, f"a tag or anchor, {event.tag or event.anchor!r}; expected data")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from corpus.contract import (
     COMMIT,
     FINGERPRINTED,
+    LEDGER_COLUMNS,
     LEDGER_FILES,
     LENGTHS,
     LOCK,
@@ -51,10 +52,10 @@ from pipeline.dedup.near.duplicates import VerifyGroups
 from pipeline.dedup.near.examples import least_similar
 from pipeline.engine.keys import library_versions
 from pipeline.engine.step import BuildError, Step
-from pipeline.ingest.step import Ingest, Ingested
+from pipeline.ingest.step import Ingest, Ingested, unused_columns
 from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
-from pipeline.records.ledger import FILES, ROWS, FileLine, InputFile, read_part
+from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, Loss, read_part
 from pipeline.report import page as report
 from pipeline.shards import mds
 from pipeline.shards.encode import Encode, EncodedBucket
@@ -94,7 +95,9 @@ class Assembled:
     places: tuple[Place, ...]
     """Every file of the dataset; `dataset.json` is the last."""
     faults: tuple[FileLine, ...]
-    """Input files that were not read to their end."""
+    """Input files that were not read to their end, or are not UTF-8."""
+    columns: tuple[ColumnLine, ...]
+    """Columns of the sources that are in no pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,9 @@ class Assemble(Step[Assembled]):
         lines = [_line(file, result) for file, result in zip(self.files, ingested, strict=True)]
         table = pa.Table.from_pylist([dataclasses.asdict(line) for line in lines], schema=FILES)
         pq.write_table(table, out / LEDGER_FILES, compression="zstd")
+        columns = self._unused_columns(ingested)
+        table = pa.Table.from_pylist([dataclasses.asdict(line) for line in columns], schema=COLUMNS)
+        pq.write_table(table, out / LEDGER_COLUMNS, compression="zstd")
         tally = self._write_ledger(work, out, [bucket.samples for bucket in encoded])
         counts = self._counts(lines, tally, lengths, strata)
         self._assert_conservation(ingested, counts, strata)
@@ -194,14 +200,20 @@ class Assemble(Step[Assembled]):
             build_key=self.build_key,
             versions=library_versions(),
         )
-        faults = [line for line in lines if line.outcome != FileOutcome.READ]
-        self._write_report(work, out, info, lines, strata, lengths, tally)
+        faults = [line for line in lines if line.outcome != FileOutcome.READ or _is_other_encoding(line)]
+        self._write_report(work, out, info, lines, columns, strata, lengths, tally)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
         info = info.model_copy(update={"files": files})
         _write_json(out / COMMIT, info.model_dump())
         places.append(_place(COMMIT, self.stage, self.key, COMMIT, file_info(out / COMMIT)))
-        return Assembled(places=tuple(places), faults=tuple(faults))
+        return Assembled(places=tuple(places), faults=tuple(faults), columns=tuple(columns))
+
+    def _unused_columns(self, ingested: Sequence[Ingested]) -> list[ColumnLine]:
+        by_source: dict[str, list[Ingested]] = {source.name: [] for source in self.sources}
+        for facts, result in zip(self.files, ingested, strict=True):
+            by_source[facts.source].append(result)
+        return [line for name, results in by_source.items() for line in unused_columns(name, results)]
 
     def _places_of_steps(self, work: Path, encoded: Sequence[EncodedBucket]) -> Iterator[Place]:
         """Files in the folders of earlier steps."""
@@ -323,6 +335,7 @@ class Assemble(Step[Assembled]):
         out: Path,
         info: DatasetInfo,
         lines: Sequence[FileLine],
+        columns: Sequence[ColumnLine],
         strata: Sequence[Stratum],
         lengths: NDArray[np.uint16],
         tally: "_Tally",
@@ -334,6 +347,7 @@ class Assemble(Step[Assembled]):
             out,
             info,
             files=[dataclasses.asdict(line) for line in lines],
+            columns=columns,
             strata=strata,
             lengths=lengths,
             examples=tally.examples,
@@ -346,12 +360,23 @@ def _place(path: str, stage: str, key: str, name: str, info: FileInfo) -> Place:
     return Place(path=path, stage=stage, key=key, name=name, info=info)
 
 
+def _is_other_encoding(line: FileLine) -> bool:
+    """Whether rows of a file are lost because it is not UTF-8, which its detail then explains."""
+    return line.detail is not None and any(loss.reason == Outcome.INVALID_UNICODE for loss in line.bytes_lost or ())
+
+
 def _line(file: InputFile, ingested: Ingested) -> FileLine:
     end = ingested.end
     return FileLine(
         **dataclasses.asdict(file),
         rows=end.rows,
         pairs=ingested.pairs,
+        bytes_read=end.bytes_read,
+        bytes_rows=end.bytes_rows,
+        bytes_structure=end.bytes_structure,
+        bytes_lost=None
+        if end.bytes_lost is None
+        else tuple(Loss(reason=reason, bytes=size) for reason, size in sorted(end.bytes_lost.items())),
         outcome=end.outcome.value,
         position=end.position or None,
         detail=end.detail or None,

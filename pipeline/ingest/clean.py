@@ -3,9 +3,9 @@
 `clean(frame, spec)` takes a polars frame with `instruction` and `response` and returns it with the texts cleaned and
 three more columns: `outcome` (null for kept pairs), `detail` and `score`. All of it is polars expressions.
 
-Texts, in this order: line terminators become a newline; other control characters and byte order marks are removed; from
-responses, thinking and other tokenizers' end tags are removed; texts are stripped of white space; NFC. Cleaning a clean
-text changes nothing.
+Texts, in this order: the manifest's replacements are made; line terminators become a newline; other control characters
+and byte order marks are removed; from responses, thinking and other tokenizers' end tags are removed; texts are
+stripped of white space; NFC. Without replacements, cleaning a clean text changes nothing.
 """
 
 import polars as pl
@@ -40,7 +40,7 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     polars.DataFrame
         The same rows in the same order; `outcome` String (an `Outcome`, or null), `detail` String, `score` Float64.
     """
-    frame = frame.with_columns(_plain(pl.col("instruction")), _plain(pl.col("response")))
+    frame = frame.with_columns(_plain(_replaced(pl.col(name), spec)) for name in ("instruction", "response"))
     frame = frame.with_columns(
         pl.col("instruction").str.strip_chars(), _without_markup(pl.col("response"), spec).str.strip_chars()
     )
@@ -49,6 +49,12 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     )
     outcome = _outcome(spec, without_response)
     return frame.with_columns(outcome=outcome, detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
+
+
+def _replaced(text: pl.Expr, spec: CleanSpec) -> pl.Expr:
+    for rule in spec.replace:
+        text = text.str.replace_all(rule.pattern, rule.replacement, literal=not rule.regex)
+    return text
 
 
 def _plain(text: pl.Expr) -> pl.Expr:

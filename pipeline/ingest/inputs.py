@@ -73,6 +73,7 @@ class Input:
             sha256=self.sha256,
             format=file.format,
             compression=file.compression,
+            encoding=file.encoding,
             adapter=file.adapter,
         )
 

@@ -6,7 +6,7 @@ read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from corpus.columns import ColumnCounter, ColumnUse, merged
 from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.markup import Markup
@@ -31,7 +32,7 @@ from pipeline.ingest import clean
 from pipeline.ingest.content import as_hashed, changed
 from pipeline.ingest.spec import CleanSpec
 from pipeline.records import runs
-from pipeline.records.ledger import READ_STAGE, LedgerPart
+from pipeline.records.ledger import READ_STAGE, ColumnLine, LedgerPart
 from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
@@ -77,8 +78,24 @@ class Ingested:
     """Pairs that are kept."""
     dropped: dict[str, int]
     """Reason (`corpus.outcome.Outcome`) to the number of pairs, and rows without a pair, that end here."""
+    examples: dict[str, str]
+    """Reason to the position and detail of the first row without a pair."""
     tasks: dict[str, TaskSize]
+    adapted: int
+    """Rows that yield a pair."""
+    columns: tuple[ColumnUse, ...]
+    """Columns that are filled in some of them and in no pair there."""
     end: FileEnd
+
+
+def unused_columns(source: str, files: Sequence[Ingested]) -> list[ColumnLine]:
+    """Return the columns of a source that are filled in rows whose pairs do not use them, the fullest first."""
+    rows = sum(found.adapted for found in files)
+    uses = sorted(merged(use for found in files for use in found.columns), key=lambda use: -use.unused)
+    return [
+        ColumnLine(source=source, column=use.name, rows=rows, unused=use.unused, used=use.used, example=use.example)
+        for use in uses
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +143,8 @@ class Ingest(Step[Ingested]):
         ledger, keys = LedgerPart(out), runs.RunWriter(out, "pair_high")
         pairs = rejected = records = 0
         dropped: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        usage = ColumnCounter()
         sizes: Counter[str] = Counter()
         meta_sizes: Counter[str] = Counter()
         with (
@@ -133,7 +152,7 @@ class Ingest(Step[Ingested]):
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
-            for batch in _batches(self.spec, file, self.clean.markup):
+            for batch in _batches(self.spec, file, self.clean.markup, usage):
                 kept, lost = self._clean(batch.pairs)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
@@ -145,6 +164,8 @@ class Ingest(Step[Ingested]):
                 records += kept.num_rows
                 dropped.update(lost.column("outcome").to_pylist())
                 dropped.update(line.reason.value for line in batch.rejected)
+                for line in batch.rejected:
+                    examples.setdefault(line.reason.value, f"{line.position}: {line.detail}")
                 for task, size, meta_size in _task_sizes(kept):
                     sizes[task] += size
                     meta_sizes[task] += meta_size
@@ -161,7 +182,10 @@ class Ingest(Step[Ingested]):
             rejected=rejected,
             records=records,
             dropped=dict(dropped),
+            examples=examples,
             tasks={task: TaskSize(bytes=size, meta_bytes=meta_sizes[task]) for task, size in sizes.items()},
+            adapted=usage.rows,
+            columns=usage.columns,
             end=batch.end,
         )
 
@@ -235,13 +259,13 @@ class _Batch:
     """Of the last batch only."""
 
 
-def _batches(spec: SourceSpec, file: SourceFile, markup: Markup) -> Iterator[_Batch]:
+def _batches(spec: SourceSpec, file: SourceFile, markup: Markup, columns: ColumnCounter) -> Iterator[_Batch]:
     """Yield what the reader yields, in batches of bounded size."""
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     chars = 0
     row = part = -1
-    for item in read_pairs(spec, file, markup=markup):
+    for item in read_pairs(spec, file, markup=markup, columns=columns):
         if isinstance(item, FileEnd):
             if item.rows != row + 1 and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")

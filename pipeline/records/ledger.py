@@ -3,6 +3,7 @@
 A stage writes lines for the pairs that end there; the ledger of a dataset is the concatenation of all stages' parts.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +39,29 @@ FILES = pa.schema(
         ("sha256", pa.string()),
         ("format", pa.string()),
         ("compression", pa.string()),
+        ("encoding", pa.string()),
         ("adapter", pa.string()),
         ("rows", pa.int64()),
         ("pairs", pa.int64()),
+        ("bytes_read", pa.int64()),
+        ("bytes_rows", pa.int64()),
+        ("bytes_structure", pa.int64()),
+        ("bytes_lost", pa.list_(pa.struct([("reason", pa.string()), ("bytes", pa.int64())]))),
         ("outcome", pa.string()),
         ("position", pa.string()),
         ("detail", pa.string()),
     ]
 )
 """ledger/files.parquet: one line for each input file, `FileLine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Bytes of a file that are in no row."""
+
+    reason: str
+    """A `corpus.outcome.Outcome`, or a reader's own reason, such as "unread"."""
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +77,8 @@ class InputFile:
     sha256: str | None
     format: str | None
     compression: str | None
+    encoding: str | None
+    """Of text that is not UTF-8."""
     adapter: str | None
 
 
@@ -71,11 +88,56 @@ class FileLine(InputFile):
 
     rows: int
     pairs: int
+    bytes_read: int | None
+    """Bytes of the decompressed content, as UTF-8: those of rows, structure and losses. None, as the next three, where
+    rows are no ranges of bytes, as in Parquet."""
+    bytes_rows: int | None
+    bytes_structure: int | None
+    """Header, separators, blank lines."""
+    bytes_lost: tuple[Loss, ...] | None
     outcome: str
     """A `corpus.outcome.FileOutcome`."""
     position: str | None
     """Where reading stopped, if it stopped early."""
     detail: str | None
+
+
+COLUMNS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("column", pa.string()),
+        ("rows", pa.int64()),
+        ("unused", pa.int64()),
+        ("used", pa.int64()),
+        ("example", pa.string()),
+    ]
+)
+"""ledger/columns.parquet: one line for each column of a source that is filled in rows whose pairs do not use it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnLine:
+    """A column of a source that is filled in rows whose pairs do not use it."""
+
+    source: str
+    column: str
+    rows: int
+    """Rows of the source that yield a pair."""
+    unused: int
+    """Rows of these in which the column is filled and no pair uses it."""
+    used: int
+    """Rows of these whose pairs use it."""
+    example: str
+
+    @property
+    def fill_rate(self) -> str:
+        """Share of `rows` that are `unused`, as "57 %"."""
+        share = 100 * self.unused / max(self.rows, 1)
+        return "< 1 %" if share < 1 else f"{math.floor(share)} %"
+
+    def __str__(self) -> str:
+        used = f" (used in {self.used:,} other rows)" if self.used else ""
+        return f"{self.column}: {self.fill_rate}{used}, as {self.example}"
 
 
 READ_STAGE = "read"

@@ -6,6 +6,7 @@ counts, ledger lines, findings ─▶ tables ─┬▶ index.html.jinja ─▶ r
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from corpus.contract import CARD, REPORT, SPECIAL_TOKENS, DatasetInfo, Stratum
 from corpus.outcome import FileOutcome
 from pipeline.decontaminate.findings import Findings
+from pipeline.records.ledger import ColumnLine
 
 MAX_ROWS = 1000
 """Rows of a table on the page; report/*.parquet and ledger/*.parquet have all rows."""
@@ -39,6 +41,7 @@ def write(
     info: DatasetInfo,
     *,
     files: Sequence[Row],
+    columns: Sequence[ColumnLine],
     strata: Sequence[Stratum],
     lengths: NDArray[np.uint16],
     examples: Mapping[tuple[str, str], Sequence[Row]],
@@ -53,6 +56,8 @@ def write(
         Content of dataset.json; `files` may still be empty.
     files
         Lines of ledger/files.parquet.
+    columns
+        Lines of ledger/columns.parquet.
     strata
         Content of strata.json.
     lengths
@@ -86,6 +91,7 @@ def write(
         "Eval sources in train sources": contamination.sets.to_pylist(),
         "Eval items and the train records that contain them": _select(_HIT, contamination.examples.to_pylist()),
         "Files not read to their end": _select(_FILE, (line for line in files if line["outcome"] != FileOutcome.READ)),
+        "Columns that no pair uses": [{**asdict(line), "filled": line.fill_rate} for line in columns],
         "Strata": by_stratum,
     }
     templates = Environment(

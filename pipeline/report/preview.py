@@ -2,32 +2,33 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 from rich.table import Table
 
 from corpus.discover import SourceFile
-from corpus.pairs import read_pairs
-from corpus.record import FileEnd, Pair, Rejected
+from corpus.outcome import FileOutcome
 from corpus.source import SourceSpec
 from pipeline.dedup.near.spec import describe
+from pipeline.guard import Guard
 from pipeline.ingest.inputs import discover_inputs
+from pipeline.ingest.step import unused_columns
 from pipeline.manifest import Mix
 from pipeline.report.console import console, safe
 from pipeline.report.epoch import epoch_table
 from pipeline.report.rules import rules_table
+from pipeline.report.summary import show_columns
+from pipeline.report.survey import Survey, surveys
 
-EXAMPLES = 3
-MAX_ITEMS = 1000
-"""Rows and pairs of a source that are read to find its examples."""
 MAX_FILES = 10
+MAX_NAMED = 3
+"""Files, and kinds of files, that one line names."""
 EXAMPLE_CHARS = 300
 
 
-def preview(mix: Mix, base: Path) -> None:
-    """Print the files of each source, their formats and adapters, skipped files, example records, draws and rules.
+def preview(mix: Mix, base: Path) -> list[str]:
+    """Print the files of each source, what was read of them, example records, unused columns, draws and rules.
 
     Parameters
     ----------
@@ -35,6 +36,11 @@ def preview(mix: Mix, base: Path) -> None:
         The manifest.
     base
         Folder that its relative paths start from.
+
+    Returns
+    -------
+    list of str
+        Problems that a build would stop for, as far as they are seen in what is read; they are printed too.
 
     Raises
     ------
@@ -45,18 +51,53 @@ def preview(mix: Mix, base: Path) -> None:
     by_source: list[list[SourceFile]] = [[] for _ in mix.sources]
     for order, _, file in discover_inputs(mix, base):
         by_source[order].append(file)
-    for spec, files in zip(mix.sources, by_source, strict=True):
+    found = surveys(mix, by_source)
+    for spec, files, read in zip(mix.sources, by_source, found, strict=True):
         size = sum(file.bytes for file in files)
         screen.print(f"\n[bold]{safe(spec.name)}[/] ({spec.role}): {len(files):,} files, {size:,} bytes")
         _show_files(files, screen)
-        _show_examples(spec, files, screen)
+        _show_survey(spec, read, screen)
     screen.print("")
     screen.print(epoch_table(mix, by_source))
     screen.print("")
-    screen.print(rules_table(mix, by_source))
+    train = [read.pairs for spec, read in zip(mix.sources, found, strict=True) if spec.role == "train"]
+    screen.print(rules_table(mix, train))
     if mix.near_dedup.enabled:
         screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
-    screen.print("\nnothing was written; leave out --dry-run to build")
+    problems = Guard(mix, [file for read in found for file in read.files]).file_problems()
+    for problem in problems:
+        screen.print(f"\n[bold]a build would stop:[/] {safe(problem)}", soft_wrap=True)
+    screen.print("\nnothing was written" + ("" if problems else "; leave out --dry-run to build"))
+    return problems
+
+
+def _show_survey(spec: SourceSpec, found: Survey, screen: Console) -> None:
+    for file, pair in found.examples:
+        screen.print(f"  [dim]{safe(file.path)} row {pair.row} part {pair.part}, task {safe(pair.task)}[/]")
+        for label, text in (("instruction", pair.instruction), ("response", pair.response)):
+            screen.print(f"    {label}: {safe(text, EXAMPLE_CHARS)}", soft_wrap=True)
+        if pair.condition:
+            screen.print(f"    condition: {', '.join(pair.condition)}")
+    results = [read.found for read in found.files]
+    pairs, rejected = sum(result.pairs for result in results), sum(result.rejected for result in results)
+    dropped: Counter[str] = Counter()
+    for result in results:
+        dropped.update(result.dropped)
+    partly = f"; {found.partial:,} of {len(results):,} files in part" if found.partial else ""
+    screen.print(f"  read{partly}: {pairs:,} pairs, {rejected:,} rows without a pair")
+    for reason, count in dropped.most_common():
+        examples = (
+            f"{read.file.path}, {read.found.examples[reason]}" for read in found.files if reason in read.found.examples
+        )
+        why = next(examples, None)
+        screen.print(f"    {count:,} {reason}" + (f", as in {safe(why)}" if why else ""), soft_wrap=True)
+    for read in found.files:
+        end = read.found.end
+        if end.outcome in (FileOutcome.TRUNCATED, FileOutcome.UNREADABLE) and read.file.problem is None:
+            where = ": ".join(part for part in (end.position, end.detail) if part)
+            screen.print(safe(f"  {read.file.path}: {end.outcome}: {where}"), soft_wrap=True)
+    if columns := unused_columns(spec.name, results):
+        show_columns(columns, screen, "  ")
 
 
 def _show_files(files: Sequence[SourceFile], screen: Console) -> None:
@@ -88,38 +129,13 @@ def _show_files(files: Sequence[SourceFile], screen: Console) -> None:
 
 def _listed(paths: Sequence[str]) -> str:
     """Name files in a line: all of a few, or the number, the suffixes and some of many."""
-    if len(paths) <= EXAMPLES:
+    if len(paths) <= MAX_NAMED:
         return ", ".join(paths)
-    suffixes = Counter(PurePosixPath(path).suffix for path in paths).most_common(EXAMPLES + 1)
-    of = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in suffixes[:EXAMPLES])
-    more = ", …" if len(suffixes) > EXAMPLES else ""
-    return f"{len(paths):,} files ({of}{more}; {', '.join(paths[:EXAMPLES])}, …)"
+    suffixes = Counter(PurePosixPath(path).suffix for path in paths).most_common(MAX_NAMED + 1)
+    of = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in suffixes[:MAX_NAMED])
+    more = ", …" if len(suffixes) > MAX_NAMED else ""
+    return f"{len(paths):,} files ({of}{more}; {', '.join(paths[:MAX_NAMED])}, …)"
 
 
 def _joined(*parts: str | None) -> str:
     return " ".join(part for part in parts if part)
-
-
-def _show_examples(spec: SourceSpec, files: Sequence[SourceFile], screen: Console) -> None:
-    shown = 0
-    rejected: list[tuple[str, Rejected]] = []
-    read = (file for file in files if not file.skipped and not file.problem)
-    items = ((file, item) for file in read for item in read_pairs(spec, file))
-    for file, item in islice(items, MAX_ITEMS):
-        if isinstance(item, Pair):
-            shown += 1
-            screen.print(f"  [dim]{safe(file.path)} row {item.row} part {item.part}, task {safe(item.task)}[/]")
-            for label, text in (("instruction", item.instruction), ("response", item.response)):
-                screen.print(f"    {label}: {safe(text, EXAMPLE_CHARS)}", soft_wrap=True)
-            if item.condition:
-                screen.print(f"    condition: {', '.join(item.condition)}")
-            if shown == EXAMPLES:
-                return
-        elif isinstance(item, Rejected):
-            rejected.append((file.path, item))
-        elif isinstance(item, FileEnd) and item.detail:
-            screen.print(safe(f"  {file.path}: {item.outcome}: {item.detail}"))
-    for path, line in rejected[:EXAMPLES]:
-        screen.print(safe(f"  {path}, {line.position}: {line.reason}: {line.detail}"), soft_wrap=True)
-    if not shown:
-        screen.print("  no pair found; set `adapter` or `map` for this source")

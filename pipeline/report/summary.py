@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -9,14 +10,23 @@ from rich.console import Console
 from rich.table import Table
 
 from corpus.contract import REPORT, DatasetInfo
+from pipeline.records.ledger import ColumnLine
 from pipeline.report.console import console, safe
 
+MAX_COLUMNS = 12
+"""Unused columns of a source that are listed."""
 MAX_FILES = 20
-"""Files not read to their end that are listed."""
+"""Files not read whole that are listed."""
 
 
 def show(
-    info: DatasetInfo, faults: Sequence[Mapping[str, str | None]], *, out: str, work: Path, seconds: float
+    info: DatasetInfo,
+    faults: Sequence[Mapping[str, str | None]],
+    columns: Sequence[ColumnLine],
+    *,
+    out: str,
+    work: Path,
+    seconds: float,
 ) -> None:
     """Print the table of sources, the files that were not read, totals, and the next command.
 
@@ -25,7 +35,9 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end.
+        Lines of ledger/files.parquet for files that were not read to their end, or are not UTF-8.
+    columns
+        Lines of ledger/columns.parquet.
     out, work
         Where the dataset and the intermediate results are.
     seconds
@@ -36,6 +48,8 @@ def show(
     screen.print(_sources(info, screen.width))
     if faults:
         _show_faults(faults, screen)
+    if columns:
+        show_columns(columns, screen)
     screen.print(
         f"{info.samples:,} samples, {info.tokens:,} tokens ({info.response_tokens:,} in responses), "
         f"{info.shards:,} shards, vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
@@ -91,8 +105,20 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def show_columns(columns: Sequence[ColumnLine], screen: Console, indent: str = "") -> None:
+    """Print the columns of each source that no pair uses."""
+    screen.print(f"{indent}columns that no pair uses, with the share of rows in which they are filled")
+    for source, group in groupby(columns, key=lambda line: line.source):
+        lines = list(group)
+        screen.print(f"{indent}  {safe(source)}")
+        for line in lines[:MAX_COLUMNS]:
+            screen.print(f"{indent}    {safe(str(line))}", soft_wrap=True)
+        if len(lines) > MAX_COLUMNS:
+            screen.print(f"{indent}    and {len(lines) - MAX_COLUMNS:,} more")
+
+
 def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
-    screen.print("files not read to their end")
+    screen.print("files that were not read whole")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_BYTES = ("bytes_read", "bytes_rows", "bytes_structure", "bytes_lost")
+
+
 class _Kind(NamedTuple):
     """What ledger lines are counted by."""
 
@@ -60,6 +63,7 @@ def ledger_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
     if sampled != len(ids):
         yield f"it names {sampled:,} samples, the shards have {len(ids):,}"
     yield from _conservation_problems(dataset, tally)
+    yield from _byte_problems(dataset)
 
 
 def _halves(lines: "pa.Table") -> NDArray[np.uint64]:
@@ -96,6 +100,26 @@ def _conservation_problems(dataset: Dataset, tally: Counter[_Kind]) -> Iterator[
         dropped = {reason: number for reason, number in outcomes.items() if reason != Outcome.KEPT}
         if outcomes[Outcome.KEPT] != count.kept or dropped != count.dropped:
             yield f"source {name}: kept and dropped in the ledger are not those of {COMMIT}"
+
+
+def _byte_problems(dataset: Dataset) -> Iterator[str]:
+    """Yield files of which bytes read = bytes of rows + of structure + of losses does not hold, or not all was read."""
+    columns = ["source", "file", "bytes", "compression", "encoding", *_BYTES]
+    for _, table in dataset.batches([LEDGER_FILES], columns=columns):
+        for line in table.to_pylist():
+            read = line["bytes_read"]
+            if read is None:
+                continue
+            lost = sum(loss["bytes"] for loss in line["bytes_lost"])
+            place = f"source {line['source']}: {line['file']}"
+            if read != line["bytes_rows"] + line["bytes_structure"] + lost:
+                yield (
+                    f"{place}: {read:,} bytes were read, but {line['bytes_rows']:,} are in rows, "
+                    f"{line['bytes_structure']:,} in structure and {lost:,} in losses"
+                )
+            # Sizes of generators and of some web files are unknown, and recorded as 0.
+            if line["compression"] is None and line["encoding"] is None and line["bytes"] not in (0, read):
+                yield f"{place}: has {line['bytes']:,} bytes, of which {read:,} were read"
 
 
 def _inputs(dataset: Dataset) -> dict[str, tuple[int, int]]:

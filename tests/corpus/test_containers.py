@@ -81,6 +81,7 @@ def test_hidden_members_of_a_tar_are_no_samples_and_are_counted(tmp_path: Path) 
     ((_, items, end),) = read(tmp_path).values()
     assert [item.instruction for item in items] == ["instruction"] * 3
     assert end.detail.startswith("8 hidden members skipped, such as './set/._0.instruction.txt'; 1 members without a")
+    assert end.bytes_lost == {"skipped": 6 * 12 + 3}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,74 @@ def test_files_of_an_archive_are_read_as_files(tmp_path: Path, name: str) -> Non
 def test_json_files_of_many_rows_in_a_tar_are_data_files(tmp_path: Path, content: bytes) -> None:
     w.write(tmp_path / "set.tar.gz", gzip.compress(w.tar([("a/train.json", content), ("a/test.json", content)])))
     assert pairs_of(tmp_path) == {"set.tar.gz/a/test.json": 3, "set.tar.gz/a/train.json": 3}
+
+
+SAMPLES = w.tar_of_texts(ROWS)
+
+
+def accounted(file_and_rows: tuple[SourceFile, list[Any], FileEnd]) -> FileEnd:
+    """The end of a file, each of whose bytes is in a row, a named loss or its structure."""
+    _, _, end = file_and_rows
+    assert end.bytes_read is not None
+    assert end.bytes_rows is not None
+    assert end.bytes_structure is not None
+    assert end.bytes_lost is not None
+    assert end.bytes_read == end.bytes_rows + end.bytes_structure + sum(end.bytes_lost.values())
+    return end
+
+
+def test_joined_tars_are_read_to_the_last(tmp_path: Path) -> None:
+    w.write(tmp_path / "samples.tar", SAMPLES + w.tar_of_json(w.pairs(5)[3:]))
+    w.write(tmp_path / "files.tar", w.tar([("a.jsonl", LINES)]) + w.tar([("b.jsonl", LINES)]))
+    found = read(tmp_path)
+    assert {name: len(items) for name, (_, items, _) in found.items()} == {
+        "files.tar/a.jsonl": 3,
+        "files.tar/b.jsonl": 3,
+        "samples.tar": 5,
+    }
+    end = accounted(found["samples.tar"])
+    assert end.bytes_read == (tmp_path / "samples.tar").stat().st_size
+    assert not end.bytes_lost
+
+
+def test_bytes_of_a_tar_of_samples_are_accounted_for(tmp_path: Path) -> None:
+    members = [
+        ("0.json", b"{}"),
+        ("._0.json", b"x" * 700),
+        ("1.json", b"[1]"),
+        ("2.a.txt", b"\xff"),
+        ("N", b"3"),
+    ]
+    w.write(tmp_path / "samples.tar", w.tar(members))
+    end = accounted(read(tmp_path)["samples.tar"])
+    assert end.bytes_rows == 2
+    assert end.bytes_lost == {"skipped": 701, "not_a_record": 3, "invalid_unicode": 1}
+    w.write(tmp_path / "samples.tar", SAMPLES + b"noise" * 200)
+    end = accounted(read(tmp_path)["samples.tar"])
+    assert (end.outcome, set(end.bytes_lost or ())) == (FileOutcome.TRUNCATED, {"unread"})
+    assert sum((end.bytes_lost or {}).values()) >= 1000
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_byte_of_a_damaged_or_joined_tar_is_in_a_row_or_a_named_loss(data: st.DataObject, tmp_path: Path) -> None:
+    whole = [SAMPLES, w.tar_of_json(ROWS), samples(["a.0", "a.1"]), w.tar([("._x", b"y" * 600), ("2.json", b"{}")])]
+    parts = [bytearray(data.draw(st.sampled_from(whole))) for _ in range(data.draw(st.integers(1, 3)))]
+    for part in parts:
+        if data.draw(st.booleans(), "cut"):
+            del part[data.draw(st.integers(0, len(part)), "at") :]
+        if part and data.draw(st.booleans(), "damage"):
+            at = data.draw(st.integers(0, len(part) - 1), "at")
+            part[at : at + data.draw(st.integers(0, 600))] = data.draw(st.binary(max_size=9), "noise")
+    content = b"".join(parts)
+    (tmp_path / "rows.tar").write_bytes(content)
+    source = SourceSpec(name="s", path="rows.tar", format="webdataset")
+    (file,) = discover(source, tmp_path)
+    *items, end = read_pairs(source, file)
+    assert isinstance(end, FileEnd)
+    if content and file.format == "webdataset" and file.compression is None:
+        accounted((file, items, end))
+        assert end.bytes_read == len(content)
 
 
 def test_json_members_of_one_row_stay_samples(tmp_path: Path) -> None:

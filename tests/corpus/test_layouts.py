@@ -1,6 +1,7 @@
 """Public layouts, written out small: the pairs of each equal a written expectation, text by text."""
 
 import json
+import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import pytest
 
 from corpus.adapters import ADAPTERS, guess
 from corpus.adapters.base import MARKUP_KEY
+from corpus.formats.base import RowError
 from corpus.markup import Markup
 
 
@@ -453,7 +455,80 @@ LAYOUTS = [
         },
         ("Be kind.\n\na", "b<|im_end|>"),
     ),
+    layout(
+        "Alpaca in a template",
+        "transcript",
+        {"text": "Below is a task.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3"},
+        ("Below is a task.\n\nAdd.\n\n### Input:\n1 2", "3"),
+    ),
+    layout(
+        "pairs with a copy in a template",
+        "pairs",
+        {"question": "Who won?", "answer": "Ann", "text": "Question: Who won?\nAnswer: Ann"},
+        ("Who won?", "Ann"),
+        unused="text",
+    ),
+    layout(
+        "LogiQA 2",
+        "choices",
+        {"id": 1, "text": "All men die.", "question": "So?", "options": ["No", "Ann dies"], "answer": 1},
+        ("All men die.\n\nSo?\n\nA. No\nB. Ann dies", "Ann dies"),
+        unused="id",
+    ),
+    layout(
+        "DREAM",
+        "choices",
+        {"dialogue": ["M: Hi.", "W: Bye."], "question": "Who left?", "choice": ["M", "W"], "answer": "W"},
+        ("M: Hi.\n\nW: Bye.\n\nWho left?\n\nA. M\nB. W", "W"),
+    ),
+    layout(
+        "Capybara",
+        "chat",
+        {"source": "x", "conversation": [{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]},
+        ("a", "b"),
+        ("User: a\n\nAssistant: b\n\nUser: c", "d"),
+        unused="source",
+    ),
     # Preferences
+    layout(
+        "HelpSteer3",
+        "dpo",
+        {"context": [turn("user", "a")], "response1": "b", "response2": "x", "overall_preference": -2, "domain": "d"},
+        ("a", "b"),
+        unused="domain",
+    ),
+    layout(
+        "Stanford Human Preferences",
+        "dpo",
+        {"history": "a", "human_ref_A": "x", "human_ref_B": "b", "labels": 0, "score_A": 1, "score_B": 4},
+        ("a", "b"),
+        unused="labels",
+    ),
+    layout(
+        "Chatbot Arena",
+        "dpo",
+        {
+            "winner": "model_b",
+            "conversation_a": [turn("user", "a"), turn("assistant", "x")],
+            "conversation_b": [turn("user", "a"), turn("assistant", "b")],
+        },
+        ("a", "b"),
+    ),
+    layout(
+        "Nectar",
+        "ranked",
+        {
+            "prompt": "\n\nHuman: a\n\nAssistant: ",
+            "answers": [{"answer": "x", "rank": 2.0}, {"answer": "b", "rank": 1.0}],
+        },
+        ("a", "b"),
+    ),
+    layout(
+        "WebGPT comparisons",
+        "dpo",
+        {"question": {"full_text": "a"}, "answer_0": "x", "answer_1": "b", "score_0": -1.0, "score_1": 1.0},
+        ("a", "b"),
+    ),
     layout(
         "TRL prompt and completion",
         "pairs",
@@ -568,3 +643,51 @@ def test_public_layout_yields_the_written_pairs_and_names_the_columns_it_used(fo
     pairs, used = adapted(found)
     assert pairs == found.pairs
     assert {column for row in found.rows for column in row} - used == found.unused
+
+
+NASTY: tuple[Any, ...] = (
+    *(None, True, 0, -1, 3, 1.5, float("nan"), float("inf"), 10**400, b"x"),
+    *("", "a", "A", "1", "[", "[1, 2]", '{"a": [1]}', "\ud800", "[INST] a", "### Human: a", "<think>a"),
+    *([], {}, [[]], [None], [[["a"]]], ["a", 1], [{}], {"a": {}}, {"text": []}, {"role": "user"}, [{"role": []}]),
+)
+
+
+def damaged(value: Any, draw: random.Random) -> Any:
+    """Return a copy of a JSON value in which one value is replaced, removed or repeated."""
+    if draw.random() < 0.25 or not isinstance(value, dict | list) or not value:
+        return draw.choice(NASTY)
+    copy = value.copy()
+    key = draw.choice(list(copy)) if isinstance(copy, dict) else draw.randrange(len(copy))
+    change = draw.random()
+    if change < 0.1:
+        del copy[key]
+    elif change < 0.2 and isinstance(copy, list):
+        copy.insert(key, copy[key])
+    else:
+        copy[key] = damaged(copy[key], draw)
+    return copy
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_rows_yield_answers_or_a_row_error_and_nothing_else(seed: int) -> None:
+    draw = random.Random(seed)
+    context: Mapping[str, Any] = {MARKUP_KEY: Markup()}
+    read = 0
+    for _ in range(4000):
+        row = draw.choice(draw.choice(LAYOUTS).rows)
+        for _ in range(draw.randint(1, 3)):
+            row = damaged(row, draw)
+            if not isinstance(row, dict):
+                row = {"messages": row}
+        name = guess([row], context) or "pairs"
+        try:
+            found = ADAPTERS[name].adapt(row, context)
+        except RowError:
+            continue
+        read += 1
+        assert found.drafts or found.dropped
+        assert all(type(text) is str for draft in found.drafts for text in draft)
+        parts = {item.part for item in found.dropped}
+        assert len(parts) == len(found.dropped)
+        assert all(part < len(found.drafts) + len(parts) for part in parts)
+    assert read > 500

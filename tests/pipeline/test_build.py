@@ -471,7 +471,8 @@ def test_empty_out_is_not_taken_for_the_manifests(mix: Path, capsys: pytest.Capt
 
 def test_nothing_left_to_train_on_is_a_clear_error(tmp_path: Path) -> None:
     manifest = write_mix(tmp_path / "mix")
-    overrides = ("clean.max_response_chars=1", "clean.end_markers=[]", "guard.max_share=1")
+    allowed = ("guard.max_share=1", "guard.allow_empty=[first, second, chat, held]")
+    overrides = ("clean.max_response_chars=1", "clean.end_markers=[]", *allowed)
     with pytest.raises(BuildError, match="no pair of any train source is left"):
         run_build(manifest, tmp_path / "out", overrides=overrides)
     assert not (tmp_path / "out/dataset.json").exists()
@@ -486,7 +487,8 @@ def test_too_many_strata_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_malformed_inputs_are_all_accounted_for(tmp_path: Path) -> None:
     for case in MALFORMED:
         case.write(tmp_path / "mix/bad" / case.name)
-    write_mix(tmp_path / "mix", sources=[{"name": "good", "path": "second"}, {"name": "bad", "path": "bad"}])
+    sources = [{"name": "good", "path": "second"}, {"name": "bad", "path": "bad", "guard": {"unreadable": 1}}]
+    write_mix(tmp_path / "mix", sources=sources, guard={"max_share": 1})
     process = start(tmp_path / "mix/mix.yaml", tmp_path / "out", "--workers", "2")
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output

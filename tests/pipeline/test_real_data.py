@@ -13,6 +13,9 @@ from tests.pipeline.conftest import run_build
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
+GUARD = {"t0_selfinstruct": {"empty_response": 1.0}, "self_instruct_misc": {"repetitive": 0.95}}
+"""Losses of single files that are right: templates without an answer, and model outputs that repeat themselves."""
+
 pytestmark = [
     pytest.mark.skipif(not (DATA / "train_sources").is_dir(), reason=f"needs {DATA}/train_sources, which is not here"),
     pytest.mark.slow,  # builds 170,000 rows of real data
@@ -22,7 +25,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
-    sources = [{"name": path.name, "path": str(path)} for path in sorted((DATA / "train_sources").iterdir())]
+    folders = sorted((DATA / "train_sources").iterdir())
+    sources = [{"name": path.name, "path": str(path), "guard": GUARD.get(path.name, {})} for path in folders]
     tokenizer = {"vocab_size": 8192, "sample_bytes": "4MB"}
     (folder / "mix.yaml").write_text(yaml.safe_dump({"name": "real", "sources": sources, "tokenizer": tokenizer}))
     run_build(folder / "mix.yaml", folder / "out", workers=2)

@@ -57,7 +57,7 @@ def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(imitation: Path, capsys
     assert lines["platypus"] == ["2", "2", "?", "-", "x", "10", "?"]
     assert lines["all"][0] == "29"
     assert "skipped" not in {word for line in lines.values() for word in line}
-    assert "condition: cot, synth" in shown
+    assert "condition: synth, cot" in shown
 
 
 def test_imitation_is_built_with_its_caps_and_repeats(imitation: Path, tmp_path: Path) -> None:

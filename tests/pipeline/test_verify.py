@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -41,6 +42,11 @@ def change_json(path: Path, change: Callable[[Any], Any]) -> None:
 
 def change_parquet(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     pq.write_table(change(pq.read_table(path)), path)
+
+
+def with_more_bytes(table: pa.Table, name: str) -> pa.Table:
+    """One byte more in a column."""
+    return table.set_column(table.column_names.index(name), name, pc.add(table.column(name), 1))
 
 
 def flip(path: Path, at: int) -> None:
@@ -129,6 +135,16 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         "a lost ledger line",
         lambda o: change_parquet(o / "ledger/rows-00000.parquet", lambda t: t.slice(1)),
         "ledger: source first:",
+    ),
+    (
+        "bytes of a file in no row",
+        lambda o: change_parquet(o / "ledger/files.parquet", lambda t: with_more_bytes(t, "bytes_rows")),
+        "bytes were read, but",
+    ),
+    (
+        "bytes of a file that were not read",
+        lambda o: change_parquet(o / "ledger/files.parquet", lambda t: with_more_bytes(t, "bytes")),
+        "bytes, of which",
     ),
     (
         "a doubled ledger line",

@@ -140,6 +140,17 @@ def test_checkpoint_of_another_data_order_is_refused_with_the_differences(data: 
     assert "set another out=" in message
 
 
+def test_checkpoint_of_a_dataset_that_was_rebuilt_is_refused_with_what_to_do(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=1)
+    assert run(manifest) == 0
+    facts = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**facts, "fingerprint": "another"}))
+    assert run(manifest) == 2
+    message = log_of(manifest).read_text()
+    assert f"now at {data}, which was rebuilt or replaced: its fingerprint was {facts['fingerprint']} and is" in message
+    assert "Restore the earlier dataset to continue the run, or set another out=" in message
+
+
 @pytest.mark.parametrize(
     ("override", "code", "message"),
     [

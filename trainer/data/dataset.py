@@ -21,6 +21,9 @@ from corpus.contract import COMMIT, LENGTHS, SHARD_INDEX, STRATA, FileInfo, Stra
 from corpus.dataset import load_lengths
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
+_REBUILT_TIMEOUT = 20.0
+"""Seconds in which the present dataset.json must be read, after a file did not have the expected content."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
@@ -89,6 +92,33 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         tokenizer_file=get(info.tokenizer.file),
         eval_files=tuple(get(path) for path in info.eval.files),
     )
+
+
+def check_not_rebuilt(files: Files, fingerprint: str) -> None:
+    """Raise if another dataset than the one that was opened is at its location now.
+
+    Parameters
+    ----------
+    files, fingerprint
+        Of the dataset that was opened. If its dataset.json cannot be read now, nothing is raised.
+
+    Raises
+    ------
+    DatasetError
+        The dataset was rebuilt; the message says what to do.
+    """
+    try:
+        timeout = min(files.storage_timeout, _REBUILT_TIMEOUT)
+        content = Files.at(files.origin, files.folder, storage_timeout=timeout).read(COMMIT)
+        found = parse_dataset(content, files.url(COMMIT)).fingerprint
+    except DatasetError:
+        return
+    if found != fingerprint:
+        raise DatasetError(
+            f"{files.url(COMMIT)}: the dataset was rebuilt while it was in use: its fingerprint was {fingerprint[:16]} "
+            f"and is {found[:16]}. Start a new run (out=…) on the new dataset, or restore the earlier one to continue; "
+            "a dataset that runs may use is better rebuilt under another URL"
+        )
 
 
 def _fault(file: Path, expected: FileInfo) -> str | None:

@@ -99,14 +99,16 @@ def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool)
     if not truncate:
         raise PlanError(
             f"{what} (the longest, sample {int(long[total.argmax()])}, has {int(total.max()):,}): set "
-            f"batch.row_tokens to at least {int(total.max())}, or batch.truncate=true to cut the end of their responses"
+            f"batch.row_tokens to at least {int(total.max())}, batch.truncate=true to cut the end of their "
+            f"responses, or build the dataset with samples.overlong=drop and samples.max_tokens={row_tokens}"
         )
     prefix = lengths[long, 0].astype(np.int64)
     no_room = int((prefix >= row_tokens).sum())
     if no_room:
         raise PlanError(
             f"{what}, and {no_room:,} of them have no room for a response (sample {int(long[prefix.argmax()])} has a "
-            f"prefix of {int(prefix.max()):,} tokens): set batch.row_tokens above {int(prefix.max())}"
+            f"prefix of {int(prefix.max()):,} tokens): set batch.row_tokens above {int(prefix.max())}, or leave long "
+            f"samples out of the dataset: build it with samples.overlong=drop and samples.max_tokens={row_tokens}"
         )
     fitted = lengths.copy()
     fitted[long, 1] = row_tokens - prefix

@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from corpus.contract import DatasetError, parse_index
-from trainer.data.dataset import Dataset
+from trainer.data.dataset import Dataset, check_not_rebuilt
 
 if TYPE_CHECKING:
     from streaming.base.format.mds import MDSReader
@@ -73,6 +73,7 @@ class ShardStore:
     def __init__(self, dataset: Dataset, *, cache_bytes: int | None = None):
         self.remote = dataset.files.remote
         self._files = dataset.files
+        self._fingerprint = dataset.fingerprint
         self._lengths = dataset.lengths
         self._folder = dataset.files.path("shards")
         where = dataset.files.url("shards/index.json")
@@ -163,11 +164,7 @@ class ShardStore:
             if number in self._open:
                 return self._open[number]
             while True:
-                path = self._files.get(
-                    f"shards/{self._shards[number].basename}",
-                    lambda path: self._fault(path, number),
-                    lambda new: self._make_room(number, new, needed_now=True),
-                )
+                path = self._get(number)
                 try:
                     content = np.memmap(path, np.uint8, "r")
                 except FileNotFoundError:  # another rank has deleted it to make room
@@ -178,6 +175,24 @@ class ShardStore:
                     self._open = {n: opened for n, opened in self._open.items() if self.is_cached(n)}
                 self._open[number] = content, offsets
                 return content, offsets
+
+    def _get(self, number: int) -> Path:
+        """Return the path of a verified shard; one of a rebuilt dataset is not waited for."""
+
+        def check(path: Path) -> str | None:
+            if fault := self._fault(path, number):
+                check_not_rebuilt(self._files, self._fingerprint)
+            return fault
+
+        try:
+            return self._files.get(
+                f"shards/{self._shards[number].basename}",
+                check,
+                lambda new: self._make_room(number, new, needed_now=True),
+            )
+        except DatasetError:
+            check_not_rebuilt(self._files, self._fingerprint)
+            raise
 
     def _url(self, number: int) -> str:
         return self._files.url(f"shards/{self._shards[number].basename}")

@@ -1,11 +1,13 @@
 """Cleaning: each rule drops what it names and nothing else; clean text is unchanged."""
 
 import unicodedata
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from corpus.outcome import Outcome
 from pipeline.ingest.clean import clean
@@ -85,3 +87,50 @@ def test_cleaning_clean_text_changes_nothing(instruction: str, response: str) ->
         assert unicodedata.is_normalized("NFC", text)
         assert text == text.strip()
         assert not [char for char in text if unicodedata.category(char) == "Cc" and char not in "\n\t"]
+
+
+def replacing(*rules: dict[str, object]) -> CleanSpec:
+    return CleanSpec.model_validate({"replace": rules})
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "left"),
+    [
+        ([{"pattern": "a.c", "with": "$1"}], "a.c abc a.c", "$1 abc $1"),
+        ([{"pattern": r"(\d+) ?EUR", "with": "€${1}", "regex": True}], "5 EUR or 6EUR", "€5 or €6"),
+        ([{"pattern": "### Answer:", "with": ""}], "### Answer: yes", "yes"),
+        ([{"pattern": "\r\n", "with": " "}], "one\r\ntwo", "one two"),
+        ([{"pattern": "[T]", "with": "<think>"}, {"pattern": "[/T]", "with": "</think>"}], "[T]hm[/T]Yes", "Yes"),
+        ([{"pattern": "a", "with": "b"}, {"pattern": "b", "with": "c"}], "ab", "cc"),
+        ([{"pattern": "(a+)+$", "with": "x", "regex": True}], "a" * 5000 + "b", "a" * 5000 + "b"),
+    ],
+)
+def test_replacements_are_made_in_order_before_other_cleaning(rules: list[Any], text: str, left: str) -> None:
+    assert cleaned("Why?", text, replacing(*rules))["response"] == left
+
+
+def test_replacements_are_made_in_instructions_too() -> None:
+    assert cleaned("[Q] Why? [Q]", "x", replacing({"pattern": "[Q]", "with": ""}))["instruction"] == "Why?"
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            {"pattern": "(a", "with": "", "regex": True},
+            r"pattern is '\(a', which is not a regular expression: unclosed gr",
+        ),
+        ({"pattern": "(?=a)", "with": "", "regex": True}, "look-ahead and look-behind, is not supported"),
+        ({"pattern": "a*", "with": "", "regex": True}, "matches the empty text"),
+        ({"pattern": "", "with": ""}, "at least 1 character"),
+        ({"pattern": "a"}, "Field required"),
+    ],
+)
+def test_replacement_that_cannot_be_made_is_refused(rule: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        replacing(rule)
+
+
+def test_dump_of_replacements_is_the_manifest_s() -> None:
+    rule = {"pattern": "a", "with": "b", "regex": True}
+    assert replacing(rule).model_dump(mode="json")["replace"] == [rule]

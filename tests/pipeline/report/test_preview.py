@@ -1,10 +1,19 @@
-"""The dry run names what it does not read, in a line for each reason."""
+"""The dry run: what it reads of each file, what it names, and whether a build would stop."""
 
+import gzip
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
-from pipeline.manifest import load
+from corpus.discover import discover
+from pipeline.build import main
+from pipeline.guard import Guard
+from pipeline.manifest import Mix, load
+from pipeline.report import survey
 from pipeline.report.preview import preview
 from tests.corpus import write as w
 
@@ -26,3 +35,102 @@ def test_dry_run_names_many_files_of_another_kind_in_one_line(
     assert "600 files (300 .xml, 1 .a0, 1 .b1, …; 000.a0, 000.xml, 001.b1, …) skipped: plain text" in xml
     assert any(line.startswith("  rows.jsonl.part skipped: a partial download") for line in lines)
     assert any(line.startswith("  _SUCCESS skipped: hidden by its name") for line in lines)
+
+
+def dry_run(folder: Path, **source: Any) -> list[str]:
+    """Preview a mix of one source; return the problems that a build would stop for."""
+    (folder / "mix.yaml").write_text(json.dumps({"name": "m", "sources": [{"name": "s", "path": "set", **source}]}))
+    return preview(load(folder / "mix.yaml"), folder)
+
+
+def test_dry_run_fails_where_the_build_would_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    w.write(tmp_path / "set/good.jsonl", w.jsonl(w.pairs(5)))
+    w.write(tmp_path / "set/odd.jsonl", w.jsonl([{"colour": "red"}] * 4))
+    (tmp_path / "mix.yaml").write_text("{name: m, sources: [{name: s, path: set}]}")
+    assert main([str(tmp_path / "mix.yaml"), "--dry-run"]) == 1
+    shown = capsys.readouterr().out
+    assert "4 missing_field, as in odd.jsonl, line 1: " in shown
+    assert "a build would stop: no pair was read from these sources or files" in shown
+    assert "source s (train): 1 of 2 files" in shown
+    assert main([str(tmp_path / "mix.yaml"), "--dry-run", "sources.s.exclude=[odd.jsonl]"]) == 0
+
+
+def test_dry_run_reads_beyond_the_first_good_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = w.pairs(300) + [{"instruction": f"Say {n}.", "response": " "} for n in range(600)]
+    w.write(
+        tmp_path / "set/rows.jsonl", w.jsonl([*rows, {"instruction": "x", "response": "y", "passage": "It rained."}])
+    )
+    empty, context = dry_run(tmp_path, map={"instruction": "{instruction}", "response": "{response}"})
+    assert "s       empty_response      901      600  66.6%    50.0%" in empty
+    assert "passage: < 1 %, as 'It rained.'" in context
+    assert "read: 901 pairs, 0 rows without a pair" in capsys.readouterr().out
+
+
+def test_message_has_a_line_for_each_cause_and_not_for_each_file(tmp_path: Path) -> None:
+    for number in range(60):
+        w.write(tmp_path / f"set/{number:02d}.xml", b"<row/>" * number)
+    (problem,) = dry_run(tmp_path)
+    assert problem.count(".xml") == 5
+    assert "00.xml: empty, 0 bytes" in problem
+    assert "and 58 more for the same reason: 02.xml, 03.xml, 04.xml, …" in problem
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_sample_of_a_large_file_is_from_all_over_it(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(survey, "SOURCE_BYTES", 20_000)
+    monkeypatch.setattr(survey, "LEAST_BYTES", 20_000)
+    rows = [{"instruction": f"Say {n} {n**9}.", "response": f"{n}"} for n in range(20_000)]
+    late = [{"instruction": f"Say {n} {n**9}.", "response": ""} for n in range(20_000, 40_000)]
+    (tmp_path / "set").mkdir()
+    frame = pl.DataFrame(rows + late)
+    if suffix == "jsonl":
+        frame.write_ndjson(tmp_path / "set/rows.jsonl")
+    else:
+        frame.write_parquet(tmp_path / "set/rows.parquet", row_group_size=1000)
+    spec = load_mix(tmp_path).sources[0]
+    found = survey.survey(load_mix(tmp_path), spec, discover(spec, tmp_path))
+    result = found.files[0].found
+    assert found.partial == 1
+    assert 0 < result.pairs < 10_000
+    assert result.rejected == 0
+    assert 0.3 < result.dropped["empty_response"] / result.pairs < 0.7
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl.gz", "rows.csv"])
+def test_other_formats_are_read_up_to_a_number_of_bytes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "SOURCE_BYTES", 20_000)
+    monkeypatch.setattr(survey, "LEAST_BYTES", 20_000)
+    rows = [{"instruction": f"Say {n} {n**9}.", "response": hashlib.sha256(b"%d" % n).hexdigest()} for n in range(3000)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = "".join(f"{row['instruction']},{row['response']}\n" for row in rows).encode()
+    contents = {
+        "rows.json": json.dumps(rows).encode(),
+        "rows.jsonl.gz": gzip.compress(lines),
+        "rows.csv": b"instruction,response\n" + table,
+    }
+    w.write(tmp_path / "set" / name, contents[name])
+    mix = load_mix(tmp_path)
+    found = survey.survey(mix, mix.sources[0], discover(mix.sources[0], tmp_path))
+    result = found.files[0].found
+    assert (found.partial, result.rejected, result.dropped) == (1, 0, {})
+    assert 100 < result.pairs < 1000
+    assert Guard(mix, found.files).file_problems() == []
+
+
+def test_row_longer_than_the_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "SOURCE_BYTES", 1000)
+    monkeypatch.setattr(survey, "LEAST_BYTES", 1000)
+    w.write(tmp_path / "set/rows.json", json.dumps([{"instruction": "x" * 50_000, "response": "y"}] * 9).encode())
+    mix = load_mix(tmp_path)
+    found = survey.survey(mix, mix.sources[0], discover(mix.sources[0], tmp_path))
+    assert found.files[0].found.pairs > 0
+
+
+def load_mix(folder: Path) -> Mix:
+    """Load a mix of one source, the folder `set`."""
+    (folder / "mix.yaml").write_text("{name: m, sources: [{name: s, path: set}]}")
+    return load(folder / "mix.yaml")

@@ -17,7 +17,7 @@ from streaming.base.world import World
 
 import corpus.storage.retry
 from tests.faults import FaultyProxy
-from tests.trainer.data.test_dataset import tree, upload
+from tests.trainer.data.test_dataset import edit, tree, upload
 from tests.trainer.fixtures import FIRST, write_dataset
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
@@ -235,3 +235,17 @@ def _plan(dataset: Dataset) -> Plan:
 def _batches(plan: Plan) -> list[np.ndarray]:
     chunk = plan.chunk(0, 0)
     return [np.sort(chunk.batch(batch)) for batch in range(chunk.batches)]
+
+
+@pytest.mark.parametrize("change", ["other content", "no such shard"])
+def test_dataset_that_was_rebuilt_while_it_was_read_is_named_as_the_cause(
+    change: str, data: Path, web: str, tmp_path: Path
+) -> None:
+    store = ShardStore(open_dataset(web, tmp_path / "cache", storage_timeout=60))
+    for path in sorted((data / "shards").glob("*.mds"))[1:]:
+        path.unlink() if change == "no such shard" else path.write_bytes(path.read_bytes()[::-1])
+    edit(data / "dataset.json", fingerprint="another")
+    began = time.monotonic()
+    with pytest.raises(DatasetError, match=r"was rebuilt while it was in use: .* Start a new run"):
+        read_all(store)
+    assert time.monotonic() - began < 50

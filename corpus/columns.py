@@ -1,0 +1,110 @@
+"""Columns that no pair used: how often each is filled, and which of them are context by their names.
+
+read_pairs ─ row, columns that its pairs used ─▶ ColumnCounter ─▶ ColumnUse, one for each column
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from corpus.adapters.base import is_filled
+from corpus.adapters.columns import HISTORY_NAMES, PASSAGE_NAMES, SYSTEM_NAMES, TOOL_NAMES
+from corpus.formats.base import Row, shorten
+
+MAX_COLUMNS = 1000
+"""Distinct columns that are counted by name; further ones are counted together as `OTHERS`."""
+OTHERS = "(other columns)"
+_NAME_CHARS = 100
+_EXAMPLE_CHARS = 80
+
+_OTHER_NAMES = """
+histories ctx ctxs articles supportingfacts facts hint lecture premise scenario tables schema sqlcontext
+retrievedcontext retrievedcontexts input inputs
+options option choices choice endings multiplechoices mcoptions answerchoices tool toollist
+"""
+"""Plain names of further texts that a question refers to, and of choices."""
+_CONTEXT = frozenset((*SYSTEM_NAMES, *TOOL_NAMES, *PASSAGE_NAMES, *HISTORY_NAMES, *_OTHER_NAMES.split()))
+_CHOICE = re.compile(r"(|options?|opt?|choices?|ans|answer|ending|sol|solution)([a-h]|(?<=.)[0-9])")
+"""Plain name of a column with one choice of several: A, option_b, opa, choice1, ending0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnUse:
+    """A column that is filled in some rows whose pairs did not use it."""
+
+    name: str
+    unused: int
+    """Rows in which it is filled and no pair used it."""
+    used: int
+    """Rows whose pairs used it."""
+    example: str
+    """Its first unused value, shortened."""
+
+
+class ColumnCounter:
+    """Counts, over rows that yield pairs, the columns that these used and those that they did not."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        """Rows that were counted."""
+        self._unused: dict[str, int] = {}
+        self._used: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+
+    def add(self, row: Row, used: frozenset[str]) -> None:
+        """Count a row and the columns that its pairs used."""
+        self.rows += 1
+        for name, value in row.items():
+            if name in used:
+                self._used[name] = self._used.get(name, 0) + 1
+            elif value is not None and value == value and is_filled(value):  # NaN is null
+                if name not in self._unused:
+                    if len(self._unused) >= MAX_COLUMNS:
+                        name = OTHERS
+                    self._examples.setdefault(name, shorten(value, _EXAMPLE_CHARS))
+                self._unused[name] = self._unused.get(name, 0) + 1
+
+    @property
+    def columns(self) -> tuple[ColumnUse, ...]:
+        """Columns that are filled in some row whose pairs did not use them, in the order of their first such row."""
+        return tuple(
+            ColumnUse(name=_shown(name), unused=rows, used=self._used.get(name, 0), example=self._examples[name])
+            for name, rows in self._unused.items()
+        )
+
+
+def merged(uses: Iterable[ColumnUse]) -> list[ColumnUse]:
+    """Add up the columns of several files, in the order of their first file."""
+    sums: dict[str, ColumnUse] = {}
+    for use in uses:
+        before = sums.get(use.name)
+        sums[use.name] = (
+            use
+            if before is None
+            else ColumnUse(
+                name=use.name,
+                unused=before.unused + use.unused,
+                used=before.used + use.used,
+                example=before.example,
+            )
+        )
+    return list(sums.values())
+
+
+def context_columns(names: Iterable[str]) -> list[str]:
+    """Return the names that usually hold context of a question: system texts, history, passages, choices, tools.
+
+    Columns that hold one choice each, such as A, B, C, count when there are at least two of them.
+    """
+    plain = {name: re.sub(r"[-_\s.]", "", name).casefold() for name in names}
+    choices: dict[str, list[str]] = {}
+    for name, text in plain.items():
+        if match := _CHOICE.fullmatch(text):
+            choices.setdefault(match.group(1), []).append(name)
+    of_several = {name for found in choices.values() if len(found) >= 2 for name in found}
+    return [name for name, text in plain.items() if text in _CONTEXT or name in of_several]
+
+
+def _shown(name: str) -> str:
+    name = name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 3]}..."
+    return name.encode("utf-8", "replace").decode()

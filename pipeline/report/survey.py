@@ -1,0 +1,252 @@
+"""A survey of a mix: its files read and cleaned as a build would, up to a number of bytes of each source.
+
+file ─┬▶ whole, where it is within its share of the bytes
+      ├▶ parts from all over it: lines of a JSON-lines file, row groups of a Parquet file
+      └▶ its first bytes: other formats, and compressed files
+pairs ─▶ clean ─▶ what `Ingest` would count, and a sample of the pairs
+"""
+
+import multiprocessing
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus.columns import ColumnCounter
+from corpus.discover import SourceFile
+from corpus.outcome import FileOutcome
+from corpus.pairs import read_pairs
+from corpus.record import FileEnd, Pair, Rejected
+from corpus.source import SourceSpec
+from corpus.storage.connect import open_file
+from pipeline.guard import FileRead
+from pipeline.ingest.clean import clean
+from pipeline.ingest.content import GENERATOR
+from pipeline.ingest.step import Ingested
+from pipeline.manifest import Mix
+
+SOURCE_BYTES = 8 << 20
+"""Bytes of a source that are read, about, shared equally by its files."""
+LEAST_BYTES = 128 << 10
+"""Bytes of a file that are read at least."""
+PARTS = 8
+"""Parts of a large file that are read, evenly spread."""
+PART_ROWS = 500
+"""Rows of a part of a Parquet file."""
+SAMPLE_PAIRS = 1000
+"""Pairs of a source that are sampled, about, shared equally by its files and spread over what is read of each."""
+POOL_BYTES = 32 << 20
+"""Bytes from which on the sources are read by several processes."""
+EXAMPLES = 3
+_BATCH = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was read of a source."""
+
+    files: Sequence[FileRead]
+    """With counts of what was read; sizes by task are left out."""
+    partial: int
+    """Files that were not read whole."""
+    examples: Sequence[tuple[SourceFile, Pair]]
+    """The first pairs."""
+    pairs: pl.DataFrame
+    """The sample: columns source, instruction, response."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A part of a file, as a file of its own."""
+
+    file: SourceFile
+    where: str
+    """Its place in the whole file, for messages; empty for the beginning."""
+    head_bytes: int | None
+    """Bytes after which it is cut off; None: at its end."""
+
+
+def survey(mix: Mix, spec: SourceSpec, files: Sequence[SourceFile]) -> Survey:
+    """Read the files of a source in part, the smaller ones whole."""
+    readable = [file for file in files if file.format is not None and file.skipped is None]
+    share = max(SOURCE_BYTES // max(len(readable), 1), LEAST_BYTES)
+    per_file = -(-SAMPLE_PAIRS // max(len(readable), 1))
+    reads: list[FileRead] = []
+    examples: list[tuple[SourceFile, Pair]] = []
+    sampled: list[tuple[str, str]] = []
+    partial = 0
+    for file in files:
+        reader = _Reader(mix, spec)
+        with tempfile.TemporaryDirectory() as folder:
+            parts = list(_parts(file, share, Path(folder)))
+            for part in parts:
+                reader.read(part)
+        whole = len(parts) == 1 and parts[0].head_bytes is None
+        partial += not whole
+        reads.append(FileRead(spec=spec, file=file, found=reader.result(whole)))
+        examples += [(file, pair) for pair in reader.first[: EXAMPLES - len(examples)]]
+        sampled += reader.sample(per_file)
+    names = ("source", "instruction", "response")
+    rows = [(spec.name, instruction, response) for instruction, response in sampled]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    return Survey(files=reads, partial=partial, examples=examples, pairs=frame)
+
+
+def surveys(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> list[Survey]:
+    """Survey all sources of a mix, large mixes in a process for each core.
+
+    Parameters
+    ----------
+    mix
+        The manifest.
+    files
+        The files of each of its sources, in the manifest's order.
+    """
+    size = sum(min(sum(file.bytes for file in found), SOURCE_BYTES) for found in files)
+    if size < POOL_BYTES:
+        return list(map(survey, repeat(mix), mix.sources, files))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(survey, repeat(mix), mix.sources, files))
+
+
+class _Reader:
+    """Reads the parts of one file and counts what `Ingest` would."""
+
+    def __init__(self, mix: Mix, spec: SourceSpec) -> None:
+        self._mix, self._spec = mix, spec
+        self._columns = ColumnCounter()
+        self._pairs = self._rejected = self._records = self._rows = 0
+        self._dropped: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._end: FileEnd | None = None
+        self._texts: list[tuple[str, str]] = []
+        self._kept: list[tuple[str, str]] = []
+        self.first: list[Pair] = []
+
+    def read(self, part: _Part) -> None:
+        """Read a part, further than its bytes if these do not hold a row."""
+        items = self._items(part)
+        last: Pair | Rejected | None = None
+        for item in items:
+            if isinstance(item, FileEnd):
+                self._end = item
+                break
+            if last is not None:
+                self._add(last, part)
+            last = item
+        # The row at a cut is incomplete.
+        if last is not None and not (part.head_bytes and isinstance(last, Rejected)):
+            self._add(last, part)
+        self._clean()
+
+    def _items(self, part: _Part) -> Iterator[Pair | Rejected | FileEnd]:
+        limit = part.head_bytes
+        while True:
+            items = read_pairs(
+                self._spec, part.file, markup=self._mix.clean.markup, columns=self._columns, head_bytes=limit
+            )
+            first = next(items)
+            if not (limit and isinstance(first, FileEnd) and limit < part.file.bytes):
+                yield first
+                yield from items
+                return
+            limit *= 8
+
+    def _add(self, item: Pair | Rejected, part: _Part) -> None:
+        self._rows += item.part == 0
+        if isinstance(item, Pair):
+            self._pairs += 1
+            if len(self.first) < EXAMPLES and not part.where:
+                self.first.append(item)
+            self._texts.append((item.instruction, item.response))
+            if len(self._texts) >= _BATCH:
+                self._clean()
+        else:
+            self._rejected += 1
+            self._dropped[item.reason.value] += 1
+            self._examples.setdefault(item.reason.value, f"{part.where}{item.position}: {item.detail}")
+
+    def _clean(self) -> None:
+        if not self._texts:
+            return
+        frame = pl.DataFrame(self._texts, schema={"instruction": pl.String, "response": pl.String}, orient="row")
+        outcomes = clean(frame, self._mix.clean, without_response=self._spec.role == "eval")["outcome"]
+        kept = [text for text, outcome in zip(self._texts, outcomes, strict=True) if outcome is None]
+        self._dropped.update(outcome for outcome in outcomes if outcome is not None)
+        self._records += len(kept)
+        # Evenly spread, so that the sample of a large file is of bounded size.
+        self._kept += kept[:: max(1, len(kept) // SAMPLE_PAIRS)]
+        self._texts = []
+
+    def sample(self, count: int) -> list[tuple[str, str]]:
+        """Return about `count` pairs from all over what was read."""
+        return self._kept[:: max(1, len(self._kept) // count)][:count]
+
+    def result(self, whole: bool) -> Ingested:
+        """Return the counts; a file that was read in part ends as one that was read."""
+        end = self._end if whole and self._end is not None else None
+        return Ingested(
+            pairs=self._pairs,
+            rejected=self._rejected,
+            records=self._records,
+            dropped=dict(self._dropped),
+            examples=self._examples,
+            tasks={},
+            adapted=self._columns.rows,
+            columns=self._columns.columns,
+            end=end or FileEnd(FileOutcome.READ, self._rows, "", "read in part"),
+        )
+
+
+def _parts(file: SourceFile, share: int, folder: Path) -> Iterator[_Part]:
+    """Divide a file into the parts to read of it; parts that are files of their own are written to `folder`."""
+    if file.bytes <= share or file.format is None or file.skipped is not None:
+        whole = file.url.startswith(GENERATOR) and file.format is not None
+        yield _Part(file=file, where="", head_bytes=share if whole else None)
+        return
+    if file.compression is None and file.format == "jsonl":
+        yield _Part(file=file, where="", head_bytes=share // PARTS)
+        yield from _lines(file, share // PARTS, folder)
+    elif file.compression is None and file.format == "parquet":
+        yield from _row_groups(file, folder)
+    else:
+        yield _Part(file=file, where="", head_bytes=share)
+
+
+def _lines(file: SourceFile, size: int, folder: Path) -> Iterator[_Part]:
+    """Copy whole lines from all over a file behind its first part."""
+    with open_file(file.url) as opened:
+        for number in range(1, PARTS):
+            begin = number * file.bytes // PARTS
+            opened.seek(begin)
+            content = opened.read(min(size, file.bytes // PARTS))
+            # The first and the last line are incomplete.
+            lines = content[content.find(b"\n") + 1 : content.rfind(b"\n") + 1]
+            if lines:
+                path = folder / f"{number}.jsonl"
+                path.write_bytes(lines)
+                yield _Part(file=replace(file, url=str(path)), where=f"after byte {begin:,}, ", head_bytes=None)
+
+
+def _row_groups(file: SourceFile, folder: Path) -> Iterator[_Part]:
+    """Copy the first rows of row groups from all over a Parquet file."""
+    try:
+        with open_file(file.url) as opened, pq.ParquetFile(opened) as parquet:
+            groups = parquet.num_row_groups
+            for group in sorted({number * groups // PARTS for number in range(PARTS)}):
+                batches = parquet.iter_batches(batch_size=PART_ROWS, row_groups=[group])
+                table = pa.Table.from_batches(list(islice(batches, 1)), parquet.schema_arrow)
+                path = folder / f"{group}.parquet"
+                pq.write_table(table, path)
+                where = f"row group {group + 1:,}, " if group else ""
+                yield _Part(file=replace(file, url=str(path)), where=where, head_bytes=None)
+    except (pa.ArrowException, OSError, ValueError):
+        yield _Part(file=file, where="", head_bytes=None)  # reading it reports why
