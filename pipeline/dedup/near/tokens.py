@@ -222,7 +222,7 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
 
 @numba.njit(inline="always")
 def _read_word(data, begin, end, char, width, kind, classes, folded):  # type: ignore[no-untyped-def]
-    """Hash of the word that begins here with `char`, the number of characters hashed, whether any is a digit, its end."""
+    """Hash of the word that begins here with `char`, the number of its characters, whether any is a digit, its end."""
     value, length, digits, place = _SEED, 0, False, begin
     while True:
         if kind in (LETTER, DIGIT):
