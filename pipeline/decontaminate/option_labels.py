@@ -9,36 +9,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.text.ascii import (
-    ASTERISK,
-    BLANK,
-    BRACKET_CLOSE,
-    BRACKET_OPEN,
-    CARET,
-    CASE,
-    COLON,
-    EQUAL,
-    GREATER,
-    HYPHEN,
-    LESS,
-    LINE_FEED,
-    LOWER_A,
-    LOWER_J,
-    PAREN_CLOSE,
-    PAREN_OPEN,
-    PERIOD,
-    PLUS,
-    SLASH,
-    UPPER_A,
-    UPPER_J,
-    Int,
-    byte_at,
-    is_blank_at,
-    is_digit_at,
-    is_letter,
-    past_blanks,
-)
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text import codes
+from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, past_blanks
+from pipeline.text.options import INNER_KERNEL
 
 _MAX_PAREN_BYTES = 64
 """Distance from a letter within which its opening parenthesis is searched."""
@@ -52,7 +25,7 @@ _LABEL_WORDS = tuple(
 """Words of labels, packed as seven bits a letter."""
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bool) -> Int:
     """Bytes of the option's label at a place where no word precedes it, 0 if there is none.
 
@@ -64,24 +37,24 @@ def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bo
         Whether a line or sentence begins at the place.
     """
     char = byte_at(data, at, end)
-    if char == PAREN_OPEN:  # "(b)", "( b )"
+    if char == codes.PAREN_OPEN:  # "(b)", "( b )"
         letter = past_blanks(data, at + 1, end)
         close = past_blanks(data, letter + 1, end)
-        is_label = LOWER_A <= byte_at(data, letter, end) | CASE <= LOWER_J and byte_at(data, close, end) == PAREN_CLOSE
-        return close + 1 - at if is_label else 0
-    if UPPER_A <= char <= UPPER_J or (fresh and LOWER_A <= char <= LOWER_J):
+        is_label = codes.LOWER_A <= byte_at(data, letter, end) | codes.CASE <= codes.LOWER_J
+        return close + 1 - at if is_label and byte_at(data, close, end) == codes.PAREN_CLOSE else 0
+    if codes.UPPER_A <= char <= codes.UPPER_J or (fresh and codes.LOWER_A <= char <= codes.LOWER_J):
         size = past_blanks(data, at + 1, end) - at
-        if byte_at(data, at + size, end) == PAREN_CLOSE:  # "C )"
+        if byte_at(data, at + size, end) == codes.PAREN_CLOSE:  # "C )"
             return 0 if _in_parentheses(data, begin, at) else size + 1
         marks = size
-        while byte_at(data, at + marks, end) in (PERIOD, COLON):
+        while byte_at(data, at + marks, end) in (codes.PERIOD, codes.COLON):
             marks += 1
         if fresh and marks > size and (at + marks >= end or is_blank_at(data, at + marks, end)):  # "A. ", "a: "
             return marks
     return _word_label_size(data, at, end)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _word_label_size(data: NDArray[np.uint8], at: Int, end: int) -> Int:
     """Bytes of a label such as "Answer1" or "Option 2:", 0 if there is none.
 
@@ -89,50 +62,50 @@ def _word_label_size(data: NDArray[np.uint8], at: Int, end: int) -> Int:
     """
     packed = size = 0
     while size < _MAX_LABEL_LETTERS and is_letter(byte_at(data, at + size, end)):
-        packed = packed << 7 | (byte_at(data, at + size, end) | CASE)
+        packed = packed << 7 | (byte_at(data, at + size, end) | codes.CASE)
         size += 1
     if packed not in _LABEL_WORDS:
         return 0
-    apart = byte_at(data, at + size, end) == BLANK
+    apart = byte_at(data, at + size, end) == codes.BLANK
     size += apart
     if not is_digit_at(data, at + size, end):
         return 0
     while is_digit_at(data, at + size, end):
         size += 1
     marks = past_blanks(data, at + size, end) - at
-    if byte_at(data, at + marks, end) not in (COLON, PAREN_CLOSE):
+    if byte_at(data, at + marks, end) not in (codes.COLON, codes.PAREN_CLOSE):
         return 0 if apart else size
-    while byte_at(data, at + marks, end) in (COLON, PAREN_CLOSE):
+    while byte_at(data, at + marks, end) in (codes.COLON, codes.PAREN_CLOSE):
         marks += 1
     return marks
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _in_parentheses(data: NDArray[np.uint8], begin: int, at: Int) -> bool:
     """Whether a parenthesis or bracket is open at a place, so that the next ")" closes it, as in "f(x, A)"."""
     closed = 0
     for place in range(at - 1, max(begin, at - _MAX_PAREN_BYTES) - 1, -1):
-        if data[place] in (PAREN_CLOSE, BRACKET_CLOSE):
+        if data[place] in (codes.PAREN_CLOSE, codes.BRACKET_CLOSE):
             closed += 1
-        elif data[place] in (PAREN_OPEN, BRACKET_OPEN):
+        elif data[place] in (codes.PAREN_OPEN, codes.BRACKET_OPEN):
             if not closed:
                 return True
             closed -= 1
     return False
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def letter_alone(data: NDArray[np.uint8], at: Int, end: int) -> bool:
     """Whether white space and no operator follows a letter: "A apple", "A -1", but not "A = 1", "A - 1"."""
     if not is_blank_at(data, at + 1, end):
         return False
     at = past_blanks(data, at + 1, end)
-    if byte_at(data, at, end) == HYPHEN:
+    if byte_at(data, at, end) == codes.HYPHEN:
         return not is_blank_at(data, at + 1, end)
-    return byte_at(data, at, end) not in (ASTERISK, PLUS, SLASH, LESS, EQUAL, GREATER, CARET)
+    return byte_at(data, at, end) not in codes.ARITHMETIC
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def begins_list(data: NDArray[np.uint8], at: Int, end: int) -> bool:
     """Whether an A alone at a line's beginning labels an option: of later lines with A or B alone, the first has B."""
     first = np.int64(data[at])
@@ -140,7 +113,7 @@ def begins_list(data: NDArray[np.uint8], at: Int, end: int) -> bool:
         return False
     end = min(end, at + _MAX_OPTION_BYTES)
     while at < end:
-        if data[at] != LINE_FEED:
+        if data[at] != codes.LINE_FEED:
             at += 1
             continue
         at = past_blanks(data, at + 1, end)

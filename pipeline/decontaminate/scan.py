@@ -26,7 +26,7 @@ from pipeline.decontaminate.ngrams import gram, powers, prefixes
 from pipeline.decontaminate.word_hashes import BREAK, OPTION, U8, Words
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
@@ -128,7 +128,7 @@ def _grown(values, room):  # type: ignore[no-untyped-def]
     return larger
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: int, end: int) -> bool:
     """Whether the `size` words from `first` are at a place among a record's words from begin to end."""
     if at < begin or at + size > end:
@@ -139,7 +139,7 @@ def _found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: in
     return same == size
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _answer_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
     """Whether a text has the words of an item's answer, at least one, in a row."""
     first = index.answer_bounds[index.item[probe]]
@@ -156,7 +156,7 @@ def _gram_slots(words: int) -> int:
     return slots_for(max(1024, 8 * words))
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _fill(grams: U64, prefix: U64, power: U64, begin: int, end: int, n: int) -> None:
     """Fill the set with a record's n-grams, and with its stretches of up to `CONTEXT` words."""
     grams[:] = 0
@@ -166,7 +166,7 @@ def _fill(grams: U64, prefix: U64, power: U64, begin: int, end: int, n: int) -> 
             grams[gram_slot(grams, key)] = key
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _cover(
     covered: NDArray[np.bool_], begin: int, first: int, last: int, size: int, prefix: U64, power: U64, grams: U64
 ) -> None:
@@ -208,7 +208,7 @@ def _compare(index: Index, probe: int, stem: int, answered: bool, prefix: U64, p
     return coverage if _missing_little(flags, covered, without_options, options) else 0.0
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
     """Share of a probe's own words, those of neither template nor options, that are covered."""
     own = found = 0
@@ -219,7 +219,7 @@ def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
     return found / own if own else 0.0
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _missing_little(flags: U8, covered: NDArray[np.bool_], answered: bool, max_options: float) -> bool:
     """Whether the words of a probe that are not covered are few and common enough."""
     gap = options = missing = 0

@@ -16,42 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone
-from pipeline.text.ascii import (
-    APOSTROPHE,
-    ASTERISK,
-    BACKTICK,
-    BLANK,
-    CARET,
-    CASE,
-    COLON,
-    COMMA,
-    DOUBLE_QUOTE,
-    EQUAL,
-    GREATER,
-    HYPHEN,
-    LESS,
-    LINE_FEED,
-    LOWER_A,
-    LOWER_D,
-    LOWER_E,
-    LOWER_L,
-    LOWER_M,
-    LOWER_N,
-    LOWER_R,
-    LOWER_S,
-    LOWER_T,
-    LOWER_V,
-    PAREN_OPEN,
-    PERIOD,
-    PLUS,
-    SLASH,
-    Int,
-    byte_at,
-    is_blank_at,
-    is_digit_at,
-    is_letter,
-    separates_thousands,
-)
+from pipeline.text import codes
 from pipeline.text.characters import (
     DIGIT,
     JOINER,
@@ -65,10 +30,11 @@ from pipeline.text.characters import (
     decode,
     tables,
 )
+from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, separates_thousands
 from pipeline.text.columns import texts_of
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.normal import normalized
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
 
@@ -79,6 +45,8 @@ option; it begins a line and a colon follows."""
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)
 _NOT_NFKC = r"[^\x00-\x7f]"
 """Characters that NFKC could change."""
+_D, _E, _L, _M, _N, _R, _S, _T, _V = (ord(letter) for letter in "delmnrstv")
+"""Letters of clitics: n't, 's, 't, 'd, 'm, 're, 've, 'll."""
 _MAX_MARK_BYTES = 80
 """Length of the longest calculator mark."""
 
@@ -127,7 +95,7 @@ def _hash_texts(
     return words[: word_bounds[-1]].copy(), flags[: word_bounds[-1]].copy(), word_bounds
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32], words: U64, flags: U8) -> int:
     """Write the hashes and flags of one text's words; returns their number."""
     count = 0
@@ -143,10 +111,10 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
         kind = np.int64(class_of(char, classes))
         if not touching:
             fresh = sentence_start and (at == begin or is_blank_at(data, at - 1, end))  # not the "E." of "P.E."
-            skip = label_size(data, begin, at, end, fresh) if char == PAREN_OPEN or kind == LETTER else 0
+            skip = label_size(data, begin, at, end, fresh) if char == codes.PAREN_OPEN or kind == LETTER else 0
             if not skip and fresh and line_start:
                 expected = char == next_letter and letter_alone(data, at, end)
-                if expected or (char | CASE == LOWER_A and begins_list(data, at, end)):
+                if expected or (char | codes.CASE == codes.LOWER_A and begins_list(data, at, end)):
                     skip, next_letter = 1, char + 1
             if skip:
                 at += skip
@@ -154,7 +122,7 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
                 sentence_start, line_start = True, False
                 before = np.int64(SPACE)
                 continue
-        if char == LESS:
+        if char == codes.LESS:
             skip = _mark_size(data, at, end)
             if skip:
                 at += skip
@@ -167,7 +135,7 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
                 flag |= np.uint8(NUMBER)
             if upper and not sentence_start:
                 flag |= np.uint8(NAME)
-            if line_start and at < end and data[at] == COLON:
+            if line_start and at < end and data[at] == codes.COLON:
                 flag |= np.uint8(LABEL)
             words[count], flags[count] = word, flag
             count += 1
@@ -177,7 +145,7 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
             line_start = sentence_start = False
             continue
         sign = np.int64(folded[char])
-        bullet = line_start and sign in (ASTERISK, HYPHEN, GREATER)
+        bullet = line_start and sign in (codes.ASTERISK, codes.HYPHEN, codes.GREATER)
         if not bullet and _counts_as_word(data, at + width, end, sign, before, classes):
             words[count] = (np.uint64(sign) + np.uint64(1)) * GOLDEN
             flags[count] = np.uint8(NUMBER) | option
@@ -188,7 +156,7 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
             option, pending = np.uint8(0), np.uint8(BREAK)
         elif kind != SPACE:
             sentence_start |= kind == SENTENCE_END
-            line_start &= char in (DOUBLE_QUOTE, APOSTROPHE, PAREN_OPEN, ASTERISK, HYPHEN)
+            line_start &= char in (codes.DOUBLE_QUOTE, codes.APOSTROPHE, codes.PAREN_OPEN, codes.ASTERISK, codes.HYPHEN)
             before = kind
         at += width
     return count
@@ -209,72 +177,70 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
             value = (value ^ np.uint64(folded[char])) * _FNV_PRIME
             kind = following
             number |= following == DIGIT
-        elif kind == DIGIT and char == PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
-            value = (value ^ np.uint64(PERIOD)) * _FNV_PRIME
-        elif char in (BLANK, LINE_FEED):
+        elif kind == DIGIT and char == codes.PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
+            value = (value ^ np.uint64(codes.PERIOD)) * _FNV_PRIME
+        elif char in (codes.BLANK, codes.LINE_FEED):
             while is_blank_at(data, at + width, end):
                 width += 1
             if not _is_clitic(data, at + width, end):
                 break
-        elif following != JOINER and not (kind == DIGIT and char == COMMA and separates_thousands(data, at, end)):
+        elif following != JOINER and not (kind == DIGIT and char == codes.COMMA and separates_thousands(data, at, end)):
             break
         at += width
     return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _is_clitic(data: U8, at: Int, end: int) -> bool:
     """Whether what begins here belongs to the word before: "Ann 's", "do n't", as some corpora are tokenized."""
-    negation = byte_at(data, at, end) | CASE == LOWER_N
+    negation = byte_at(data, at, end) | codes.CASE == _N
     at += negation
     apostrophe = _apostrophe_size(data, at, end)
     if not apostrophe:
         return False
     at += apostrophe
-    first, second = byte_at(data, at, end) | CASE, byte_at(data, at + 1, end) | CASE
+    first, second = byte_at(data, at, end) | codes.CASE, byte_at(data, at + 1, end) | codes.CASE
     if not is_letter(second):
-        return first == LOWER_T if negation else first in (LOWER_S, LOWER_T, LOWER_D, LOWER_M)
-    return (
-        not negation
-        and not is_letter(byte_at(data, at + 2, end))
-        and ((first in (LOWER_R, LOWER_V) and second == LOWER_E) or (first == LOWER_L and second == LOWER_L))
-    )
+        return first == _T if negation else first in (_S, _T, _D, _M)
+    if negation or is_letter(byte_at(data, at + 2, end)):
+        return False
+    return (first in (_R, _V) and second == _E) or (first == _L and second == _L)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _apostrophe_size(data: U8, at: Int, end: int) -> int:
     """Bytes of the apostrophe at a place, 0 if there is none."""
     if byte_at(data, at, end) == 0xE2:  # U+2019
         return 3 if byte_at(data, at + 1, end) == 0x80 and byte_at(data, at + 2, end) == 0x99 else 0
-    return int(byte_at(data, at, end) in (APOSTROPHE, BACKTICK))
+    return int(byte_at(data, at, end) in (codes.APOSTROPHE, codes.BACKTICK))
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _mark_size(data: U8, at: Int, end: int) -> int:
     """Bytes of the calculator mark at a "<", 0 if there is none."""
-    if byte_at(data, at + 1, end) != LESS:
+    if byte_at(data, at + 1, end) != codes.LESS:
         return 0
     for place in range(at + 2, min(end - 1, at + _MAX_MARK_BYTES)):
-        if data[place] == LINE_FEED:
+        if data[place] == codes.LINE_FEED:
             return 0
-        if data[place] == GREATER and data[place + 1] == GREATER:
+        if data[place] == codes.GREATER and data[place + 1] == codes.GREATER:
             return place + 2 - at
     return 0
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _counts_as_word(data: U8, at: Int, end: int, sign: Int, before: Int, classes: U8) -> bool:
     """Whether a sign of arithmetic that ends here is between words of which one is a number; a hyphen, between two."""
-    if sign not in (ASTERISK, PLUS, HYPHEN, SLASH, LESS, EQUAL, GREATER, CARET) or before not in (LETTER, DIGIT):
+    if sign not in codes.ARITHMETIC or before not in (LETTER, DIGIT):
         return False
     while is_blank_at(data, at, end):
         at += 1
-    if byte_at(data, at, end) == LESS:
+    if byte_at(data, at, end) == codes.LESS:
         at += _mark_size(data, at, end)
     if at >= end:
         return False
     char, _ = decode(data, at)
     after = np.int64(class_of(char, classes))
-    if sign == HYPHEN:
+    if sign == codes.HYPHEN:
         return before == DIGIT and after == DIGIT
     return after in (LETTER, DIGIT) and DIGIT in (before, after)

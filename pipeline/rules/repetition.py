@@ -17,7 +17,7 @@ from pipeline.rules.rule import Rule, Verdict
 from pipeline.text.columns import texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 
 class Repetition(Rule):
@@ -83,7 +83,7 @@ def _repeated_share(data: NDArray[np.uint8], bounds: NDArray[np.int64], window: 
     return shares
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _count_repeated(data: NDArray[np.uint8], begin: int, end: int, window: int, leaving: np.uint64, seen: U64) -> int:
     """Hash all windows of a text (rolling polynomial), and count those already in the set `seen`, which is emptied."""
     seen[:] = 0

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.text.ascii import BLANK
+from pipeline.text import codes
 from pipeline.text.columns import texts_of
 
-_COLLAPSED = np.array([BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
+_COLLAPSED = np.array([codes.BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
 _FOLDED = _COLLAPSED.copy()
 _FOLDED[[ord(letter) for letter in string.ascii_uppercase]] += ord("a") - ord("A")
 
@@ -56,11 +56,11 @@ def _fold_ascii(
                 at = begin
                 break
             byte = table[byte]
-            if byte == BLANK and (at == begin or out[at - 1] == BLANK):
+            if byte == codes.BLANK and (at == begin or out[at - 1] == codes.BLANK):
                 continue
             out[at] = byte
             at += 1
-        if at > begin and out[at - 1] == BLANK:
+        if at > begin and out[at - 1] == codes.BLANK:
             at -= 1
         ends[row + 1] = at
     return out[: ends[-1]], ends, plain

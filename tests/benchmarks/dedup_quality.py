@@ -1,17 +1,14 @@
-"""What removal of near duplicates takes, and what it leaves: planted pairs of labelled kinds, beside datatrove.
+"""Recall and precision of near-duplicate removal on planted pairs of labelled kinds, compared with datatrove.
 
     python -m tests.benchmarks.dedup_quality                             # records of the embedded mix, made-up prose
     python -m tests.benchmarks.dedup_quality --manifest mix.yaml         # records of your sources
     pip install -e '.[bench]'                                            # for datatrove's column
 
-Records are drawn from the sources; each gets one changed copy, of a kind in
-`tests.benchmarks.planted`. Some kinds are duplicates, and should be removed where
-their similarity reaches the threshold; others only look alike, and should stay.
-All go together through `near_dedup` and through datatrove's MinHash at the same
-parameters (5-word shingles, 14 bands of 8 hashes, of instruction and response as
-one text). A pair counts as removed if the two end in one group, so that one of
-them leaves. "Above the threshold" is judged by brute force: word sets by a
-regular expression, in plain Python.
+Records are drawn from the sources; each gets one changed copy, of a kind in `tests.benchmarks.planted`. Some kinds are
+duplicates and should be removed where their similarity reaches the threshold; others only look alike and should be
+kept. All of them pass `near_dedup` together, and datatrove's MinHash with the same parameters (5-word shingles, 14
+bands of 8 hashes, instruction and response as one text). A pair is removed if both end in one group, so that one of
+them is dropped. The similarity is computed by brute force: word sets by a regular expression, in plain Python.
 """
 
 import argparse
@@ -42,20 +39,20 @@ from tests.benchmarks import planted
 from tests.benchmarks.planted import Pair
 
 LEAST, MOST = 60, 2500
-"""Characters of a record that is drawn; longer ones would only take longer."""
+"""Characters of the records that are drawn; longer ones would add only time."""
 FROM_A_SOURCE = 6000
-"""Records of a source that are looked at, about."""
+"""Records read from a source, about."""
 
 DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence added")
 
 
 def _usable(pair: Pair) -> bool:
-    """Of fit size, and such as a build's cleaning leaves it."""
+    """Whether a pair has a suitable size and would pass a build's cleaning."""
     return LEAST <= len(pair[0]) + len(pair[1]) <= MOST and all(pair) and "<think>" not in pair[1]
 
 
 def drawn(manifest: Path, seed: int) -> list[Pair]:
-    """Records of a mix, as many of each source as there are of the others if it has them, in random order."""
+    """Records of a mix in random order, the sources in turn for as long as they last."""
     mix = load(manifest)
     found = [(spec, file) for _, spec, file in discover_inputs(mix, manifest.parent) if spec.role == "train"]
     files = Counter(spec.name for spec, _ in found)
@@ -72,7 +69,7 @@ def drawn(manifest: Path, seed: int) -> list[Pair]:
 
 
 def plant(bases: Iterator[Pair], a_kind: int, seed: int) -> pl.DataFrame:
-    """Planted pairs: columns kind, base, base_response, instruction, response."""
+    """Planted pairs: columns kind, base_instruction, base_response, instruction, response."""
     draw = random.Random(seed)
     seen: list[Pair] = []
 
@@ -94,7 +91,7 @@ def plant(bases: Iterator[Pair], a_kind: int, seed: int) -> pl.DataFrame:
     rows: list[tuple[str, str, str, str, str]] = []
     left = dict.fromkeys(kinds, a_kind)
     for pair in bases:
-        # Kinds that not every text allows come first: each takes the records that it can.
+        # kinds that not every text allows come first
         for kind in sorted(left, key=lambda kind: (kind not in ("a few words", "a name", "a number"), -left[kind])):
             base = planted.with_options(pair, draw) if "option" in kind else pair
             if left[kind] and (changed := kinds[kind](base)) is not None and changed != base:
@@ -111,7 +108,7 @@ def plant(bases: Iterator[Pair], a_kind: int, seed: int) -> pl.DataFrame:
 
 
 def similarity(a: Pair, b: Pair, size: int) -> float:
-    """Jaccard similarity of two records' shingles: those of the instruction and those of the response, told apart."""
+    """Jaccard similarity of two records' shingles, those of instruction and response kept apart."""
     one, other = _shingles(a, size), _shingles(b, size)
     return len(one & other) / len(one | other)
 
@@ -126,11 +123,11 @@ def _shingles(pair: Pair, size: int) -> set[tuple[str, ...]]:
 
 
 def ours(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64]:
-    """The survivor that stands for each row."""
+    """The survivor of each row's group."""
     result = near_dedup(rows, spec)
-    stands = np.arange(len(rows))
-    stands[result.lost] = result.twin
-    return stands
+    survivor = np.arange(len(rows))
+    survivor[result.lost] = result.twin
+    return survivor
 
 
 def datatroves(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64] | None:
@@ -166,11 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").split("\n")[0],
         epilog="example: python -m tests.benchmarks.dedup_quality --pairs 5000",
     )
-    parser.add_argument("--manifest", type=Path, default=Path("manifests/mix.yaml"), help="whose records are changed")
+    parser.add_argument("--manifest", type=Path, default=Path("manifests/mix.yaml"), help="mix of the records")
     parser.add_argument("--pairs", type=int, default=21_000, help="planted pairs in all (21,000)")
     parser.add_argument("--made-up", type=float, default=0.5, help="share of the records that are made-up prose (0.5)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--show", metavar="KIND", help="print wrongly judged pairs of a kind")
+    parser.add_argument("--show", metavar="KIND", help="print wrongly judged pairs of this kind")
     options = parser.parse_args(arguments)
     screen, spec = Console(width=150), NearDedupSpec()
     draw = random.Random(options.seed)
@@ -196,9 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if found is None:
             screen.print("datatrove is not installed: pip install -e '.[bench]'")
             continue
-        stands = np.empty(len(rows), np.int64)
-        stands[order] = found
-        judged[name] = stands[: len(pairs)] == stands[len(pairs) :]
+        group = np.empty(len(rows), np.int64)
+        group[order] = found
+        judged[name] = group[: len(pairs)] == group[len(pairs) :]
         screen.print(f"{name}: {time.process_time() - begin:.1f} s of CPU")
     _print(screen, pairs["kind"].to_numpy(), scores >= spec.threshold, judged)
     if options.show:
@@ -215,12 +212,12 @@ def _print(
     for name in ("kind", "should be", "pairs", "above the threshold", *judged):
         table.add_column(name, justify="left" if name in ("kind", "should be") else "right")
     for kind in dict.fromkeys(sorted(kinds.tolist(), key=lambda kind: kind not in DUPLICATES)):
-        mine = kinds == kind
-        # Of duplicates those above the threshold count; of others any that goes is one too many.
-        counted = mine & above if kind in DUPLICATES else mine
+        of_kind = kinds == kind
+        # duplicates count if they are above the threshold, near-misses always
+        counted = of_kind & above if kind in DUPLICATES else of_kind
         shares = [f"{removed[counted].mean():.2%}" if counted.any() else "-" for removed in judged.values()]
-        todo = "removed" if kind in DUPLICATES else "kept"
-        table.add_row(kind, todo, f"{mine.sum():,}", f"{(mine & above).sum():,}", *shares)
+        expected = "removed" if kind in DUPLICATES else "kept"
+        table.add_row(kind, expected, f"{of_kind.sum():,}", f"{(of_kind & above).sum():,}", *shares)
     screen.print(table)
     duplicates = np.isin(kinds, DUPLICATES)
     summary = Table(title="all kinds")

@@ -1,7 +1,7 @@
-"""Pairs of records that are duplicates, or only look like it, made from given records: one function for each kind.
+"""Changed copies of records that are duplicates, or only look alike: one function for each kind.
 
-A function takes an instruction, a response and a random source, and returns the
-changed two, or None where the text has nothing that it could change.
+A function takes a pair of instruction and response and a random source, and returns the changed pair, or None if the
+texts have nothing that it could change.
 """
 
 import random
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 OPTION = re.compile(r"\s*([-*•]|\(?\w{1,2}[.):])\s")
-"""How a line with an option begins."""
+"""Beginning of a line with an option."""
 
 Pair = tuple[str, str]
 Change = Callable[[Pair, random.Random], Pair | None]
@@ -65,7 +65,7 @@ TEMPLATES = {
 
 
 def space_and_case(pair: Pair, draw: random.Random) -> Pair:
-    """Blanks doubled, lines broken elsewhere, or all in one case, as when a text has passed through other hands."""
+    """Double blanks, line breaks elsewhere, or all letters in one case."""
 
     def change(text: str) -> str:
         way = draw.randrange(5)
@@ -82,7 +82,7 @@ def space_and_case(pair: Pair, draw: random.Random) -> Pair:
 
 
 def punctuation(pair: Pair, draw: random.Random) -> Pair | None:
-    """Some commas, full stops, colons and quotes left out or put for one another; none inside numbers."""
+    """Some commas, full stops, colons and quotes left out or exchanged; none inside numbers."""
 
     def change(text: str) -> str:
         kept = draw.choice((0.3, 0.6, 0.9))
@@ -95,9 +95,9 @@ def punctuation(pair: Pair, draw: random.Random) -> Pair | None:
 
 
 def few_words(pair: Pair, draw: random.Random) -> Pair | None:
-    """One to three words of running text, at most one in twenty-five, by others that mean the same.
+    """One to three words, at most one in twenty-five, replaced by synonyms.
 
-    Options and short answers are no running text: another word there is another option, another answer.
+    Options and short answers are left: another word there makes another option, another answer.
     """
     lines = [*pair[0].splitlines(keepends=True), "\0", *pair[1].splitlines(keepends=True)]
     words = [re.split(r"(\W+)", line) for line in lines]
@@ -133,7 +133,7 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def number_changed(pair: Pair, draw: random.Random) -> Pair | None:
-    """One number, wherever it stands in the two texts, by a number of as many digits."""
+    """One number replaced by another of as many digits, everywhere in the two texts."""
     found = sorted(set(NUMBER.findall(pair[0])) or set(NUMBER.findall(pair[1])))
     if not found:
         return None
@@ -149,7 +149,7 @@ NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b")
 
 
 def name_changed(pair: Pair, draw: random.Random) -> Pair | None:
-    """One name that stands inside a sentence, wherever it stands in the two texts, by another name."""
+    """One name from inside a sentence replaced by another, everywhere in the two texts."""
     found = sorted(set(NAME.findall(pair[0])) or set(NAME.findall(pair[1])))
     if not found:
         return None
@@ -160,7 +160,7 @@ def name_changed(pair: Pair, draw: random.Random) -> Pair | None:
 
 
 def with_options(pair: Pair, draw: random.Random) -> Pair:
-    """The record with a block of labelled options after its instruction."""
+    """The record with labelled options after its instruction."""
     chosen = draw.sample(CHOICES, draw.randint(3, 5))
     style = draw.choice(("{letter}) ", "({letter}) ", "{letter}. ", "{number}. ", "- "))
     labels = [style.format(letter="ABCDE"[i], number=i + 1) for i in range(len(chosen))]
@@ -168,7 +168,7 @@ def with_options(pair: Pair, draw: random.Random) -> Pair:
 
 
 def _options(instruction: str) -> tuple[str, list[str], list[str]]:
-    """What stands before the options, their labels, and their texts."""
+    """The text before the options, their labels, and their texts."""
     head, block = instruction.rsplit("\nOptions:\n", 1)
     parts = [re.match(r"(\(?\w[.)] |- )(.*)", line) for line in block.split("\n")]
     return head, [part[1] for part in parts if part], [part[2] for part in parts if part]
@@ -179,7 +179,7 @@ def _with(head: str, labels: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def option_changed(pair: Pair, draw: random.Random) -> Pair:
-    """One option by another."""
+    """One option replaced by another."""
     head, labels, texts = _options(pair[0])
     texts[draw.randrange(len(texts))] = draw.choice([text for text in CHOICES if text not in texts])
     return _with(head, labels, texts), pair[1]
@@ -194,7 +194,7 @@ def order_changed(pair: Pair, draw: random.Random) -> Pair:
 
 
 def template_problem(draw: random.Random) -> Mapping[str, object]:
-    """What a problem of `TEMPLATES` is about."""
+    """Values for the fields of `TEMPLATES`."""
     a, b = draw.randint(100, 999), draw.randint(100, 999)
     day = f"{draw.randint(1, 28)}.{draw.randint(1, 12)}."
     return {"place": draw.choice(NAMES), "a": a, "b": b, "c": a + b, "day": day}
@@ -246,7 +246,7 @@ _ENDS = (
 
 
 def prose(sentences: int, draw: random.Random) -> str:
-    """Sentences of a small grammar."""
+    """Sentences from a small grammar."""
 
     def sentence() -> str:
         end = draw.choice(_ENDS).format(name=draw.choice(NAMES), number=draw.randint(2, 999))

@@ -29,7 +29,7 @@ from pipeline.dedup.near.signatures import RESPONSE_SALT, hash_key_terms, shingl
 from pipeline.dedup.near.tokens import NAME, SIGN, U8, Vocabulary, is_in, scratch, sentence, sort_unique, tokenize
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hashing import U64, mix
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U32 = NDArray[np.uint32]
 
@@ -177,7 +177,7 @@ def _write_boilerplate(hashes: U64, flags: U8, count: int, vocabulary: Vocabular
     return found
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _jaccard(features: RecordFeatures, a: int, b: int) -> float:
     i, last_i = features.shingle_bounds[a], features.shingle_bounds[a + 1]
     j, last_j = features.shingle_bounds[b], features.shingle_bounds[b + 1]
@@ -191,7 +191,7 @@ def _jaccard(features: RecordFeatures, a: int, b: int) -> float:
     return shared / (total - shared)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _common_words(features: RecordFeatures, a: int, b: int) -> tuple[int, int]:
     """Size of the intersection and of the union of two texts' words, as multisets; (-1, 0) if they differ by a name.
 
@@ -223,7 +223,7 @@ def _common_words(features: RecordFeatures, a: int, b: int) -> tuple[int, int]:
     return shared, total
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _common_boilerplate(features: RecordFeatures, a: int, b: int) -> tuple[np.int64, np.int64]:
     """Number of words in the boilerplate that two texts share, and in what one has at its ends beyond that.
 
@@ -253,7 +253,7 @@ def _common_boilerplate(features: RecordFeatures, a: int, b: int) -> tuple[np.in
     return shared, only_a + only_b if at_end and min(only_a, only_b) == 0 else np.int64(0)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _same_content(features: RecordFeatures, a: int, b: int, threshold: float) -> bool:
     """Whether two records share enough of their words, with and without the boilerplate."""
     left_shared = left_total = np.int64(0)

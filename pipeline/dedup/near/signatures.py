@@ -15,7 +15,7 @@ from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.tokens import INFORMATIVE, SIGN, U8, Vocabulary, scratch, tokenize
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hashing import U64, mix
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U32 = NDArray[np.uint32]
 
@@ -38,7 +38,7 @@ def band_keys(instructions: pa.Array, responses: pa.Array, vocabulary: Vocabular
     return _band_keys(*pairs, vocabulary, spec.shingle, spec.bands, multipliers, summands)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def shingles(hashes: U64, flags: U8, count: int, size: int, salt: np.uint64) -> int:
     """Hashes of a text's shingles, written over those of its words.
 
@@ -79,7 +79,7 @@ def hash_key_terms(hashes: U64, flags: U8, count: int, value: np.uint64) -> np.u
     return value
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def take_minima(signature: U32, values: U64, count: int, multipliers: U32, summands: U32) -> None:
     """Lower each entry of a signature to the minimum of its permutation over the upper halves of `values`."""
     whole = count - count % 4

@@ -23,25 +23,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.text.ascii import (
-    ASTERISK,
-    BLANK,
-    CASE,
-    COLON,
-    COMMA,
-    HYPHEN,
-    LINE_FEED,
-    LOWER_A,
-    LOWER_I,
-    LOWER_Z,
-    PAREN_CLOSE,
-    PAREN_OPEN,
-    PERIOD,
-    is_blank_at,
-    is_digit_at,
-    past_blanks,
-    separates_thousands,
-)
+from pipeline.text import codes
 from pipeline.text.characters import (
     DIGIT,
     JOINER,
@@ -55,10 +37,11 @@ from pipeline.text.characters import (
     class_of,
     decode,
 )
+from pipeline.text.codes import is_blank_at, is_digit_at, past_blanks, separates_thousands
 from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
-from pipeline.text.options import NO_ALLOCATION
+from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
 
@@ -121,7 +104,7 @@ def sort_unique(values: U64, begin: int, end: int) -> int:
     return kept
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, hashes: U64, flags: U8) -> int:
     """Write the words and signs of one text.
 
@@ -147,15 +130,15 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
     words_until_is = 0  # words left among which "is" would begin the answer
     mark_all = False  # inside an option or an answer, whose words are all informative
     sentence_start = line_start = True
-    after_number = False  # a number stands before, so a word here is its unit or what is counted
-    beside_number = False  # it does, on the same line
+    after_number = False  # a number precedes, so that a word is its unit or what is counted
+    beside_number = False  # a number precedes on the same line
     place = begin
     while place < end:
         char, width = decode(data, place)
         kind = class_of(char, classes)
         if kind in (LETTER, DIGIT):
             upper = kind == LETTER and folded[char] != char
-            word, length, digits, after = _read_word(data, place, end, classes, folded)
+            word, length, digits, after = _read_word(data, place, end, char, width, kind, classes, folded)
             single = after - place == 1 and not digits
             label = (
                 not response
@@ -168,7 +151,7 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
                 or mark_all
                 or label
                 or (after_number and not is_in(vocabulary.function, word))
-                or (single and data[place] | CASE != LOWER_A and data[place] | CASE != LOWER_I)
+                or (single and data[place] | codes.CASE != codes.LOWER_A and data[place] | codes.CASE != codes.LOWER_I)
                 or not is_in(vocabulary.ordinary, word)
             ):
                 flag |= np.uint8(INFORMATIVE)
@@ -198,14 +181,19 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
             words += 1
             after_number = beside_number = sentence_start = line_start = False
         elif kind in (SYMBOL, OPERATOR):
-            if line_start and char in (HYPHEN, ASTERISK) and place + 1 < end and data[place + 1] == BLANK:
+            if (
+                line_start
+                and char in (codes.HYPHEN, codes.ASTERISK)
+                and place + 1 < end
+                and data[place + 1] == codes.BLANK
+            ):
                 mark_all |= not response  # an item of a list
             elif kind == SYMBOL or beside_number or is_digit_at(data, past_blanks(data, place + width, end), end):
                 hashes[count], flags[count] = _hash_char(folded[char] + _SIGNS), np.uint8(SIGN | INFORMATIVE)
                 count += 1
             line_start = after_number = beside_number = False
         elif kind == NEWLINE:
-            wrapped = place + 1 < end and LOWER_A <= data[place + 1] <= LOWER_Z  # the sentence goes on
+            wrapped = place + 1 < end and codes.LOWER_A <= data[place + 1] <= codes.LOWER_Z  # the sentence goes on
             mark_all &= wrapped
             after_number &= wrapped
             beside_number = False
@@ -216,9 +204,9 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
                 mark_all &= not response
             line_start = after_number = beside_number = False
         elif kind == PUNCTUATION:
-            sentence_start |= char == COLON
-            mark_all |= char == COLON and words_until_is == ANSWER_WORDS  # "answer:"
-            line_start &= char == PAREN_OPEN
+            sentence_start |= char == codes.COLON
+            mark_all |= char == codes.COLON and words_until_is == ANSWER_WORDS  # "answer:"
+            line_start &= char == codes.PAREN_OPEN
             after_number = beside_number = False
         place += width
     if words == 0:
@@ -233,14 +221,10 @@ def tokenize(texts: Texts, text: int, response: bool, vocabulary: Vocabulary, ha
 
 
 @numba.njit(inline="always")
-def _read_word(  # type: ignore[no-untyped-def]
-    data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32]
-):
-    """Hash of the word that begins at a place, its characters that count, whether it has a digit, and where it ends."""
+def _read_word(data, begin, end, char, width, kind, classes, folded):  # type: ignore[no-untyped-def]
+    """Hash of the word that begins here with `char`, the number of its characters, whether any is a digit, its end."""
     value, length, digits, place = _SEED, 0, False, begin
-    while place < end:
-        char, width = decode(data, place)
-        kind = class_of(char, classes)
+    while True:
         if kind in (LETTER, DIGIT):
             value = (value ^ np.uint64(folded[char])) * GOLDEN
             length += 1
@@ -248,11 +232,15 @@ def _read_word(  # type: ignore[no-untyped-def]
         elif kind != JOINER:
             if not (digits and is_digit_at(data, place - 1, end)):
                 break
-            if char == PERIOD and is_digit_at(data, place + 1, end):  # a decimal point
-                value = (value ^ np.uint64(PERIOD)) * GOLDEN
-            elif not (char == COMMA and separates_thousands(data, place, end)):
+            if char == codes.PERIOD and is_digit_at(data, place + 1, end):  # a decimal point
+                value = (value ^ np.uint64(codes.PERIOD)) * GOLDEN
+            elif not (char == codes.COMMA and separates_thousands(data, place, end)):
                 break
         place += width
+        if place >= end:
+            break
+        char, width = decode(data, place)
+        kind = class_of(char, classes)
     return mix(value), length, digits, place
 
 
@@ -263,9 +251,9 @@ def _is_label(  # type: ignore[no-untyped-def]
     """Whether a letter or number labels an option: "a)", "(1)", "2." where a line begins, "B:"."""
     label = False
     if after < end:
-        if data[after] == PAREN_CLOSE:
-            label = line_start or begin == text or data[begin - 1] in (LINE_FEED, BLANK, PAREN_OPEN)
-        elif data[after] in (PERIOD, COLON) and (after + 1 >= end or is_blank_at(data, after + 1, end)):
+        if data[after] == codes.PAREN_CLOSE:
+            label = line_start or begin == text or data[begin - 1] in (codes.LINE_FEED, codes.BLANK, codes.PAREN_OPEN)
+        elif data[after] in (codes.PERIOD, codes.COLON) and (after + 1 >= end or is_blank_at(data, after + 1, end)):
             label = line_start or capital
     return label
 
@@ -275,7 +263,7 @@ def _hash_char(char: int) -> np.uint64:
     return mix((_SEED ^ np.uint64(char)) * GOLDEN)
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _hash_bytes(data: U8, begin: int, end: int) -> np.uint64:
     """Hash of a text that has no words."""
     value = _SEED
@@ -284,7 +272,7 @@ def _hash_bytes(data: U8, begin: int, end: int) -> np.uint64:
     return mix(value ^ np.uint64(1))
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def _mark_short_answer(hashes: U64, flags: U8, count: int, vocabulary: Vocabulary) -> None:
     """If a response is short without its closing phrases, make all its other words informative."""
     for marking in (False, True):
@@ -302,7 +290,7 @@ def _mark_short_answer(hashes: U64, flags: U8, count: int, vocabulary: Vocabular
             return
 
 
-@numba.njit(**NO_ALLOCATION)
+@numba.njit(**INNER_KERNEL)
 def sentence(hashes: U64, flags: U8, begin: int, count: int) -> tuple[np.uint64, int, int]:
     """The sentence that begins at a token.
 

@@ -1,4 +1,4 @@
-"""From equal band keys to groups: whoever shares a key is in one group, at a cost that is linear."""
+"""Rows that share a band key end in one group, at linear cost."""
 
 from itertools import pairwise
 
@@ -11,8 +11,8 @@ from pipeline.dedup.near.candidates import ALL_PAIRS, ENTRIES, Groups, proposals
 
 
 def entries_of(keys: list[list[int]]) -> NDArray[np.void]:
-    """Entries of rows with these keys; a row's place in runs is its number."""
-    entries = [(key, row, row) for row, mine in enumerate(keys) for key in mine]
+    """Entries of rows with these keys; in runs they are ordered by row number."""
+    entries = [(key, row, row) for row, row_keys in enumerate(keys) for key in row_keys]
     return np.array(entries, ENTRIES)
 
 
@@ -30,12 +30,12 @@ def test_rows_that_share_a_key_are_in_one_group_whatever_the_order(keys: list[li
     number = dict(zip(groups.rows.tolist(), groups.numbers().tolist(), strict=True))
     reached = {row: {row} for row in range(len(keys))}
     for key in range(7):
-        together = [row for row, mine in enumerate(keys) if key in mine]
+        together = [row for row, row_keys in enumerate(keys) if key in row_keys]
         union = set().union(*(reached[row] for row in together))
         for row in union:
             reached[row] = union
-    for row, mine in reached.items():
-        assert {other for other in number if number[other] == number.get(row)} == (mine if len(mine) > 1 else set())
+    for row, others in reached.items():
+        assert {other for other in number if number[other] == number.get(row)} == (others if len(others) > 1 else set())
 
 
 def test_pairs_grow_with_the_rows_of_a_run_not_with_their_square() -> None:

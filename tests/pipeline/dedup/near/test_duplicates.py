@@ -87,7 +87,7 @@ def test_a_table_in_memory_gives_what_a_build_gives(tmp_path: Path) -> None:
     }
 
 
-def test_the_source_that_stands_first_survives(tmp_path: Path) -> None:
+def test_the_first_source_of_the_manifest_survives(tmp_path: Path) -> None:
     draw = random.Random(2)
     bases = [planted.made_up(draw) for _ in range(50)]
     copies = [planted.space_and_case(pair, draw) for pair in bases]

@@ -1,4 +1,4 @@
-"""Near duplicates of a table, against plain Python."""
+"""Near duplicates of a table, compared with plain Python."""
 
 import random
 import re
@@ -20,7 +20,7 @@ from pipeline.manifest import load
 
 MANIFEST = Path(__file__).parents[4] / "manifests/mix.yaml"
 CERTAIN = NearDedupSpec(bands=256, rows=1, shingle=2)
-"""Proposes every pair that is at all alike."""
+"""Parameters that propose every pair with any similarity."""
 
 
 def shingles(pair: tuple[str, str], size: int) -> set[tuple[str, ...]]:
@@ -88,8 +88,8 @@ def test_what_is_dropped_does_not_depend_on_the_order_of_rows_of_different_lengt
 
 
 def test_proposals_follow_the_s_curve() -> None:
-    """Pairs of known similarity share a band as often as 1 - (1 - s^rows)^bands says."""
-    draw = random.Random(0)  # its words are ordinary, as many records have each, and none is a name
+    """Pairs of known similarity share a band with probability 1 - (1 - s^rows)^bands."""
+    draw = random.Random(0)  # its words are ordinary, since many records have each, and not names
     spec = NearDedupSpec(shingle=1, bands=6, rows=4, threshold=0.5)
     words = [f"{a}{b}{c}{b}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst"]
     rows, ends = [], []
@@ -108,7 +108,7 @@ def test_proposals_follow_the_s_curve() -> None:
         assert hits[part::2].mean() == pytest.approx(expected, abs=spread)
 
 
-def test_a_template_that_many_records_share_makes_no_duplicates() -> None:
+def test_records_that_share_only_a_template_are_not_duplicates() -> None:
     task = "In this task you are given a short text. Say which feeling it shows, and give no reasons for it. " * 3
     moods = ["lonely", "tired", "happy", "cold", "warm", "glad"]
     things = ["my house is so", "we are all quite", "they often look", "people here seem", "it makes them"]
@@ -117,13 +117,13 @@ def test_a_template_that_many_records_share_makes_no_duplicates() -> None:
     assert len(near_dedup(table([*rows, (f"{task.upper()}\n  {things[0]} {moods[0]}!", "Joy")])).dropped) == 1
 
 
-def test_same_instruction_with_another_answer_stays() -> None:
+def test_records_with_the_same_instruction_and_different_answers_are_kept() -> None:
     question = "Describe in your own words what the people of the town did when the water in the river rose. " * 2
     answers = ["They left their houses.", "They built a wall of sand.", "Yes.", "No."]
     assert len(near_dedup(table([(question, answer) for answer in answers])).dropped) == 0
 
 
-def test_the_embedded_mix_loses_only_rows_that_say_the_same_word_for_word() -> None:
+def test_the_embedded_mix_loses_only_rows_with_the_same_words() -> None:
     mix = load(MANIFEST)
     rows = []
     for _, spec, file in discover_inputs(mix, MANIFEST.parent):
@@ -139,7 +139,7 @@ def test_the_embedded_mix_loses_only_rows_that_say_the_same_word_for_word() -> N
     assert [words(row) for row in found.lost.tolist()] == [words(twin) for twin in found.twin.tolist()]
 
 
-def test_result_tells_what_comes_next() -> None:
+def test_a_result_has_selected_dropped_and_least_similar_rows() -> None:
     text = "The old lamp by the river was lit every evening, and the boats that came home late could see it from afar. "
     rows = [
         (text * 2, "Here is a summary of what was said above about the lamp, the river and the boats."),

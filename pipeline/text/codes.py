@@ -1,4 +1,4 @@
-"""ASCII bytes by name, and tests of single bytes, for kernels."""
+"""ASCII codes by name, and tests of single bytes, for kernels."""
 
 from typing import Any
 
@@ -15,10 +15,9 @@ PAREN_OPEN, PAREN_CLOSE, BRACKET_OPEN, BRACKET_CLOSE = ord("("), ord(")"), ord("
 COMMA, PERIOD, COLON = ord(","), ord("."), ord(":")
 ASTERISK, PLUS, HYPHEN, SLASH, CARET = ord("*"), ord("+"), ord("-"), ord("/"), ord("^")
 LESS, EQUAL, GREATER = ord("<"), ord("="), ord(">")
+ARITHMETIC = (ASTERISK, PLUS, HYPHEN, SLASH, CARET, LESS, EQUAL, GREATER)
 DIGIT_0, DIGIT_9, UPPER_A, UPPER_J = ord("0"), ord("9"), ord("A"), ord("J")
-LOWER_A, LOWER_D, LOWER_E, LOWER_I, LOWER_J, LOWER_L, LOWER_M, LOWER_N, LOWER_R, LOWER_S, LOWER_T, LOWER_V, LOWER_Z = (
-    ord(letter) for letter in "adeijlmnrstvz"
-)
+LOWER_A, LOWER_I, LOWER_J, LOWER_Z = ord("a"), ord("i"), ord("j"), ord("z")
 CASE = 32
 """The bit that is set in lower-case letters only: `byte | CASE` folds a letter."""
 
