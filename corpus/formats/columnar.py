@@ -29,7 +29,7 @@ def check_names(schema: pa.Schema) -> None:
 
 def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError]:
     """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`."""
-    average = batch.nbytes // max(batch.num_rows, 1)
+    average = _size(batch) // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
     for begin in range(0, batch.num_rows, step):
         try:
@@ -38,7 +38,7 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
             detail = f"the batch is damaged: {error_text(error)}; write the file again"
             raise BrokenFileError(f"rows of the batch from {begin + 1:,} on", detail) from None
         converters = {field.name: convert for field in piece.schema if (convert := _converter(field.type)) is not None}
-        if piece.nbytes <= limits.max_row_bytes:
+        if _size(piece) <= limits.max_row_bytes:
             try:
                 rows = piece.to_pylist()
             except _UNREADABLE:
@@ -179,8 +179,8 @@ def _time_text(column: pa.Array) -> pa.Array:
 
 
 def _single(row: pa.RecordBatch, converters: Mapping[str, Convert], limits: Limits) -> Row | RowError:
-    if row.nbytes > limits.max_row_bytes:
-        return RowError(Outcome.TOO_LARGE, f"a row of {row.nbytes:,} bytes; the limit is {limits.max_row_bytes:,}")
+    if (size := _size(row)) > limits.max_row_bytes:
+        return RowError(Outcome.TOO_LARGE, f"a row of {size:,} bytes; the limit is {limits.max_row_bytes:,}")
     try:
         return _checked(row.to_pylist()[0], converters, limits)
     except UnicodeDecodeError as error:
@@ -219,3 +219,11 @@ def error_text(error: BaseException) -> str:
     """Return the first line of an Arrow error; the others are advice about Arrow."""
     lines: list[Any] = str(error).strip().splitlines()
     return str(lines[0]) if lines else type(error).__name__
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch. Older versions of pyarrow cannot count those of views in a part of an array."""
+    try:
+        return batch.nbytes
+    except pa.ArrowTypeError:
+        return batch.get_total_buffer_size() if batch.num_rows > 1 else len(repr(batch.to_pylist()))
