@@ -85,7 +85,7 @@ class ChatMap(Config):
     role: str = Field(min_length=1)
     """In a turn: who speaks."""
     text: str = Field(min_length=1)
-    """In a turn: what is said."""
+    """Field of a turn that holds its text."""
     roles: Annotated[dict[str, Role], BeforeValidator(_with_text_keys)] = Field(default_factory=dict)
     """Value of `role` to system, user, assistant, call (of a tool) or tool (its result); the usual spellings need no
     entry."""

@@ -2,7 +2,7 @@
 
     {column}   {object.key}   {list.0}   {list.*.key}   {options[answer]}   {column?}
 
-A `*` stands for every item of a list or object; its texts are joined by newlines. `[path]` takes the item that another
+A `*` selects every item of a list or object; its texts are joined by newlines. `[path]` takes the item that another
 field names (of the same item of a `*`, or else of the row): by key or label, by number from 0, or by letter. Lists and
 objects may be JSON text.
 """
