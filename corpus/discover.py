@@ -175,7 +175,7 @@ def _expand(spec: SourceSpec, entry: str, base: Path) -> list[_Place]:
         raise ConfigError(
             f"source {spec.name!r}: the {kind}: {redact_location(entry)}"
             + ("" if "://" in entry else f" (relative to {base})")
-            + ("; in a glob, [[] matches the character [" if "[" in entry else "")
+            + ("; in a glob, [[] stands for the character [" if "[" in entry else "")
             + "; correct the path or remove the source"
         )
     return [_described(place, entry) for place in places]
