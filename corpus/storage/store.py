@@ -93,6 +93,7 @@ class Store:
             Only the files at the top and those below these folders; None: all files.
         """
 
+        @storage_errors()
         def find() -> dict[str, int]:
             filesystem, root = self._connect()
             tops = [root] if folders is None else [f"{root}/{folder}" for folder in folders]
@@ -117,6 +118,7 @@ class Store:
         Other folders at the top are entries of the kind "folder" and are not read.
         """
 
+        @storage_errors()
         def find() -> dict[str, Entry]:
             filesystem, root = self._connect()
             if not self.remote:
@@ -141,6 +143,7 @@ class Store:
     def mark(self, name: str) -> str | None:
         """The `Entry.mark` of a file as it is now."""
 
+        @storage_errors()
         def find() -> Entry:
             filesystem, root = self._connect()
             if not self.remote:
@@ -153,6 +156,7 @@ class Store:
     def write(self, name: str, content: bytes) -> None:
         """Store a small file, which appears complete or not at all; in a folder by way of NAME.part."""
 
+        @storage_errors()
         def pipe() -> None:
             filesystem, root = self._connect()
             path = f"{root}/{name}"
@@ -174,6 +178,7 @@ class Store:
     def read(self, name: str) -> bytes:
         """Content of a file as it is now, past any cache."""
 
+        @storage_errors()
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
@@ -199,6 +204,7 @@ class Store:
         if not self.remote:
             return open(path, "rb")
 
+        @storage_errors()
         def opened() -> Any:
             filesystem, root = self._connect()
             return filesystem.open(f"{root}/{name}", "rb")
@@ -223,7 +229,8 @@ class Store:
         local
             Path of the copy. Until it is complete it is beside it, with the suffix `.part`.
         check
-            Returns what is wrong with a copy, as a phrase ("has 5 bytes; …"), or None.
+            Returns what is wrong with a copy, as a phrase ("has 5 bytes; …"), or None. Any exception of its own or of
+            `prepare` that is no `OSError` is raised at once.
         prepare
             Called before each attempt with the path that is going to be written.
         attempts
@@ -274,6 +281,7 @@ class Store:
             except FileNotFoundError:
                 return None
 
+        @storage_errors()
         def change() -> bool:
             filesystem, root = self._connect()
             path = f"{root}/{name}"
@@ -338,6 +346,7 @@ class Store:
         """
         size = local.stat().st_size
 
+        @storage_errors()
         def send() -> bool:
             filesystem, root = self._connect()
             remote = f"{root}/{name}"
@@ -372,6 +381,7 @@ class Store:
     def delete(self, name: str, *, mark: str | None = None) -> None:
         """Remove a file, which may be absent; with a mark, S3 keeps a file that has another `Entry.mark`."""
 
+        @storage_errors()
         def remove() -> None:
             filesystem, root = self._connect()
             conditions = {"IfMatch": mark} if mark is not None and "s3" in filesystem.protocol else {}
@@ -388,6 +398,7 @@ class Store:
         """Check that files can be stored: store one and delete it."""
         name = "write-probe"
 
+        @storage_errors()
         def store() -> None:
             filesystem, root = self._connect()
             filesystem.pipe_file(f"{root}/{name}", b"?")
@@ -405,6 +416,7 @@ class Store:
         filesystem, root = connect(self._location)
         return filesystem, root.rstrip("/")
 
+    @storage_errors()
     def _download(self, name: str, part: Path) -> None:
         filesystem, root = self._connect()
         progress = Callback()
@@ -445,8 +457,7 @@ class Store:
             nonlocal made
             made += 1
             try:
-                with storage_errors():
-                    result = action()
+                result = action()
             except FileNotFoundError:
                 self._has_served = True
                 raise
