@@ -228,17 +228,17 @@ def _build(
                 with display.stage("publish", 1, 0) as progress:
                     publish(work, assembled.places, out, lambda size: progress.add({"bytes": size}), lease)
                     progress.task_done()
-                break
             except DamagedError as error:
                 if attempt == REBUILDS:
                     raise BuildError(
-                        f"{error}; {REBUILDS} attempts to repeat it failed: delete {work}, check the disk, "
-                        "and run the build again"
+                        f"{error}; {attempt} attempts failed: delete {work}, check the disk, and run the build again"
                     ) from None
                 log.warning("%s; the steps that wrote it run again", error)
+            else:
+                break
         prune(work, runner.used)
         dataset = read_commit(out)
-    if dataset is None:
+    if dataset is None or assembled is None:
         raise BuildError(f"{redact_location(out)}: files changed while they were being published; run the build again")
     return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, columns=assembled.columns, is_new=True)
 

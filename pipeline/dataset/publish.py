@@ -169,19 +169,15 @@ def publish(
         sync(folder)
 
     def send(file: Place) -> str | None:
-        known, entry = record.files.get(file.path), inventory.entries.get(file.path)
-        is_there = known is not None and entry is not None and entry.mark is not None
-        if is_there and file.path != COMMIT and known == PublishedFile(info=file.info, mark=entry.mark):
-            mark = entry.mark
-        elif folder is None:
-            if lease is None:
-                store.put(file.source(work), file.path)
+        present = inventory.entries.get(file.path) if file.path != COMMIT else None
+        mark = present.mark if present is not None else None
+        if mark is None or record.files.get(file.path) != PublishedFile(info=file.info, mark=mark):
+            if folder is not None:
+                _copy(file, work, folder)
+            elif lease is not None:
+                lease.put(store, file.source(work), file.path, mark=mark)
             else:
-                replaced = entry.mark if entry is not None and file.path != COMMIT else None
-                lease.put(store, file.source(work), file.path, mark=replaced)
-            mark = store.mark(file.path)
-        else:
-            _copy(file, work, folder)
+                store.put(file.source(work), file.path)
             mark = store.mark(file.path)
         progress(file.info.bytes)
         return mark
