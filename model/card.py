@@ -35,7 +35,7 @@ print(ask(chat, max_new_tokens=64, return_full_text=False)[0]["generated_text"])
 
 **`trust_remote_code=True` matters** (transformers 5.9 or later). The tokens of a prompt see each other. The class of
 transformers needs `token_type_ids` to know which these are; `pipeline()` and lm-eval do not pass them, and then get
-worse answers without a warning. `modeling_prefix_lm.py` (60 lines, in this folder) finds the prompt by its end tag instead.
+worse answers without a warning. `modeling_prefix_lm.py` in this folder finds the prompt by its end tag instead.
 Without that code, pass the tokenizer's whole output: `model.generate(**tokenizer.apply_chat_template(chat,
 return_dict=True, return_tensors="pt"), max_new_tokens=64)`.
 

@@ -160,7 +160,7 @@ def export(
             partial,
             max_positions=max_positions,
             token_ids={**ids, "end_of_prefix_token_id": loaded.special[after]},
-            auto_map={"AutoModelForCausalLM": f"{_REMOTE_CODE.stem}.HrmTextPrefixLM"},
+            auto_map={"AutoModelForCausalLM": f"{_REMOTE_CODE.stem}.HrmTextForCausalLM"},
         )
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -284,7 +284,7 @@ def _fetched(location: str, staging: Path) -> Path:
         fetched: Path = point.load()(location, staging)
         return fetched
     raise CheckpointError(
-        "the checkpoint is at a URL, and no installed package fetches them: install millrace, or copy it to this machine"
+        "the checkpoint is at a URL, and no installed package fetches them: install millrace, or copy it here"
     )
 
 

@@ -125,6 +125,8 @@ def main(
     elif instruction is not None:
         if not instruction.strip():
             raise typer.BadParameter("the instruction is empty; without one, prompts are read from standard input")
+        if not is_unicode(instruction):
+            raise typer.BadParameter("the instruction is not UTF-8 text")
         try:
             asked = [prompt([*before, ("user", instruction)], conditions)]
         except ValueError as error:
