@@ -11,7 +11,7 @@ import jinja2
 import pytest
 import xxhash
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -102,15 +102,14 @@ TEXTS = st.sampled_from(
 )
 
 
-@given(turns=st.lists(st.tuples(ROLES, TEXTS), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=60)
+@given(turns=st.lists(st.tuples(ROLES, TEXTS), min_size=1, max_size=6).filter(lambda t: t[-1][0] != "assistant"))
 def test_conversation_is_one_instruction_in_chat_template_generation_and_build_alike(
     turns: list[tuple[str, str]],
 ) -> None:
     messages = [{"role": role, "content": text} for role, text in turns]
     expected = instruction_of(turns)
     template = Template(**TEMPLATE).chat_template()
-    if messages[-1]["role"] == "assistant":
-        return
     if not expected:
         with pytest.raises(jinja2.TemplateError, match="no text to answer"):
             render(template, "", messages=messages)

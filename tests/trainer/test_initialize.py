@@ -14,7 +14,7 @@ from corpus.config import load_manifest
 from model import export
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import seal, write_dataset, write_manifest
-from tests.trainer.processes import determined, finish, lines, log_of, run, start_ranks, steps
+from tests.trainer.processes import determined, finish, lines, run, start_ranks, steps
 from trainer.build import build
 from trainer.config import TrainConfig
 from trainer.data.dataset import open_dataset
@@ -77,16 +77,16 @@ def test_weights_and_their_average_are_those_of_the_checkpoint_and_the_optimizer
 
 
 def test_run_that_continues_does_not_start_from_the_weights_again_nor_need_them(
-    base: Path, manifest: Path, tmp_path: Path
+    base: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(base / "exported", tmp_path / "weights")
-    assert run(manifest, f"init={copy}", f"out={tmp_path}/whole") == 0
-    assert run(manifest, f"init={copy}", "steps=3") == 0
+    assert main([str(manifest), f"init={copy}", f"out={tmp_path}/whole"]) == 0
+    assert main([str(manifest), f"init={copy}", "steps=3"]) == 0
     shutil.rmtree(copy)
-    assert run(manifest, f"init={copy}") == 0
+    assert main([str(manifest), f"init={copy}"]) == 0
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
-    assert run(manifest, f"init={base / 'exported'}", "steps=6") == 2
-    assert f"init was {copy} and is {base / 'exported'}" in log_of(manifest).read_text()
+    assert main([str(manifest), f"init={base / 'exported'}", "steps=6"]) == 2
+    assert f"init was {copy} and is {base / 'exported'}" in capsys.readouterr().err
 
 
 def test_another_shape_is_refused_with_each_difference(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
