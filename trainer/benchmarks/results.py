@@ -247,7 +247,7 @@ def _examples(run: TaskRun) -> dict[str, list[tuple[Question, Outcome, str]]]:
     }
     for question, outcome in zip(run.prepared.questions, run.outcomes, strict=True):
         value = outcome.scores[run.prepared.task.metric]
-        kind = "invalid" if not outcome.is_valid else {1: "right", 0: "wrong"}.get(value, "partly right")
+        kind = "invalid" if not outcome.is_valid else {1.0: "right", 0.0: "wrong"}.get(value, "partly right")
         if len(shown[kind]) < _SHOWN:
             shown[kind].append((question, outcome, _reference(question)))
     return {kind: entries for kind, entries in shown.items() if entries}

@@ -13,7 +13,7 @@ def read(files: TaskFiles, shots: int) -> list[Question]:
         "hendrycks_math/*/test-*.parquet",
     )
     patterns = (*patterns, "**/symbolic_problem_solving/math.jsonl")
-    questions = []
+    questions: list[Question] = []
     for path, rows in files.files("test", patterns):
         for row in rows:
             solution = row["solution"] if "solution" in row else row["chain_of_thought"]

@@ -24,8 +24,8 @@ def read(files: TaskFiles, shots: int) -> list[Question]:
 
 
 def _by_subject(files: TaskFiles, split: str) -> dict[str, list[Choice]]:
-    patterns = (f"mmlu/{split}/*_{split}.csv", f"{split}/*_{split}.csv", f"mmlu/all/{split}-*.parquet")
-    patterns = (*patterns, f"mmlu/*/{split}-*.parquet", *usual(split, "mmlu"))
+    tables = (f"mmlu/{split}/*_{split}.csv", f"{split}/*_{split}.csv")
+    patterns = (*tables, f"mmlu/all/{split}-*.parquet", f"mmlu/*/{split}-*.parquet", *usual(split, "mmlu"))
     subjects: dict[str, list[Any]] = defaultdict(list)
     for path, rows in files.files(split, patterns, header=_HEADER):
         for row in rows:
