@@ -26,10 +26,11 @@ from pipeline.manifest import Mix
 UNGUARDED: Mapping[str, float] = {
     Outcome.EXACT_DUPLICATE: 1.0,
     Outcome.REJECTED_LABEL: 1.0,
+    Outcome.OUTRANKED: 1.0,
     Outcome.NOT_TRAINED: 1.0,
 }
 """Rules that may drop all of a source by default: the content of an exact duplicate is kept (sources often contain each
-other), and a rejection or a mark on an answer is the data's own."""
+other), and a rejection, a rank or a mark of an answer is the data's own."""
 
 MAX_LISTED = 10
 """Files of a source, or causes, that a message lists."""

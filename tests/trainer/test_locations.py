@@ -39,5 +39,5 @@ def test_home_and_file_prefix_are_understood_in_every_place_of_a_manifest(
 
 def test_manifest_that_is_kept_with_a_checkpoint_has_no_password(data: Path, tmp_path: Path) -> None:
     places = ["data=https://me:secret@host/mix?X-Amz-Signature=secret", "checkpoint.path=s3://me:secret@bucket/run"]
-    kept = load_manifest(write_manifest(tmp_path, data), TrainConfig, places).shown()
+    kept = load_manifest(write_manifest(tmp_path, data), TrainConfig, places).redacted()
     assert (kept["data"], kept["checkpoint"]["path"]) == ("https://host/mix", "s3://bucket/run")

@@ -22,7 +22,7 @@ from corpus.dataset import load_lengths
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
 _REBUILT_TIMEOUT = 20.0
-"""Seconds in which the present dataset.json must be read, after a file did not have the expected content."""
+"""Longest time, in seconds, for reading the present dataset.json after a file could not be had as expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def check_not_rebuilt(files: Files, fingerprint: str) -> None:
         The dataset was rebuilt; the message says what to do.
     """
     try:
-        timeout = min(files.storage_timeout, _REBUILT_TIMEOUT)
+        timeout = min(files.storage_timeout / 4, _REBUILT_TIMEOUT)
         content = Files.at(files.origin, files.folder, storage_timeout=timeout).read(COMMIT)
         found = parse_dataset(content, files.url(COMMIT)).fingerprint
     except DatasetError:
