@@ -379,7 +379,10 @@ def _remedies(files: Sequence[FileRead]) -> Iterator[str]:
         if read.found.end.outcome in (FileOutcome.UNREADABLE, FileOutcome.TRUNCATED):
             yield "repair or replace files that cannot be read, or state the source's `format`"
         if any(reason in _UNADAPTED for reason in read.found.dropped):
-            yield "state the source's `adapter` or `map` where rows were read and not understood"
+            yield (
+                "state the source's `map`, `chat` (conversations) or `adapter`, which may be your own function, where "
+                "rows were read and not understood"
+            )
         elif read.found.dropped:
             yield "look at rows that were dropped for the reasons above"
         elif read.found.end.outcome in (FileOutcome.SKIPPED_NOT_DATA, FileOutcome.EMPTY):

@@ -176,7 +176,7 @@ def _no_columns(row: Row) -> RowError:
     by_name = columns(tuple(row)).plain
     prompt = next((by_name[name] for name in INSTRUCTION_NAMES if name in by_name), None)
     missing = "instruction and response" if prompt is None else f"response to {prompt}"
-    remedy = "state them in the source's `map:`"
+    remedy = "state them in the source's `map:`, or the turns of a conversation in its `chat:`"
     if len(row) < 2:
         remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(

@@ -70,6 +70,7 @@ WRITERS: dict[str, list[Callable[[w.Rows], bytes]]] = {
     "json": [w.json_array, w.json_object, indented, columns, by_id],
     "yaml": [w.yaml_list],
     "text": [lambda rows: w.jsonl(rows)],
+    "webdataset": [w.tar_of_json, w.tar_of_texts],
 }
 NOISE = st.sampled_from(
     [
