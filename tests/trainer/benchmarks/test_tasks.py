@@ -349,7 +349,8 @@ class TestDrop:
         theirs = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(theirs)
         rng = random.Random(0)
-        words = "the a an Lions lions 7 7.0 1,200 1200 $5 5% well-known Tom -3 3rd May ... O'Neil inf nan 1e3 ½".split()
+        texts = "the a an Lions lions 7 7.0 1,200 1200 $5 5% well-known Tom -3 3rd May ... O'Neil inf nan 1e3 ½"
+        words = texts.split()
 
         def text() -> str:
             return " ".join(rng.choices(words, k=rng.randint(0, 4)))
