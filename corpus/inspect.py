@@ -3,8 +3,8 @@
     python -m corpus.inspect out/mix --source gsm8k --search "how many apples"
     python -m corpus.inspect out/mix --search "how many apples" --dropped
 
-Also lists the input files that were not read to their end. The texts of dropped rows are not in a dataset: `--dropped`
-reads them again from the input files.
+Also lists the input files that were not read whole. The texts of dropped rows are not in a dataset: `--dropped` reads
+them again from the input files.
 """
 
 import random
@@ -23,8 +23,9 @@ from rich.text import Text
 from corpus import cli
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
-from corpus.formats.base import printable
+from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
+from corpus.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -163,16 +164,20 @@ def _show_drops(console: Console, ledger: "pl.LazyFrame") -> None:
 def _show_files(console: Console, files: "pl.LazyFrame") -> None:
     import polars as pl
 
+    losses_type = pl.List(pl.Struct({"reason": pl.String, "bytes": pl.Int64}))
+    has_losses = "bytes_lost" in files.collect_schema()  # which older datasets lack
     unread = (
-        files.filter(pl.col("outcome") != FileOutcome.READ.value)
-        .select("source", "file", "outcome", "position", "detail")
+        files.with_columns((pl.col("bytes_lost") if has_losses else pl.lit(None, losses_type)).alias("lost"))
+        .filter((pl.col("outcome") != FileOutcome.READ.value) | (pl.col("lost").list.len() > 0))
+        .select("source", "file", "outcome", "position", "detail", "lost")
         .sort("source", "file")
         .collect()
     )
     if len(unread):
-        table = _table("Input files that were not read to their end", "source", "file", "outcome", "why", numbers=0)
-        for source, file, outcome, position, detail in unread.iter_rows():
+        table = _table("Input files that were not read whole", "source", "file", "outcome", "why", numbers=0)
+        for source, file, outcome, position, detail, losses in unread.iter_rows():
             why = ": ".join(part for part in (position, detail) if part)
+            why = "; ".join(filter(None, [why, describe_losses(losses)]))
             table.add_row(Text(source), Text(file), Text(outcome), Text(why))
         console.print(table)
 

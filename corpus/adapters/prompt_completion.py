@@ -14,7 +14,7 @@ _USED = frozenset({"prompt", "completion"})
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     for name in ("prompt", "completion"):
         field(row, name)
-    if is_bare(row):
+    if is_bare(row) and not any(str(row[name]).startswith("[") for name in _USED):  # which may be turns as JSON text
         completion = as_text(row["completion"], "completion").rstrip().removesuffix(_END_OF_TEXT)
         return Adapted((Draft(as_text(row["prompt"], "prompt"), completion),), _USED)
     adapted = join_columns(row, context, "prompt", "completion")

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from corpus.contract import CARD, REPORT, SPECIAL_TOKENS, DatasetInfo, Stratum
+from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome
 from pipeline.decontaminate.findings import Findings
 from pipeline.records.ledger import ColumnLine
@@ -94,7 +95,12 @@ def write(
         "Near duplicates least similar to the rows kept instead": duplicates.slice(0, MAX_DUPLICATES).to_pylist(),
         "Eval sources in train sources": contamination.sets.to_pylist(),
         "Eval items and the train records that contain them": _select(_HIT, contamination.examples.to_pylist()),
-        "Files not read to their end": _select(_FILE, (line for line in files if line["outcome"] != FileOutcome.READ)),
+        "Files not read whole": [
+            {**line, "lost": describe_losses(whole["bytes_lost"])}
+            for whole in files
+            if whole["outcome"] != FileOutcome.READ or whole["bytes_lost"]
+            for line in _select(_FILE, [whole])
+        ],
         "Columns that no pair uses": [{**asdict(line), "filled": line.fill_rate} for line in columns],
         "Strata": by_stratum,
     }

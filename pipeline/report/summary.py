@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from corpus.contract import REPORT, DatasetInfo
+from corpus.formats.tally import describe_losses
 from pipeline.records.ledger import ColumnLine
 from pipeline.report.console import console, safe
 
@@ -22,7 +24,7 @@ MAX_FILES = 20
 
 def show(
     info: DatasetInfo,
-    faults: Sequence[Mapping[str, str | None]],
+    faults: Sequence[Mapping[str, Any]],
     columns: Sequence[ColumnLine],
     *,
     out: str,
@@ -37,7 +39,7 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end, or are not UTF-8.
+        Lines of ledger/files.parquet for files that were not read to their end, or of which bytes are lost.
     columns
         Lines of ledger/columns.parquet.
     out, work
@@ -130,13 +132,14 @@ def show_columns(columns: Sequence[ColumnLine], screen: Console, indent: str = "
             screen.print(f"{indent}    and {len(lines) - MAX_COLUMNS:,} more")
 
 
-def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
+def _show_faults(faults: Sequence[Mapping[str, Any]], screen: Console) -> None:
     screen.print("files that were not read whole")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
     for line in faults[:MAX_FILES]:
         why = ": ".join(part for part in (line["position"], line["detail"]) if part)
+        why = "; ".join(filter(None, [why, describe_losses(line["bytes_lost"])]))
         cells = (line["source"] or "", line["file"] or "", _words(line["outcome"] or ""), why)
         table.add_row(*map(safe, cells))
     screen.print(table)

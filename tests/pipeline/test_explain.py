@@ -12,6 +12,8 @@ from corpus import inspect
 from corpus.contract import FORMAT
 from pipeline.explain import main
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 @pytest.fixture(scope="module")
 def ledger(dataset: Path) -> pl.DataFrame:
