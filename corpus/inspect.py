@@ -20,9 +20,9 @@ from rich.text import Text
 from corpus import cli
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import open_dataset
-from corpus.formats.base import printable
 from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
+from corpus.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl

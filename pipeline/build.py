@@ -180,10 +180,10 @@ def _build(
     from pipeline.engine.step import prune, sweep
     from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
 
+    tokenizer = _given_tokenizer(mix, base)
     found = discover_inputs(mix, base)
     files = [file for _, _, file in found]
     _refuse_own_files(files, out, work)
-    tokenizer = _given_tokenizer(mix, base)
     with _locked(out, work), _executor(executor, work, workers, display, address) as runner:
         sweep(work)
         inputs = hash_inputs(found, base, runner)
@@ -337,7 +337,10 @@ def main(
         from pipeline.manifest import load
         from pipeline.report.preview import preview
 
-        return 1 if preview(load(manifest, overrides or ()), manifest.resolve().parent) else 0
+        mix, base = load(manifest, overrides or ()), manifest.resolve().parent
+        would_stop = preview(mix, base)
+        _given_tokenizer(mix, base)
+        return 1 if would_stop else 0
     begin = time.monotonic()
     try:
         built = build(

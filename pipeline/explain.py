@@ -17,8 +17,8 @@ import typer
 from corpus import cli
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
-from corpus.formats.base import printable
 from corpus.outcome import Outcome
+from corpus.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -54,7 +54,8 @@ class TokenizerSpec(Config):
     """The tokenizer: a byte-level BPE trained on the mix, or a given one."""
 
     file: str | None = None
-    """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
+    """A `tokenizer.json` to use instead of training one, or a folder that has one (a model in the Hugging Face format,
+    a checkpoint); relative to the manifest's folder."""
     vocab_size: int = Field(default=65_536, ge=300, le=65_536)
     """Special tokens and the 256 bytes included. A given `file` may have more; its ids are then stored as uint32."""
     sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)

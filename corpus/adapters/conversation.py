@@ -3,11 +3,9 @@
     a list of messages ─ parse_turns ─▶ Turn, Turn, … ─ answer_turns ─▶ Draft and Dropped, one for each answer
 
 The rule is the same in every adapter. Each turn of the assistant, and each tool call, that follows a turn of somebody
-else is an answer. Its instruction is everything before it, in order: the system texts at the beginning as they are;
-then, if a user's turn is the only other one, its bare text, else every turn with its role ("User:", "Assistant:",
-"Tool call:", "Tool result:", "System:"), separated by blank lines. Empty turns are left out. Thinking and end markers
-are removed from earlier turns as cleaning removes them from responses. A turn that the data marks as not to be trained
-on is context only.
+else is an answer. Its instruction is everything before it, by the rule of `corpus.turns`. Thinking and end markers are
+removed from earlier turns as cleaning removes them from responses. A turn that the data marks as not to be trained on
+is context only.
 """
 
 import re
@@ -31,6 +29,7 @@ from corpus.adapters.base import (
 from corpus.formats.base import RowError, shorten
 from corpus.markup import Markup
 from corpus.outcome import Outcome
+from corpus.turns import Instruction
 
 
 class Turn(NamedTuple):
@@ -43,7 +42,6 @@ class Turn(NamedTuple):
     """The mark by which the data excludes an answer from training, such as "weight is 0"."""
 
 
-LABELS = {"system": "System", "user": "User", "assistant": "Assistant", "call": "Tool call", "tool": "Tool result"}
 ANSWERS = ("assistant", "call")
 
 _SPELLINGS = {
@@ -467,22 +465,14 @@ def answer_turns(
     markup: Markup | None = context.get(MARKUP_KEY)
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
-    head: list[str] = []
-    body: list[str] = []
-    bare: str | None = None  # the text of the only turn in `body`, if it is a user's
+    instruction = Instruction()
     chars = total = done = 0
     for part, index in enumerate(answers):
         for role, text, _ in turns[done:index]:
             if markup is not None:
                 text = markup.strip(text, answer=role == "assistant")
-            if not text or text.isspace():
-                continue
             chars += len(text)
-            if role == "system" and not body:
-                head.append(text)
-            else:
-                bare = text if role == "user" and not body else None
-                body.append(f"{LABELS[role]}: {text}")
+            instruction.add(role, text)
         done = index
         turn = turns[index]
         if turn.excluded:
@@ -491,6 +481,5 @@ def answer_turns(
         total += chars
         if total > MAX_ROW_CHARS:
             check_size(total)
-        instruction = "\n\n".join([*head, bare] if bare is not None else head + body)
-        drafts.append(Draft(instruction, turn.text))
+        drafts.append(Draft(instruction.text(), turn.text))
     return drafts, dropped
