@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from corpus.formats.base import BrokenFileError, Format, Head, Layout, Limits, Row, RowError, Rows, shorten
 from corpus.formats.encoding import describe_encoding, is_utf8
@@ -25,11 +26,13 @@ from corpus.outcome import Outcome
 REPEATED_HEADER = "repeated_header"
 """Loss of a header that occurs again, as in joined files."""
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = ",;\t|^~\x01\x1f"
 _BOM = b"\xef\xbb\xbf"
 _SEP_LINE = re.compile(rb"\"?sep=(.)\"?\r?", re.IGNORECASE | re.DOTALL)
 _SAMPLE_BYTES = 256 << 10
 """Size of the file's begin by which its dialect is recognised."""
+_TITLE_LINES = 12
+"""Lines among which the header follows a title or comments."""
 _LOOKAHEAD_LINES = 64
 """Lines after a broken quote among which the end of its cell is searched for."""
 _MIDDLE_LINES = 10
@@ -276,7 +279,7 @@ class _Reader:
                 raise BrokenFileError("line 1", f"a line of more than {self._limits.max_row_bytes:,} bytes")
             if match := _SEP_LINE.fullmatch(content.removeprefix(_BOM)):
                 delimiter = match[1].decode("utf-8", "replace")
-            elif content.removeprefix(_BOM).strip():
+            elif content.removeprefix(_BOM).strip() and not self._precedes_header(delimiter):
                 break
             tally.skip(lines.take().size)
         if not first:
@@ -300,8 +303,27 @@ class _Reader:
             raise BrokenFileError("line 1", f"the header has a quote that is not closed: {found} ({error})") from None
         if not lines.is_clean:
             raise BrokenFileError("line 1", f"the header is not UTF-8; {describe_encoding(first[0].content or b'')}")
+        if len(cells) > 1 and all(re.fullmatch(r"\s*'[^']*'\s*", cell) for cell in cells):
+            detail = "cells are quoted by ', which is not read; write the file again with double quotes"
+            raise BrokenFileError("line 1", f"{detail} (the header is {shorten(text.strip())})")
         tally.skip(lines.size)
         return [cell.strip(" \t\ufeff") for cell in cells]
+
+    def _precedes_header(self, delimiter: str) -> bool:
+        """Whether the next line is a title or comment: it has one cell, the lines after it more, all as many."""
+        texts = [(line.content or b"").decode("utf-8", "replace") for line in self._lines.peek(_TITLE_LINES)]
+        title, *following = (text.rstrip("\r") for text in texts)
+        if delimiter or '"' in title or not _has_one_cell(title):
+            return False
+        following = [text for text in dropwhile(_has_one_cell, following) if text][:3]
+        if len(following) < 2:
+            return False
+        for mark in _DELIMITERS:
+            counts = {line.count(mark) for line in following}
+            if len(counts) == 1 and counts != {0} and not any('"' in line for line in following[:1]):
+                self._tally.note(f"a line before the header is no row: {shorten(title)}")
+                return True
+        return False
 
     def _distinct_names(self) -> list[str]:
         """Name each column: nameless ones by their number, repeated ones by name and number."""
@@ -572,6 +594,10 @@ class _Reader:
             rows += count(text) == self._width
         # The file is cut off inside the cell, or the row lacks cells and has a stray quote.
         return len(following) if not is_whole and len(following) < _LOOKAHEAD_LINES else 0
+
+
+def _has_one_cell(text: str) -> bool:
+    return not any(mark in text for mark in _DELIMITERS)
 
 
 def _is_delimited(head: Head, delimiter: str) -> bool:
