@@ -135,6 +135,7 @@ def test_limit_below_a_shard_is_refused(data: Path, tmp_path: Path, bucket: str)
         ShardStore(open_dataset(f"{bucket}/mix", tmp_path), cache_bytes=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cause"), [("stall", "nothing came for"), ("503", "")])
 def test_store_that_does_not_answer_is_reported_at_the_timeout(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy, kind: str, cause: str
@@ -163,6 +164,7 @@ def test_commit_record_that_comes_damaged_is_read_again(
     assert faults.counts["corrupt"] > 5
 
 
+@pytest.mark.slow
 def test_processes_share_the_cache_and_fetch_each_shard_once(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:
