@@ -77,7 +77,7 @@ _LISTS = frozenset({"outputs", "responses", "completions", "generations", "answe
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
 _QUESTIONS = ("question", "query", "problem", "squestion")
-_INPUTS = ("input", "inputs")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 _REPEATED_CHARS = 20
 """A passage of at least this length that the prompt contains is not joined to it again."""
 

@@ -35,6 +35,8 @@ _TITLE_LINES = 12
 """Lines among which the header follows a title or comments."""
 _LOOKAHEAD_LINES = 64
 """Lines after a broken quote among which the end of its cell is searched for."""
+_ALWAYS_QUOTED_ROWS = 3
+"""So many rows that begin with a quote, and none that does not, show that all rows of a file do."""
 _MIDDLE_LINES = 10
 """So many lines that are whole rows are not the middle of a quoted cell."""
 _ALIKE_LINES = 4
@@ -260,6 +262,8 @@ class _Reader:
         self._nameless = [place for place, cell in enumerate(self._cells) if not cell]
         self._names = self._distinct_names()
         self._width = len(self._cells)
+        self._begins_quoted = 0
+        """Number of rows that begin with a quote."""
         self._proper = self._improper = 0
         """Numbers of rows with quoted cells, and of rows in which quotes are letters or do not balance."""
         self._choose_dialect()
@@ -435,7 +439,8 @@ class _Reader:
         reader = lines.dialect.reader(lines)
         header = set(self._cells)
         names, width, is_named = self._names, self._width, not self._nameless
-        broken_at = -_LOOKAHEAD_LINES  # number of the last line that was lost to a broken quote
+        broken_until = 0  # number of the last line that may belong to a cell whose quote is broken
+        plain_rows = 0
         falls_back = lines.dialect.quoted and lines.dialect.delimiter == "\t" and self._quote is None
         while True:
             begin = lines.number + 1
@@ -446,7 +451,8 @@ class _Reader:
                 if plain is None:
                     lines.begin_row()
                     cells = next(reader)
-                elif len(plain) == width and is_named and plain[0].strip() not in header:
+                elif len(plain) == width and is_named and begin > broken_until and plain[0].strip() not in header:
+                    plain_rows += 1
                     tally.row(lines.size)
                     yield begin, dict(zip(names, plain, strict=True))
                     continue
@@ -491,7 +497,7 @@ class _Reader:
                 detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
                 also = f"; lost with its cell's other lines, {middle:,}" if middle else ""
                 hint = "; if quotes are letters in this file, state `quote: none`"
-                broken_at = lines.number
+                broken_until = lines.number + _LOOKAHEAD_LINES
                 yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
                 continue
             if not cells or (len(cells) == 1 and not cells[0].strip() and self._width > 1):
@@ -503,8 +509,17 @@ class _Reader:
                 tally.lose(lines.size, REPEATED_HEADER)
                 tally.note("a repeated header is not a row")
                 continue
+            if begin <= broken_until and not plain_rows and self._begins_quoted >= _ALWAYS_QUOTED_ROWS:
+                if not lines.texts[0].startswith('"'):
+                    tally.lose(lines.size, Outcome.INVALID_SYNTAX)
+                    yield begin, RowError(Outcome.INVALID_SYNTAX, "a line of a cell whose quote is broken")
+                    continue
+            elif not lines.texts[0].startswith('"'):
+                plain_rows += 1
+            else:
+                self._begins_quoted += 1
             if '"' in lines.texts[0]:
-                if begin <= broken_at + _LOOKAHEAD_LINES and self._ends_a_broken_cell(lines.texts[0]):
+                if begin <= broken_until and self._ends_a_broken_cell(lines.texts[0]):
                     tally.lose(lines.size, Outcome.INVALID_SYNTAX)
                     yield begin, RowError(Outcome.INVALID_SYNTAX, "the end of a cell whose quote is broken")
                     continue
@@ -587,7 +602,8 @@ class _Reader:
             text = line.content.decode("utf-8", "surrogateescape")
             if '"' in text:
                 if self._well_quoted.fullmatch(text):
-                    return 0 if is_whole else place - 1
+                    # A row that lacks cells goes on, so a line without a quote at its begin is taken for its end.
+                    return 0 if is_whole else place - text.startswith('"')
                 if self._closes_a_cell.search(text):
                     are_rows = rows == place - 1
                     return 0 if are_rows and (rows >= _MIDDLE_LINES or (rows and not trust)) else place

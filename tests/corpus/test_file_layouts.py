@@ -1,5 +1,7 @@
 """Files in the layouts, dialects and encodings that people hand over are read whole, or the message names the cause."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,19 @@ def test_no_row_is_made_of_the_middle_of_a_cell(tmp_path: Path, cell: str) -> No
     else:
         assert len(pairs) == 2
         assert "quote" in rejected[0].detail
+
+
+@pytest.mark.parametrize("damage", ["lost", "stray"])
+@pytest.mark.parametrize("always", [True, False])
+def test_no_line_of_a_damaged_cell_with_the_cells_of_a_row_is_a_row(tmp_path: Path, damage: str, always: bool) -> None:
+    cells = [(f"{n}, and more\nof it, too\nand on", f"answer, {n}") for n in range(12)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL)
+    writer.writerows([("instruction", "response"), *cells])
+    broken = {"lost": ('and on","answer, 6"', 'and on,"answer, 6"'), "stray": ("6, and", '6, "and')}[damage]
+    pairs, rejected, _ = read(tmp_path / "rows.csv", text.getvalue().replace(*broken, 1))
+    assert pairs == cells[:6] + cells[7:]
+    assert rejected
 
 
 def test_file_that_is_cut_off_inside_a_cell_yields_no_row_of_it(tmp_path: Path) -> None:
