@@ -362,8 +362,9 @@ def main(
     """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
     if address is not None and executor != "ray":
         raise typer.BadParameter("--address is that of a Ray cluster; it needs --executor ray")
+    from pipeline.manifest import load
+
     if dry_run:
-        from pipeline.manifest import load
         from pipeline.report.preview import preview
 
         mix, base = load(manifest, overrides or ()), manifest.resolve().parent
@@ -389,8 +390,17 @@ def main(
         return 0
     from pipeline.report.summary import show
 
+    tokenizer = load(manifest, overrides or ()).tokenizer
     faults = [asdict(line) for line in built.faults]
-    show(built.dataset, faults, built.columns, out=built.out, work=built.work, seconds=time.monotonic() - begin)
+    show(
+        built.dataset,
+        faults,
+        built.columns,
+        out=built.out,
+        work=built.work,
+        seconds=time.monotonic() - begin,
+        vocab_size=None if tokenizer.file else tokenizer.vocab_size,
+    )
     return 0
 
 

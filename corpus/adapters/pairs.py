@@ -27,7 +27,7 @@ from corpus.adapters.base import (
 from corpus.adapters.columns import PASSAGE_NAMES, columns, gather, pair, with_context
 from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
 from corpus.adapters.options import find_options, read_options, show_options
-from corpus.formats.base import Row, RowError, shorten
+from corpus.formats.base import LIST_KEY, Row, RowError, shorten
 from corpus.outcome import Outcome
 
 INSTRUCTION_NAMES = (
@@ -77,7 +77,7 @@ _LISTS = frozenset({"outputs", "responses", "completions", "generations", "answe
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
 _QUESTIONS = ("question", "query", "problem", "squestion")
-_INPUTS = ("input", "inputs")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 _REPEATED_CHARS = 20
 """A passage of at least this length that the prompt contains is not joined to it again."""
 
@@ -141,7 +141,7 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     found = _columns(tuple(row))
     if found is None:
-        raise _no_columns(row)
+        raise _no_columns(row, context)
     main, response = row[found.mains[0]], row[found.responses[0]]
     if (
         found.simple
@@ -172,16 +172,27 @@ def is_bare(row: Row) -> bool:
     return found is not None and found.simple and not found.passages and not found.inputs
 
 
-def _no_columns(row: Row) -> RowError:
+def _no_columns(row: Row, context: Mapping[str, Any]) -> RowError:
     by_name = columns(tuple(row)).plain
     prompt = next((by_name[name] for name in INSTRUCTION_NAMES if name in by_name), None)
     missing = "instruction and response" if prompt is None else f"response to {prompt}"
     remedy = "state them in the source's `map:`, or the turns of a conversation in its `chat:`"
-    if len(row) < 2:
+    inside = next((name for name, value in row.items() if _has_pair(value)), None)
+    if inside is not None:
+        list_key = context.get(LIST_KEY)
+        path = f"{list_key}.*.{inside}" if list_key else inside
+        remedy = f"{shorten(inside)} has such columns: state `rows: {path}`"
+    elif len(row) < 2:
         remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(
         Outcome.MISSING_FIELD, f"no columns that are known as {missing}; found {list_columns(row)}; {remedy}"
     )
+
+
+def _has_pair(value: Any) -> bool:
+    """Whether a value is an object, or a list of such, with columns that are an instruction and a response."""
+    found = value[0] if isinstance(value, list) and value else value
+    return isinstance(found, dict) and _columns(tuple(map(str, found))) is not None
 
 
 def join_columns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:

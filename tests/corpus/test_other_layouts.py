@@ -250,6 +250,11 @@ def test_blank_cell_gives_way_to_a_filled_twin() -> None:
     assert pairs({"instruction": " ", "question": "q", "output": "x"})[0][1] == "x"
 
 
+@pytest.mark.parametrize("name", ["example_input", "input_text", "user_input"])
+def test_input_under_another_name_follows_the_instruction(name: str) -> None:
+    assert pairs({"instruction": "a", "input": "", "output": "b", name: "i"}) == [("a\n\ni", "b")]
+
+
 def test_table_keeps_its_rows() -> None:
     assert pairs({"question": "q", "table": [["a", "b"], [1, None]], "answer": "x"}) == [("a | b\n1 | \n\nq", "x")]
 
