@@ -6,12 +6,14 @@ FOLDER holds folders `exported` and `asked` that `model.export` wrote, `question
 measurements as one JSON object; test_parity.py asserts their bounds.
 """
 
+import io
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,16 @@ def answers(folder: Path) -> dict[str, Any]:
     return {"warnings": loading + prompting, "prompts": prompts, "answers": answers}
 
 
+def printed_by_the_card(folder: Path) -> str:
+    """What the model card's first example prints."""
+    card = (folder / "exported" / "README.md").read_text()
+    example = card.split("```python\n")[1].split("```")[0]
+    os.chdir(folder)
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(example, {})
+    return printed.getvalue()
+
+
 def ways_of_asking(folder: Path) -> dict[str, Any]:
     """Greedy answers of one model to all chats, by each way of asking it; and what the ways warn of.
 
@@ -298,6 +310,7 @@ def main() -> None:
         },
         "exported": answers(folder),
         "asked": ways_of_asking(folder),
+        "card": printed_by_the_card(folder),
     }
     print(json.dumps(found))
 

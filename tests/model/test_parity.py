@@ -155,6 +155,14 @@ def test_an_exported_checkpoint_loads_without_a_warning_and_gives_the_same_answe
     assert theirs == answers
 
 
+def test_example_of_the_model_card_prints_our_answer(found: dict[str, Any], trained: Path) -> None:
+    ours = load_checkpoint(find_checkpoint(trained))
+    ids = encode(plain_tokenizer(ours.tokenizer), "What is 12 + 30?")
+    end = ours.special["<|box_end|>"]
+    (answer,) = generate(ours.model, [prefix_ids(ours.special, [], ids)], max_new_tokens=64, end_id=end)
+    assert found["card"] == ours.tokenizer.decode(answer) + "\n"
+
+
 def test_every_way_of_asking_that_knows_the_prefix_gives_our_answers_to_200_chats(
     found: dict[str, Any], trained: Path
 ) -> None:
