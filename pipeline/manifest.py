@@ -83,6 +83,8 @@ class Mix(Config):
     """A whole mix manifest."""
 
     name: str = Field(min_length=1)
+    license: str | None = Field(default=None, min_length=1)
+    """Licence of the mix as the Hub names it, such as `cc-by-4.0`, for the dataset card; null: not stated."""
     out: str = Field(default="out/mix", min_length=1)
     """Folder or fsspec URL of the dataset, relative to the current directory."""
     root: str | None = None

@@ -93,6 +93,25 @@ class CheckpointConfig(Config):
         return None if path is None else _checked_location(path)
 
 
+class TasksConfig(Config):
+    """Benchmarks of the averaged weights during the run, see `trainer.benchmark`; written to OUT/benchmarks."""
+
+    names: tuple[str, ...] = ()
+    """Tasks, such as gsm8k and mmlu; not those that execute programs."""
+    files: tuple[Path, ...] = ()
+    """Tasks in YAML or Python files."""
+    data: Path | None = None
+    """Folder in which tasks find their questions."""
+    every: int = Field(default=5000, gt=0)
+    """Steps between two runs of the tasks; the run also ends with one."""
+    limit: int | None = Field(default=None, gt=0)
+    """Largest number of questions of each task; None: all."""
+    shots: dict[str, int] = Field(default_factory=dict)
+    """Task to its number of solved examples in a prompt, where it is not the task's own."""
+    batch: int = Field(default=32, gt=0)
+    """Prompts that are decoded at once on each rank."""
+
+
 class EvalConfig(Config):
     """Held-out evaluation of the averaged weights."""
 
@@ -100,6 +119,8 @@ class EvalConfig(Config):
     """Steps between two evaluations; the run also starts and ends with one."""
     rows_per_family: int = Field(default=64, ge=0)
     """Largest number of questions of each task family; 0 turns evaluation off."""
+    tasks: TasksConfig | None = None
+    """Benchmarks; None: none."""
 
 
 class DiagnoseConfig(Config):
@@ -217,6 +238,15 @@ class TrainConfig(Config):
             raise ValueError(
                 "diagnose.every needs all weights on one rank, but distribution is fsdp2: remove it, and run "
                 "python -m trainer.diagnose on a checkpoint"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "TrainConfig":
+        if self.eval.tasks is not None and self.distribution == "fsdp2":
+            raise ValueError(
+                "eval.tasks needs all weights on each rank, but distribution is fsdp2: remove it, and run "
+                "python -m trainer.benchmark on a checkpoint"
             )
         return self
 

@@ -36,11 +36,21 @@ CONVERSATION_NAMES = (
 """Columns that can hold a conversation, most likely first, as plain names."""
 
 
+_LIST_NAMES = ("data", "items")
+"""Those that may as well hold rows: their messages must have roles, or be texts."""
+
+
+def _is_list_of_turns(value: Any) -> bool:
+    found = from_json(value) if isinstance(value, str) else value
+    return is_turns(found) or (isinstance(found, list) and all(isinstance(item, str) for item in found))
+
+
 def conversation_column(row: Row) -> str | None:
     """Return the first column that holds a conversation, or None."""
     plain = columns(tuple(row)).plain
     for name in CONVERSATION_NAMES:
-        if name in plain and _is_conversation(row[plain[name]]):
+        value = row[plain[name]] if name in plain else None
+        if _is_conversation(value) and (name not in _LIST_NAMES or _is_list_of_turns(value)):
             return plain[name]
     if not any(name in plain for name in RESPONSE_NAMES):
         return None

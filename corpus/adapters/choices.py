@@ -91,7 +91,7 @@ _GOLD_NAMES = (
 _ANSWER_NAMES = ("target", "ans", "solution")
 """Columns that state it, or else are an answer in other words."""
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
-_INPUTS = ("input", "inputs")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 
 
 class _Columns(NamedTuple):

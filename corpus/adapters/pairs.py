@@ -15,6 +15,7 @@ from corpus.adapters.base import (
     Adapter,
     Draft,
     Dropped,
+    as_json,
     as_text,
     as_texts,
     from_json,
@@ -27,7 +28,7 @@ from corpus.adapters.base import (
 from corpus.adapters.columns import PASSAGE_NAMES, columns, gather, pair, with_context
 from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
 from corpus.adapters.options import find_options, read_options, show_options
-from corpus.formats.base import Row, RowError, shorten
+from corpus.formats.base import LIST_KEY, Row, RowError, shorten
 from corpus.outcome import Outcome
 
 INSTRUCTION_NAMES = (
@@ -40,6 +41,7 @@ INSTRUCTION_NAMES = (
     "problem",
     "squestion",
     "originaltext",
+    "inputspretokenized",
     "input",
     "inputs",
     "context",
@@ -59,6 +61,8 @@ RESPONSE_NAMES = (
     "solution",
     "answer",
     "answers",
+    "solutions",
+    "targetspretokenized",
     "target",
     "targets",
     "continuation",
@@ -71,13 +75,13 @@ RESPONSE_NAMES = (
 )
 """Columns that can be the response, most likely first."""
 
-_LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets"})
+_LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets", "solutions"})
 """Those of them whose text may be a list as JSON."""
 
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
 _QUESTIONS = ("question", "query", "problem", "squestion")
-_INPUTS = ("input", "inputs")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 _REPEATED_CHARS = 20
 """A passage of at least this length that the prompt contains is not joined to it again."""
 
@@ -141,7 +145,7 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     found = _columns(tuple(row))
     if found is None:
-        raise _no_columns(row)
+        raise _no_columns(row, context)
     main, response = row[found.mains[0]], row[found.responses[0]]
     if (
         found.simple
@@ -172,16 +176,27 @@ def is_bare(row: Row) -> bool:
     return found is not None and found.simple and not found.passages and not found.inputs
 
 
-def _no_columns(row: Row) -> RowError:
+def _no_columns(row: Row, context: Mapping[str, Any]) -> RowError:
     by_name = columns(tuple(row)).plain
     prompt = next((by_name[name] for name in INSTRUCTION_NAMES if name in by_name), None)
     missing = "instruction and response" if prompt is None else f"response to {prompt}"
     remedy = "state them in the source's `map:`, or the turns of a conversation in its `chat:`"
-    if len(row) < 2:
+    inside = next((name for name, value in row.items() if _has_pair(value)), None)
+    if inside is not None:
+        list_key = context.get(LIST_KEY)
+        path = f"{list_key}.*.{inside}" if list_key else inside
+        remedy = f"{shorten(inside)} has such columns: state `rows: {path}`"
+    elif len(row) < 2:
         remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(
         Outcome.MISSING_FIELD, f"no columns that are known as {missing}; found {list_columns(row)}; {remedy}"
     )
+
+
+def _has_pair(value: Any) -> bool:
+    """Whether a value is an object, or a list of such, with columns that are an instruction and a response."""
+    found = value[0] if isinstance(value, list) and value else value
+    return isinstance(found, dict) and _columns(tuple(map(str, found))) is not None
 
 
 def join_columns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:
@@ -214,8 +229,10 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
     if main not in found.inputs:
         for column in found.inputs:
             if row[column] is not None and column != response_column:
-                given = passage_text(row[column], column)
                 used |= {column}
+                if isinstance(row[column], list) and all(isinstance(item, int) for item in row[column]):
+                    continue  # the tokens of a text in another column
+                given = passage_text(row[column], column)
                 if main not in found.prompts or len(given) < _REPEATED_CHARS or given not in text:
                     after.append(given)
     if not found.simple:
@@ -226,7 +243,7 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
                 after.append(show_options(options))
     if before or after:
         text = join(*before, text, *after)
-    responses = _responses(response, response_column)
+    responses = _responses(_calls(row, response), response_column)
     if found.simple:
         return Adapted([Draft(text, response) for response in responses], used)
     return pair(row, context, text, responses, used)
@@ -240,12 +257,19 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _turns(value: Any, column: str) -> list[Turn]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or "content" in value:
         return parse_turns(value, column)
-    if "content" in value:
-        return parse_turns([value], column)
     key = next(key for key in value if is_turns(value[key]))
     return with_context(gather(value, exclude=frozenset({key})), parse_turns(value[key], f"{column}.{key}"))
+
+
+def _calls(row: Row, response: Any) -> Any:
+    """Return a response that is calls of the tools that the row declares as JSON; any other as it is."""
+    if not isinstance(response, list | dict) or not any(is_filled(row[name]) for name in columns(tuple(row)).tools):
+        return response
+    items = response if isinstance(response, list) else [response]
+    are_calls = items and all(isinstance(item, dict) and not {"text", "content"} & item.keys() for item in items)
+    return as_json(response) if are_calls else response
 
 
 def _responses(value: Any, column: str) -> list[str]:
@@ -281,7 +305,7 @@ def _adapt_turns(row: Row, context: Mapping[str, Any], main: str, response_colum
     if _is_conversation(response):
         answers = [_turns(response, response_column)]
     else:
-        answers = [[Turn("assistant", text)] for text in _responses(response, response_column)]
+        answers = [[Turn("assistant", text)] for text in _responses(_calls(row, response), response_column)]
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
     for answer in answers:

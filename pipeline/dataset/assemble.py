@@ -133,6 +133,7 @@ class Assemble(Step[Assembled]):
     drops: tuple[DropRef, ...]
     """The steps that dropped records of train sources."""
     shard_size: int
+    license: str | None
 
     @property
     def partition(self) -> str:
@@ -353,6 +354,7 @@ class Assemble(Step[Assembled]):
             examples=tally.examples,
             duplicates=duplicates,
             contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
+            license=self.license,
         )
 
 

@@ -33,7 +33,7 @@ _NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: check the stor
 
 
 def stamp(url: str) -> str:
-    """Return text that changes when a file does: its size, time and mode, or the marks of its version in the store.
+    """Return text that changes when a file does: its size, times and mode, or the marks of its version in the store.
 
     Where a store has no such mark, no two stamps are equal, so the file always counts as changed.
     """
@@ -44,8 +44,9 @@ def stamp(url: str) -> str:
             status = os.stat(url)
         except OSError as error:
             return type(error).__name__
-        # The mode is part of it: a file that becomes readable may change in nothing else.
-        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
+        # A file that is rewritten in place can keep its size and get its old mtime back, but not its ctime. The mode is
+        # part of it because two changes within one tick of the clock have the same ctime.
+        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}/{status.st_mode:o}"
     info = retry(lambda: _info(url))
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])

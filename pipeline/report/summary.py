@@ -1,9 +1,10 @@
 """The summary that a build prints when it ends."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich import box
@@ -29,6 +30,7 @@ def show(
     out: str,
     work: Path,
     seconds: float,
+    vocab_size: int | None,
 ) -> None:
     """Print the table of sources, the files that were not read, totals, and the next command.
 
@@ -44,6 +46,8 @@ def show(
         Where the dataset and the intermediate results are.
     seconds
         Wall time of the build.
+    vocab_size
+        Vocabulary that the manifest asks a trained tokenizer for; None for a given tokenizer.
     """
     screen = console()
     screen.print(f"[bold]{safe(info.name)}[/]")
@@ -53,15 +57,24 @@ def show(
     if columns:
         show_columns(columns, screen)
     screen.print(
-        f"{info.samples:,} samples, {info.tokens:,} tokens ({info.response_tokens:,} in responses), "
-        f"{info.shards:,} shards, vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
+        f"{info.samples:,} {'sample' if info.samples == 1 else 'samples'}, {info.tokens:,} tokens "
+        f"({info.response_tokens:,} in responses), {info.shards:,} {'shard' if info.shards == 1 else 'shards'}, "
+        f"vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
     )
+    if vocab_size is not None and info.tokenizer.vocab_size < vocab_size:
+        screen.print(
+            f"the vocabulary is smaller than tokenizer.vocab_size={vocab_size:,}: the texts have no further pair of "
+            "tokens to merge",
+            soft_wrap=True,
+        )
     screen.print(f"dataset: {safe(out)}   report: {safe(out.rstrip('/'))}/{REPORT}", soft_wrap=True)
     screen.print(
         f"intermediate results: {safe(str(work))} (kept, so that a changed manifest repeats only the affected steps)",
         soft_wrap=True,
     )
-    screen.print(f"next: python -m trainer.train manifests/train.yaml data={safe(out)}", soft_wrap=True)
+    run = PurePosixPath("out", PurePosixPath(out.rstrip("/")).name + "-train")
+    command = f"python -m trainer.train manifests/train.yaml data={shlex.quote(out)} out={shlex.quote(str(run))}"
+    screen.print(f"next: {safe(command)}", soft_wrap=True)
 
 
 def _sources(info: DatasetInfo, width: int) -> Table:

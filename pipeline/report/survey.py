@@ -43,7 +43,7 @@ PARTS = 8
 """Parts of a large file that are read, evenly spread."""
 PART_ROWS = 500
 """Rows of a part of a Parquet file."""
-SAMPLE_PAIRS = 1000
+SAMPLE_PAIRS = 500
 """Pairs of a source that are sampled, about, shared equally by its files and spread over what is read of each."""
 POOL_BYTES = 32 << 20
 """Bytes from which on the sources are read by several processes."""
@@ -147,7 +147,6 @@ class _Reader:
         # The row at a cut is incomplete.
         if last is not None and not (part.head_bytes and isinstance(last, Rejected)):
             self._add(last, part)
-        self._clean()
 
     def _items(self, part: _Part) -> Iterator[Pair | Rejected | FileEnd]:
         limit = part.head_bytes
@@ -199,7 +198,8 @@ class _Reader:
         return self._kept[:: max(1, len(self._kept) // count)][:count]
 
     def result(self, whole: bool) -> Ingested:
-        """Return the counts; a file that was read in part ends as one that was read."""
+        """Return the counts after the last part; a file that was read in part ends as one that was read."""
+        self._clean()
         end = self._end if whole and self._end is not None else None
         return Ingested(
             pairs=self._pairs,

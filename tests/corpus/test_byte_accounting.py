@@ -131,6 +131,7 @@ def lost_bytes(end: FileEnd) -> int:
     return sum(end.bytes_lost.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=2400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(files())
 def test_every_byte_of_a_damaged_file_is_in_a_row_or_a_named_loss(tmp_path: Path, file: tuple[str, bytes]) -> None:

@@ -222,6 +222,19 @@ def test_prompt_that_is_an_object_with_messages_keeps_its_tools() -> None:
     ]
 
 
+@pytest.mark.parametrize("answers", [[{"name": "f"}], json.dumps([{"name": "f"}])])
+def test_calls_beside_tools_are_the_answer_as_json(answers: Any) -> None:
+    assert pairs({"query": "a", "tools": [{"name": "f"}], "answers": answers}) == [(f"{CALL}\n\na", CALL)]
+    calls = [{"f": {"x": [1]}}]
+    row = {"question": [[user("a")]], "function": [{"name": "f"}], "ground_truth": calls}
+    assert pairs(row) == [(f"{CALL}\n\na", json.dumps(calls))]
+
+
+def test_tokens_beside_a_text_are_not_the_text() -> None:
+    row = {"inputs": [1, 2], "inputs_pretokenized": "a", "targets": [3], "targets_pretokenized": "b"}
+    assert pairs(row) == [("a", "b")]
+
+
 def test_text_that_begins_as_json_is_a_text() -> None:
     for text in ("[1] is a list", "{x}", '{"a": 1}', "[]", '["a"]'):
         assert pairs({"instruction": text, "output": text}) == [(text, text)]
@@ -248,6 +261,11 @@ def test_array_as_numpy_prints_it_is_refused() -> None:
 def test_blank_cell_gives_way_to_a_filled_twin() -> None:
     assert pairs({"question": "q", "response": "", "answer": "x"}) == [("q", "x")]
     assert pairs({"instruction": " ", "question": "q", "output": "x"})[0][1] == "x"
+
+
+@pytest.mark.parametrize("name", ["example_input", "input_text", "user_input"])
+def test_input_under_another_name_follows_the_instruction(name: str) -> None:
+    assert pairs({"instruction": "a", "input": "", "output": "b", name: "i"}) == [("a\n\ni", "b")]
 
 
 def test_table_keeps_its_rows() -> None:
@@ -404,6 +422,9 @@ def test_each_good_answer_is_a_pair() -> None:
         {"responses": ["x", "b"], "preference": "B"},
         {"responses": ["x", "b"], "quality_scores": [1, 5]},
         {"answers": [{"text": "x", "likes": 1}, {"text": "b", "likes": 5}]},
+        {"answers": {"text": ["x", "b"], "score": [1, 5]}},
+        {"completions": {"response": ["x", "b"], "rank": [2, 1]}},
+        {"chosen": {"role": ["assistant"], "content": ["b"]}, "rejected": {"role": ["assistant"], "content": ["x"]}},
         {"response_j": "b", "response_k": "x"},
         {"response_w": "b", "response_l": "x"},
         {"win": "b", "lose": "x"},

@@ -57,6 +57,7 @@ def render(template: str, content: str, **variables: Any) -> str:
     return environment.from_string(template).render(**({"messages": messages} | variables))
 
 
+@pytest.mark.slow
 def test_chat_template_gives_the_ids_of_the_pipeline_for_every_subset_of_conditions(
     trained: Path, exported: Path
 ) -> None:

@@ -15,6 +15,8 @@ from pipeline.decontaminate.word_hashes import words_of
 from pipeline.report.contamination_effect import contamination, significant, subset_test
 from tests.pipeline.conftest import run_build, write_jsonl
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 WORDS = st.lists(st.sampled_from(["ash", "birch", "cedar", "elm", "fir", "hazel"]), max_size=30)
 
 

@@ -10,6 +10,8 @@ import pytest
 from pipeline.build import main
 from tests.pipeline.conftest import REPOSITORY, texts, write_jsonl
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 MANIFEST = REPOSITORY / "manifests/hrm_text_40b.yaml"
 SMALL = ("no_robots", "gsm8k_train", "math_train", "omnimath", "webinstruct_verified")
 WHOLE = ("principia_collection", "numinamath", "natural_reasoning", "amps_khan")

@@ -17,6 +17,8 @@ import pytest
 from corpus.contract import FINGERPRINTED, fingerprint
 from pipeline.verify import main, verify
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 def load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))

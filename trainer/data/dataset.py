@@ -34,6 +34,8 @@ class Dataset:
     samples: int
     tokens: int
     """Tokens of all samples."""
+    max_tokens: int
+    """Tokens of the longest sample."""
     vocab_size: int
     special: Mapping[str, int]
     """Tag to token id, for all of `corpus.contract.SPECIAL_TOKENS`."""
@@ -85,6 +87,7 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         fingerprint=info.fingerprint,
         samples=info.samples,
         tokens=info.tokens,
+        max_tokens=info.max_tokens,
         vocab_size=info.tokenizer.vocab_size,
         special=info.tokenizer.special,
         strata=parse_strata(get(STRATA).read_bytes(), files.url(STRATA), samples=info.samples),
