@@ -107,17 +107,21 @@ def prefix_of(loaded: LoadedModel, prompt: str) -> list[int]:
     return prefix_ids(loaded.special, [CONDITION], ids)
 
 
-def our_score(loaded: LoadedModel, samples: Sequence[Mapping[str, Any]], options: Sequence[str]) -> float:
-    """Share of right answers to the prompts of logged samples."""
+def compare(loaded: LoadedModel, samples: Sequence[Mapping[str, Any]], options: Sequence[str]) -> tuple[float, int]:
+    """Share of our answers to the prompts of logged samples that are right, and number that differ from lm-eval's."""
     prompts = [prefix_of(loaded, sample["arguments"]["gen_args_0"]["arg_0"]) for sample in samples]
     right = [sample["doc"]["response"] for sample in samples]
     if options:
         answers = [options[best_option(loaded, prompt, options)] for prompt in prompts]
+        likelihoods = [[float(response[0]) for response in sample["filtered_resps"]] for sample in samples]
+        theirs = [options[found.index(max(found))] for found in likelihoods]
     else:
         end = loaded.special[END_OF_RESPONSE]
         ids = generate(loaded.model, prompts, max_new_tokens=NEW_TOKENS, end_id=end)
         answers = [loaded.tokenizer.decode(answer, skip_special_tokens=False) for answer in ids]
-    return sum(answer == wanted for answer, wanted in zip(answers, right, strict=True)) / len(right)
+        theirs = [sample["resps"][0][0] for sample in samples]
+    score = sum(answer == wanted for answer, wanted in zip(answers, right, strict=True)) / len(right)
+    return score, sum(answer != other for answer, other in zip(answers, theirs, strict=True))
 
 
 @torch.no_grad()
@@ -143,7 +147,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     loaded = load(options.run)
-    table = Table("shots", "family", "ours", "lm-eval", "lm-eval without the folder's code", box=None)
+    table = Table("shots", "family", "ours", "lm-eval", "answers that differ", "without the folder's code", box=None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         assert export([str(options.run), str(folder / "hf"), "--condition", CONDITION]) == 0
@@ -153,9 +157,9 @@ def main() -> None:
             plain, _ = run_lm_eval(options.python, folder / "hf", folder, [*tasks], shots=shots, trusted=False)
             for name, choices in tasks.items():
                 metric = "acc,none" if choices else "exact_match,none"
-                ours = our_score(loaded, samples[name], choices)
+                ours, differing = compare(loaded, samples[name], choices)
                 scores = [f"{score:.1%}" for score in (ours, results[name][metric], plain[name][metric])]
-                table.add_row(str(shots), name, *scores)
+                table.add_row(str(shots), name, *scores[:2], str(differing), scores[2])
     Console(width=110).print(table)
 
 
