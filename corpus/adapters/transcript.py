@@ -27,6 +27,9 @@ _MARKS = tuple(
         rf"(?:\A|\n|(?<=[^#\s]))[ \t]*###[ \t]*{_ROLE}:[ \t]*",
         rf"(?:\A|\n){_ROLE}:[ \t]*",
         r"(?:\A|\n)[ \t]*###[ \t]*(instruction|response):?[ \t]*\n",
+        rf"\[\|{_ROLE}\|\]:?[ \t]*",
+        rf"(?:\A|(?<=\s))<{_ROLE}>:[ \t]*",
+        r"(?:\A|(?<=[\s>]))(?-i:(USER|ASSISTANT|SYSTEM|TOOL)):[ \t]*",
     )
 )
 _ALPACA = {"instruction": "user", "response": "assistant"}
@@ -40,7 +43,7 @@ def parse_transcript(text: str) -> list[Turn]:
 
     A transcript begins with a mark, or with a preamble that becomes its system text, and has marks of a user and of
     the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:` or
-    `[INST]`.
+    `[INST]`, `[|Human|]`, `<human>:`, `USER:`.
     """
     text = _SPACE.sub("", text)
     if "[INST]" in text:
@@ -59,8 +62,10 @@ def parse_transcript(text: str) -> list[Turn]:
 
 
 def _parse_inst(text: str) -> list[Turn]:
-    turns = []
-    for block in text.split("[INST]")[1:]:
+    preamble, *blocks = text.split("[INST]")
+    preamble = preamble.replace("<s>", "").strip()
+    turns = [Turn("system", preamble)] if preamble else []
+    for block in blocks:
         user, mark, answer = block.partition("[/INST]")
         if system := _SYSTEM.search(user):
             turns.append(Turn("system", system[1]))
