@@ -42,8 +42,8 @@ def parse_transcript(text: str) -> list[Turn]:
     """Return the turns of a transcript; an empty list for a text that is none.
 
     A transcript begins with a mark, or with a preamble that becomes its system text, and has marks of a user and of
-    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:` or
-    `[INST]`, `[|Human|]`, `<human>:`, `USER:`.
+    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:`,
+    `[INST]`, `[|Human|]`, `<human>:` or `USER:`.
     """
     text = _SPACE.sub("", text)
     if "[INST]" in text:
