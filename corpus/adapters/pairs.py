@@ -78,6 +78,9 @@ RESPONSE_NAMES = (
 _LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets", "solutions"})
 """Those of them whose text may be a list as JSON."""
 
+_SPEAKERS = (frozenset({"user", "human"}), frozenset({"assistant", "gpt", "bot"}))
+"""Names of an instruction and of its response if both are there; each alone is mostly something else."""
+
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
 _QUESTIONS = ("question", "query", "problem", "squestion")
@@ -115,6 +118,8 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
         return tuple(by_name[name] for name in candidates if name in by_name)
 
     mains, responses = known(INSTRUCTION_NAMES), known(RESPONSE_NAMES)
+    if not mains and not responses and _SPEAKERS[0] & by_name.keys() and _SPEAKERS[1] & by_name.keys():
+        mains, responses = known(tuple(sorted(_SPEAKERS[0]))), known(tuple(sorted(_SPEAKERS[1])))
     if not mains or not responses:
         return None
     passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & by_name.keys() else PASSAGE_NAMES)

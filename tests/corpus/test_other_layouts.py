@@ -146,6 +146,19 @@ def test_context_and_tools_of_a_message_precede_it() -> None:
     assert pairs({"messages": [user("a", tools=[{"name": "f"}]), assistant("b")]}) == [(f"{CALL}\n\na", "b")]
 
 
+def test_texts_that_all_begin_with_a_role_are_turns_of_these_roles() -> None:
+    assert pairs({"conversation": ["User: a", "Assistant: b", "User: c", "Assistant: d"]}) == TWO
+    assert pairs({"conversation": ["System: s", "User: a", "Bot: b"]}) == [("s\n\na", "b")]
+    assert pairs({"conversation": ["Note: a", "Fine: b"]}) == [("Note: a", "Fine: b")]
+
+
+def test_system_text_of_the_history_comes_once() -> None:
+    history = [{"role": "system", "content": "s"}, user("a"), assistant("b")]
+    assert pairs({"system": "s", "history": history, "prompt": "c", "response": "d"}) == [
+        ("s\n\n" + AFTER_B[0][0], "d")
+    ]
+
+
 def test_message_in_a_thinking_channel_is_no_answer() -> None:
     messages = [user("a"), assistant("hm", channel="analysis"), assistant("b", channel="final")]
     assert pairs({"messages": messages}) == [("a", "b")]
@@ -194,6 +207,30 @@ def test_lists_of_marks_have_many_names(marks: dict[str, Any]) -> None:
 def test_marks_on_parts_of_a_text_refuse_the_row() -> None:
     detail = [{"begin_offset": 0, "end_offset": 1, "train": False}]
     assert dropped({"messages": [user("a"), assistant("b", train_detail=detail)]}) == [Outcome.WRONG_TYPE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "USER: a ASSISTANT: b</s>USER: c ASSISTANT: d</s>",
+        "<human>: a\n<bot>: b\n<human>: c\n<bot>: d",
+        "[|Human|] a\n[|AI|] b\n[|Human|] c\n[|AI|] d\n",
+        "<|user|>\na</s>\n<|assistant|>\nb</s>\n<|user|>\nc</s>\n<|assistant|>\nd</s>",
+        "Human: a\n\nAI: b\n\nHuman: c\n\nAI: d",
+        "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+        "<start_of_turn>model\nd<end_of_turn>",
+    ],
+)
+def test_transcripts_have_marks_of_many_styles(text: str) -> None:
+    markup = Markup()
+    for preamble, head in (("", ""), ("A chat of two.\n", "A chat of two.\n\n")):
+        found = pairs({"text": preamble + text})
+        assert [(a, markup.strip(b, answer=True)) for a, b in found] == [(head + a, b) for a, b in TWO]
+
+
+def test_text_before_the_first_mark_of_instructions_is_kept() -> None:
+    text = "<s>[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS][INST] a [/INST] b</s>"
+    assert pairs({"text": text})[0][0] == "[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS]\n\na"
 
 
 def test_result_of_a_function_in_a_transcript_is_no_part_of_the_answer() -> None:
@@ -272,6 +309,12 @@ def test_table_keeps_its_rows() -> None:
     assert pairs({"question": "q", "table": [["a", "b"], [1, None]], "answer": "x"}) == [("a | b\n1 | \n\nq", "x")]
 
 
+def test_columns_of_two_speakers_are_a_pair() -> None:
+    assert pairs({"system": "s", "user": "a", "assistant": "b"}) == [("s\n\na", "b")]
+    assert pairs({"human": "a", "gpt": "b"}) == [("a", "b")]
+    assert dropped({"user": "ann", "text": "b"}) == [Outcome.MISSING_FIELD]
+
+
 # Reading
 
 
@@ -339,6 +382,11 @@ def test_questions_may_be_nested_with_their_answers(row: dict[str, Any]) -> None
 )  # fmt: skip
 def test_options_and_right_ones_have_other_shapes(more: dict[str, Any]) -> None:
     assert pairs({"question": "q", **more}) == [("q\n\nA. x\nB. y", "y")]
+
+
+@pytest.mark.parametrize("question", ["q\nA. x\nB. y", "q\n(A) x\n(B) y", "q\nA) x\nB) y", "q\nA: x\nB: y"])
+def test_options_that_the_question_has_already_are_not_repeated(question: str) -> None:
+    assert pairs({"question": question, "A": "x", "B": "y", "answer": "B"}) == [(question, "y")]
 
 
 def test_a_mark_for_each_option_may_mark_several() -> None:
