@@ -209,6 +209,30 @@ def test_marks_on_parts_of_a_text_refuse_the_row() -> None:
     assert dropped({"messages": [user("a"), assistant("b", train_detail=detail)]}) == [Outcome.WRONG_TYPE]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "USER: a ASSISTANT: b</s>USER: c ASSISTANT: d</s>",
+        "<human>: a\n<bot>: b\n<human>: c\n<bot>: d",
+        "[|Human|] a\n[|AI|] b\n[|Human|] c\n[|AI|] d\n",
+        "<|user|>\na</s>\n<|assistant|>\nb</s>\n<|user|>\nc</s>\n<|assistant|>\nd</s>",
+        "Human: a\n\nAI: b\n\nHuman: c\n\nAI: d",
+        "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+        "<start_of_turn>model\nd<end_of_turn>",
+    ],
+)
+def test_transcripts_have_marks_of_many_styles(text: str) -> None:
+    markup = Markup()
+    for preamble, head in (("", ""), ("A chat of two.\n", "A chat of two.\n\n")):
+        found = pairs({"text": preamble + text})
+        assert [(a, markup.strip(b, answer=True)) for a, b in found] == [(head + a, b) for a, b in TWO]
+
+
+def test_text_before_the_first_mark_of_instructions_is_kept() -> None:
+    text = "<s>[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS][INST] a [/INST] b</s>"
+    assert pairs({"text": text})[0][0] == "[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS]\n\na"
+
+
 def test_result_of_a_function_in_a_transcript_is_no_part_of_the_answer() -> None:
     chat = (
         'USER: a\n\n\nASSISTANT: <functioncall> {} <|endoftext|>\n\n\nFUNCTION RESPONSE: {"x": 1}\n\n\nASSISTANT: b\n'
