@@ -104,6 +104,8 @@ def without_special_tokens(tokenizer_json: str) -> str:
 
 COMMIT = "dataset.json"
 """Written last: a folder without it is not a dataset."""
+PUBLISHING = ".publishing.json"
+"""List of the files of an unfinished publication, during which `COMMIT` is absent."""
 STRATA = "strata.json"
 LENGTHS = "lengths.npy"
 SHARD_INDEX = "shards/index.json"

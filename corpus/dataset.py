@@ -16,7 +16,17 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.contract import COMMIT, LENGTHS, STRATA, DatasetError, DatasetInfo, Stratum, parse_dataset, parse_strata
+from corpus.contract import (
+    COMMIT,
+    LENGTHS,
+    PUBLISHING,
+    STRATA,
+    DatasetError,
+    DatasetInfo,
+    Stratum,
+    parse_dataset,
+    parse_strata,
+)
 from corpus.storage.redact import redact
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
@@ -121,9 +131,23 @@ def open_dataset(location: str | Path) -> Dataset:
         content = Store(location, attempts=INTERACTIVE_ATTEMPTS).read(COMMIT)
     except FileNotFoundError:
         raise NoDatasetError(
-            f"{redact(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
+            unfinished(location)
+            or f"{redact(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
         ) from None
     return Dataset(location=location, info=parse_dataset(content, f"{redact(location)}/{COMMIT}"))
+
+
+def unfinished(location: str) -> str | None:
+    """Return what to do about a location without dataset.json where files of a dataset are being published, or None."""
+    try:
+        if PUBLISHING not in Store(location, attempts=INTERACTIVE_ATTEMPTS).list(()):
+            return None
+    except OSError:
+        return None
+    return (
+        f"{redact(location)}: a dataset is being published here, or a build was interrupted while it published: wait "
+        "for the build, or run it again"
+    )
 
 
 def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray[np.uint16]:

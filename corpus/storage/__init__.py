@@ -2,6 +2,7 @@
 
     location ─ store.connect ─▶ fsspec file system     (timeouts of S3 clients)
     Store    list · read · open · get · put · delete ─ retry.retry ─▶ file system, or StorageError without credentials
+    lease    one writer at a place: acquire ─ renewed ─▶ checked before changes ─▶ released
 
 `redact` removes credentials from messages, `location` tells folders from URLs. Importing either costs nothing; `store`
 imports fsspec.

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from corpus.contract import COMMIT, FILES, FOLDERS, Count, FileInfo, FilePath, is_inside
+from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, Count, FileInfo, FilePath, is_inside
 from corpus.storage.lease import LEASE
 from corpus.storage.store import Entry, Store
 from pipeline.engine.step import BuildError
 
-PUBLISHING = ".publishing.json"
-"""List of the files of an unfinished publication."""
 PUBLISHED = "published.json"
 """Record in the work folder of what was published last."""
 TEMPORARY = ".publishing"

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corpus.contract import COMMIT, FILES, FOLDERS, DatasetError, DatasetInfo, FileInfo, parse_dataset
+from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, DatasetError, DatasetInfo, FileInfo, parse_dataset
 from corpus.storage.lease import Lease
 from corpus.storage.location import local_path
 from corpus.storage.redact import redact_location
@@ -26,7 +26,6 @@ from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Entry, Store
 from pipeline.dataset.assemble import Place
 from pipeline.dataset.inventory import (
-    PUBLISHING,
     TEMPORARY,
     Published,
     PublishedFile,

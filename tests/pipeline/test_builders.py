@@ -10,16 +10,20 @@ from pathlib import Path
 import fsspec
 import pytest
 
+import corpus.dataset
 import corpus.storage.lease as lease
+from corpus.contract import PUBLISHING, DatasetError
 from corpus.storage.lease import Holder, LeaseError, acquire
 from corpus.storage.store import Store
 from pipeline.dataset.assemble import Assemble, Place
-from pipeline.dataset.inventory import PUBLISHING
 from pipeline.dataset.publish import publish
 from pipeline.verify import verify
 from tests.pipeline.conftest import REPOSITORY, command, contents, run_build
+from trainer.data.dataset import open_dataset
 
 Finished = tuple[Path, Sequence[Place]]
+
+pytestmark = pytest.mark.slow  # builds datasets
 
 
 def finished(out: Path) -> Finished:
@@ -77,7 +81,7 @@ def test_build_that_is_overtaken_while_it_is_paused_leaves_the_whole_dataset_of_
 
 
 def test_builder_that_is_paused_for_good_is_continued_by_another(
-    dataset: Path, another: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, another: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(lease, "SECONDS", 0.2)
     monkeypatch.setattr(lease, "RENEWAL", 1000.0)
@@ -93,6 +97,9 @@ def test_builder_that_is_paused_for_good_is_continued_by_another(
     with pytest.raises(EndError):
         publish(*finished(dataset), url, end, held)
     assert PUBLISHING in remote(url)
+    for read in (corpus.dataset.open_dataset, lambda at: open_dataset(at, tmp_path)):
+        with pytest.raises(DatasetError, match="is being published here, or a build was interrupted"):
+            read(url)
     with acquire(Store(url), "another build") as taken:
         publish(*finished(another), url, lambda _: None, taken)
     assert remote(url) == contents(another)

@@ -16,6 +16,8 @@ from pipeline.engine.step import is_intact
 from pipeline.ingest.content import changed, stamp
 from tests.pipeline.conftest import contents, run_build
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 def flip(path: Path, draw: random.Random) -> None:
     """Change one bit of a file in place, and give it its old times."""

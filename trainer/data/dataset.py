@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from corpus.contract import COMMIT, LENGTHS, SHARD_INDEX, STRATA, FileInfo, Stratum, parse_dataset, parse_strata
-from corpus.dataset import load_lengths
+from corpus.dataset import load_lengths, unfinished
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
 _REBUILT_TIMEOUT = 20.0
@@ -74,7 +74,13 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
     )
     if not files.remote and not files.folder.is_dir():
         raise DatasetError(f"{location}: there is no such folder; build a dataset first, or set data=PATH")
-    info = parse_dataset(files.read(COMMIT), files.url(COMMIT))
+    try:
+        content = files.read(COMMIT)
+    except DatasetError:
+        if reason := unfinished(location):
+            raise DatasetError(reason) from None
+        raise
+    info = parse_dataset(content, files.url(COMMIT))
 
     def get(path: str) -> Path:
         if path not in info.files:

@@ -7,11 +7,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from corpus.contract import COMMIT, FILES, FOLDERS
+from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING
 from corpus.storage.store import Store
 from pipeline.build import main
 from pipeline.dataset.assemble import Assemble, Place
-from pipeline.dataset.inventory import PUBLISHING
 from pipeline.dataset.publish import publish, read_commit
 from pipeline.engine.step import BuildError
 from tests.pipeline.conftest import contents
@@ -26,6 +25,8 @@ FOREIGN = (
     "photos/1.jpg",
     COMMIT,
 )
+
+pytestmark = pytest.mark.slow  # builds datasets
 
 
 @pytest.fixture(scope="module")
