@@ -25,8 +25,8 @@ from pipeline.records.ledger import InputFile
 Found = tuple[int, SourceSpec, SourceFile]
 """An input file: the position of its source in the manifest, the source, the file."""
 
-DISK_PER_TEXT = 3.0
-"""Bytes of intermediate results and dataset for a byte of text; builds of benchmark texts take 2.4."""
+DISK_PER_TEXT = 4.0
+"""Bytes of intermediate results and dataset for a byte of text; builds of benchmark texts take 3.5."""
 TEXT_PER_BYTE = 3.0
 """Bytes of text for a byte of a compressed input file."""
 PACKED_FORMATS = ("parquet",)
