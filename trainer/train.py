@@ -32,13 +32,17 @@ def main(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check manifest and dataset, print the plan, and exit")
     ] = False,
+    allow: Annotated[
+        bool,
+        typer.Option("--allow", help="continue although optimizer, schedule or precision differ from the checkpoint's"),
+    ] = False,
 ) -> int:
     """Train an HRM on a built dataset, or continue the run where it stopped."""
     with StopRequest() as request, Watchdog(request):
         # This import takes seconds, during which requests to stop are handled already.
         from trainer.launch import launch
 
-        return launch(manifest, overrides or [], dry_run=dry_run, request=request)
+        return launch(manifest, overrides or [], dry_run=dry_run, request=request, allow=allow)
 
 
 if __name__ == "__main__":
