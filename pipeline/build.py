@@ -188,6 +188,7 @@ def _build(
     from pipeline.dataset.inventory import take_inventory
     from pipeline.dataset.publish import DamagedError, find_published, publish, read_commit
     from pipeline.engine.step import prune, sweep
+    from pipeline.ingest.content import discard_archives
     from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
 
     tokenizer = _given_tokenizer(mix, base)
@@ -237,6 +238,7 @@ def _build(
             else:
                 break
         prune(work, runner.used)
+        discard_archives(work)
         dataset = read_commit(out)
     if dataset is None or assembled is None:
         raise BuildError(f"{redact_location(out)}: files changed while they were being published; run the build again")

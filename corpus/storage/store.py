@@ -362,17 +362,24 @@ class Store:
             except OSError as error:
                 if not create or not _exists(error):
                     raise
-                refused = True
+                refused = True  # by the file of an earlier attempt, whose answer was lost, or by another one
             filesystem.invalidate_cache(remote.rpartition("/")[0])
             info = filesystem.info(remote)
-            if refused:  # by the file of an earlier attempt, whose answer was lost, or by another one
-                return bool(info["size"] == size) and reads_back_as(filesystem, remote, local)
-            if info["size"] != size:
-                raise StorageError(f"{info['size']:,} bytes arrived of {size:,}")
-            if not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
-                if create:
+            fault = "" if info["size"] == size else f"{info['size']:,} bytes arrived of {size:,}"
+            try:
+                if not fault and not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
+                    fault = "the stored bytes differ from the local file"
+            except Exception as error:
+                if not create:
+                    raise
+                fault = f"the stored bytes cannot be read: {error}"  # clients compare checksums that stores kept
+            if fault and refused:
+                return False
+            if fault and create:
+                with suppress(FileNotFoundError):
                     _remove(filesystem, remote, {"IfMatch": info["ETag"]} if "ETag" in info else {})
-                raise StorageError("the stored bytes differ from the local file")
+            if fault:
+                raise StorageError(fault)
             return True
 
         if not self._retry("upload", name, send):
