@@ -93,7 +93,7 @@ def read_scores(path: Path, weights: str) -> dict[str, Mapping[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         scored, tasks = content["model"]["weights_xxh3_128"], content["tasks"]
-        columns = {
+        columns: dict[str, Mapping[str, Any]] = {
             str(name): {key: task[key] for key in ("metric", "score", "low", "high", "n", "deviations")}
             for name, task in tasks.items()
         }
