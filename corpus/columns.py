@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from corpus.adapters.base import is_filled
+from corpus.adapters.base import is_filled, plain
 from corpus.adapters.columns import HISTORY_NAMES, PASSAGE_NAMES, SYSTEM_NAMES, TOOL_NAMES
 from corpus.formats.base import Row, shorten
 
@@ -19,11 +19,24 @@ _EXAMPLE_CHARS = 80
 
 _OTHER_NAMES = """
 histories ctx ctxs articles supportingfacts facts hint lecture premise scenario tables schema sqlcontext
-retrievedcontext retrievedcontexts input inputs
+input inputs pretext posttext systemturn
 options option choices choice endings multiplechoices mcoptions answerchoices tool toollist
+persona personas personality personalities
+reference references excerpt excerpts snippet snippets doc docs chunk chunks searchresults retrieveddocs
+createtablestatement createtable sqlschema dbschema tableschema databaseschema
 """
 """Plain names of further texts that a question refers to, and of choices."""
 _CONTEXT = frozenset((*SYSTEM_NAMES, *TOOL_NAMES, *PASSAGE_NAMES, *HISTORY_NAMES, *_OTHER_NAMES.split()))
+_CONTEXT_WORD = re.compile(r"contexts?|passages?|paragraphs?|histor(?:y|ies)|documents?|excerpts?|evidences?|ctxs?")
+"""Words that make a name of several words one of context, as in gold_context and passage_1."""
+_ABOUT_WORDS = re.compile(
+    r"ids?|idx|index|ur[li]s?|links?|titles?|names?|length|len|size|count|num|number|tokens?|sources?|types?|category"
+    r"|lang|language|hash|scores?|start|end|offset|date|time|path|file|embedding|rate|ratio|labels?|key|version|used"
+    r"|relevance|rank|order"
+)
+"""Words that follow in names of facts about a text, as in context_id."""
+_COUNT_WORDS = frozenset({"has", "is", "num", "n", "number", "count", "len"})
+"""Words that precede in such names."""
 _CHOICE = re.compile(r"(|options?|opt?|choices?|ans|answer|ending|sol|solution)([a-h]|(?<=.)[0-9])")
 """Plain name of a column with one choice of several: A, option_b, opa, choice1, ending0."""
 
@@ -94,15 +107,26 @@ def merged(uses: Iterable[ColumnUse]) -> list[ColumnUse]:
 def context_columns(names: Iterable[str]) -> list[str]:
     """Return the names that usually hold context of a question: system texts, history, passages, choices, tools.
 
+    A name of several words counts if one of them does, unless another says that it is about the text (`context_id`).
+
     Columns that hold one choice each, such as A, B, C, count when there are at least two of them.
     """
-    plain = {name: re.sub(r"[-_\s.]", "", name).casefold() for name in names}
+    by_name = {name: plain(name) for name in names}
     choices: dict[str, list[str]] = {}
-    for name, text in plain.items():
+    for name, text in by_name.items():
         if match := _CHOICE.fullmatch(text):
             choices.setdefault(match.group(1), []).append(name)
     of_several = {name for found in choices.values() if len(found) >= 2 for name in found}
-    return [name for name, text in plain.items() if text in _CONTEXT or name in of_several]
+    return [name for name, text in by_name.items() if text in _CONTEXT or name in of_several or _has_context_word(name)]
+
+
+def _has_context_word(name: str) -> bool:
+    parts = re.sub(r"([a-z])([A-Z])|[\W_]+", lambda match: f"{match[1] or ''} {match[2] or ''}", name)
+    words = re.sub(r"\d+", " ", parts).lower().split()
+    place = next((place for place, word in enumerate(words) if _CONTEXT_WORD.fullmatch(word)), None)
+    if place is None or not _COUNT_WORDS.isdisjoint(words[:place]):
+        return False
+    return not any(map(_ABOUT_WORDS.fullmatch, words[place + 1 :]))
 
 
 def _shown(name: str) -> str:

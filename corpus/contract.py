@@ -26,6 +26,8 @@ from typing import IO, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from corpus.turns import LABELS
+
 FORMAT = "millrace-dataset/2"
 OUTDATED = {"millrace-dataset/1": "its samples have the condition tags in another order (direct first)"}
 """Earlier format to the reason why it cannot be used."""
@@ -54,6 +56,7 @@ TEMPLATE: Mapping[str, Any] = {
     "end_of_response": END_OF_RESPONSE,
     "pad": PAD,
     "conditions": [[name, tag] for name, tag in CONDITION_TAGS.items()],
+    "labels": dict(LABELS),
 }
 """The template as JSON, which checkpoints carry for readers that do not know this module."""
 

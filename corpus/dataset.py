@@ -77,12 +77,24 @@ class Dataset:
         return load_lengths(io.BytesIO(self.read(LENGTHS)), self.url(LENGTHS), samples=self.info.samples)
 
     def batches(self, paths: Sequence[str], columns: Sequence[str] | None = None) -> Iterator["tuple[str, pa.Table]"]:
-        """Yield the rows of some of the dataset's Parquet files, in order, as (path, table of some rows)."""
+        """Yield the rows of some of the dataset's Parquet files, in order, as (path, table of some rows).
+
+        Raises
+        ------
+        DatasetError
+            A file lacks one of `columns`, since another version of Millrace wrote it.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         for path in paths:
             with self.open(path) as file, pq.ParquetFile(file) as parquet:
+                missing = [name for name in columns or () if name not in parquet.schema_arrow.names]
+                if missing:
+                    raise DatasetError(
+                        f"{self.url(path)}: has no column {', '.join(missing)}; another version of Millrace built the "
+                        "dataset: build it again"
+                    )
                 for batch in parquet.iter_batches(columns=columns):
                     yield path, pa.Table.from_batches([batch])
 

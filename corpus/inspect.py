@@ -1,14 +1,17 @@
 """Show what is in a built dataset: sources, strata, lengths, drop reasons, samples.
 
     python -m corpus.inspect out/mix --source gsm8k --search "how many apples"
+    python -m corpus.inspect out/mix --search "how many apples" --dropped
 
-Also lists the input files that were not read to their end.
+Also lists the input files that were not read whole. The texts of dropped rows are not in a dataset: `--dropped` reads
+them again from the input files.
 """
 
 import random
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -19,9 +22,10 @@ from rich.text import Text
 
 from corpus import cli
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
-from corpus.dataset import open_dataset
-from corpus.formats.base import printable
+from corpus.dataset import Dataset, open_dataset
+from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
+from corpus.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,13 +46,24 @@ def main(
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="number of records to show", metavar="N")] = 3,
     seed: Annotated[int, typer.Option(help="another seed shows other random records")] = 0,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="with --search: search the dropped rows, read again from the input files")
+    ] = False,
+    base: Annotated[
+        Path, typer.Option(help="the manifest's folder, which relative paths of input files start from", metavar="DIR")
+    ] = Path(),
 ) -> int:
     """Show what is in a built dataset: sources, strata, lengths, drop reasons, samples."""
     import polars as pl
 
+    if dropped and not search:
+        raise typer.BadParameter("--dropped needs --search TEXT")
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        show(console, out, source, search, sample, seed)
+        if dropped and search:
+            show_dropped(console, out, source, search, sample, base)
+        else:
+            show(console, out, source, search, sample, seed)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         return cli.fail(f"{out}: cannot be read: {error}; `python -m pipeline.verify` checks a dataset")
     return 0
@@ -149,16 +164,20 @@ def _show_drops(console: Console, ledger: "pl.LazyFrame") -> None:
 def _show_files(console: Console, files: "pl.LazyFrame") -> None:
     import polars as pl
 
+    losses_type = pl.List(pl.Struct({"reason": pl.String, "bytes": pl.Int64}))
+    has_losses = "bytes_lost" in files.collect_schema()  # which older datasets lack
     unread = (
-        files.filter(pl.col("outcome") != FileOutcome.READ.value)
-        .select("source", "file", "outcome", "position", "detail")
+        files.with_columns((pl.col("bytes_lost") if has_losses else pl.lit(None, losses_type)).alias("lost"))
+        .filter((pl.col("outcome") != FileOutcome.READ.value) | (pl.col("lost").list.len() > 0))
+        .select("source", "file", "outcome", "position", "detail", "lost")
         .sort("source", "file")
         .collect()
     )
     if len(unread):
-        table = _table("Input files that were not read to their end", "source", "file", "outcome", "why", numbers=0)
-        for source, file, outcome, position, detail in unread.iter_rows():
+        table = _table("Input files that were not read whole", "source", "file", "outcome", "why", numbers=0)
+        for source, file, outcome, position, detail, losses in unread.iter_rows():
             why = ": ".join(part for part in (position, detail) if part)
+            why = "; ".join(filter(None, [why, describe_losses(losses)]))
             table.add_row(Text(source), Text(file), Text(outcome), Text(why))
         console.print(table)
 
@@ -183,9 +202,64 @@ def _show_records(console: Console, records: "pl.LazyFrame", search: str | None,
     console.print(Text(title))
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""
-        console.rule(Text(f"{record['row_id']}  {record['source']} / {record['task']}{condition}"), align="left")
-        console.print(Text(printable(record["instruction"])))
-        console.print(Text("→ " + printable(record["response"])))
+        _show_record(console, record, f"{record['source']} / {record['task']}{condition}")
+
+
+def _show_record(console: Console, record: Mapping[str, Any], head: str) -> None:
+    console.rule(Text(printable(f"{record['row_id']}  {head}")), align="left")
+    console.print(Text(printable(record["instruction"])))
+    console.print(Text("→ " + printable(record["response"])))
+
+
+def show_dropped(console: Console, out: str, source: str | None, search: str, sample: int, base: Path) -> None:
+    """Print dropped rows that contain `search`, read again from the input files below `base`.
+
+    Raises
+    ------
+    DatasetError
+        There is no finished dataset, or it has no such source.
+    """
+    from corpus.originals import OriginalError, Originals
+
+    dataset = open_dataset(out)
+    if source is not None and source not in dataset.info.counts:
+        raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}")
+    originals = Originals(dataset=dataset, base=base)
+    count, unread = 0, []
+    for name, file, lines in _dropped_by_file(dataset, source):
+        try:
+            for pair in originals.pairs(name, file):
+                line = lines.get((pair.row, pair.part))
+                text = f"{pair.instruction}\n{pair.response}".lower()
+                if line is None or search.lower() not in text:
+                    continue
+                count += 1
+                if count <= sample:
+                    record = {"row_id": line[0], "instruction": pair.instruction, "response": pair.response}
+                    _show_record(console, record, f"{name} / {file} row {pair.row:,}: {line[1]}")
+        except (OriginalError, OSError) as error:
+            unread.append(str(error))
+    console.print(Text(f"{count:,} dropped rows contain {search!r}; {min(count, sample)} shown"))
+    for problem in unread:
+        console.print(Text(printable(f"not searched: {problem}; --base names the manifest's folder")))
+
+
+def _dropped_by_file(
+    dataset: Dataset, source: str | None
+) -> Iterator[tuple[str, str, dict[tuple[int, int], tuple[str, str]]]]:
+    """Yield source, file, and the row id and outcome of each dropped (row, part), for each file with such rows."""
+    import polars as pl
+
+    from corpus.look import scan
+
+    ledger = scan(dataset).ledger.filter(pl.col("outcome") != Outcome.KEPT.value)
+    if source is not None:
+        ledger = ledger.filter(pl.col("source") == source)
+    files = ledger.select("source", "file").unique(maintain_order=True).collect()
+    for name, file in files.iter_rows():
+        lines = ledger.filter(pl.col("source") == name, pl.col("file") == file)
+        rows = lines.select("row", "part", "row_id", "outcome").collect().iter_rows()
+        yield name, file, {(row, part): (row_id, outcome) for row, part, row_id, outcome in rows}
 
 
 if __name__ == "__main__":

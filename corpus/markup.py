@@ -40,6 +40,18 @@ END_MARKERS = (
     "<eoh>",
     "<eoa>",
     "<eom>",
+    "<|EOT|>",
+    "<|endofturn|>",
+    "<|stop|>",
+    "<|END_RESPONSE|>",
+    "<|role_end|>",
+    "<|end_of_response|>",
+    "<|message_end|>",
+    "<|observation|>",
+    "<turn|>",
+    "<|eod|>",
+    "<eod>",
+    "[EOS]",
 )
 """End markers of current chat templates."""
 

@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     """The row carries an image, sound or video that its text refers to."""
     REJECTED_LABEL = "rejected_label"
     """Preference data marks the response as bad (KTO label false)."""
+    OUTRANKED = "outranked"
+    """Preference data has a better answer to the same prompt."""
     NOT_TRAINED = "not_trained"
     """The data marks the answer as context only (a weight of 0, a mask, `train: false`)."""
 

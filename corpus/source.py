@@ -153,7 +153,7 @@ class SourceSpec(Config):
             raise ValueError("a generator needs rows: how many rows it yields")
         if self.generator is None:
             for key in ("seed", "split"):
-                if key in self.model_fields_set:
+                if getattr(self, key) != type(self).model_fields[key].default:  # a lock file states the defaults
                     raise ValueError(f"{key} belongs to a generator; this source has a path")
             if isinstance(self.rows, int):
                 raise ValueError(

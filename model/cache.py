@@ -5,6 +5,7 @@ keys and values of earlier ones from the cache. Slot j of a row holds position j
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -26,6 +27,7 @@ class KeyValueCache:
         key, value : Tensor
             The first `length` slots, [R, length, h, head_dim] each.
         """
+        self._reserve(length)
         row = torch.arange(len(positions), device=positions.device)[:, None]
         self.key[row, :, positions] = key
         self.value[row, :, positions] = value
@@ -35,3 +37,17 @@ class KeyValueCache:
         """Drop all rows except these (int64 indices or a bool mask)."""
         self.key = self.key[rows]
         self.value = self.value[rows]
+
+    def replace(self, rows: Tensor, other: "KeyValueCache") -> None:
+        """Replace rows (int64 indices) by those of another cache; what it has no slots for keeps its values."""
+        slots = other.key.shape[2]
+        self._reserve(slots)
+        self.key[rows, :, :slots] = other.key
+        self.value[rows, :, :slots] = other.value
+
+    def _reserve(self, length: int) -> None:
+        """Make room for at least `length` slots; where there is none, for half as many more."""
+        capacity = self.key.shape[2]
+        if length > capacity:
+            extra = max(length, capacity * 3 // 2) - capacity
+            self.key, self.value = (F.pad(tensor, (0, 0, 0, extra)) for tensor in (self.key, self.value))

@@ -3,21 +3,27 @@
     checkpoint ─ averaged weights ────────▶ config.json, model.safetensors       (model.hf)
                ─ tokenizer.json ──────────▶ tokenizer.json, tokenizer_config.json
                ─ template of config.json ─▶ chat_template.jinja, generation_config.json
+               ─ manifest.json ───────────▶ README.md, the model card            (model.card)
 
-The exported tokenizer gives all tokens of a text `token_type_ids` 1, by which transformers knows the prefix, and its
-chat template writes a prompt the way the model was trained on:
+A prompt is written the way the model was trained on, by the chat template and, of a plain text, by the tokenizer:
 
     <|im_start|> condition tags… instruction <|im_end|>
 
     tokenizer.apply_chat_template([{"role": "user", "content": "2 + 2?"}], condition=["direct"], return_dict=True, …)
+
+Both mark its tokens by `token_type_ids` 1, from which transformers knows the prefix. `pipeline()` and lm-eval do not
+pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none.
 """
 
 import json
 import shutil
+import string
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,8 +37,19 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   python -m model.export out/train out/hf
   python -m model.export out/train/checkpoints/step-00002500 out/hf-last --weights last
+  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0
 
 exit codes: 0 written, 1 the checkpoint cannot be exported, 2 usage"""
+
+
+FETCH = "millrace.fetch_checkpoint"
+"""Entry point group of a function of a URL and a folder that fetches the newest valid checkpoint into the folder and
+returns its path; the trainer has one. This package reads no URLs."""
+_CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+_REMOTE_CODE = Path(__file__).with_name("modeling_prefix_lm.py")
+"""Code in the exported folder; transformers imports it if it is trusted."""
+_ONE_ROLE = {"user": "User"}
+"""Roles of checkpoints of earlier versions, which know no labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +63,49 @@ class Template:
     pad: str
     conditions: Sequence[tuple[str, str]]
     """Condition and its tag, in the order in which a prefix has them after `start`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Role to its label in an instruction of several turns; checkpoints of earlier versions have none."""
 
-    def chat_template(self) -> str:
-        """Return a jinja chat template; its variable `condition` is a list of condition names."""
+    def tags(self, names: Collection[str]) -> list[str]:
+        """Return the tags of conditions, in the order of a prefix.
+
+        Raises
+        ------
+        ValueError
+            A name is not a condition.
+        """
+        known = [name for name, _ in self.conditions]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown condition {name!r}: expected some of {', '.join(known)}")
+        return [tag for name, tag in self.conditions if name in names]
+
+    def chat_template(self, default: Sequence[str] = ()) -> str:
+        """Return a jinja chat template.
+
+        Its variable `condition` is a list of condition names, `default` unless it is given. The messages are the turns
+        of an instruction; if the last is of the assistant, it is the response and follows the prefix.
+        """
         tags = ", ".join(f"{json.dumps(name)}: {json.dumps(tag)}" for name, tag in self.conditions)
-        return (
-            f"{{%- set tags = {{{tags}}} -%}}\n"
-            "{%- if messages | length != 1 or messages[0]['role'] != 'user' -%}\n"
-            "{{- raise_exception('this model answers one user message, without system prompt or turns') -}}\n"
-            "{%- endif -%}\n"
-            "{%- set condition = condition | default([]) -%}\n"
-            "{%- for name in condition if name not in tags -%}\n"
-            "{{- raise_exception('unknown condition ' ~ name ~ ': expected some of ' ~ tags | join(', ')) -}}\n"
-            "{%- endfor -%}\n"
-            f"{{{{- {json.dumps(self.start)} -}}}}\n"
-            "{%- for name, tag in tags.items() if name in condition -%}{{- tag -}}{%- endfor -%}\n"
-            "{{- messages[0]['content'] -}}\n"
-            f"{{{{- {json.dumps(self.end_of_prefix)} -}}}}\n"
+        return string.Template(_CHAT_TEMPLATE.read_text(encoding="utf-8")).substitute(
+            tags=f"{{{tags}}}",
+            labels=json.dumps(dict(self.labels or _ONE_ROLE)),
+            default=json.dumps(list(default)),
+            start=json.dumps(self.start),
+            end_of_prefix=json.dumps(self.end_of_prefix),
+            end_of_response=json.dumps(self.end_of_response),
         )
 
 
-def export(loaded: "LoadedModel", folder: Path, *, template: Template, max_positions: int) -> None:
+def export(
+    loaded: "LoadedModel",
+    folder: Path,
+    *,
+    template: Template,
+    max_positions: int,
+    condition: Sequence[str] = (),
+    card: str | None = None,
+) -> None:
     """Write a trained model as a folder that transformers loads.
 
     Parameters
@@ -79,6 +118,10 @@ def export(loaded: "LoadedModel", folder: Path, *, template: Template, max_posit
         How prompts are written.
     max_positions
         Tokens of the longest sample that the model was trained on.
+    condition
+        Names of the conditions of a prompt that does not name its own.
+    card
+        Content of README.md; None: no such file.
 
     Raises
     ------
@@ -86,11 +129,14 @@ def export(loaded: "LoadedModel", folder: Path, *, template: Template, max_posit
         The model is a baseline, which the format hrm_text cannot describe.
     FileExistsError
         `folder` exists.
+    ValueError
+        A name is not a condition.
     """
     from model import hf
 
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder, or remove it")
+    before, after = [template.start, *template.tags(condition)], template.end_of_prefix
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -98,7 +144,7 @@ def export(loaded: "LoadedModel", folder: Path, *, template: Template, max_posit
     ids = {f"{name}_token_id": loaded.special[token] for name, token in tokens.items()}
     files: dict[str, Mapping[str, Any]] = {
         "generation_config.json": {"do_sample": False, **ids},
-        "tokenizer.json": _with_type_ids(json.loads(loaded.tokenizer_json)),
+        "tokenizer.json": _with_prefix(json.loads(loaded.tokenizer_json), before, after, loaded.special),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **{f"{name}_token": token for name, token in tokens.items()},
@@ -109,20 +155,37 @@ def export(loaded: "LoadedModel", folder: Path, *, template: Template, max_posit
         },
     }
     try:
-        hf.save(loaded.model, partial, max_positions=max_positions, token_ids=ids)
+        hf.save(
+            loaded.model,
+            partial,
+            max_positions=max_positions,
+            token_ids={**ids, "end_of_prefix_token_id": loaded.special[after]},
+            auto_map={"AutoModelForCausalLM": f"{_REMOTE_CODE.stem}.HrmTextForCausalLM"},
+        )
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (partial / "chat_template.jinja").write_text(template.chat_template(), encoding="utf-8")
+        (partial / "chat_template.jinja").write_text(template.chat_template(condition), encoding="utf-8")
+        shutil.copyfile(_REMOTE_CODE, partial / _REMOTE_CODE.name)
+        if card is not None:
+            (partial / "README.md").write_text(card, encoding="utf-8")
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _with_type_ids(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """Return a tokenizer.json that gives all tokens of a text the type id 1."""
-    first, second = ({"Sequence": {"id": name, "type_id": 1}} for name in "AB")
-    template = {"type": "TemplateProcessing", "single": [first], "pair": [first, second], "special_tokens": {}}
+def _with_prefix(
+    tokenizer: dict[str, Any], before: Sequence[str], after: str, ids: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return a tokenizer.json that makes a text a prompt and gives its tokens, tags or not, the type id 1."""
+    tags, texts = {*before, after}, [{"Sequence": {"id": name, "type_id": 1}} for name in "AB"]
+    start, end = ([{"SpecialToken": {"id": tag, "type_id": 1}} for tag in side] for side in (before, [after]))
+    template = {
+        "type": "TemplateProcessing",
+        "single": [*start, texts[0], *end],
+        "pair": [*start, *texts, *end],
+        "special_tokens": {tag: {"id": tag, "ids": [ids[tag]], "tokens": [tag]} for tag in sorted(tags)},
+    }
     return {**tokenizer, "post_processor": template}
 
 
@@ -135,28 +198,94 @@ class Weights(StrEnum):
 
 def _export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="a checkpoint's folder, or a run's folder, of which the newest is exported")
+        str,
+        typer.Argument(
+            help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one is exported"
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="folder to create")],
     weights: Annotated[
         Weights, typer.Option(help="the exponential moving average, or the weights of the last step")
     ] = Weights.AVERAGED,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="condition of a prompt that does not name its own, such as direct; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    license: Annotated[str, typer.Option(metavar="ID", help="licence in the model card")] = "unknown",
 ) -> None:
     """Write a checkpoint as a folder that transformers (5.9 or later) loads by from_pretrained."""
+    from model.card import LICENSE
+
     if folder.exists():
         raise typer.BadParameter(f"{folder} exists; name a new folder, or remove it")
+    if not LICENSE.fullmatch(license):
+        raise typer.BadParameter(f"--license is {license!r}; expected an identifier such as apache-2.0")
     from model import hf
-    from model.loading import CheckpointError, find_checkpoint, load_checkpoint
+    from model.loading import CheckpointError
 
     try:
-        found = find_checkpoint(checkpoint)
-        config = json.loads((found / "config.json").read_text(encoding="utf-8"))
-        loaded = load_checkpoint(found, ema=weights is Weights.AVERAGED)
-        export(loaded, folder, template=Template(**config["template"]), max_positions=config["max_positions"])
+        with tempfile.TemporaryDirectory() as staging:
+            found = _fetched(checkpoint, Path(staging))
+            _export_checkpoint(found, folder, weights, condition or [], license)
     except (CheckpointError, hf.FormatError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     print(f"{folder}: the {weights} weights of {found.name}")
+    print(
+        "pipeline() and lm-eval need trust_remote_code=True, without which they mask the prompt causally: see README.md"
+    )
+
+
+def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str) -> None:
+    from model.card import card
+    from model.loading import load_checkpoint
+
+    config, manifest, trainer = (
+        json.loads((found / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "manifest.json", "trainer.json")
+    )
+    template = Template(**config["template"])
+    try:
+        template.tags(condition)
+    except ValueError as error:
+        raise typer.BadParameter(f"--condition: {error}") from None
+    loaded = load_checkpoint(found, ema=weights is Weights.AVERAGED)
+    readme = card(
+        folder.resolve().name,
+        license=license,
+        weights=weights,
+        config=config,
+        model=loaded.model.config,
+        step=trainer["progress"]["step"],
+        manifest=manifest,
+        condition=condition,
+    )
+    export(
+        loaded,
+        folder,
+        template=template,
+        max_positions=config["max_positions"],
+        condition=condition,
+        card=readme,
+    )
+
+
+def _fetched(location: str, staging: Path) -> Path:
+    """Find the newest valid checkpoint at a location; that of a URL is fetched by the entry point of `FETCH`."""
+    from model.loading import CheckpointError, find_checkpoint
+
+    if "://" not in location.removeprefix("file://"):
+        return find_checkpoint(Path(location.removeprefix("file://")).expanduser())
+    for point in entry_points(group=FETCH):
+        fetched: Path = point.load()(location, staging)
+        return fetched
+    raise CheckpointError(
+        "the checkpoint is at a URL, and no installed package fetches them: install millrace, or copy it here"
+    )
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:

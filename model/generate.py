@@ -11,6 +11,7 @@ with the head.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +22,34 @@ from model.hrm import HRM
 
 _KEEP_BELOW = 0.75
 """Finished rows are removed when at most this fraction of the batch is still running."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixInputs:
+    """A batch of prompts as the model's inputs; shorter ones are padded at their end."""
+
+    tokens: Tensor
+    """int64 [rows, T]."""
+    positions: Tensor
+    """int64 [rows, T]."""
+    mask: DenseMask
+    lengths: Tensor
+    """int64 [rows]."""
+
+
+def prefix_inputs(model: HRM, prompts: Sequence[Sequence[int]]) -> PrefixInputs:
+    """Make a batch of prompts, on the model's device."""
+    device = model.z_L_init.device
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    longest = max(len(prompt) for prompt in prompts)
+    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = torch.tensor(prompt)
+    positions = torch.arange(longest, device=device).expand(len(prompts), -1)
+    seen = torch.maximum(model.mutual_prefix(lengths)[:, None], positions + 1)
+    end = seen * (positions < lengths[:, None])
+    mask = dense_mask(torch.zeros_like(end), end, longest, model.state_dtype)
+    return PrefixInputs(tokens.to(device), positions, mask, lengths)
 
 
 class Decoder:
@@ -66,16 +95,22 @@ class Decoder:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Process the prompts; returns the logits [rows, V] after the last token of each."""
-        self.length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        self.longest = max(len(prompt) for prompt in prompts)
-        tokens = torch.zeros(len(prompts), self.longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = torch.tensor(prompt)
-        positions = torch.arange(self.longest, device=self.device).expand(len(prompts), -1)
-        seen = torch.maximum(self.model.mutual_prefix(self.length)[:, None], positions + 1)
-        end = seen * (positions < self.length[:, None])
-        mask = dense_mask(torch.zeros_like(end), end, self.longest, self.model.state_dtype)
-        return self._logits(tokens.to(self.device), positions, mask, self.length - 1)
+        inputs = prefix_inputs(self.model, prompts)
+        self.length = inputs.lengths
+        self.longest = inputs.tokens.shape[1]
+        return self._logits(inputs.tokens, inputs.positions, inputs.mask, self.length - 1)
+
+    def admit(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Put new prompts in the place of rows; returns the logits [len(rows), V] after the last token of each."""
+        fresh = Decoder(self.model, rows=len(rows), capacity=max(map(len, prompts)), guidance=self.guidance)
+        logits = fresh.prefill(prompts)
+        index = torch.tensor(rows, device=self.device)
+        self.length[index] = fresh.length
+        self.longest = int(self.length.max())
+        for application, fresh_application in zip(self.caches, fresh.caches, strict=True):
+            for cache, fresh_cache in zip(application, fresh_application, strict=True):
+                cache.replace(index, fresh_cache)
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token to each row, int64 [rows]; returns the logits [rows, V] after it."""
@@ -150,7 +185,8 @@ def generate(
         A prompt is empty or has a token id outside of the vocabulary, a number is out of range, or the model does not
         support guidance.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_p)
+    check_prompts(model, prompts)
+    _check(max_new_tokens, temperature, top_p)
     answers: list[list[int]] = [[] for _ in prompts]
     if not prompts or max_new_tokens == 0:
         return answers
@@ -195,7 +231,8 @@ def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.G
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float) -> None:
+def check_prompts(model: HRM, prompts: Sequence[Sequence[int]]) -> None:
+    """Raise ValueError if a prompt is empty or has a token id outside of the vocabulary."""
     vocab_size = model.config.vocab_size
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
@@ -205,6 +242,9 @@ def _check(model: HRM, prompts: Sequence[Sequence[int]], max_new_tokens: int, te
                 f"prompt {number} has token {min(prompt) if min(prompt) < 0 else max(prompt)}; the model has 0 to "
                 f"{vocab_size - 1}: was it encoded with another tokenizer?"
             )
+
+
+def _check(max_new_tokens: int, temperature: float, top_p: float) -> None:
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 0")
     if temperature < 0:

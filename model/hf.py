@@ -34,7 +34,13 @@ class FormatError(ValueError):
     """A folder does not hold an hrm_text model, or a model cannot be described by the format."""
 
 
-def config_json(config: ModelConfig, *, max_positions: int, token_ids: Mapping[str, int]) -> dict[str, Any]:
+def config_json(
+    config: ModelConfig,
+    *,
+    max_positions: int,
+    token_ids: Mapping[str, int],
+    auto_map: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the content of config.json.
 
     Parameters
@@ -44,7 +50,9 @@ def config_json(config: ModelConfig, *, max_positions: int, token_ids: Mapping[s
     max_positions
         Tokens of the longest sample that the model was trained on.
     token_ids
-        `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as they are known.
+        `bos_token_id`, `eos_token_id`, `pad_token_id` and `end_of_prefix_token_id`, as far as they are known.
+    auto_map
+        Classes that transformers takes from code in the folder if the code is trusted, as it writes them.
 
     Raises
     ------
@@ -76,10 +84,18 @@ def config_json(config: ModelConfig, *, max_positions: int, token_ids: Mapping[s
         "prefix_lm": config.mask == "prefix_lm",
         **_FIXED,
         **token_ids,
+        **({} if auto_map is None else {"auto_map": dict(auto_map)}),
     }
 
 
-def save(model: HRM, folder: Path, *, max_positions: int, token_ids: Mapping[str, int] | None = None) -> None:
+def save(
+    model: HRM,
+    folder: Path,
+    *,
+    max_positions: int,
+    token_ids: Mapping[str, int] | None = None,
+    auto_map: Mapping[str, str] | None = None,
+) -> None:
     """Write a model's config.json and model.safetensors, in float32.
 
     Parameters
@@ -88,7 +104,7 @@ def save(model: HRM, folder: Path, *, max_positions: int, token_ids: Mapping[str
         The model.
     folder
         An existing folder.
-    max_positions, token_ids
+    max_positions, token_ids, auto_map
         As for `config_json`.
 
     Raises
@@ -96,7 +112,7 @@ def save(model: HRM, folder: Path, *, max_positions: int, token_ids: Mapping[str
     FormatError
         The model is a baseline.
     """
-    config = config_json(model.config, max_positions=max_positions, token_ids=token_ids or {})
+    config = config_json(model.config, max_positions=max_positions, token_ids=token_ids or {}, auto_map=auto_map)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {_stored_name(name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

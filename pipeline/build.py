@@ -180,10 +180,10 @@ def _build(
     from pipeline.engine.step import prune, sweep
     from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
 
+    tokenizer = _given_tokenizer(mix, base)
     found = discover_inputs(mix, base)
     files = [file for _, _, file in found]
     _refuse_own_files(files, out, work)
-    tokenizer = _given_tokenizer(mix, base)
     with _locked(out, work), _executor(executor, work, workers, display, address) as runner:
         sweep(work)
         inputs = hash_inputs(found, base, runner)
@@ -333,11 +333,15 @@ def main(
     """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
     if address is not None and executor != "ray":
         raise typer.BadParameter("--address is that of a Ray cluster; it needs --executor ray")
+    from pipeline.manifest import load
+
     if dry_run:
-        from pipeline.manifest import load
         from pipeline.report.preview import preview
 
-        return 1 if preview(load(manifest, overrides or ()), manifest.resolve().parent) else 0
+        mix, base = load(manifest, overrides or ()), manifest.resolve().parent
+        would_stop = preview(mix, base)
+        _given_tokenizer(mix, base)
+        return 1 if would_stop else 0
     begin = time.monotonic()
     try:
         built = build(
@@ -357,8 +361,17 @@ def main(
         return 0
     from pipeline.report.summary import show
 
+    tokenizer = load(manifest, overrides or ()).tokenizer
     faults = [asdict(line) for line in built.faults]
-    show(built.dataset, faults, built.columns, out=built.out, work=built.work, seconds=time.monotonic() - begin)
+    show(
+        built.dataset,
+        faults,
+        built.columns,
+        out=built.out,
+        work=built.work,
+        seconds=time.monotonic() - begin,
+        vocab_size=None if tokenizer.file else tokenizer.vocab_size,
+    )
     return 0
 
 

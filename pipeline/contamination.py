@@ -45,7 +45,8 @@ def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
         A dataset.
     places
         Names of its eval sources, whose items have their row ids as ids, and paths or URLs of other files, whose items
-        have their row numbers, after "FILE:" if there are several places.
+        have their row numbers, after "FILE:" if there are several places; the second and further items of one row have
+        the number of the part too, as in "7.1".
 
     Raises
     ------
@@ -69,8 +70,9 @@ def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
         prefix = f"{Path(place).name}:" if len(places) > 1 else ""
         for file in discover(spec, Path()):
             for pair in read_pairs(spec, file):
-                if isinstance(pair, Pair) and pair.part == 0:
-                    items[f"{prefix}{pair.row}"] = f"{pair.instruction}\n{pair.response}"
+                if isinstance(pair, Pair):
+                    name = f"{pair.row}.{pair.part}" if pair.part else str(pair.row)
+                    items[f"{prefix}{name}"] = f"{pair.instruction}\n{pair.response}"
     if not items:
         raise ConfigError(f"--eval {' '.join(places)}: has no items, expected at least two")
     return items

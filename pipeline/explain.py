@@ -1,15 +1,18 @@
 """Explain what happened to a row: where it came from, its outcome, and why.
 
     python -m pipeline.explain out/mix 3fa9c1
+    python -m pipeline.explain out/mix --file train.jsonl --row 12
     python -m pipeline.explain out/mix --near 20    # the near duplicates to check first
 
-Reads only the dataset: the ledger, and the texts of what was kept.
+The text of a kept row is in the dataset. That of a dropped row is read again from its input file, if it is still there.
 """
 
 import json
 import re
 import sys
+from collections.abc import Callable
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,10 +20,12 @@ import typer
 from corpus import cli
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
-from corpus.formats.base import printable
+from corpus.originals import OriginalError, Originals
 from corpus.outcome import Outcome
+from corpus.terminal import printable
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
     from rich.text import Text
 
@@ -49,24 +54,59 @@ def find(dataset: Dataset, prefix: str) -> Row:
         No row id, or more than one, begins with `prefix`; the message lists them.
     """
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
         raise UnknownRowError(f"{prefix!r} is not a row id: expected up to 32 of the digits 0-9 a-f")
+    matches = _lines(dataset, ["row_id"], lambda columns: pc.starts_with(columns["row_id"], prefix))
+    if not matches:
+        raise UnknownRowError(f"no row id begins with {prefix}; `python -m corpus.inspect` finds rows by text")
+    if len(matches) > 1:
+        raise UnknownRowError(f"{len(matches):,} row ids begin with {prefix}; give more digits:{_listed(matches)}")
+    return matches[0]
+
+
+def find_at(dataset: Dataset, file: str, row: int) -> list[Row]:
+    """Return the ledger lines of the pairs of one row of an input file.
+
+    Raises
+    ------
+    UnknownRowError
+        There is no such row, or several sources have such a file; the message lists them.
+    """
+    import pyarrow.compute as pc
+
+    matches = _lines(
+        dataset,
+        ["file", "row"],
+        lambda columns: pc.and_(pc.equal(columns["file"], file), pc.equal(columns["row"], row)),
+    )
+    if not matches:
+        raise UnknownRowError(
+            f"no source has a row {row:,} (from 0) in a file {file}; `python -m corpus.inspect` lists sources, and "
+            "ledger/files.parquet has the files"
+        )
+    if len({line["source"] for line in matches}) > 1:
+        raise UnknownRowError(f"several sources have a file {file}; give a row id:{_listed(matches)}")
+    return matches
+
+
+def _lines(dataset: Dataset, columns: list[str], chosen: "Callable[[pa.Table], pa.Array]") -> list[Row]:
+    """Return the ledger lines that `chosen` marks, given the named columns of some lines."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     matches: list[Row] = []
     for path in dataset.info.ledger:
         with dataset.open(path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
-                ids = parquet.read_row_group(group, columns=["row_id"], use_threads=False).column("row_id")
-                hits = pc.starts_with(ids, prefix)
+                hits = chosen(parquet.read_row_group(group, columns=columns, use_threads=False))
                 if pc.any(hits).as_py():
                     matches += parquet.read_row_group(group, use_threads=False).filter(hits).to_pylist()
-    if not matches:
-        raise UnknownRowError(f"no row id begins with {prefix}; `python -m corpus.inspect` finds rows by text")
-    if len(matches) > 1:
-        shown = "".join(f"\n  {line['row_id']}  {line['source']} {line['file']}" for line in matches[:SHOWN_MATCHES])
-        raise UnknownRowError(f"{len(matches):,} row ids begin with {prefix}; give more digits:{shown}")
-    return matches[0]
+    return matches
+
+
+def _listed(lines: list[Row]) -> str:
+    return "".join(f"\n  {line['row_id']}  {line['source']} {line['file']}" for line in lines[:SHOWN_MATCHES])
 
 
 def text_of(dataset: Dataset, line: Row) -> Row | None:
@@ -92,9 +132,48 @@ def text_of(dataset: Dataset, line: Row) -> Row | None:
     return None
 
 
-def _show(screen: "Console", dataset: Dataset, line: Row, *, label: str = "row id") -> None:
-    """Print a ledger line and the text of its row, then those of the row that it lost to."""
-    record = text_of(dataset, line) or {}
+def _show(screen: "Console", originals: Originals, line: Row) -> None:
+    """Print a ledger line and the text of its row, then those of the row that it lost to with the differences."""
+    dataset = originals.dataset
+    record, problem = _text(originals, line)
+    _show_line(screen, dataset, line, record, label="row id")
+    if problem:
+        screen.print(f"{'text':<12} {printable(problem)}", soft_wrap=True, markup=False)
+    if line["twin"] is None:
+        return
+    twin = find(dataset, line["twin"])
+    kept, problem = _text(originals, twin)
+    screen.print("")
+    _show_line(screen, dataset, twin, kept, label="lost to")
+    if problem:
+        screen.print(f"{'text':<12} {printable(problem)}", soft_wrap=True, markup=False)
+    if record and kept:
+        screen.print("\ndifferences: [-only in the dropped row-] [+only in the kept row+]", markup=False)
+        for name in ("instruction", "response"):
+            screen.print(f"  {name}: ", _difference(record[name], kept[name]), soft_wrap=True)
+
+
+def _text(originals: Originals, line: Row) -> tuple[Row, str]:
+    """Return the text of a line's row, and why it cannot be shown; either is empty."""
+    record = text_of(originals.dataset, line)
+    if record is not None:
+        return record, ""
+    try:
+        pair = originals.text(line["source"], line["file"], line["row"], line["part"])
+    except (OriginalError, OSError) as error:
+        return {}, f"not in the dataset, and its input cannot be read: {error}; --base names the manifest's folder"
+    if pair is None:
+        return {}, "the row yields no pair"
+    return {
+        "task": pair.task,
+        "condition": pair.condition,
+        "instruction": pair.instruction,
+        "response": pair.response,
+        "meta": pair.meta,
+    }, ""
+
+
+def _show_line(screen: "Console", dataset: Dataset, line: Row, record: Row, *, label: str) -> None:
     fields = {
         label: line["row_id"],
         "source": f"{line['source']} ({dataset.info.counts[line['source']].role})",
@@ -114,9 +193,6 @@ def _show(screen: "Console", dataset: Dataset, line: Row, *, label: str = "row i
     for name, value in fields.items():
         if value not in (None, ""):
             screen.print(f"{name:<12} {printable(str(value))}", soft_wrap=True, markup=False)
-    if line["twin"] is not None and label == "row id":
-        screen.print("")
-        _show(screen, dataset, find(dataset, line["twin"]), label="lost to")
 
 
 def _show_near(screen: "Console", dataset: Dataset, count: int) -> None:
@@ -144,7 +220,7 @@ def _difference(dropped: str, kept: str) -> "Text":
     """Return one text of both: words of the dropped one only are red, of the kept one only green, others shortened."""
     from rich.text import Text
 
-    old, new = dropped.split(), kept.split()
+    old, new = printable(dropped).split(), printable(kept).split()
     text = Text()
     for kind, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":
@@ -161,22 +237,33 @@ def _difference(dropped: str, kept: str) -> "Text":
 def main(
     out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
     row_id: Annotated[str | None, typer.Argument(help="a row's id, or its first digits", metavar="ROW_ID")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="an input file, by its path in its source; with --row", metavar="FILE")
+    ] = None,
+    row: Annotated[int | None, typer.Option(min=0, help="a row of that file, from 0", metavar="N")] = None,
     near: Annotated[
         int | None,
         typer.Option(min=1, help="show the COUNT (up to 100) least similar near duplicates", metavar="COUNT"),
     ] = None,
+    base: Annotated[
+        Path, typer.Option(help="the manifest's folder, which relative paths of input files start from", metavar="DIR")
+    ] = Path(),
 ) -> None:
     """Explain what happened to a row, and why."""
     from pipeline.report.console import console
 
-    if (row_id is None) == (near is None):
-        raise typer.BadParameter("give either a row id or --near COUNT")
+    if (file is None) != (row is None) or [row_id, file, near].count(None) != 2:
+        raise typer.BadParameter("give either a row id, --file FILE with --row N, or --near COUNT")
     try:
         dataset = open_dataset(out)
         if near is not None:
             _show_near(console(), dataset, near)
-        elif row_id is not None:
-            _show(console(), dataset, find(dataset, row_id.lower()))
+            return
+        found = [find(dataset, row_id.lower())] if row_id is not None else find_at(dataset, file or "", row or 0)
+        for number, line in enumerate(found):
+            if number:
+                console().rule()
+            _show(console(), Originals(dataset=dataset, base=base), line)
     except (DatasetError, OSError, ValueError) as error:
         raise typer.Exit(cli.fail(error, cli.MISUSED)) from None
 

@@ -26,10 +26,11 @@ from pipeline.manifest import Mix
 UNGUARDED: Mapping[str, float] = {
     Outcome.EXACT_DUPLICATE: 1.0,
     Outcome.REJECTED_LABEL: 1.0,
+    Outcome.OUTRANKED: 1.0,
     Outcome.NOT_TRAINED: 1.0,
 }
 """Rules that may drop all of a source by default: the content of an exact duplicate is kept (sources often contain each
-other), and a rejection or a mark on an answer is the data's own."""
+other), and a rejection, a rank or a mark of an answer is the data's own."""
 
 MAX_LISTED = 10
 """Files of a source, or causes, that a message lists."""
@@ -378,7 +379,10 @@ def _remedies(files: Sequence[FileRead]) -> Iterator[str]:
         if read.found.end.outcome in (FileOutcome.UNREADABLE, FileOutcome.TRUNCATED):
             yield "repair or replace files that cannot be read, or state the source's `format`"
         if any(reason in _UNADAPTED for reason in read.found.dropped):
-            yield "state the source's `adapter` or `map` where rows were read and not understood"
+            yield (
+                "state the source's `map`, `chat` (conversations) or `adapter`, which may be your own function, where "
+                "rows were read and not understood"
+            )
         elif read.found.dropped:
             yield "look at rows that were dropped for the reasons above"
         elif read.found.end.outcome in (FileOutcome.SKIPPED_NOT_DATA, FileOutcome.EMPTY):

@@ -54,7 +54,8 @@ class TokenizerSpec(Config):
     """The tokenizer: a byte-level BPE trained on the mix, or a given one."""
 
     file: str | None = None
-    """A `tokenizer.json` to use instead of training one; relative to the manifest's folder."""
+    """A `tokenizer.json` to use instead of training one, or a folder that has one (a model in the Hugging Face format,
+    a checkpoint); relative to the manifest's folder."""
     vocab_size: int = Field(default=65_536, ge=300, le=65_536)
     """Special tokens and the 256 bytes included. A given `file` may have more; its ids are then stored as uint32."""
     sample_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=1)
@@ -82,6 +83,8 @@ class Mix(Config):
     """A whole mix manifest."""
 
     name: str = Field(min_length=1)
+    license: str | None = Field(default=None, min_length=1)
+    """Licence of the mix as the Hub names it, such as `cc-by-4.0`, for the dataset card; null: not stated."""
     out: str = Field(default="out/mix", min_length=1)
     """Folder or fsspec URL of the dataset, relative to the current directory."""
     root: str | None = None

@@ -127,6 +127,7 @@ def run_stages(
         tokenizer=tokenizer_step.key,
         drops=train.drops,
         shard_size=mix.shards.size,
+        license=mix.license,
     )
     executor.map([assemble])
     counts = Assemble.dataset(executor.work, assemble.key).counts

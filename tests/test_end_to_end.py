@@ -17,6 +17,8 @@ import yaml
 
 import corpus
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = {
     "lengths.npy": "bcf70a0b0ef5cecacefd894561e5a3bfe00ce0eace1f54ee9d18caeb1bec1b1c",

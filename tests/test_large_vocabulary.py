@@ -26,6 +26,8 @@ from trainer.data.shards import ShardStore
 from trainer.generate import main as generate
 from trainer.train import main as train
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 VOCABULARY = 131_072
 
 

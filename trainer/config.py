@@ -136,6 +136,12 @@ class TrainConfig(Config):
     """Seconds after which the run stops if a file of a remote dataset cannot be fetched or of a checkpoint stored."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that override those of the size."""
+    init: str | None = None
+    """Weights that a new run starts from, with a fresh optimizer: a run's folder, a checkpoint's folder, a URL of
+    either, or a folder in the Hugging Face format. Shape and tokenizer must be those of `model` and `data`. A run that
+    continues from its own checkpoint does not read it. None: weights drawn from `seed`."""
+    init_weights: Literal["averaged", "last"] = "averaged"
+    """Which weights of a checkpoint to start from: the moving average, or those of the last step."""
     objective: Objective = "response"
     """Target tokens: those of the response, or all of a sample except its first (needs model.mask: causal)."""
     batch: BatchConfig
@@ -172,10 +178,10 @@ class TrainConfig(Config):
     max_skipped: int = Field(default=10, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
 
-    @field_validator("data")
+    @field_validator("data", "init")
     @classmethod
-    def _check_data(cls, data: str) -> str:
-        return _checked_location(data)
+    def _check_read(cls, location: str | None) -> str | None:
+        return None if location is None else _checked_location(location)
 
     @field_validator("out", "cache", mode="before")
     @classmethod
@@ -262,6 +268,7 @@ class TrainConfig(Config):
         """All keys and values, without the credentials in URLs."""
         dumped = self.model_dump(mode="json")
         dumped["data"] = redact(self.data)
+        dumped["init"] = None if self.init is None else redact(self.init)
         if self.checkpoint.path is not None:
             dumped["checkpoint"]["path"] = redact(self.checkpoint.path)
         return dumped

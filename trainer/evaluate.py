@@ -10,6 +10,7 @@ gathered by all ranks together; a rank without a batch in the last round compute
 """
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from trainer.data.dataset import Dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.text import plain_tokenizer
 from trainer.distributed.world import SINGLE, World
+
+_log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 8192
 """Tokens of one forward pass, unless a single row has more."""
@@ -113,7 +116,8 @@ def evaluate(
     rows_per_family
         Largest number of questions of each family.
     row_tokens
-        Tokens of a packed row; a longer question gets a row of its own length.
+        Tokens of a packed row; a longer question gets a row of its own length. One that is longer than both a row and
+        the dataset's longest sample is not scored, which a warning says: its attention could take any amount of memory.
     world
         The ranks that evaluate together.
     stop
@@ -133,6 +137,16 @@ def evaluate(
         `stop` returned True on some rank; raised on all ranks.
     """
     questions = read_questions(dataset, tokenizer, rows_per_family=rows_per_family)
+    limit = max(row_tokens, dataset.max_tokens)
+    too_long = Counter(question.family for question in questions if question.length > limit)
+    if too_long:
+        _log.warning(
+            "%d of %d held-out questions are not scored, because they are longer than a row and the longest sample "
+            "(%d tokens): %s",
+            *(too_long.total(), len(questions), limit),
+            ", ".join(f"{family} {count}" for family, count in sorted(too_long.items())),
+        )
+        questions = [question for question in questions if question.length <= limit]
     if not questions:
         return {}
     counts = Counter(question.family for question in questions)

@@ -1,16 +1,25 @@
-"""`python -m trainer.generate CKPT "instruction"`: print a trained model's answer to an instruction.
+"""`python -m trainer.generate CKPT [INSTRUCTION]`: ask a trained model, once, in a prompt loop, or a file of prompts.
 
 The checkpoint contains its tokenizer, so nothing else is needed.
 """
 
+import hashlib
+import json
 import math
 import sys
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from corpus import cli
-from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE, prefix_ids
+from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE
+
+if TYPE_CHECKING:
+    from model.loading import LoadedModel
+    from trainer.prompts import Prompt
 
 MAX_NEW_TOKENS = 65_536
 """Limit of --max-new-tokens; caches for all new tokens are allocated at once."""
@@ -19,8 +28,25 @@ EXAMPLE = """
 example:
   python -m trainer.generate out/train "What is 12 + 30?" --condition direct
   python -m trainer.generate s3://bucket/run "What is 12 + 30?" --temperature 0.7 --top-p 0.9
+  python -m trainer.generate out/hf --chat --system "Answer in one word."     a prompt a line; earlier turns are context
+  python -m trainer.generate out/train --file prompts.jsonl --out answers.jsonl
+
+A line of --file is {"instruction": TEXT} or {"messages": [{"role": ROLE, "content": TEXT}, …]}, with "condition":
+[NAME, …] if it has its own. --out gets the same objects with "answer" and "is_complete"; a killed command continues.
+The turns of a conversation become one instruction as in a build (corpus/README.md, From a row to pairs).
 
 exit codes: 0 answered, 1 no checkpoint that can be used, 2 usage"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How answers are drawn."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    guidance: float
 
 
 @cli.command("python -m trainer.generate", epilog=EXAMPLE)
@@ -28,11 +54,14 @@ def main(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="a checkpoint's folder, a run's folder, or a URL of its checkpoints: the newest one",
+            help="a checkpoint's folder, a run's folder, an exported folder, or a URL of checkpoints: the newest one",
             show_default=False,
         ),
     ],
-    instruction: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(help="what to ask; without it, prompts are read from standard input", show_default=False),
+    ] = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,6 +70,13 @@ def main(
             show_default=False,
         ),
     ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="system text before each prompt")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="in the prompt loop, repeat earlier turns in each prompt")
+    ] = False,
+    file: Annotated[Path | None, typer.Option(metavar="JSONL", help="file of prompts, see below")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="JSONL", help="file of their answers")] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="prompts of a file that are answered together")] = 32,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, max=MAX_NEW_TOKENS, metavar="N", help="length limit of the answer")
     ] = 512,
@@ -61,49 +97,171 @@ def main(
     ] = "averaged",
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where to compute")] = "cpu",
 ) -> int:
-    """Print a trained model's answer to an instruction."""
-    if unknown := set(condition or ()) - set(CONDITION_TAGS):
-        raise typer.BadParameter(f"--condition is {unknown.pop()!r}; expected one of {', '.join(CONDITION_TAGS)}")
+    """Print a trained model's answer to an instruction, to each line of standard input, or to each prompt of a file."""
+    conditions = condition or []
+    if unknown := [name for name in conditions if name not in CONDITION_TAGS]:
+        raise typer.BadParameter(f"--condition is {unknown[0]!r}; expected one of {', '.join(CONDITION_TAGS)}")
     if not math.isfinite(temperature) or not 0 < top_p <= 1:
         raise typer.BadParameter("--temperature must be at least 0 and finite, --top-p above 0 and at most 1")
     if not math.isfinite(guidance):
         raise typer.BadParameter(f"--guidance is {guidance}; expected a finite number")
-    try:
-        instruction.encode()
-    except UnicodeEncodeError:
-        raise typer.BadParameter("the instruction is not UTF-8 text") from None
+    if (file is None) != (out is None) or (file is not None and instruction is not None):
+        raise typer.BadParameter("--file needs --out, and no instruction beside it")
+    if chat and (instruction is not None or file is not None):
+        raise typer.BadParameter("--chat is for the prompt loop; a file has the turns of a conversation as messages")
+    if out is not None and out.exists():
+        raise typer.BadParameter(f"--out: {out} exists; name a new file, or remove it")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--out: there is no folder {out.absolute().parent}")
+
+    from trainer.prompts import is_unicode, prompt, read_prompts
+
+    if system is not None and not is_unicode(system):
+        raise typer.BadParameter("--system is not UTF-8 text")
+    before = [] if system is None else [("system", system)]
+    asked: Sequence[Prompt] = ()
+    if file is not None:
+        asked = read_prompts(file, system=system, conditions=conditions)
+    elif instruction is not None:
+        if not instruction.strip():
+            raise typer.BadParameter("the instruction is empty; without one, prompts are read from standard input")
+        if not is_unicode(instruction):
+            raise typer.BadParameter("the instruction is not UTF-8 text")
+        try:
+            asked = [prompt([*before, ("user", instruction)], conditions)]
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
 
     import torch
 
-    from model.generate import generate
     from model.loading import CheckpointError
-    from trainer.checkpointing.load import load_model
-    from trainer.data.text import plain_tokenizer
+    from trainer.checkpointing.load import load
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
     try:
-        model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged", device=device)
+        loaded = load(checkpoint, ema=weights == "averaged")
     except (CheckpointError, OSError) as error:
         return cli.fail(error)
-    instruction_ids = plain_tokenizer(tokenizer).encode(instruction, add_special_tokens=False).ids
+    loaded.model.to(device)
+    sampling = Sampling(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance
+    )
+    if out is not None:
+        return _answer_file(loaded, asked, out, sampling, batch=batch)
+    if asked:
+        _print(*_answer(loaded, asked, sampling)[0], sampling)
+        return 0
+    return _loop(loaded, before, conditions, sampling, chat=chat)
+
+
+def _answer(
+    loaded: "LoadedModel", prompts: "Sequence[Prompt]", sampling: Sampling, *, stream: int = 0
+) -> list[tuple[str, bool]]:
+    """Answer prompts as one batch: the text of each answer, and whether it ended before the limit.
+
+    `stream` numbers the batch, so that each draws other samples.
+    """
+    import torch
+
+    from model.generate import generate
+    from trainer.prompts import ids
+
+    device = loaded.model.z_L_init.device
     try:
-        (answer,) = generate(
-            model,
-            [prefix_ids(special, condition or [], instruction_ids)],
-            max_new_tokens=max_new_tokens,
-            end_id=special[END_OF_RESPONSE],
-            temperature=temperature,
-            top_p=top_p,
-            guidance=guidance,
-            generator=torch.Generator(device).manual_seed(seed),
+        answers = generate(
+            loaded.model,
+            ids(prompts, loaded.tokenizer, loaded.special),
+            max_new_tokens=sampling.max_new_tokens,
+            end_id=loaded.special[END_OF_RESPONSE],
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            guidance=sampling.guidance,
+            generator=torch.Generator(device).manual_seed((sampling.seed + stream) % 2**63),
         )
     except ValueError as error:  # --guidance of a model without a first H application
         raise typer.BadParameter(str(error)) from None
-    print(tokenizer.decode(answer, skip_special_tokens=False))
-    if len(answer) == max_new_tokens:
-        print(f"(cut after {len(answer)} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
+    return [
+        (loaded.tokenizer.decode(answer, skip_special_tokens=False), len(answer) < sampling.max_new_tokens)
+        for answer in answers
+    ]
+
+
+def _print(text: str, is_complete: bool, sampling: Sampling) -> None:
+    from corpus.terminal import printable
+
+    print(printable(text), flush=True)
+    if not is_complete:
+        print(f"(cut after {sampling.max_new_tokens} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
+
+
+def _loop(
+    loaded: "LoadedModel", before: list[tuple[str, str]], conditions: Sequence[str], sampling: Sampling, *, chat: bool
+) -> int:
+    """Answer each line of standard input until its end; blank lines are skipped."""
+    from trainer.prompts import prompt
+
+    is_terminal = sys.stdin.isatty()
+    turns, number = list(before), 0
+    if is_terminal:
+        earlier = "earlier turns are context" if chat else "each is asked alone"
+        print(f"one prompt a line, {earlier}; Ctrl-D ends", file=sys.stderr)
+    while True:
+        if is_terminal:
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return 0
+        if not line.strip():
+            continue
+        try:
+            asked = prompt([*turns, ("user", line.strip())], conditions)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        ((text, is_complete),) = _answer(loaded, [asked], sampling, stream=number)
+        _print(text, is_complete, sampling)
+        number += 1
+        if chat:
+            turns += [("user", line.strip()), ("assistant", text)]
+
+
+def _answer_file(
+    loaded: "LoadedModel", prompts: "Sequence[Prompt]", out: Path, sampling: Sampling, *, batch: int
+) -> int:
+    """Write the answers to a file of prompts."""
+    from dataclasses import asdict
+
+    from trainer.answers import write_answers
+
+    def answer(begin: int, end: int) -> list[dict[str, Any]]:
+        rows = []
+        answers = _answer(loaded, prompts[begin:end], sampling, stream=begin)
+        for prompt, (text, is_complete) in zip(prompts[begin:end], answers, strict=True):
+            rows.append({**prompt.row, "answer": text, "is_complete": is_complete})
+        return rows
+
+    asked = [[prompt.row, prompt.instruction, prompt.conditions] for prompt in prompts]
+    settings = {
+        **asdict(sampling),
+        "batch": batch,
+        "prompts": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+        "weights": _weights_hash(loaded),
+    }
+    done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
+    earlier = f", {done:,} of them in an earlier run" if done else ""
+    print(f"{out}: {len(prompts):,} answers{earlier}")
     return 0
+
+
+def _weights_hash(loaded: "LoadedModel") -> str:
+    """XXH3-128 of all weights, in hex."""
+    import xxhash
+
+    digest = xxhash.xxh3_128(loaded.tokenizer_json.encode())
+    for tensor in loaded.model.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 if __name__ == "__main__":

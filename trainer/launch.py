@@ -21,6 +21,7 @@ from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
 from trainer.distributed.world import World
 from trainer.evaluators import Evaluator
+from trainer.initialize import load_initial
 from trainer.loop import Loop
 from trainer.metrics import Sink
 from trainer.resume import restore
@@ -138,6 +139,8 @@ def _set_up_torch(config: TrainConfig, world: World) -> None:
 
 
 def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
+    if config.init is not None:
+        load_initial(config, dataset)
     inputs = plan_inputs(config, dataset)
     lengths = fit_lengths(dataset.lengths, row_tokens=inputs.row_tokens, truncate=inputs.truncate)
     plan = Plan(inputs, dataset.strata, lengths)

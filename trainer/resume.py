@@ -9,6 +9,7 @@ from corpus.contract import TEMPLATE
 from corpus.storage.redact import redact
 from trainer.build import Run
 from trainer.checkpointing.checkpoint import Checkpoint
+from trainer.initialize import initialize
 from trainer.position import Position
 
 
@@ -52,12 +53,12 @@ def restore(run: Run) -> Position:
     Returns
     -------
     Position
-        That of the beginning if there is no checkpoint.
+        That of the beginning if there is no checkpoint; the weights are then those of `init`, if it is set.
 
     Raises
     ------
     ConfigError
-        The checkpoint belongs to a run of another manifest or dataset.
+        The checkpoint belongs to a run of another manifest or dataset, or `init` to another model or tokenizer.
     """
     inputs = run.plan.inputs
     if run.world.is_local_main:
@@ -65,6 +66,7 @@ def restore(run: Run) -> Position:
     run.checkpoints.check_writable()
     checkpoint = run.checkpoints.newest()
     if checkpoint is None:
+        initialize(run)
         first = run.plan.chunk(0, 0).hash
         return Position(step=0, updates=0, plan_key=inputs.key, plan_hash=first, epoch=0, chunk=0, next_batch=0)
     _check_same_run(run, checkpoint)
@@ -79,10 +81,12 @@ def restore(run: Run) -> Position:
 
 def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
     made_with = checkpoint.sidecar("manifest.json")
-    here = {**asdict(run.plan.inputs), "objective": run.config.objective, "model": asdict(run.model.config)}
+    manifest, compared = run.config.redacted(), ("objective", "init", "init_weights")
+    here = {**asdict(run.plan.inputs), **{key: manifest[key] for key in compared}, "model": asdict(run.model.config)}
+    defaults = {"init": None, "init_weights": "averaged"}  # of checkpoints from before these keys
     there = {
         **made_with["plan"],
-        "objective": made_with["manifest"]["objective"],
+        **{key: ({**defaults, **made_with["manifest"]})[key] for key in compared},
         "model": checkpoint.sidecar("config.json")["model"],
     }
     position = checkpoint.position

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from corpus.formats.base import Row, RowError, shorten
@@ -120,13 +121,24 @@ def as_text(value: Any, column: str) -> str:
     return str(value)
 
 
+_TEXT_KEYS = ("text", "texts", "input_text", "content", "value", "answer", "response", "output", "generated_text")
+
+
 def as_texts(value: Any, column: str) -> list[str]:
-    """Return the distinct texts of a cell that is one text, a list of texts, or an object with such a `text`."""
+    """Return the distinct texts of a cell that is one text, a list of texts, or an object with such a `text`.
+
+    Of an object its `text`, or a key that means the same, counts; of a list of objects that of each.
+    """
+    if isinstance(value, dict) and (key := next((key for key in _TEXT_KEYS if value.get(key) is not None), None)):
+        return as_texts(value[key], f"{column}.{key}")
     if isinstance(value, dict) and "text" in value:
         return as_texts(value["text"], f"{column}.text")
     if not isinstance(value, list):
         return [as_text(value, column)]
-    texts = [as_text(item, f"{column}.{index}") for index, item in enumerate(value)]
+    texts = []
+    for index, item in enumerate(value):
+        place = f"{column}.{index}"
+        texts += as_texts(item, place) if isinstance(item, dict) else [as_text(item, place)]
     if not texts:
         raise RowError(Outcome.NO_PAIR, f"{column} is an empty list")
     return list(dict.fromkeys(texts))
@@ -153,6 +165,45 @@ def as_json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+_PASSAGE_KEYS = ("text", "content", "contents", "value", "passage", "paragraph", "paragraph_text", "contexts", "body")
+
+
+def passage_text(value: Any, column: str) -> str:
+    """Return the text of a passage or system text: a text, a list of texts, or objects with titles and texts.
+
+    A list of lists is a table, of which each row is a line; or sections, each a title and sentences.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        if len(value) > 1 and all(isinstance(row, list) and row and not any(map(_is_nested, row)) for row in value):
+            return "\n".join(" | ".join("" if cell is None else as_json(cell) for cell in row) for row in value)
+        return "\n\n".join(
+            passage_text(item, f"{column}.{index}") for index, item in enumerate(value) if is_filled(item)
+        )
+    if isinstance(value, dict):
+        title = value.get("title")
+        if isinstance(title, list):  # of lists, as in HotpotQA
+            bodies = next((item for key, item in value.items() if key != "title" and isinstance(item, list)), [])
+            return "\n\n".join(
+                f"{one}\n{''.join(map(as_json, body)) if isinstance(body, list) else body}"
+                for one, body in zip(title, bodies, strict=False)
+            )
+        for key in (*_PASSAGE_KEYS, "parts"):
+            if is_filled(value.get(key)):
+                text = passage_text(value[key], f"{column}.{key}")
+                speaker = next((value[name] for name in ("speaker", "role", "from") if name in value), None)
+                if isinstance(speaker, str) and speaker and speaker != "system":
+                    return f"{speaker}: {text}"
+                return f"{title}\n{text}" if isinstance(title, str) and title else text
+        return as_json(value)
+    return as_text(value, column)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | dict)
+
+
 def is_filled(value: Any) -> bool:
     """Whether a value, possibly as JSON text, is not blank, not empty and not made of nulls only."""
     if isinstance(value, str):
@@ -165,8 +216,14 @@ def is_filled(value: Any) -> bool:
 
 
 def plain_names(columns: Sequence[str]) -> dict[str, str]:
-    """Map plain names, without case, `-`, `_` and blanks, to columns; of columns with one plain name, to the first."""
-    return {re.sub(r"[-_\s]", "", column).casefold(): column for column in reversed(columns)}
+    """Map plain names, letters and digits without case, to columns; of columns with one plain name, to the first."""
+    return {plain(column): column for column in reversed(columns)}
+
+
+@lru_cache(maxsize=4096)
+def plain(name: str) -> str:
+    """Return the letters and digits of a name, without case."""
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def field(row: Row, name: str, column: str | None = None) -> Any:

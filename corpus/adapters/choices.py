@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import Adapted, Adapter, is_filled, join, list_columns
-from corpus.adapters.columns import PASSAGE_NAMES, columns, pair, passage_text
+from corpus.adapters.base import Adapted, Adapter, is_filled, join, list_columns, passage_text, plain
+from corpus.adapters.columns import PASSAGE_NAMES, columns, pair
 from corpus.adapters.options import (
     Options,
     find_options,
@@ -27,6 +27,7 @@ _QUESTION_NAMES = (
     "question",
     "query",
     "squestion",
+    "qtext",
     "stem",
     "questionstem",
     "questiontext",
@@ -68,8 +69,29 @@ _GOLD_NAMES = (
     "correct",
     "rightanswer",
     "lsolutions",
+    "goldlabel",
+    "goldanswer",
+    "correctlabel",
+    "correctletter",
+    "correctanswerletter",
+    "correctanswers",
+    "correctoptions",
+    "correctoptionid",
+    "rightoption",
+    "answerlabel",
+    "answernumber",
+    "answerid",
+    "answerchoice",
+    "targetidx",
+    "targetindex",
+    "key",
+    "ra",
 )
 """Columns that state the right option, most exact first."""
+_ANSWER_NAMES = ("target", "ans", "solution")
+"""Columns that state it, or else are an answer in other words."""
+_INSTRUCTIONS = ("instruction", "instructions", "definition")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 
 
 class _Columns(NamedTuple):
@@ -78,20 +100,25 @@ class _Columns(NamedTuple):
     golds: tuple[str, ...]
     answers: str | None
     """A column `answers` whose list may be the options (ReClor)."""
+    instructions: tuple[str, ...] = ()
+    """Columns that precede a question of another name."""
+    inputs: tuple[str, ...] = ()
+    """Columns that follow an instruction."""
 
 
 @lru_cache(maxsize=4096)
 def _columns(names: tuple[str, ...]) -> _Columns | None:
-    plain = columns(names).plain
+    by_name = columns(names).plain
 
     def known(candidates: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(plain[name] for name in candidates if name in plain)
+        return tuple(by_name[name] for name in candidates if name in by_name)
 
-    questions, golds = known(_QUESTION_NAMES), known(_GOLD_NAMES)
-    answers = plain.get("answers")
-    if not questions or not (golds or find_options(names)):
+    questions, golds = known(_QUESTION_NAMES), known((*_GOLD_NAMES, *_ANSWER_NAMES))
+    answers = by_name.get("answers")
+    if not questions or not (golds or find_options(names) or answers):
         return None
-    return _Columns(questions, known((*PASSAGE_NAMES, *_MORE_PASSAGES)), golds, answers)
+    passages = known((*PASSAGE_NAMES, *_MORE_PASSAGES))
+    return _Columns(questions, passages, golds, answers, known(_INSTRUCTIONS), known(_INPUTS))
 
 
 def _find(row: Row) -> tuple[_Columns, str, str | None, Options] | None:
@@ -100,8 +127,10 @@ def _find(row: Row) -> tuple[_Columns, str, str | None, Options] | None:
     if found is None:
         return None
     options = read_options(row)
-    if options is None and found.answers is not None and found.golds:
+    if options is None and found.answers is not None:
         options = parse_options(row[found.answers], found.answers)
+        if options is not None and not (found.golds or options.flags):
+            options = None
     question = next((name for name in found.questions if is_filled(row[name])), None)
     if options is None and question is not None and isinstance(row[question], dict):
         options = parse_options(row[question].get("choices"), question)
@@ -109,10 +138,19 @@ def _find(row: Row) -> tuple[_Columns, str, str | None, Options] | None:
         return None
     if options is None or question is None:
         return None
-    gold = next((name for name in found.golds if is_filled(row[name]) and name not in options.columns), None)
-    if gold is None and not found.golds and not options.flags:
+    own = (name for name in found.golds if is_filled(row[name]) and name not in (question, *options.columns))
+    gold = next((name for name in own if plain(name) not in _ANSWER_NAMES or _states(options, row[name], name)), None)
+    if gold is None and not options.flags and all(plain(name) in _ANSWER_NAMES for name in found.golds):
         return None
     return found, question, gold, options
+
+
+def _states(options: Options, value: Any, column: str) -> bool:
+    """Whether a value is the number, letter or text of an option."""
+    try:
+        return bool(right_options(options, value, column, None))
+    except RowError:
+        return False
 
 
 def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted:
@@ -133,6 +171,13 @@ def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted
         used |= agreeing
     value = row[question]
     text = passage_text((value.get("stem") or value) if isinstance(value, dict) else value, question)
+    before: list[str] = []
+    after: list[str] = []
+    for column in (*names.instructions, *names.inputs):
+        given = row[column]
+        if column not in used and is_filled(given) and not isinstance(given, bool | int | float):
+            (before if column in names.instructions else after).append(passage_text(given, column))
+            used |= {column}
     parts = []
     for column in names.passages:
         passage = row[column]
@@ -141,7 +186,8 @@ def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted
         if not is_formatted_copy(column, passage, text):
             parts.append(passage_text(passage, column))
             used |= {column}
-    instruction = join(*parts, text, show_options(options))
+    in_order = (text, *parts) if question in names.instructions else (*before, *parts, text)
+    instruction = join(*in_order, *after, show_options(options))
     return pair(row, context, instruction, ["\n".join(options.texts[index] for index in right)], used)
 
 
@@ -184,9 +230,11 @@ def _fits(row: Row, context: Mapping[str, Any], *, base: int | None) -> bool:
         return base is None
     number = int(text)
     assert gold is not None
+    if str(number) in options.labels and not options.names:  # the options state their numbers
+        return base is None
 
     def is_valid(base: int | None) -> bool:
-        if base == 1 and re.search(r"(?i)gold|idx|index", gold):
+        if base == 1 and re.search(r"gold$|idx|index", plain(gold)):
             return False
         return 0 <= number - number_base(options, value, gold, base) < len(options.texts)
 

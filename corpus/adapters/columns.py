@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import Adapted, Draft, as_json, as_text, from_json, is_filled, plain_names
+from corpus.adapters.base import Adapted, Draft, as_json, from_json, is_filled, passage_text, plain_names
 from corpus.adapters.conversation import Turn, answer_turns, parse_turns
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
@@ -93,14 +93,11 @@ _MEDIA_REFERENCE = re.compile(
 )
 
 
-_TEXT_KEYS = ("text", "content", "contents", "value", "passage", "paragraph", "paragraph_text", "contexts", "body")
-
-
 class Columns(NamedTuple):
     """Columns of a row by meaning."""
 
     plain: Mapping[str, str]
-    """Plain names, without case, `-`, `_` and blanks, to columns."""
+    """Plain names, letters and digits without case, to columns."""
     system: tuple[str, ...]
     tools: tuple[str, ...]
     passages: tuple[str, ...]
@@ -185,43 +182,6 @@ def history_turns(value: Any, column: str) -> list[Turn]:
     """Return the earlier turns of a column: turns in any usual shape, or a text."""
     value = from_json(value) if isinstance(value, str) else value
     return [Turn("system", value)] if isinstance(value, str) else parse_turns(value, column)
-
-
-def passage_text(value: Any, column: str) -> str:
-    """Return the text of a passage or system text: a text, a list of texts, or objects with titles and texts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n\n".join(
-            passage_text(item, f"{column}.{index}") for index, item in enumerate(value) if is_filled(item)
-        )
-    if isinstance(value, dict):
-        title = value.get("title")
-        if isinstance(title, list):  # of lists, as in HotpotQA
-            bodies = next((item for key, item in value.items() if key != "title" and isinstance(item, list)), [])
-            return "\n\n".join(
-                f"{one}\n{''.join(map(as_json, body)) if isinstance(body, list) else body}"
-                for one, body in zip(title, bodies, strict=False)
-            )
-        for key in (
-            "text",
-            "content",
-            "contents",
-            "value",
-            "passage",
-            "paragraph",
-            "paragraph_text",
-            "contexts",
-            "body",
-        ):
-            if is_filled(value.get(key)):
-                text = passage_text(value[key], f"{column}.{key}")
-                speaker = next((value[name] for name in ("speaker", "role", "from") if name in value), None)
-                if isinstance(speaker, str) and speaker:
-                    return f"{speaker}: {text}"
-                return f"{title}\n{text}" if isinstance(title, str) and title else text
-        return as_json(value)
-    return as_text(value, column)
 
 
 def with_context(context: Context, turns: list[Turn]) -> list[Turn]:

@@ -3,11 +3,9 @@
     a list of messages ─ parse_turns ─▶ Turn, Turn, … ─ answer_turns ─▶ Draft and Dropped, one for each answer
 
 The rule is the same in every adapter. Each turn of the assistant, and each tool call, that follows a turn of somebody
-else is an answer. Its instruction is everything before it, in order: the system texts at the beginning as they are;
-then, if a user's turn is the only other one, its bare text, else every turn with its role ("User:", "Assistant:",
-"Tool call:", "Tool result:", "System:"), separated by blank lines. Empty turns are left out. Thinking and end markers
-are removed from earlier turns as cleaning removes them from responses. A turn that the data marks as not to be trained
-on is context only.
+else is an answer. Its instruction is everything before it, by the rule of `corpus.turns`. Thinking and end markers are
+removed from earlier turns as cleaning removes them from responses. A turn that the data marks as not to be trained on
+is context only.
 """
 
 import re
@@ -25,10 +23,13 @@ from corpus.adapters.base import (
     check_size,
     from_json,
     is_filled,
+    passage_text,
+    plain,
 )
 from corpus.formats.base import RowError, shorten
 from corpus.markup import Markup
 from corpus.outcome import Outcome
+from corpus.turns import Instruction
 
 
 class Turn(NamedTuple):
@@ -41,17 +42,22 @@ class Turn(NamedTuple):
     """The mark by which the data excludes an answer from training, such as "weight is 0"."""
 
 
-LABELS = {"system": "System", "user": "User", "assistant": "Assistant", "call": "Tool call", "tool": "Tool result"}
 ANSWERS = ("assistant", "call")
 
 _SPELLINGS = {
-    "system": "system developer systemprompt systemmessage",
-    "user": "user human prompter customer person you",
-    "assistant": "assistant ai gpt bot model llm chatbot agent chatgpt gpt35 gpt4 gpt35turbo bard bing claude moss",
-    "call": "functioncall toolcall toolcalls tooluse",
-    "tool": "tool function observation ipython environment toolresponse functionresponse toolresult functionresult"
-    " toolresults toolresponses tooloutput functioncalloutput codeinterpreter",
+    "system": "system sys developer systemprompt systemmessage 系统",
+    "user": "user usr human prompter customer client person you asker prompt question query instruction 用户",
+    "assistant": "assistant ai gpt bot model llm chatbot agent aiassistant languagemodel response answer bard bing moss"
+    " 助手",
+    "call": "functioncall functioncalls toolcall toolcalls tooluse",
+    "tool": "tool tools function observation ipython environment toolresponse functionresponse toolresult"
+    " functionresult toolresults toolresponses tooloutput functioncalloutput codeinterpreter api apiresponse execution"
+    " executionresult executionresults",
 }
+_MODEL = re.compile(
+    r"(?:chatgpt|gpt|claude|gemini|llama|qwen|mistral|deepseek|grok|vicuna)(?:\d\w*|turbo|instruct|chat)*"
+)
+"""Plain name of a model as a role."""
 _ROLES = {spelling: role for role, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _KEYED = _ROLES | {
     "instruction": "user",
@@ -69,25 +75,43 @@ _KEYED = _ROLES | {
     "commands": "call",
 }
 """Roles by the key of a text, in a message without a role."""
+_KEYS = frozenset(_KEYED)
+_ORDER = ("system", "user", "call", "tool", "assistant")
+"""Order of the texts of such a message, whatever the order of its keys."""
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "type", "name")
 _TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "data")
 _TEXT_TYPES = ("text", "input_text", "output_text", "refusal")
 _THINKING_TYPES = ("thinking", "redacted_thinking", "reasoning", "summary_text")
-_CALL_TYPES = ("tool_use", "tool_call", "tool-call", "function_call", "server_tool_use")
-_RESULT_TYPES = ("tool_result", "tool_response", "tool-result", "function_call_output", "web_search_tool_result")
+_CALL_TYPES = ("tool_use", "tool_call", "tool-call", "function_call", "server_tool_use", "toolUse", "functionCall")
+_RESULT_TYPES = (
+    *("tool_result", "tool_response", "tool-result", "function_call_output", "web_search_tool_result", "toolResult"),
+    *("functionResponse", "function_response"),
+)
+_CALL_KEYS = frozenset({"toolcall", "toolcalls", "toolscalls", "functioncall", "functioncalls"})
+"""Plain keys of a message's calls."""
+_RESULT_KEYS = ("output", "result", "results", "response", "observation", "tool_result")
+"""Keys of the text of a tool's message, beside `_TEXT_KEYS`."""
+_ABOUT_CALL = frozenset({"role", "from", "id", "tool_call_id", "call_id", "weight", "name", "status"})
+"""Keys of a message about a call that are no part of it."""
+_THINKING_CHANNELS = frozenset({"analysis", "thinking", "reasoning"})
+_MESSAGE_CONTEXT = frozenset({"context", "contexts", "passage", "passages", "document", "documents"})
+"""Plain keys of a message with texts that it is about."""
 _MEDIA = re.compile(r"image|picture|photo|audio|sound|speech|video|file|document|media")
 _MEDIA_KEYS = re.compile(r"_?(?:image|img|picture|photo|audio|sound|video)s?(?:_?(?:url|path|file|bytes|data))?s?")
 _TAGGED = re.compile(r"\s*<\|[^|<>]+\|>:?\s*(.*?)\s*(?:<eo[a-z]>)?\s*", re.DOTALL)
 """A text with the tag of its speaker and an end marker, as in MOSS."""
 
-_MARKS = {
-    "weight": "weight lossweight train training trainable istrainable trained istrained learn learnable loss lossmask"
-    " hasloss calculateloss computeloss requiresloss trainon trainonturn trainmask supervised",
-    "mask": "mask masked ismasked maskloss lossmasked ignore ignored ignoreloss noloss skiploss donttrain notrain"
-    " exclude excluded",
-}
-_MARK_KEYS = {spelling: kind for kind, spellings in _MARKS.items() for spelling in spellings.split()}
-"""Keys by which a message states whether it is trained on: a weight of 0 excludes it, a mask of 1 does."""
+_WEIGHT = re.compile(
+    r"(?:is|do|to|has|in|for|on|use|used|apply|calc|calculate|compute|require|requires|should|with|can|enable)*"
+    r"(?:train(?:ing|able|ed|onturns?|onthis|on|masks?|weights?)?|learn(?:ing|able|ed)?|loss(?:masks?|weights?|es)?"
+    r"|supervised?|supervision|(?:sample|turn|token|message)?weights?)"
+)
+_MASK = re.compile(
+    r"(?:is)?(?:(?:loss|label)?masked(?:out)?|masks?(?:out|loss)?|ignored?(?:loss)?|excluded?(?:from(?:training|loss))?"
+    r"|skip(?:ped|loss|training)?|(?:no|not|dont|donot|never|without)(?:train|training|loss|learn)"
+    r"|untrainable|frozen|contextonly)"
+)
+"""Plain keys by which a message states whether it is trained on: a weight of 0 excludes it, a mask of 1 does."""
 _TRUTH = {
     **dict.fromkeys(("true", "yes", "y", "on", "t"), True),
     **dict.fromkeys(("false", "no", "n", "off", "f", ""), False),
@@ -95,15 +119,19 @@ _TRUTH = {
 
 
 @lru_cache(maxsize=1024)
-def plain(name: str) -> str:
-    """Return a name without case and without `-`, `_`, `.` and blanks."""
-    return re.sub(r"[-_.\s]", "", name).casefold()
+def role_of(name: str) -> str | None:
+    """Return the role that a name spells, or None."""
+    found = plain(name)
+    if _MODEL.fullmatch(found):
+        return "assistant"
+    return _ROLES.get(found) or _ROLES.get(found.rstrip("0123456789"))
 
 
 @lru_cache(maxsize=1024)
-def role_of(name: str) -> str | None:
-    """Return the role that a name spells, or None."""
-    return _ROLES.get(plain(name))
+def kind_of_mark(name: str) -> str | None:
+    """Return "weight" or "mask" for the name of a mark by which training on a text is stated, else None."""
+    found = plain(name)
+    return "weight" if _WEIGHT.fullmatch(found) else "mask" if _MASK.fullmatch(found) else None
 
 
 # Messages
@@ -111,7 +139,9 @@ def role_of(name: str) -> str | None:
 
 def is_turns(value: Any) -> bool:
     """Whether a value is a list of messages with roles, possibly as JSON text."""
-    if isinstance(value, str) and value.startswith("["):
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return False
         value = from_json(value)
     if isinstance(value, list) and value and isinstance(value[0], list):
         value = value[0]
@@ -171,6 +201,8 @@ def _items(value: Any, where: str) -> Sequence[Any]:
             return lists[0]
         if value and all(isinstance(item, dict) for item in value.values()):
             return list(value.values())
+        if len(lists) == len(value) > 1 and len({len(item) for item in lists}) == 1 and set(map(plain, value)) <= _KEYS:
+            return [dict(zip(value, items, strict=True)) for items in zip(*lists, strict=True)]
         return [value]
     raise RowError(Outcome.WRONG_TYPE, f"{where} is {shorten(value)}; expected a list of turns")
 
@@ -209,29 +241,59 @@ def _parse(item: Mapping[str, Any], where: str) -> list[Turn]:
         name = name.get("role")
     role = role_of(name) if isinstance(name, str) else None
     if role is None:
-        known = "system, user, assistant, tool or one of their usual other names"
+        known = "system, user, assistant, tool or a usual other name; `chat:` with `roles:` states what others mean"
         raise RowError(Outcome.WRONG_TYPE, f"{where}.{role_key} is {shorten(name)}; expected {known}")
     _refuse_media(item, where)
+    channel = item.get("channel")
+    if role == "assistant" and isinstance(channel, str) and channel.lower() in _THINKING_CHANNELS:
+        return []
     excluded = _excluded(item, where) if role in ANSWERS else ""
     text_key = _text_key(item)
     content = None if text_key is None else item[text_key]
+    if content is None and role in ("call", "tool"):
+        content = _without_text(item, role)
     calls = _calls(item)
     turns = [Turn(*turn, excluded) for turn in _content(content, role, f"{where}.{text_key or 'content'}")]
     if calls is not None:
         turns = [turn for turn in turns if turn.text and not turn.text.isspace()]
         turns.append(Turn("call", calls, excluded))
+    if role not in ("system", "user"):
+        return turns
+    tools = [Turn("system", as_json(item[key])) for key in ("tools", "functions") if is_filled(item.get(key))]
     if role == "system":
-        turns += [Turn("system", as_json(item[key])) for key in ("tools", "functions") if is_filled(item.get(key))]
-    return turns
+        return turns + tools
+    passages = [
+        Turn("system", passage_text(item[key], f"{where}.{key}"))
+        for key in item
+        if key != text_key and plain(key) in _MESSAGE_CONTEXT and is_filled(item[key])
+    ]
+    return [*tools, *passages, *turns]
+
+
+def _without_text(item: Mapping[str, Any], role: str) -> Any:
+    """Return the content of a call or of its result that has no text: its result, or what else the message has."""
+    if role == "tool":
+        for key in _RESULT_KEYS:
+            if is_filled(item.get(key)):
+                return item[key]
+    others = {key: value for key, value in item.items() if key not in (*_ABOUT_CALL, "type") and value is not None}
+    if role == "call" and is_filled(item.get("name")):
+        others = {"name": item["name"], **others}
+    return as_json(others) if others else None
 
 
 def _parse_keyed(item: Mapping[str, Any], where: str) -> list[Turn]:
     """Parse a message without role, whose keys are roles: {"user": "…", "assistant": "…"}."""
     _refuse_media(item, where)
     turns = []
-    for key, value in item.items():
-        role = _KEYED.get(plain(key))
-        if role is None or not isinstance(value, str | list):
+    keyed = [(_KEYED.get(plain(key)), key) for key in item]
+    for role, key in sorted(
+        ((role, key) for role, key in keyed if role is not None), key=lambda pair: _ORDER.index(pair[0])
+    ):
+        value = item[key]
+        if isinstance(value, dict) and (text_key := _text_key(value)):
+            value = value[text_key]
+        if not isinstance(value, str | list):
             continue
         excluded = _excluded(item, where) if role in ANSWERS else ""
         for found, text in _content(value, role, f"{where}.{key}"):
@@ -249,9 +311,9 @@ def _parse_keyed(item: Mapping[str, Any], where: str) -> list[Turn]:
 
 def _calls(item: Mapping[str, Any]) -> str | None:
     """Return the tool calls of a message as JSON text, or None."""
-    for key in ("tool_calls", "function_call", "function_calls", "toolCalls", "functionCall"):
-        if is_filled(item.get(key)):
-            return as_json(item[key])
+    for key, value in item.items():
+        if plain(key) in _CALL_KEYS and is_filled(value):
+            return as_json(value)
     return None
 
 
@@ -279,21 +341,37 @@ def _content(content: Any, role: str, where: str) -> list[tuple[str, str]]:
     results: list[tuple[str, str]] = []
     for index, part in enumerate(content):
         place = f"{where}.{index}"
-        kind = part.get("type") if isinstance(part, dict) else None
+        kind = _kind(part)
         if kind in _THINKING_TYPES:
             continue
         if kind in _CALL_TYPES:
             calls.append(part)
         elif kind in _RESULT_TYPES:
-            results += _content(part.get("content", part.get("output")), "tool", f"{place}.content")
+            results += _content(_result(part), "tool", f"{place}.content")
         else:
             texts.append(_part_text(part, place))
     found = [(role, "".join(texts))] if texts or not (calls or results) else []
     return [*results, *found, *([("call", as_json(calls))] if calls else [])]
 
 
+def _kind(part: Any) -> Any:
+    """Return the type of a part, which may be its only key instead of its `type`."""
+    if not isinstance(part, dict):
+        return None
+    if "type" not in part and len(part) == 1 and (key := next(iter(part))) in (*_CALL_TYPES, *_RESULT_TYPES):
+        return key
+    return part.get("type")
+
+
+def _result(part: dict[str, Any]) -> Any:
+    """Return the content of a part that is a tool's result."""
+    if len(part) == 1 and isinstance(inner := next(iter(part.values())), dict):
+        part = inner
+    return next((part[key] for key in ("content", *_RESULT_KEYS) if is_filled(part.get(key))), None)
+
+
 def _is_typed(part: Any) -> bool:
-    return isinstance(part, dict) and isinstance(part.get("type"), str) and "text" in part
+    return isinstance(part, dict) and "text" in part and (len(part) == 1 or isinstance(part.get("type"), str))
 
 
 def _part_text(part: Any, where: str) -> str:
@@ -320,19 +398,26 @@ def _refuse_media(item: Mapping[str, Any], where: str) -> None:
             raise RowError(Outcome.MEDIA, f"{where}.{key} is {shorten(item[key])}; expected text only")
 
 
+def truth_of(value: Any) -> bool | None:
+    """Return whether a mark is true or above 0, None if it is neither a number nor true or false."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        try:
+            return _TRUTH[text] if text in _TRUTH else float(text) > 0
+        except ValueError:
+            return None
+    return value > 0 if isinstance(value, bool | int | float) else None
+
+
 def _excluded(item: Mapping[str, Any], where: str) -> str:
     """Return the mark that excludes a message from training, or an empty text."""
     for key, value in item.items():
-        kind = _MARK_KEYS.get(plain(key))
-        if value is None or kind is None:
+        kind = None if value is None else kind_of_mark(key)
+        if kind is None:
+            if key == "train_detail" and is_filled(value):
+                raise RowError(Outcome.WRONG_TYPE, f"{where}.{key} marks parts of a text; expected a mark on all of it")
             continue
-        if isinstance(value, str):
-            try:
-                truth = _TRUTH[value.strip().lower()] if value.strip().lower() in _TRUTH else float(value) > 0
-            except ValueError:
-                truth = None
-        else:
-            truth = value > 0 if isinstance(value, bool | int | float) else None
+        truth = truth_of(value)
         if truth is None:
             raise RowError(
                 Outcome.WRONG_TYPE, f"{where}.{key} is {shorten(value)}; expected a number, or true or false"
@@ -380,22 +465,14 @@ def answer_turns(
     markup: Markup | None = context.get(MARKUP_KEY)
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
-    head: list[str] = []
-    body: list[str] = []
-    bare: str | None = None  # the text of the only turn in `body`, if it is a user's
+    instruction = Instruction()
     chars = total = done = 0
     for part, index in enumerate(answers):
         for role, text, _ in turns[done:index]:
             if markup is not None:
                 text = markup.strip(text, answer=role == "assistant")
-            if not text or text.isspace():
-                continue
             chars += len(text)
-            if role == "system" and not body:
-                head.append(text)
-            else:
-                bare = text if role == "user" and not body else None
-                body.append(f"{LABELS[role]}: {text}")
+            instruction.add(role, text)
         done = index
         turn = turns[index]
         if turn.excluded:
@@ -404,6 +481,5 @@ def answer_turns(
         total += chars
         if total > MAX_ROW_CHARS:
             check_size(total)
-        instruction = "\n\n".join([*head, bare] if bare is not None else head + body)
-        drafts.append(Draft(instruction, turn.text))
+        drafts.append(Draft(instruction.text(), turn.text))
     return drafts, dropped

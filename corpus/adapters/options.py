@@ -1,9 +1,10 @@
 """Options of multiple-choice questions: a list, an object, or a column for each; and which of them is right.
 
 Options are shown one a line as "A. text". The right option is stated by its label, its letter, its text, or its
-number. Numbers count from 0; numbers in text count from 1, unless the columns are numbered from 0 or the column is
-called `label` or `gold`, or an index, beside a list. A file in which that is impossible is read by the adapter
-`choices_from_0` or `choices_from_1`, which count as their names say.
+number, or the name of its column; or a list has a mark for each. Numbers that the options themselves state as labels
+are these labels; others count from 0; numbers in text count from 1, unless the columns are numbered from 0 or the
+column is called `label` or `gold`, or an index, beside a list. A file in which that is impossible is read by the
+adapter `choices_from_0` or `choices_from_1`, which count as their names say.
 """
 
 import re
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import as_text, from_json, is_filled
+from corpus.adapters.base import as_text, from_json, is_filled, plain
 from corpus.adapters.columns import columns
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
@@ -31,15 +32,18 @@ _CONTAINER_NAMES = (
     "multiplechoiceoptions",
     "mctargets",
     "mc1targets",
+    "targetscores",
 )
 """Columns with all options, most likely first."""
 
 _PREFIXES = (
     "",
     "option",
+    "options",
     "opt",
     "op",
     "choice",
+    "choices",
     "answer",
     "ending",
     "sol",
@@ -53,8 +57,19 @@ _PREFIXES = (
 
 _LABELLED = re.compile(r"\s*\(?([A-Za-z]|\d{1,2})\s*[).:、．]\s*(.*)", re.DOTALL)
 _IN_TEXT = re.compile(r"(?:^|[\n,;]|\s)\s*\(?([A-Ja-j])\s?[).:]\s*")
-_TEXT_KEYS = ("text", "content", "value", "option", "choice", "answer", "body", "ending")
-_LABEL_KEYS = ("label", "key", "id", "letter", "index", "option_id", "optionid", "name")
+_NUMBERED_LINE = re.compile(r"(?:^|\n)\s*\(?(\d{1,2})\s?[).:]\s+")
+_TEXT_KEYS = (
+    *("text", "content", "value", "option_text", "answer_text", "choice_text", "atext", "option", "choice", "answer"),
+    *("body", "ending"),
+)
+_LABEL_KEYS = ("label", "key", "id", "letter", "index", "option_id", "optionid", "aid", "name", "option")
+_MARKS = ("is_correct", "isCorrect", "correct", "is_answer", "isAnswer", "is_right", "right")
+_LETTER = re.compile(r"(?i)(?:option|choice|answer)?[\s:]*[(\[]?([A-Z])(?:[)\].:]+\s*(.*))?", re.DOTALL)
+"""The letter of the right option, and its text if that follows."""
+_WORDS_BEFORE = re.compile(
+    r"(?i)^(?:the\s+)?(?:correct\s+|right\s+|final\s+)?(?:answer|option|choice)\s*(?:is)?\s*:?\s+"
+)
+"""Words before the letter of the right option, as in "The answer is B."."""
 
 
 class Options(NamedTuple):
@@ -68,6 +83,8 @@ class Options(NamedTuple):
     """Whether each option is right, if the options state it themselves."""
     from_0: bool = False
     """Whether the columns are numbered from 0."""
+    names: tuple[str, ...] = ()
+    """Plain names of the columns with one option each."""
 
 
 class _Place(NamedTuple):
@@ -79,16 +96,16 @@ class _Place(NamedTuple):
 @lru_cache(maxsize=4096)
 def find_options(names: tuple[str, ...]) -> tuple[_Place, ...]:
     """Return the places among a row's columns that may hold options, most likely first."""
-    plain = columns(names).plain
-    places = [_Place((plain[name],), ()) for name in _CONTAINER_NAMES if name in plain]
+    by_name = columns(names).plain
+    places = [_Place((by_name[name],), ()) for name in _CONTAINER_NAMES if name in by_name]
     for prefix in _PREFIXES:
         for labels in (string.ascii_uppercase, [str(n) for n in range(26)], [str(n) for n in range(1, 27)]):
             found = []
             for label in labels:
-                if prefix + label.lower() not in plain:
+                if prefix + label.lower() not in by_name:
                     break
-                found.append(plain[prefix + label.lower()])
-            if len(found) >= 2 and (prefix or labels[0] == "A"):
+                found.append(by_name[prefix + label.lower()])
+            if len(found) >= 2 and (prefix or labels[0] != "0"):
                 places.append(_Place(tuple(found), tuple(labels[: len(found)])))
     return tuple(places)
 
@@ -99,14 +116,15 @@ def read_options(row: Row, *, exclude: frozenset[str] = frozenset()) -> Options 
         if exclude & set(place.columns):
             continue
         if place.labels:
-            pairs = [
-                (label, as_text(row[column], column))
+            filled = [
+                (label, as_text(row[column], column), plain(column))
                 for label, column in zip(place.labels, place.columns, strict=True)
                 if row[column] is not None and row[column] != ""
             ]
-            if len(pairs) >= 2:
-                labels, texts = zip(*pairs, strict=True)
-                return Options(texts, labels, frozenset(place.columns), (), place.labels[0] == "0")
+            if len(filled) >= 2:
+                labels, texts, own = zip(*filled, strict=True)
+                names = () if own == labels else own  # a column called "1" is a label of the data
+                return Options(texts, labels, frozenset(place.columns), (), place.labels[0] == "0", names)
         elif (options := parse_options(row[place.columns[0]], place.columns[0])) is not None:
             return options
     return None
@@ -126,6 +144,8 @@ def parse_options(value: Any, column: str) -> Options | None:
             labels = next((value[key] for key in (*_LABEL_KEYS, "labels") if isinstance(value.get(key), list)), None)
             return _of_lists(texts, labels, used, column)
         filled = {label: text for label, text in value.items() if text is not None and text != ""}
+        if column and plain(column) == "targetscores" and all(text in (0, 1) for text in filled.values()):
+            return Options(tuple(filled), (), used, tuple(bool(mark) for mark in filled.values()))
         if len(filled) < 2 or any(isinstance(text, list | dict) for text in filled.values()):
             return None
         return Options(tuple(as_text(text, f"{column}.{label}") for label, text in filled.items()), tuple(filled), used)
@@ -140,10 +160,13 @@ def parse_options(value: Any, column: str) -> Options | None:
             return parse_options({key: text for item in value for key, text in item.items()}, column)
         texts = [item.get(text_key) for item in value]
         options = _of_lists(texts, [item.get(label_key) for item in value] if label_key else None, used, column)
-        marks = next((key for key in ("is_correct", "isCorrect", "correct", "is_answer") if key in value[0]), None)
+        marks = next((key for key in _MARKS if key in value[0]), None)
         if marks is not None:
             options = options._replace(flags=tuple(item.get(marks) in (True, 1, "true", "True", "1") for item in value))
         return options
+    if all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in value):
+        labels, texts = [item[0] for item in value], [item[1] for item in value]
+        return _of_lists(texts, labels, used, column) if all(len(label) <= 2 for label in labels) else None
     if any(isinstance(item, dict | list) for item in value):
         return None
     return _of_lists(value, None, used, column)
@@ -165,18 +188,20 @@ def _of_lists(texts: Sequence[Any], labels: Sequence[Any] | None, used: frozense
 
 
 def _split(text: str, used: frozenset[str]) -> Options | None:
-    """Split a text such as "A. red B. blue" at its labels."""
-    marks: list[re.Match[str]] = []
-    for match in _IN_TEXT.finditer(text):
-        if len(marks) < 26 and match[1].upper() == string.ascii_uppercase[len(marks)]:
-            marks.append(match)
-    if len(marks) < 2 or text[: marks[0].start()].strip(" [('\""):
-        return None
-    ends = [match.start() for match in marks[1:]] + [len(text)]
-    texts = [text[match.end() : end].strip().rstrip(",;").strip() for match, end in zip(marks, ends, strict=True)]
-    if not all(texts):
-        return None
-    return Options(tuple(texts), tuple(string.ascii_uppercase[: len(texts)]), used)
+    """Split a text such as "A. red B. blue", or lines such as "1. red", at its labels."""
+    letters, numbers = string.ascii_uppercase, tuple(str(number) for number in range(1, 27))
+    for pattern, labels in ((_IN_TEXT, letters), (_NUMBERED_LINE, numbers)):
+        marks: list[re.Match[str]] = []
+        for match in pattern.finditer(text):
+            if len(marks) < 26 and match[1].upper() == labels[len(marks)]:
+                marks.append(match)
+        if len(marks) < 2 or text[: marks[0].start()].strip(" [('\""):
+            continue
+        ends = [match.start() for match in marks[1:]] + [len(text)]
+        texts = [text[match.end() : end].strip().rstrip(",;").strip() for match, end in zip(marks, ends, strict=True)]
+        if all(texts):
+            return Options(tuple(texts), tuple(labels[: len(texts)]), used)
+    return None
 
 
 def show_options(options: Options) -> str:
@@ -215,15 +240,23 @@ def right_options(options: Options, gold: Any, column: str, base: int | None) ->
     if isinstance(gold, str) and gold.startswith("["):
         gold = from_json(gold)
     if isinstance(gold, list) and gold:
-        if len(gold) == len(options.texts) > 1 and all(item in (0, 1) for item in gold) and sum(map(bool, gold)) == 1:
+        if len(gold) == len(options.texts) > 1 and all(not isinstance(item, str) and item in (0, 1) for item in gold):
+            if not any(gold):
+                raise RowError(Outcome.NO_PAIR, f"{column} is {shorten(gold)}: no option is marked as right")
             return [index for index, item in enumerate(gold) if item]
-        return [index for item in gold for index in right_options(options, item, column, base)]
+        found = [index for item in gold for index in right_options(options, item, column, base)]
+        return list(dict.fromkeys(found))
     if isinstance(gold, dict):
         gold = next((gold[key] for key in (*_LABEL_KEYS, *_TEXT_KEYS) if is_filled(gold.get(key))), None)
     text = as_text(gold, column).strip()
+    if options.names and plain(text) in options.names and len(plain(text)) > 1:
+        return [options.names.index(plain(text))]
+    if re.fullmatch(r"\d+\.0", text) and text not in options.texts:
+        text = text.removesuffix(".0")
     count = len(options.texts)
+    # Columns are numbered by their names, whose numbers need not be those of the answer.
     if text in options.labels and not (
-        options.labels[0].isdecimal() and (base is not None or not isinstance(gold, str))
+        options.labels[0].isdecimal() and (base is not None or (bool(options.names) and not isinstance(gold, str)))
     ):
         labelled = [options.labels.index(text)]
     else:
@@ -247,25 +280,31 @@ def right_options(options: Options, gold: Any, column: str, base: int | None) ->
             return found
     if numbered:
         return numbered
-    lettered = re.fullmatch(r"(?i)(?:option|choice|answer)?[\s:]*[(\[]?([A-Z])[)\].:]?(?:[\s:].*)?", text, re.DOTALL)
-    if lettered is not None and (
-        len(text) < 3 or not text[:2].isalpha() or text[:6].lower() in ("option", "choice", "answer")
-    ):
-        by_letter = _by_letter(options, lettered[1])
-        if by_letter is not None:
-            return [by_letter]
-    several = re.fullmatch(r"[A-Z](?:[\s,;/&+|、]*[A-Z])+", text)
+    text = re.sub(r"\\(?:boxed|text)\{([^{}]*)\}", r"\1", text)
+    text = _WORDS_BEFORE.sub("", text) or text
+    several = re.fullmatch(r"[A-Z](?:(?:[\s,;/&+|、]|\band\b)*[A-Z])+", text)
     if several is not None:
         indices = [_by_letter(options, letter) for letter in re.findall(r"[A-Z]", text)]
         if None not in indices and len(set(indices)) == len(indices):
             return [index for index in indices if index is not None]
-    folded = [index for index, option in enumerate(stripped) if option.casefold() == text.casefold()]
-    if folded:
-        return folded[:1]
+    alike = [index for index, option in enumerate(stripped) if _folded(option) == _folded(text)]
+    if alike and (len(text) > 2 or not _LETTER.fullmatch(text)):
+        return alike[:1]
+    lettered = _LETTER.fullmatch(text)
+    if lettered is not None and (by_letter := _by_letter(options, lettered[1])) is not None:
+        others = [index for index, option in enumerate(stripped) if _folded(option) == _folded(lettered[2] or "")]
+        if by_letter in others or not others:
+            return [by_letter]
+    if alike:
+        return alike[:1]
     raise RowError(
         Outcome.WRONG_TYPE,
         f"{column} is {shorten(gold)}; expected the number, letter or text of one of {count} options",
     )
+
+
+def _folded(text: str) -> str:
+    return text.casefold().strip(" .")
 
 
 def _by_letter(options: Options, letter: str) -> int | None:

@@ -1,19 +1,33 @@
 """Rows whose columns are an instruction and a response under any usual names: a pair for each distinct response.
 
-Of several columns that could be the instruction or the response, the first that is not null is taken; so model
+Of several columns that could be the instruction or the response, the first that is not blank is taken; so model
 predictions with a `response` and a gold `target` yield the `response`. A passage precedes a question or prompt and
-follows an instruction; the input comes after both, then options. Either side may be a list of turns.
+follows an instruction; the input comes after both, then options. Either side may be a list of turns, also as JSON text;
+`answers` and other names in the plural may be a list of texts as JSON text.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from corpus.adapters.base import Adapted, Adapter, Draft, Dropped, as_text, as_texts, join, list_columns
-from corpus.adapters.columns import PASSAGE_NAMES, columns, gather, pair, passage_text, with_context
+from corpus.adapters.base import (
+    Adapted,
+    Adapter,
+    Draft,
+    Dropped,
+    as_text,
+    as_texts,
+    from_json,
+    is_filled,
+    join,
+    list_columns,
+    passage_text,
+    plain,
+)
+from corpus.adapters.columns import PASSAGE_NAMES, columns, gather, pair, with_context
 from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
 from corpus.adapters.options import find_options, read_options, show_options
-from corpus.formats.base import Row, RowError
+from corpus.formats.base import LIST_KEY, Row, RowError, shorten
 from corpus.outcome import Outcome
 
 INSTRUCTION_NAMES = (
@@ -57,10 +71,13 @@ RESPONSE_NAMES = (
 )
 """Columns that can be the response, most likely first."""
 
+_LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets"})
+"""Those of them whose text may be a list as JSON."""
+
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
 _QUESTIONS = ("question", "query", "problem", "squestion")
-_INPUTS = ("input", "inputs")
+_INPUTS = ("input", "inputs", "inputtext", "userinput", "exampleinput")
 _REPEATED_CHARS = 20
 """A passage of at least this length that the prompt contains is not joined to it again."""
 
@@ -88,16 +105,16 @@ class _Columns(NamedTuple):
 @lru_cache(maxsize=4096)
 def _columns(names: tuple[str, ...]) -> _Columns | None:
     found = columns(names)
-    plain = found.plain
+    by_name = found.plain
 
     def known(candidates: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(plain[name] for name in candidates if name in plain)
+        return tuple(by_name[name] for name in candidates if name in by_name)
 
     mains, responses = known(INSTRUCTION_NAMES), known(RESPONSE_NAMES)
     if not mains or not responses:
         return None
-    passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & plain.keys() else PASSAGE_NAMES)
-    simple = "text" not in plain and not (found.system or found.tools or found.history or find_options(names))
+    passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & by_name.keys() else PASSAGE_NAMES)
+    simple = "text" not in by_name and not (found.system or found.tools or found.history or find_options(names))
     main, response = mains[0], responses[0]
     instructions, questions, inputs = known(_INSTRUCTIONS), known(_QUESTIONS), known(_INPUTS)
     around = tuple(name for name in passages if name not in (main, response))
@@ -124,9 +141,17 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     found = _columns(tuple(row))
     if found is None:
-        raise _no_columns(row)
+        raise _no_columns(row, context)
     main, response = row[found.mains[0]], row[found.responses[0]]
-    if found.simple and type(main) is str and type(response) is str:  # most rows of most files
+    if (
+        found.simple
+        and type(main) is str
+        and type(response) is str
+        and main
+        and response
+        and main[0] != "["
+        and response[0] not in "[{"
+    ):  # most rows of most files
         if len(found.parts) == 1:
             return Adapted((Draft(main, response),), found.used)
         texts = [row[name] for name in found.parts]
@@ -147,16 +172,27 @@ def is_bare(row: Row) -> bool:
     return found is not None and found.simple and not found.passages and not found.inputs
 
 
-def _no_columns(row: Row) -> RowError:
-    plain = columns(tuple(row)).plain
-    prompt = next((plain[name] for name in INSTRUCTION_NAMES if name in plain), None)
+def _no_columns(row: Row, context: Mapping[str, Any]) -> RowError:
+    by_name = columns(tuple(row)).plain
+    prompt = next((by_name[name] for name in INSTRUCTION_NAMES if name in by_name), None)
     missing = "instruction and response" if prompt is None else f"response to {prompt}"
-    remedy = "state them in the source's `map:`"
-    if len(row) < 2:
+    remedy = "state them in the source's `map:`, or the turns of a conversation in its `chat:`"
+    inside = next((name for name, value in row.items() if _has_pair(value)), None)
+    if inside is not None:
+        list_key = context.get(LIST_KEY)
+        path = f"{list_key}.*.{inside}" if list_key else inside
+        remedy = f"{shorten(inside)} has such columns: state `rows: {path}`"
+    elif len(row) < 2:
         remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(
         Outcome.MISSING_FIELD, f"no columns that are known as {missing}; found {list_columns(row)}; {remedy}"
     )
+
+
+def _has_pair(value: Any) -> bool:
+    """Whether a value is an object, or a list of such, with columns that are an instruction and a response."""
+    found = value[0] if isinstance(value, list) and value else value
+    return isinstance(found, dict) and _columns(tuple(map(str, found))) is not None
 
 
 def join_columns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:
@@ -166,7 +202,7 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
     response = row[response_column]
     used = frozenset({main, response_column})
     value = row[main]
-    if (not isinstance(value, str) and is_turns(value)) or (not isinstance(response, str) and is_turns(response)):
+    if _is_conversation(value) or _is_conversation(response):
         return _adapt_turns(row, context, main, response_column)
     text = as_text(value, main) if not isinstance(value, dict) else passage_text(value, main)
     before: list[str] = []
@@ -201,15 +237,48 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
                 after.append(show_options(options))
     if before or after:
         text = join(*before, text, *after)
-    responses = [response] if isinstance(response, str) else as_texts(response, response_column)
+    responses = _responses(response, response_column)
     if found.simple:
         return Adapted([Draft(text, response) for response in responses], used)
     return pair(row, context, text, responses, used)
 
 
+def _is_conversation(value: Any) -> bool:
+    """Whether a value is a list of turns, one message, or an object with such a list."""
+    if isinstance(value, dict):
+        return is_turns([value]) if "content" in value else any(map(is_turns, value.values()))
+    return is_turns(value)
+
+
+def _turns(value: Any, column: str) -> list[Turn]:
+    if not isinstance(value, dict):
+        return parse_turns(value, column)
+    if "content" in value:
+        return parse_turns([value], column)
+    key = next(key for key in value if is_turns(value[key]))
+    return with_context(gather(value, exclude=frozenset({key})), parse_turns(value[key], f"{column}.{key}"))
+
+
+def _responses(value: Any, column: str) -> list[str]:
+    """Return the distinct responses of a cell."""
+    if not isinstance(value, str):
+        return as_texts(value, column)
+    if value[:1] not in ("[", "{") or plain(column) not in _LISTS:
+        return [value]
+    if "array(" in value and "dtype=" in value:
+        detail = f"{column} is {shorten(value)}, an array as numpy prints it; write the file again from lists"
+        raise RowError(Outcome.WRONG_TYPE, detail)
+    found = from_json(value)
+    if isinstance(found, dict):
+        return as_texts(found, column) if "text" in found else [value]
+    is_list = isinstance(found, list) and found != [] and all(isinstance(item, str) for item in found)
+    return as_texts(found, column) if is_list else [value]
+
+
 def _first_filled(row: Row, names: tuple[str, ...]) -> str:
-    """Return the first column that is not null, else the first."""
-    return next((name for name in names if row[name] is not None), names[0])
+    """Return the first column that is not blank, else the first that is not null, else the first."""
+    filled = (name for name in names if is_filled(row[name]))
+    return next(filled, None) or next((name for name in names if row[name] is not None), names[0])
 
 
 def _adapt_turns(row: Row, context: Mapping[str, Any], main: str, response_column: str) -> Adapted:
@@ -218,12 +287,12 @@ def _adapt_turns(row: Row, context: Mapping[str, Any], main: str, response_colum
     used = frozenset({main, response_column})
     found = gather(row, exclude=used)
     turns = with_context(
-        found, parse_turns(prompt, main) if is_turns(prompt) else [Turn("user", as_text(prompt, main))]
+        found, _turns(prompt, main) if _is_conversation(prompt) else [Turn("user", as_text(prompt, main))]
     )
-    if is_turns(response):
-        answers = [parse_turns(response, response_column)]
+    if _is_conversation(response):
+        answers = [_turns(response, response_column)]
     else:
-        answers = [[Turn("assistant", text)] for text in as_texts(response, response_column)]
+        answers = [[Turn("assistant", text)] for text in _responses(response, response_column)]
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
     for answer in answers:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from corpus.adapters.base import Adapted, as_text, from_json, is_filled, join, list_columns
+from corpus.adapters.base import Adapted, Dropped, as_text, from_json, is_filled, join, list_columns
 from corpus.adapters.chat import conversation_column, parse_conversation
 from corpus.adapters.columns import columns, gather, with_context
 from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
@@ -50,8 +50,7 @@ def is_good(label: Any) -> bool | None:
         return None
     text = label.strip().casefold().replace("_", "").replace(" ", "")
     text = text.removesuffix(".0")
-    plain = text if text in ("-1", "+1") else text.replace("-", "")
-    return _IS_GOOD.get(plain)
+    return _IS_GOOD.get(text if text in ("-1", "+1") else text.replace("-", ""))
 
 
 def as_number(value: Any) -> float | None:
@@ -126,8 +125,10 @@ def _text(value: Any, column: str) -> str:
     return as_text(value, column)
 
 
-def best_answer(row: Row, context: Mapping[str, Any], answer: Any, column: str, used: frozenset[str]) -> Adapted:
-    """Return the pair of an answer that is the good one of its row.
+def best_answer(
+    row: Row, context: Mapping[str, Any], answer: Any, column: str, used: frozenset[str], worse: Sequence[str] = ()
+) -> Adapted:
+    """Return the pair of an answer that is the good one of its row, and the others as dropped.
 
     Parameters
     ----------
@@ -139,7 +140,16 @@ def best_answer(row: Row, context: Mapping[str, Any], answer: Any, column: str, 
         Its place in the row, for messages.
     used
         Columns with the answers and what decides between them.
+    worse
+        For each other answer, where it is and why it is worse.
     """
+    others = [Dropped(part, Outcome.OUTRANKED, detail) for part, detail in enumerate(worse, start=1)]
+    if (exchange := _exchange(row, answer, used)) is not None:
+        prompt_column, turns = exchange
+        found = gather(row, exclude=used | {prompt_column})
+        drafts, dropped = answer_turns(with_context(found, turns), context)
+        others = [item._replace(part=item.part + len(drafts) - 1) for item in others]
+        return Adapted(drafts, used | found.used | {prompt_column}, [*dropped, *others])
     turns = answers_of(answer, column)
     if len(turns) == 1 and isinstance(answer, str) and (transcript := parse_transcript(answer)):
         turns = transcript
@@ -151,7 +161,29 @@ def best_answer(row: Row, context: Mapping[str, Any], answer: Any, column: str, 
         prompt, columns_of_prompt = prompt_turns(row, used)
         turns, first, used = [*prompt, *turns], len(prompt), used | columns_of_prompt
     drafts, dropped = answer_turns(turns, context, first=first, last_only=True)
-    return Adapted(drafts, used, dropped)
+    # The good answer is part 0, whatever its place, so that the others do not decide its identity.
+    return Adapted(drafts, used, [*dropped, *others])
+
+
+def _exchange(row: Row, answer: Any, exclude: frozenset[str]) -> tuple[str, list[Turn]] | None:
+    """Return the column of the questions, and the turns, of lists of questions and of as many answers; else None."""
+    plain = columns(tuple(row)).plain
+    answers = _texts(answer)
+    column = next((plain[name] for name in PROMPT_NAMES if name in plain and plain[name] not in exclude), None)
+    questions = None if answers is None or column is None else _texts(row[column])
+    if answers is None or column is None or questions is None or len(questions) != len(answers):
+        return None
+    return column, [
+        Turn(role, text)
+        for pair in zip(questions, answers, strict=True)
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+
+
+def _texts(value: Any) -> list[str] | None:
+    """Return a list of texts, also as JSON text; None for anything else."""
+    found = from_json(value) if isinstance(value, str) and value.startswith("[") else value
+    return found if isinstance(found, list) and found and all(isinstance(item, str) for item in found) else None
 
 
 def _repeated(row: Row, turns: Sequence[Turn]) -> frozenset[str]:

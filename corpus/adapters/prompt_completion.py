@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corpus.adapters.base import Adapted, Adapter, Draft, as_text, field
+from corpus.adapters.base import Adapted, Adapter, Draft, field
 from corpus.adapters.pairs import is_bare, join_columns
 from corpus.formats.base import Row
 
@@ -14,9 +14,10 @@ _USED = frozenset({"prompt", "completion"})
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     for name in ("prompt", "completion"):
         field(row, name)
-    if is_bare(row):
-        completion = as_text(row["completion"], "completion").rstrip().removesuffix(_END_OF_TEXT)
-        return Adapted((Draft(as_text(row["prompt"], "prompt"), completion),), _USED)
+    prompt, completion = row["prompt"], row["completion"]
+    # A text that begins so may be turns as JSON.
+    if type(prompt) is str and type(completion) is str and prompt[:1] != "[" and completion[:1] != "[" and is_bare(row):
+        return Adapted((Draft(prompt, completion.rstrip().removesuffix(_END_OF_TEXT)),), _USED)
     adapted = join_columns(row, context, "prompt", "completion")
     drafts = [draft._replace(response=draft.response.rstrip().removesuffix(_END_OF_TEXT)) for draft in adapted.drafts]
     return adapted._replace(drafts=drafts)

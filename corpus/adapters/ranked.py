@@ -1,7 +1,8 @@
-"""Preference data with scored or ranked answers: one pair, the best answer.
+"""Preference data with a list of answers of which one is best: one pair, and the others dropped by name.
 
-The answers are a list of objects with a score or rank, or a list beside a list of scores or ranks. The highest score
-or the lowest rank is best; of equal ones, the first in the row. An answer that is marked as accepted comes first.
+The answers are a list of objects with a score or rank, or a list beside a list of scores or ranks, or beside the index
+or letter of the best. The highest score or the lowest rank is best; of equal ones, the first in the row. An answer that
+is marked as accepted comes first.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Any
 
 from corpus.adapters.base import Adapted, Adapter, from_json, is_filled, list_columns
 from corpus.adapters.columns import columns
-from corpus.adapters.preferences import as_number, best_answer, is_good
+from corpus.adapters.preferences import as_number, best_answer, is_good, not_scored
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
@@ -29,7 +30,15 @@ _SCORES = (
     "pm_score",
     "votes",
     "upvotes",
+    "likes",
+    "quality_scores",
+    "reward_scores",
+    "preference_score",
 )
+_BEST = ("chosen", "best", "best_index", "best_idx", "best_answer_index", "chosen_index", "chosen_idx", "chosen_id")
+"""Columns with the index of the best answer, from 0, or its letter."""
+_UNCLEAR = ("preference", "preferred", "better", "winner")
+"""Columns whose numbers may count from 0 or 1."""
 _ACCEPTED = ("selected", "accepted", "is_accepted", "is_best", "is_selected")
 
 
@@ -73,9 +82,34 @@ def _find(row: Row) -> tuple[str, list[Any], list[float | None], frozenset[str]]
                     continue
                 values = from_json(row[beside]) if isinstance(row[beside], str) else row[beside]
                 if isinstance(values, list):
+                    found: list[float | None]
                     found = [None if (number := as_number(value)) is None else sign * number for value in values]
                     return column, answers, found, frozenset({column, beside})
+        for key in (*_BEST, *_UNCLEAR):
+            beside = plain.get(key.replace("_", ""))
+            value = None if beside is None else row[beside]
+            if beside is None or not is_filled(value) or isinstance(value, bool | list | dict) or len(answers) < 2:
+                continue
+            index = _index(value, len(answers), is_number=key in _BEST)
+            if index is None:
+                expected = "the number of an answer in a column such as best_index, from 0, or its letter"
+                raise not_scored(beside, value, expected)
+            found = [float(place == index) for place in range(len(answers))]
+            used = {column, beside, *(plain[name] for name in ("rejected", "rejectedindex") if name in plain)}
+            return column, answers, found, frozenset(used)
     return None
+
+
+def _index(value: Any, count: int, *, is_number: bool) -> int | None:
+    """Return the index that a number, or a letter, states; None if it states none."""
+    text = str(value).strip().removesuffix(".0").upper()
+    if len(text) == 1 and "A" <= text <= "Z":
+        index = ord(text) - ord("A")
+    elif text.isdecimal() and is_number:
+        index = int(text)
+    else:
+        return None
+    return index if index < count else None
 
 
 def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
@@ -92,7 +126,8 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     best = _best(scores)
     if best is None:
         raise RowError(Outcome.WRONG_TYPE, f"{column} is {shorten(answers)}; expected a number as score of each answer")
-    return best_answer(row, context, answers[best], f"{column}.{best}", used)
+    worse = [f"{column}.{place}: {column}.{best} is the best answer" for place in range(len(answers)) if place != best]
+    return best_answer(row, context, answers[best], f"{column}.{best}", used, worse)
 
 
 def _best(scores: Sequence[float | None]) -> int | None:
@@ -101,7 +136,10 @@ def _best(scores: Sequence[float | None]) -> int | None:
 
 
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:
-    return _find(row) is not None
+    try:
+        return _find(row) is not None
+    except RowError:
+        return True
 
 
 RANKED = Adapter(name="ranked", rank=25, fits=_fits, adapt=_adapt)

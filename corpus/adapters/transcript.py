@@ -12,7 +12,10 @@ from corpus.outcome import Outcome
 
 _NAMES = ("text", "chat", "conversation", "conversations", "dialogue", "dialog", "transcript", "messages")
 
-_ROLE = r"(system|user|human|prompter|assistant|bot|gpt|ai|model|tool|function|ipython|observation)"
+_ROLE = (
+    r"(system|user|human|prompter|assistant|bot|gpt|ai|model|(?:tool|function)(?:[ _]?(?:call|response|result|output))?"
+    r"|ipython|observation)"
+)
 _MARKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (

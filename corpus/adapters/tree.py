@@ -2,13 +2,13 @@
 
 Of several answers to one message, the one of the lowest rank is taken, without ranks the first; of several messages of
 a user after one answer, each. The instruction is the path from the root. Deleted messages are left out with what
-follows them.
+follows them. Answers of lower ranks are dropped by name.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from corpus.adapters.base import MAX_ROW_CHARS, Adapted, Adapter, Draft, check_size, list_columns
+from corpus.adapters.base import MAX_ROW_CHARS, Adapted, Adapter, Draft, Dropped, check_size, list_columns
 from corpus.adapters.conversation import ANSWERS, Turn, answer_turns, parse_turns
 from corpus.formats.base import Row, RowError
 from corpus.outcome import Outcome
@@ -28,7 +28,7 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
         raise RowError(Outcome.MISSING_FIELD, f"no message with replies in prompt; found {list_columns(row)}")
     column, root = found
     drafts: list[Draft] = []
-    chars = 0
+    chars = worse = 0
     paths: list[tuple[list[Turn], Any]] = [([], root)]
     while paths:
         path, message = paths.pop()
@@ -42,11 +42,16 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
             reply for reply in message.get("replies") or [] if isinstance(reply, dict) and not reply.get("deleted")
         ]
         if turns[-1].role not in ANSWERS:
+            worse += max(0, len(replies) - 1)
             replies = sorted(replies, key=_rank)[:1]
         paths += [(turns, reply) for reply in reversed(replies)]
     if not drafts:
         raise RowError(Outcome.NO_PAIR, "a tree of messages without an answer")
-    return Adapted(drafts, frozenset({column}) if column else frozenset({"role", "text", "replies"}))
+    dropped = [
+        Dropped(part, Outcome.OUTRANKED, "another answer to the same message has a better rank")
+        for part in range(len(drafts), len(drafts) + worse)
+    ]
+    return Adapted(drafts, frozenset({column}) if column else frozenset({"role", "text", "replies"}), dropped)
 
 
 def _rank(reply: Mapping[str, Any]) -> float:

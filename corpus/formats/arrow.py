@@ -1,11 +1,11 @@
 """Arrow IPC files and streams, batch by batch. Each batch is validated before it is used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
-from corpus.formats.columnar import ARROW_ERRORS, batch_rows, check_names, error_text
+from corpus.formats.columnar import ARROW_ERRORS, batch_rows, distinct_names, error_text, with_names
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
@@ -18,7 +18,7 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The schema cannot be read, or two columns have the same name.
+        The schema cannot be read, or a column name is not UTF-8.
     """
     file = source.whole().seekable(limits)
     try:
@@ -31,8 +31,8 @@ def read(source: Input, limits: Limits) -> Rows:
         file.close()
         detail = f"not a complete Arrow file: {error_text(error)}; download or write it again"
         raise BrokenFileError("the schema", detail) from None
-    check_names(reader.schema)
-    return Rows("row", _rows(reader, limits), {})
+    names, note = distinct_names(reader.schema)
+    return Rows("row", _rows(reader, names, limits), {}, note)
 
 
 def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
@@ -59,13 +59,13 @@ def _validate(batch: pa.RecordBatch) -> None:
 
 
 def _rows(
-    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader, limits: Limits
+    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader, names: Sequence[str], limits: Limits
 ) -> Iterator[tuple[int, Row | RowError]]:
     number = 0
     try:
         for batch in _batches(reader):
             _validate(batch)
-            for row in batch_rows(batch, limits):
+            for row in batch_rows(with_names(batch, names), limits):
                 number += 1
                 yield number, row
     except StorageError:

@@ -5,7 +5,6 @@ cannot be read from some position on raises `BrokenFileError` after the rows
 before it, or at once if there are none.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -117,11 +116,6 @@ class Format:
     """Whether the content is of this format even if the file's suffix names another."""
     accepts: Callable[[Head], bool] = _never
     """Whether the content is of this format if the file's suffix names none."""
-
-
-def printable(text: str) -> str:
-    """Replace the control characters with which data could control a terminal; tabs and line ends are kept."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 def shorten(value: object, length: int = 60) -> str:

@@ -1,6 +1,6 @@
 """Rows of Arrow record batches, for Parquet and Arrow files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, shorten
 from corpus.formats.strict_json import check_depth
 from corpus.outcome import Outcome
 
@@ -16,15 +16,30 @@ SLICE_ROWS = 1024
 """Rows converted to Python objects at a time."""
 
 
-def check_names(schema: pa.Schema) -> None:
-    """Raise `BrokenFileError` when two columns have the same name, or a name is not UTF-8."""
+def distinct_names(schema: pa.Schema) -> tuple[list[str], str]:
+    """Return a name for each column, of repeated ones with the column's number, and a remark about these.
+
+    Raises
+    ------
+    BrokenFileError
+        A name is not UTF-8.
+    """
     try:
         names = schema.names
     except UnicodeDecodeError as error:
         raise BrokenFileError("the schema", f"the column name {error.object!r} is not UTF-8") from None
-    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
-    if twice is not None:
-        raise BrokenFileError("the schema", f"two columns are named {twice!r}; expected distinct names")
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    found = [f"{name} (column {place})" if name in repeated else name for place, name in enumerate(names, start=1)]
+    remarks = []
+    for name in repeated:
+        which = ", ".join(repr(new) for new, old in zip(found, names, strict=True) if old == name)
+        remarks.append(f"the schema names the column {shorten(name)} more than once, so they are {which}")
+    return found, "; ".join(remarks)
+
+
+def with_names(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """Return a batch whose columns have other names."""
+    return batch if batch.schema.names == names else pa.RecordBatch.from_arrays(batch.columns, names=names)
 
 
 def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError]:

@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from corpus.formats.base import BrokenFileError, Format, Head, Layout, Limits, Row, RowError, Rows, shorten
 from corpus.formats.encoding import describe_encoding, is_utf8
@@ -25,13 +26,17 @@ from corpus.outcome import Outcome
 REPEATED_HEADER = "repeated_header"
 """Loss of a header that occurs again, as in joined files."""
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = ",;\t|^~\x01\x1f"
 _BOM = b"\xef\xbb\xbf"
 _SEP_LINE = re.compile(rb"\"?sep=(.)\"?\r?", re.IGNORECASE | re.DOTALL)
 _SAMPLE_BYTES = 256 << 10
 """Size of the file's begin by which its dialect is recognised."""
+_TITLE_LINES = 12
+"""Lines among which the header follows a title or comments."""
 _LOOKAHEAD_LINES = 64
 """Lines after a broken quote among which the end of its cell is searched for."""
+_ALWAYS_QUOTED_ROWS = 3
+"""So many rows that begin with a quote, and none that does not, show that all rows of a file do."""
 _MIDDLE_LINES = 10
 """So many lines that are whole rows are not the middle of a quoted cell."""
 _ALIKE_LINES = 4
@@ -257,6 +262,8 @@ class _Reader:
         self._nameless = [place for place, cell in enumerate(self._cells) if not cell]
         self._names = self._distinct_names()
         self._width = len(self._cells)
+        self._begins_quoted = 0
+        """Number of rows that begin with a quote."""
         self._proper = self._improper = 0
         """Numbers of rows with quoted cells, and of rows in which quotes are letters or do not balance."""
         self._choose_dialect()
@@ -276,7 +283,7 @@ class _Reader:
                 raise BrokenFileError("line 1", f"a line of more than {self._limits.max_row_bytes:,} bytes")
             if match := _SEP_LINE.fullmatch(content.removeprefix(_BOM)):
                 delimiter = match[1].decode("utf-8", "replace")
-            elif content.removeprefix(_BOM).strip():
+            elif content.removeprefix(_BOM).strip() and not self._precedes_header(delimiter):
                 break
             tally.skip(lines.take().size)
         if not first:
@@ -300,8 +307,27 @@ class _Reader:
             raise BrokenFileError("line 1", f"the header has a quote that is not closed: {found} ({error})") from None
         if not lines.is_clean:
             raise BrokenFileError("line 1", f"the header is not UTF-8; {describe_encoding(first[0].content or b'')}")
+        if len(cells) > 1 and all(re.fullmatch(r"\s*'[^']*'\s*", cell) for cell in cells):
+            detail = "cells are quoted by ', which is not read; write the file again with double quotes"
+            raise BrokenFileError("line 1", f"{detail} (the header is {shorten(text.strip())})")
         tally.skip(lines.size)
         return [cell.strip(" \t\ufeff") for cell in cells]
+
+    def _precedes_header(self, delimiter: str) -> bool:
+        """Whether the next line is a title or comment: it has one cell, the lines after it more, all as many."""
+        texts = [(line.content or b"").decode("utf-8", "replace") for line in self._lines.peek(_TITLE_LINES)]
+        title, *following = (text.rstrip("\r") for text in texts)
+        if delimiter or '"' in title or not _has_one_cell(title):
+            return False
+        following = [text for text in dropwhile(_has_one_cell, following) if text][:3]
+        if len(following) < 2:
+            return False
+        for mark in _DELIMITERS:
+            counts = {line.count(mark) for line in following}
+            if len(counts) == 1 and counts != {0} and not any('"' in line for line in following[:1]):
+                self._tally.note(f"a line before the header is no row: {shorten(title)}")
+                return True
+        return False
 
     def _distinct_names(self) -> list[str]:
         """Name each column: nameless ones by their number, repeated ones by name and number."""
@@ -413,7 +439,8 @@ class _Reader:
         reader = lines.dialect.reader(lines)
         header = set(self._cells)
         names, width, is_named = self._names, self._width, not self._nameless
-        broken_at = -_LOOKAHEAD_LINES  # number of the last line that was lost to a broken quote
+        broken_until = 0  # number of the last line that may belong to a cell whose quote is broken
+        plain_rows = 0
         falls_back = lines.dialect.quoted and lines.dialect.delimiter == "\t" and self._quote is None
         while True:
             begin = lines.number + 1
@@ -424,7 +451,8 @@ class _Reader:
                 if plain is None:
                     lines.begin_row()
                     cells = next(reader)
-                elif len(plain) == width and is_named and plain[0].strip() not in header:
+                elif len(plain) == width and is_named and begin > broken_until and plain[0].strip() not in header:
+                    plain_rows += 1
                     tally.row(lines.size)
                     yield begin, dict(zip(names, plain, strict=True))
                     continue
@@ -469,7 +497,7 @@ class _Reader:
                 detail = f"a quote that is not closed, or not doubled inside a cell: {problem}"
                 also = f"; lost with its cell's other lines, {middle:,}" if middle else ""
                 hint = "; if quotes are letters in this file, state `quote: none`"
-                broken_at = lines.number
+                broken_until = lines.number + _LOOKAHEAD_LINES
                 yield begin, RowError(Outcome.INVALID_SYNTAX, detail + also + hint)
                 continue
             if not cells or (len(cells) == 1 and not cells[0].strip() and self._width > 1):
@@ -481,8 +509,17 @@ class _Reader:
                 tally.lose(lines.size, REPEATED_HEADER)
                 tally.note("a repeated header is not a row")
                 continue
+            if begin <= broken_until and not plain_rows and self._begins_quoted >= _ALWAYS_QUOTED_ROWS:
+                if not lines.texts[0].startswith('"'):
+                    tally.lose(lines.size, Outcome.INVALID_SYNTAX)
+                    yield begin, RowError(Outcome.INVALID_SYNTAX, "a line of a cell whose quote is broken")
+                    continue
+            elif not lines.texts[0].startswith('"'):
+                plain_rows += 1
+            else:
+                self._begins_quoted += 1
             if '"' in lines.texts[0]:
-                if begin <= broken_at + _LOOKAHEAD_LINES and self._ends_a_broken_cell(lines.texts[0]):
+                if begin <= broken_until and self._ends_a_broken_cell(lines.texts[0]):
                     tally.lose(lines.size, Outcome.INVALID_SYNTAX)
                     yield begin, RowError(Outcome.INVALID_SYNTAX, "the end of a cell whose quote is broken")
                     continue
@@ -565,13 +602,18 @@ class _Reader:
             text = line.content.decode("utf-8", "surrogateescape")
             if '"' in text:
                 if self._well_quoted.fullmatch(text):
-                    return 0 if is_whole else place - 1
+                    # A row that lacks cells goes on, so a line without a quote at its begin is taken for its end.
+                    return 0 if is_whole else place - text.startswith('"')
                 if self._closes_a_cell.search(text):
                     are_rows = rows == place - 1
                     return 0 if are_rows and (rows >= _MIDDLE_LINES or (rows and not trust)) else place
             rows += count(text) == self._width
         # The file is cut off inside the cell, or the row lacks cells and has a stray quote.
         return len(following) if not is_whole and len(following) < _LOOKAHEAD_LINES else 0
+
+
+def _has_one_cell(text: str) -> bool:
+    return not any(mark in text for mark in _DELIMITERS)
 
 
 def _is_delimited(head: Head, delimiter: str) -> bool:

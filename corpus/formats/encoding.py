@@ -82,6 +82,18 @@ def wide_encoding(head: bytes) -> str | None:
     return candidate if printable >= 0.95 * len(text) else None
 
 
+_SHIFTS = ((rb"\x1b\$[@B].*?\x1b\([BJ]", "iso2022_jp"), (rb"\x1b\$\)C", "iso2022_kr"))
+"""Marks of encodings of 7 bits, whose text is valid UTF-8 too."""
+
+
+def shifted_encoding(head: bytes) -> str | None:
+    """Return the encoding of text that switches its character set by escapes; None for anything else."""
+    for pattern, encoding in _SHIFTS:
+        if re.search(pattern, head, re.DOTALL) and not any(byte > 0x7F for byte in head):
+            return encoding
+    return None
+
+
 def likely_encoding(sample: bytes) -> str | None:
     """Return the encoding whose frequent letters a sample of bytes has, with lines that are not UTF-8."""
     best, best_share = None, _LIKELY

@@ -32,6 +32,9 @@ LIST_NAMES = ("Instances", "data", "rows", "examples", "instances", "items", "re
 _LISTS_OF_A_ROW = frozenset({"messages", "conversation", "conversations", "chosen", "rejected", "tools", "functions"})
 """Fields whose list of objects is part of one row: turns of a conversation, or tools."""
 
+_NOT_BY_ID = frozenset({"messages", "conversation", "conversations", "chat", "dialogue", "dialog", "turns", "mapping"})
+"""Fields whose object of objects is part of one row."""
+
 _SPLIT = re.compile(r"(train|training|valid|validation|val|dev|test|eval|evaluation|holdout|heldout)([_-].*|\d*)", re.I)
 """Names of the parts of a data set."""
 
@@ -404,8 +407,10 @@ class _Outline:
     """Keys that all fields have, if all are objects."""
     layout: str = "row"
     """"row", "list", "columns", "by id" or "table"."""
+    by_id: dict[str, int] = field(default_factory=dict)
+    """Fields that are objects of objects that share keys, and the number of these."""
     rows_key: str | None = None
-    """Field with the list of rows, in the layout "list"."""
+    """Field with the list of rows in the layout "list", or with the object of rows in the layout "by id"."""
 
     def add(self, name: str, value: Any) -> None:
         """Take a field that is no list of objects into account."""
@@ -417,6 +422,10 @@ class _Outline:
         else:
             self.all_lists = False
         if isinstance(value, dict):
+            if len(value) > 1 and all(isinstance(item, dict) for item in value.values()):
+                first, *others = value.values()
+                if first.keys() and set(first).intersection(*others):
+                    self.by_id[name] = len(value)
             self.shared = frozenset(value) if self.shared is None else self.shared & value.keys()
             self.all_numbered = self.all_numbered and bool(value) and all(key.isdecimal() for key in value)
         else:
@@ -460,6 +469,10 @@ class _Outline:
             self.layout, self.rows_key = "list", named or next(iter(self.lists))
             others = ", ".join(f"{shorten(name)} ({n})" for name, n in self.lists.items() if name != self.rows_key)
             return f"rows are the items of {shorten(self.rows_key)}" + (f"; not read: {others}" if others else "")
+        inside = [name for name in self.by_id if name not in _NOT_BY_ID and (name in LIST_NAMES or self.count == 1)]
+        if len(inside) == 1 and not (self.all_objects and self.count > 1):
+            self.layout, self.rows_key = "by id", inside[0]
+            return f"rows are the values of {shorten(self.rows_key)}; `id` is the key"
         if self.all_objects and self.count > 1 and self.shared:
             self.layout = "columns" if self.all_numbered else "by id"
             return "rows are made of columns" if self.all_numbered else "rows are the object's values; `id` is the key"
@@ -523,14 +536,25 @@ def _of_object(text: _Text, outline: _Outline, limits: Limits) -> Iterator[Row |
                 yield from (row for _, row in _items(text, limits))
             else:
                 _pass_over(text, limits)
-    elif outline.layout == "by id":
+    elif outline.layout == "by id" and outline.rows_key is not None:
         for key in _members(text):
-            row = _row(text, limits)
-            yield row if isinstance(row, RowError) else {"id": key, **row}
+            if key == outline.rows_key:
+                yield from _by_id(text, limits)
+            else:
+                _pass_over(text, limits)
+    elif outline.layout == "by id":
+        yield from _by_id(text, limits)
     else:
         yield from _of_columns(text, outline.layout, limits)
     if mark := text.peek():
         raise BrokenFileError(text.place(), f"found {mark!r} after the end of the object; expected the file's end")
+
+
+def _by_id(text: _Text, limits: Limits) -> Iterator[Row | RowError]:
+    """Yield the values of the object at `pos`, with their keys as `id`."""
+    for key in _members(text):
+        row = _row(text, limits)
+        yield row if isinstance(row, RowError) else {"id": key, **row}
 
 
 def _of_columns(text: _Text, layout: str, limits: Limits) -> Iterator[Row | RowError]:

@@ -1,14 +1,14 @@
 """Parquet, batch by batch. The schema is at the file's end, so a truncated file has no readable row."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
-from corpus.formats.columnar import ARROW_ERRORS, SLICE_ROWS, batch_rows, check_names, error_text
+from corpus.formats.columnar import ARROW_ERRORS, SLICE_ROWS, batch_rows, distinct_names, error_text, with_names
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
@@ -26,7 +26,7 @@ def read(source: Input, limits: Limits) -> Rows:
     Raises
     ------
     BrokenFileError
-        The file has no valid footer, or two columns have the same name.
+        The file has no valid footer, or a column name is not UTF-8.
     """
     # A head cannot be read without the footer, so the whole file is opened.
     file = source.whole().seekable(limits)
@@ -38,11 +38,11 @@ def read(source: Input, limits: Limits) -> Rows:
         detail = _why_not_open(file, error)
         file.close()
         raise BrokenFileError("the footer", detail) from None
-    check_names(parquet.schema_arrow)
-    return Rows("row", _rows(parquet, limits), {})
+    names, note = distinct_names(parquet.schema_arrow)
+    return Rows("row", _rows(parquet, names, limits), {}, note)
 
 
-def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+def _rows(parquet: pq.ParquetFile, names: Sequence[str], limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
     number = 0
     with parquet:
         for group in range(parquet.num_row_groups):
@@ -51,7 +51,7 @@ def _rows(parquet: pq.ParquetFile, limits: Limits) -> Iterator[tuple[int, Row | 
             size = max(1, min(SLICE_ROWS, _BATCH_BYTES // max(average, 1)))
             try:
                 for batch in parquet.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                    for row in batch_rows(batch, limits):
+                    for row in batch_rows(with_names(batch, names), limits):
                         number += 1
                         yield number, row
             except StorageError:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from corpus.formats import formats, split_suffix
 from corpus.formats.base import BrokenFileError, Head
-from corpus.formats.encoding import is_utf8, marked_encoding, to_utf8, wide_encoding
+from corpus.formats.encoding import is_utf8, marked_encoding, shifted_encoding, to_utf8, wide_encoding
 from corpus.formats.stream import MAGIC, Input, Member, without_compression
 
 HEAD_BYTES = 64 << 10
@@ -108,6 +108,9 @@ def sniff(
     encoding = marked_encoding(head) or encoding
     if encoding is None and (wide := wide_encoding(head[:4096])) is not None:
         problem = f"text in {wide} without a byte-order mark; state `encoding: {wide}` in the source"
+        return Sniffed(compression=compression, problem=problem)
+    if encoding is None and (shifted := shifted_encoding(head)) is not None:
+        problem = f"text in {shifted}, which is not UTF-8; state `encoding: {shifted}` in the source"
         return Sniffed(compression=compression, problem=problem)
     if encoding is not None and codecs.lookup(encoding).name in ("utf-8", "ascii"):
         encoding = None

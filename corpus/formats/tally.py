@@ -1,7 +1,8 @@
 """Byte accounting of a text file: each byte read belongs to a row, to a named loss, or to the file's structure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from corpus.formats.base import BrokenFileError
 from corpus.formats.encoding import describe_encoding, is_utf8
@@ -14,6 +15,11 @@ SKIPPED = "skipped"
 """Loss of the members of a tar that belong to no sample, such as hidden ones."""
 UNREAD = "unread"
 """Loss of what follows the position at which a file cannot be read further."""
+
+
+def describe_losses(losses: Sequence[Mapping[str, Any]] | None) -> str:
+    """Return the bytes lost of a file, for people: lines `reason` and `bytes` of ledger/files.parquet."""
+    return ", ".join(f"{loss['bytes']:,} bytes {loss['reason'].replace('_', ' ')}" for loss in losses or ())
 
 
 class Tally:

@@ -76,6 +76,7 @@ class Store:
             Only the files at the top and those below these folders; None: all files.
         """
 
+        @storage_errors()
         def find() -> dict[str, int]:
             filesystem, root = self._connect()
             tops = [root] if folders is None else [f"{root}/{folder}" for folder in folders]
@@ -97,6 +98,7 @@ class Store:
     def read(self, name: str) -> bytes:
         """Content of a file as it is now, past any cache."""
 
+        @storage_errors()
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
@@ -122,6 +124,7 @@ class Store:
         if not self.remote:
             return open(path, "rb")
 
+        @storage_errors()
         def opened() -> Any:
             filesystem, root = self._connect()
             return filesystem.open(f"{root}/{name}", "rb")
@@ -146,7 +149,8 @@ class Store:
         local
             Path of the copy. Until it is complete it is beside it, with the suffix `.part`.
         check
-            Returns what is wrong with a copy, as a phrase ("has 5 bytes; …"), or None.
+            Returns what is wrong with a copy, as a phrase ("has 5 bytes; …"), or None. Any exception of its own or of
+            `prepare` that is no `OSError` is raised at once.
         prepare
             Called before each attempt with the path that is going to be written.
         attempts
@@ -177,6 +181,7 @@ class Store:
         """Store a file. When this returns the store holds exactly its bytes: by their MD5, or by reading them back."""
         size = local.stat().st_size
 
+        @storage_errors()
         def send() -> None:
             filesystem, root = self._connect()
             remote = f"{root}/{name}"
@@ -199,6 +204,7 @@ class Store:
     def delete(self, name: str) -> None:
         """Remove a file, which may be absent."""
 
+        @storage_errors()
         def remove() -> None:
             filesystem, root = self._connect()
             filesystem.rm_file(f"{root}/{name}")
@@ -210,6 +216,7 @@ class Store:
         """Check that files can be stored: store one and delete it."""
         name = "write-probe"
 
+        @storage_errors()
         def store() -> None:
             filesystem, root = self._connect()
             filesystem.pipe_file(f"{root}/{name}", b"?")
@@ -227,6 +234,7 @@ class Store:
         filesystem, root = connect(self._location)
         return filesystem, root.rstrip("/")
 
+    @storage_errors()
     def _download(self, name: str, part: Path) -> None:
         filesystem, root = self._connect()
         progress = Callback()
@@ -267,8 +275,7 @@ class Store:
             nonlocal made
             made += 1
             try:
-                with storage_errors():
-                    result = action()
+                result = action()
             except FileNotFoundError:
                 self._has_served = True
                 raise

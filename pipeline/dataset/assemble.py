@@ -133,6 +133,7 @@ class Assemble(Step[Assembled]):
     drops: tuple[DropRef, ...]
     """The steps that dropped records of train sources."""
     shard_size: int
+    license: str | None
 
     @property
     def partition(self) -> str:
@@ -200,7 +201,7 @@ class Assemble(Step[Assembled]):
             build_key=self.build_key,
             versions=library_versions(),
         )
-        faults = [line for line in lines if line.outcome != FileOutcome.READ or _is_other_encoding(line)]
+        faults = [line for line in lines if line.outcome != FileOutcome.READ or line.bytes_lost]
         self._write_report(work, out, info, lines, columns, strata, lengths, tally)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
@@ -353,16 +354,12 @@ class Assemble(Step[Assembled]):
             examples=tally.examples,
             duplicates=duplicates,
             contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
+            license=self.license,
         )
 
 
 def _place(path: str, stage: str, key: str, name: str, info: FileInfo) -> Place:
     return Place(path=path, stage=stage, key=key, name=name, info=info)
-
-
-def _is_other_encoding(line: FileLine) -> bool:
-    """Whether rows of a file are lost because it is not UTF-8, which its detail then explains."""
-    return line.detail is not None and any(loss.reason == Outcome.INVALID_UNICODE for loss in line.bytes_lost or ())
 
 
 def _line(file: InputFile, ingested: Ingested) -> FileLine:

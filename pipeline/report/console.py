@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
-from corpus.formats.base import printable
+from corpus.terminal import printable
 
 
 def console() -> Console:

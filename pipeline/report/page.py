@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from corpus.contract import CARD, REPORT, SPECIAL_TOKENS, DatasetInfo, Stratum
+from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome
 from pipeline.decontaminate.findings import Findings
 from pipeline.records.ledger import ColumnLine
@@ -47,6 +49,7 @@ def write(
     examples: Mapping[tuple[str, str], Sequence[Row]],
     duplicates: pa.Table,
     contamination: Findings,
+    license: str | None,
 ) -> None:
     """Write `report/index.html`, `report/*.parquet` and `README.md` into `out`.
 
@@ -68,6 +71,8 @@ def write(
         `pipeline.dedup.near.examples.EXAMPLES`: the near duplicates least similar to their twins.
     contamination
         Findings of decontamination.
+    license
+        The mix's licence, for the card; None: not stated.
     """
     sources = [_source(name, count.model_dump()) for name, count in info.counts.items()]
     drops = [
@@ -90,7 +95,12 @@ def write(
         "Near duplicates least similar to the rows kept instead": duplicates.slice(0, MAX_DUPLICATES).to_pylist(),
         "Eval sources in train sources": contamination.sets.to_pylist(),
         "Eval items and the train records that contain them": _select(_HIT, contamination.examples.to_pylist()),
-        "Files not read to their end": _select(_FILE, (line for line in files if line["outcome"] != FileOutcome.READ)),
+        "Files not read whole": [
+            {**line, "lost": describe_losses(whole["bytes_lost"])}
+            for whole in files
+            if whole["outcome"] != FileOutcome.READ or whole["bytes_lost"]
+            for line in _select(_FILE, [whole])
+        ],
         "Columns that no pair uses": [{**asdict(line), "filled": line.fill_rate} for line in columns],
         "Strata": by_stratum,
     }
@@ -103,9 +113,49 @@ def write(
         keep_trailing_newline=True,
     )
     page = templates.get_template("index.html.jinja").render(info=info, sections=sections, max_rows=MAX_ROWS)
-    card = templates.get_template("card.md.jinja").render(info=info, sources=sources, special_tokens=SPECIAL_TOKENS)
+    card = templates.get_template("card.md.jinja").render(
+        front_matter=_front_matter(info, license),
+        info=info,
+        sources=sources,
+        special_tokens=SPECIAL_TOKENS,
+        license=license,
+    )
     (out / REPORT).write_text(page, encoding="utf-8")
     (out / CARD).write_text(card, encoding="utf-8")
+
+
+def _front_matter(info: DatasetInfo, license: str | None) -> str:
+    """Return the card's metadata as the Hugging Face Hub and `datasets` read it: which files are which split."""
+    types = {"row_id": "string", "source": "string", "task": "string", "instruction": "large_string"}
+    features = [
+        *({"name": name, "dtype": dtype} for name, dtype in types.items()),
+        {"name": "response", "dtype": "large_string"},
+        {"name": "condition", "list": "string"},
+        {"name": "meta", "dtype": "string"},
+    ]
+    metadata = {
+        "pretty_name": " ".join(info.name.split()),
+        "license": license or "unknown",
+        "task_categories": ["text-generation"],
+        "size_categories": [_size_category(info.samples)],
+        "tags": ["instruction-tuning", "millrace"],
+        # One format for all splits, so the JSON lines of eval sources can be none of them.
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "curated/*.parquet"}]}],
+        "dataset_info": {"config_name": "default", "features": features},
+    }
+    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+
+
+def _size_category(samples: int) -> str:
+    """Return the Hub's name for a number of samples."""
+    limits = {1_000: "1K", 10_000: "10K", 100_000: "100K", 1_000_000: "1M", 10_000_000: "10M", 100_000_000: "100M"}
+    limits |= {1_000_000_000: "1B", 10_000_000_000: "10B", 100_000_000_000: "100B", 1_000_000_000_000: "1T"}
+    below = ""
+    for limit, name in limits.items():
+        if samples < limit:
+            return f"{below}<n<{name}" if below else f"n<{name}"
+        below = name
+    return "n>1T"
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

@@ -1,15 +1,18 @@
 """The summary that a build prints when it ends."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from corpus.contract import REPORT, DatasetInfo
+from corpus.formats.tally import describe_losses
 from pipeline.records.ledger import ColumnLine
 from pipeline.report.console import console, safe
 
@@ -21,12 +24,13 @@ MAX_FILES = 20
 
 def show(
     info: DatasetInfo,
-    faults: Sequence[Mapping[str, str | None]],
+    faults: Sequence[Mapping[str, Any]],
     columns: Sequence[ColumnLine],
     *,
     out: str,
     work: Path,
     seconds: float,
+    vocab_size: int | None,
 ) -> None:
     """Print the table of sources, the files that were not read, totals, and the next command.
 
@@ -35,13 +39,15 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end, or are not UTF-8.
+        Lines of ledger/files.parquet for files that were not read to their end, or of which bytes are lost.
     columns
         Lines of ledger/columns.parquet.
     out, work
         Where the dataset and the intermediate results are.
     seconds
         Wall time of the build.
+    vocab_size
+        Vocabulary that the manifest asks a trained tokenizer for; None for a given tokenizer.
     """
     screen = console()
     screen.print(f"[bold]{safe(info.name)}[/]")
@@ -51,15 +57,24 @@ def show(
     if columns:
         show_columns(columns, screen)
     screen.print(
-        f"{info.samples:,} samples, {info.tokens:,} tokens ({info.response_tokens:,} in responses), "
-        f"{info.shards:,} shards, vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
+        f"{info.samples:,} {'sample' if info.samples == 1 else 'samples'}, {info.tokens:,} tokens "
+        f"({info.response_tokens:,} in responses), {info.shards:,} {'shard' if info.shards == 1 else 'shards'}, "
+        f"vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
     )
+    if vocab_size is not None and info.tokenizer.vocab_size < vocab_size:
+        screen.print(
+            f"the vocabulary is smaller than tokenizer.vocab_size={vocab_size:,}: the texts have no further pair of "
+            "tokens to merge",
+            soft_wrap=True,
+        )
     screen.print(f"dataset: {safe(out)}   report: {safe(out.rstrip('/'))}/{REPORT}", soft_wrap=True)
     screen.print(
         f"intermediate results: {safe(str(work))} (kept, so that a changed manifest repeats only the affected steps)",
         soft_wrap=True,
     )
-    screen.print(f"next: python -m trainer.train manifests/train.yaml data={safe(out)}", soft_wrap=True)
+    run = PurePosixPath("out", PurePosixPath(out.rstrip("/")).name + "-train")
+    command = f"python -m trainer.train manifests/train.yaml data={shlex.quote(out)} out={shlex.quote(str(run))}"
+    screen.print(f"next: {safe(command)}", soft_wrap=True)
 
 
 def _sources(info: DatasetInfo, width: int) -> Table:
@@ -117,13 +132,14 @@ def show_columns(columns: Sequence[ColumnLine], screen: Console, indent: str = "
             screen.print(f"{indent}    and {len(lines) - MAX_COLUMNS:,} more")
 
 
-def _show_faults(faults: Sequence[Mapping[str, str | None]], screen: Console) -> None:
+def _show_faults(faults: Sequence[Mapping[str, Any]], screen: Console) -> None:
     screen.print("files that were not read whole")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("source", "file", "outcome", "why"):
         table.add_column(name, overflow="fold")
     for line in faults[:MAX_FILES]:
         why = ": ".join(part for part in (line["position"], line["detail"]) if part)
+        why = "; ".join(filter(None, [why, describe_losses(line["bytes_lost"])]))
         cells = (line["source"] or "", line["file"] or "", _words(line["outcome"] or ""), why)
         table.add_row(*map(safe, cells))
     screen.print(table)

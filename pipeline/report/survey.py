@@ -3,7 +3,8 @@
 file ─┬▶ whole, where it is within its share of the bytes
       ├▶ parts from all over it: lines of a JSON-lines file, row groups of a Parquet file
       └▶ its first bytes: other formats, and compressed files
-pairs ─▶ clean ─▶ what `Ingest` would count, and a sample of the pairs
+pairs ─▶ clean ─▶ quality rules ─▶ what `Ingest` would count
+              └─▶ a sample of the pairs
 """
 
 import multiprocessing
@@ -28,10 +29,11 @@ from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from corpus.storage.connect import open_file
 from pipeline.guard import FileRead
-from pipeline.ingest.clean import clean
+from pipeline.ingest.clean import STAGE, clean
 from pipeline.ingest.content import GENERATOR
 from pipeline.ingest.step import Ingested
 from pipeline.manifest import Mix
+from pipeline.rules.apply import apply_rules
 
 SOURCE_BYTES = 8 << 20
 """Bytes of a source that are read, about, shared equally by its files."""
@@ -145,7 +147,6 @@ class _Reader:
         # The row at a cut is incomplete.
         if last is not None and not (part.head_bytes and isinstance(last, Rejected)):
             self._add(last, part)
-        self._clean()
 
     def _items(self, part: _Part) -> Iterator[Pair | Rejected | FileEnd]:
         limit = part.head_bytes
@@ -178,10 +179,16 @@ class _Reader:
         if not self._texts:
             return
         frame = pl.DataFrame(self._texts, schema={"instruction": pl.String, "response": pl.String}, orient="row")
-        outcomes = clean(frame, self._mix.clean, without_response=self._spec.role == "eval")["outcome"]
-        kept = [text for text, outcome in zip(self._texts, outcomes, strict=True) if outcome is None]
-        self._dropped.update(outcome for outcome in outcomes if outcome is not None)
-        self._records += len(kept)
+        is_eval = self._spec.role == "eval"
+        frame = clean(frame, self._mix.clean, without_response=is_eval)
+        kept = [text for text, outcome in zip(self._texts, frame["outcome"], strict=True) if outcome is None]
+        if not is_eval:
+            frame = apply_rules(frame.with_columns(stage=pl.lit(STAGE)), self._mix.rules)
+            explained = frame.filter(pl.col("outcome").is_not_null() & pl.col("detail").is_not_null())
+            for outcome, detail in explained.select("outcome", "detail").unique("outcome", keep="first").iter_rows():
+                self._examples.setdefault(outcome, detail)
+        self._dropped.update(outcome for outcome in frame["outcome"] if outcome is not None)
+        self._records += frame["outcome"].null_count()
         # Evenly spread, so that the sample of a large file is of bounded size.
         self._kept += kept[:: max(1, len(kept) // SAMPLE_PAIRS)]
         self._texts = []
@@ -191,7 +198,8 @@ class _Reader:
         return self._kept[:: max(1, len(self._kept) // count)][:count]
 
     def result(self, whole: bool) -> Ingested:
-        """Return the counts; a file that was read in part ends as one that was read."""
+        """Return the counts after the last part; a file that was read in part ends as one that was read."""
+        self._clean()
         end = self._end if whole and self._end is not None else None
         return Ingested(
             pairs=self._pairs,

@@ -126,14 +126,26 @@ def _texts(sample: pa.Table) -> Iterator[str]:
 def load_given(path: Path) -> str:
     """Return the text of a user's `tokenizer.json`, after checking that a dataset can use it.
 
+    Parameters
+    ----------
+    path
+        The file, or a folder that contains it: a model in the Hugging Face format, or a checkpoint.
+
     Raises
     ------
     corpus.config.ConfigError
         The file is not a tokenizer, lacks a special token, or does not encode every byte.
     """
+    if path.is_dir():
+        path = path / TokenizerStep.FILE
     try:
         text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"tokenizer.file: {path} is missing: put the tokenizer.json of the model there, or name another place by "
+            f"tokenizer.file=PATH (a file, or the folder of a model); null trains a tokenizer on the mix"
+        ) from None
     except OSError as error:
         raise ConfigError(f"tokenizer.file: {path}: {error.strerror}") from None
     except Exception as error:  # the library raises bare Exception

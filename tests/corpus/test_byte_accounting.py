@@ -70,6 +70,7 @@ WRITERS: dict[str, list[Callable[[w.Rows], bytes]]] = {
     "json": [w.json_array, w.json_object, indented, columns, by_id],
     "yaml": [w.yaml_list],
     "text": [lambda rows: w.jsonl(rows)],
+    "webdataset": [w.tar_of_json, w.tar_of_texts],
 }
 NOISE = st.sampled_from(
     [
@@ -130,6 +131,7 @@ def lost_bytes(end: FileEnd) -> int:
     return sum(end.bytes_lost.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=2400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(files())
 def test_every_byte_of_a_damaged_file_is_in_a_row_or_a_named_loss(tmp_path: Path, file: tuple[str, bytes]) -> None:

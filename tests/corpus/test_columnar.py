@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,22 @@ def test_damaged_parquet_of_nested_types_is_accounted_for(tmp_path: Path, change
     items, end = read(tmp_path / "rows.parquet")
     assert all(isinstance(item, Pair | Rejected) for item in items)
     assert end.outcome in (FileOutcome.READ, FileOutcome.EMPTY) or end.detail
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_repeated_column_is_read_under_a_name_with_its_number(tmp_path: Path, suffix: str) -> None:
+    arrays = [pa.array(["q"]), pa.array(["x"]), pa.array(["a"]), pa.array(["y"])]
+    table = pa.Table.from_arrays(arrays, names=["question", "score", "answer", "score"])
+    if suffix == "parquet":
+        pq.write_table(table, tmp_path / "rows.parquet")
+    else:
+        with pa.ipc.new_file(str(tmp_path / "rows.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    source = SourceSpec(name="s", path=f"rows.{suffix}")
+    (file,) = discover(source, tmp_path)
+    pair, end = read_pairs(source, file)
+    assert isinstance(pair, Pair)
+    assert (pair.instruction, pair.response) == ("q", "a")
+    assert json.loads(pair.meta or "") == {"score (column 2)": "x", "score (column 4)": "y"}
+    assert isinstance(end, FileEnd)
+    assert "names the column 'score' more than once, so they are 'score (column 2)', 'score (column 4)'" in end.detail

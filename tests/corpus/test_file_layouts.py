@@ -1,5 +1,7 @@
 """Files in the layouts, dialects and encodings that people hand over are read whole, or the message names the cause."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ def read(path: Path, content: bytes | str, **spec: Any) -> tuple[list[tuple[str,
     pairs = [(row.instruction, row.response) for row in rows if isinstance(row, Pair)]
     return pairs, [row for row in rows if isinstance(row, Rejected)], end
 
+
+LINES = "".join(f"{instruction},{response}\n" for instruction, response in EXPECTED)
 
 # Missing numbers
 
@@ -111,6 +115,25 @@ def test_header_that_occurs_again_in_another_order_ends_the_file(tmp_path: Path)
     assert "another order" in end.detail
 
 
+@pytest.mark.parametrize("delimiter", ["~", "^", "\x01", "\x1f"])
+def test_delimiters_of_databases_are_recognised(tmp_path: Path, delimiter: str) -> None:
+    content = f"instruction,response\n{LINES}".replace(",", delimiter)
+    assert read(tmp_path / "rows.csv", content)[:2] == (EXPECTED, [])
+
+
+@pytest.mark.parametrize("title", ["# exported by a tool", "My questions", "Sheet 1\n\n# of 2"])
+def test_title_before_the_header_is_no_row_and_is_named(tmp_path: Path, title: str) -> None:
+    pairs, rejected, end = read(tmp_path / "rows.csv", f"{title}\ninstruction,response\n{LINES}")
+    assert (pairs, rejected) == (EXPECTED, [])
+    assert "a line before the header is no row: " in end.detail
+
+
+def test_single_quotes_around_cells_are_named(tmp_path: Path) -> None:
+    _, _, end = read(tmp_path / "rows.csv", "'instruction','response'\n'a','b, c'\n")
+    assert end.outcome == FileOutcome.UNREADABLE
+    assert "cells are quoted by ', which is not read; write the file again with double quotes" in end.detail
+
+
 @pytest.mark.parametrize("last", ["", '"', 'x"', '"x"'])
 def test_tsv_in_which_quotes_are_letters_is_read_without_quoting(tmp_path: Path, last: str) -> None:
     rows = [
@@ -189,6 +212,19 @@ def test_no_row_is_made_of_the_middle_of_a_cell(tmp_path: Path, cell: str) -> No
         assert "quote" in rejected[0].detail
 
 
+@pytest.mark.parametrize("damage", ["lost", "stray"])
+@pytest.mark.parametrize("always", [True, False])
+def test_no_line_of_a_damaged_cell_with_the_cells_of_a_row_is_a_row(tmp_path: Path, damage: str, always: bool) -> None:
+    cells = [(f"{n}, and more\nof it, too\nand on", f"answer, {n}") for n in range(12)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL)
+    writer.writerows([("instruction", "response"), *cells])
+    broken = {"lost": ('and on","answer, 6"', 'and on,"answer, 6"'), "stray": ("6, and", '6, "and')}[damage]
+    pairs, rejected, _ = read(tmp_path / "rows.csv", text.getvalue().replace(*broken, 1))
+    assert pairs == cells[:6] + cells[7:]
+    assert rejected
+
+
 def test_file_that_is_cut_off_inside_a_cell_yields_no_row_of_it(tmp_path: Path) -> None:
     content = 'instruction,response\n"q1 ""x""",a1\n"Explain:\nshort words, no code\nat most, two lines'
     pairs, rejected, end = read(tmp_path / "rows.csv", content)
@@ -253,6 +289,8 @@ LAYOUTS = {
     "marked-arrays.json": "".join("\ufeff" + _json([row]) + "\n" for row in ROWS),
     "trailing.json": _json(ROWS)[:-1] + ",\n]",
     "by-id.json": _json({f"q{n}": row for n, row in enumerate(ROWS)}, indent=1),
+    "by-id-in-a-field.json": _json({"version": 1, "data": {f"q{n}": row for n, row in enumerate(ROWS)}}),
+    "by-id-in-the-only-field.json": _json({"squad": {f"q{n}": row for n, row in enumerate(ROWS)}}, indent=1),
     "by-number.json": _json({str(n): row for n, row in enumerate(ROWS)}),
     "columns.json": _json({name: [row[name] for row in ROWS] for name in ROWS[0]}),
     "columns-of-objects.json": _json(
@@ -272,6 +310,29 @@ LAYOUTS = {
 def test_layout_of_json_is_read(tmp_path: Path, name: str) -> None:
     pairs, rejected, end = read(tmp_path / name, LAYOUTS[name])
     assert (pairs, rejected, end.outcome) == (EXPECTED, [], FileOutcome.READ)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "path"),
+    [
+        ("rows.jsonl", "".join(_json({"meta": 1, "item": row}) + "\n" for row in ROWS), "item"),
+        ("rows.jsonl", "".join(_json({"data": [row]}) + "\n" for row in ROWS), "data"),
+        ("rows.json", _json({"rows": [{"row_idx": n, "row": row} for n, row in enumerate(ROWS)]}), "rows.*.row"),
+    ],
+)
+def test_rows_inside_of_rows_are_named_with_the_path_that_reads_them(
+    tmp_path: Path, name: str, content: str, path: str
+) -> None:
+    pairs, rejected, _ = read(tmp_path / name, content)
+    assert pairs == []
+    assert all(f"has such columns: state `rows: {path}`" in row.detail for row in rejected)
+    assert read(tmp_path / name, content, rows=path)[:2] == (EXPECTED, [])
+
+
+def test_conversation_keyed_by_turn_is_one_row(tmp_path: Path) -> None:
+    chat = {"turn_1": {"user": "a", "assistant": "b"}, "turn_2": {"user": "c", "assistant": "d"}}
+    pairs, _, _ = read(tmp_path / "rows.json", _json({"id": 1, "chat": chat}))
+    assert [response for _, response in pairs] == ["b", "d"]
 
 
 def test_one_conversation_as_an_array_is_one_row(tmp_path: Path) -> None:
@@ -416,6 +477,16 @@ def test_wide_text_is_read_with_a_mark_and_else_named(tmp_path: Path, name: str,
         assert end.outcome == FileOutcome.UNREADABLE
         assert f"`encoding: {encoding}`" in end.detail
     assert read(tmp_path / name, content, encoding=encoding)[0] == TEXTS["cp1252"]
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("iso2022_jp", "日本語です"), ("iso2022_kr", "안녕하세요")])
+def test_text_of_seven_bits_in_another_encoding_is_named_and_read_when_stated(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    content = f"instruction,response\n{text},{text}\n".encode(encoding)
+    _, _, end = read(tmp_path / "rows.csv", content)
+    assert f"state `encoding: {encoding}`" in end.detail
+    assert read(tmp_path / "rows.csv", content, encoding=encoding)[0] == [(text, text)]
 
 
 def test_bytes_that_the_stated_encoding_does_not_have_reject_their_row(tmp_path: Path) -> None:

@@ -203,6 +203,17 @@ def test_inspect_shows_what_a_person_asks_first(dataset: Path) -> None:
     assert "\x1b[2J" not in text
 
 
+def test_inspect_lists_files_that_were_read_but_lost_bytes(dataset: Path) -> None:
+    path = dataset / "ledger/files.parquet"
+    files = pq.read_table(path)
+    lost = [None, [{"reason": "invalid_unicode", "bytes": 1234}], []]
+    kind = pa.list_(pa.struct([("reason", pa.string()), ("bytes", pa.int64())]))
+    pq.write_table(files.append_column("bytes_lost", pa.array(lost, kind)), path)
+    text = shown(str(dataset))
+    assert "Input files that were not read whole" in text
+    assert "1,234 bytes invalid unicode" in text
+
+
 def test_inspect_of_one_source_shows_no_other(dataset: Path) -> None:
     text = shown(str(dataset), source="other", sample=9)
     assert "sums" not in text

@@ -14,7 +14,10 @@ from corpus.source import SourceSpec
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data, {DATA}, is not available")
+pytestmark = [
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data, {DATA}, is not available"),
+    pytest.mark.slow,
+]
 
 # The manifest counts rows of JSON and CSV; the YAML file holds the rows of its JSON twin.
 YAML_ROWS = {"gpteacher/Roleplay/roleplay-simple-deduped-roleplay-instruct.yaml": 1923}

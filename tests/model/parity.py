@@ -2,8 +2,8 @@
 
     python -m tests.model.parity FOLDER
 
-FOLDER holds a folder `exported` that `model.export` wrote, and `questions.json`. Prints the measurements as one JSON
-object; test_parity.py asserts their bounds.
+FOLDER holds folders `exported` and `asked` that `model.export` wrote, `questions.json` and `chats.json`. Prints the
+measurements as one JSON object; test_parity.py asserts their bounds.
 """
 
 import json
@@ -34,6 +34,9 @@ SHAPES = {
 VOCABULARY = 211
 LENGTH = 33
 NEW_TOKENS = 64
+ASKED_TOKENS = 5
+FEWER = 40
+"""Chats that the slower ways of asking are tried on."""
 
 
 class Collector(logging.Handler):
@@ -200,6 +203,88 @@ def answers(folder: Path) -> dict[str, Any]:
     return {"warnings": loading + prompting, "prompts": prompts, "answers": answers}
 
 
+def ways_of_asking(folder: Path) -> dict[str, Any]:
+    """Greedy answers of one model to all chats, by each way of asking it; and what the ways warn of.
+
+    The last ways lack the prefix's marks: the class of transformers without `token_type_ids`.
+    """
+    chats = json.loads((folder / "chats.json").read_text())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "asked")
+    ours = transformers.AutoModelForCausalLM.from_pretrained(folder / "asked", trust_remote_code=True).eval()
+    plain, _ = load_theirs(folder / "asked")
+    pipe = transformers.pipeline("text-generation", str(folder / "asked"), trust_remote_code=True)
+    unmarked = transformers.pipeline("text-generation", str(folder / "asked"))
+    inputs = [
+        tokenizer.apply_chat_template(
+            chat["messages"], condition=chat["condition"], return_dict=True, return_tensors="pt"
+        )
+        for chat in chats
+    ]
+
+    def generated(model: Any, encoded: Any, **options: Any) -> list[list[int]]:
+        out = model.generate(**encoded, max_new_tokens=ASKED_TOKENS, min_new_tokens=ASKED_TOKENS, **options)
+        return out[:, encoded["input_ids"].shape[1] :].tolist()
+
+    def alone(model: Any, keys: tuple[str, ...], count: int = len(chats), **options: Any) -> list[list[int]]:
+        kept = ({key: value for key, value in encoded.items() if key in keys} for encoded in inputs[:count])
+        return [answer for encoded in kept for answer in generated(model, encoded, **options)]
+
+    def batched(size: int) -> list[list[int]]:
+        answers = []
+        for begin in range(0, len(inputs), size):
+            rows = [{"input_ids": encoded["input_ids"][0].tolist()} for encoded in inputs[begin : begin + size]]
+            padded = tokenizer.pad(rows, return_tensors="pt")
+            answers += generated(ours, {key: padded[key] for key in ("input_ids", "attention_mask")})
+        return answers
+
+    def piped(pipe: Any) -> list[list[int]]:
+        answers = []
+        for chat in chats[:FEWER]:
+            (found,) = pipe(
+                chat["messages"],
+                max_new_tokens=ASKED_TOKENS,
+                min_new_tokens=ASKED_TOKENS,
+                tokenizer_encode_kwargs={"condition": chat["condition"]},
+                return_tensors=True,
+            )
+            answers.append(found["generated_token_ids"][-ASKED_TOKENS:])
+        return answers
+
+    unseen = ("input_ids", "attention_mask")
+    with collected_warnings() as messages:
+        ways = {
+            "all inputs": alone(plain, (*unseen, "token_type_ids")),
+            "remote code, no marks": alone(ours, unseen),
+            "remote code, all inputs": alone(ours, (*unseen, "token_type_ids"), FEWER),
+            "remote code, padded batches": batched(16),
+            "remote code, static cache": alone(
+                ours, unseen, FEWER, cache_implementation="static", disable_compile=True
+            ),
+            "remote code, no cache": alone(ours, unseen, FEWER, use_cache=False),
+            "pipeline with remote code": piped(pipe),
+            "is_causal=False": alone(plain, unseen, FEWER, is_causal=False),
+        }
+    return {
+        "prompts": [encoded["input_ids"][0].tolist() for encoded in inputs],
+        "ways": ways,
+        "warnings": messages,
+        "unmarked": {"generate": alone(plain, unseen, FEWER), "pipeline": piped(unmarked)},
+        "loss": _losses(ours, inputs[:FEWER]),
+    }
+
+
+@torch.no_grad()
+def _losses(ours: Any, inputs: list[Any]) -> list[float]:
+    """Loss of five tokens after each prompt, in one pass without a cache, as lm-eval scores options."""
+    losses = []
+    for encoded in inputs:
+        prompt = encoded["input_ids"]
+        rest = torch.arange(20, 25)[None]
+        labels = torch.cat((torch.full_like(prompt, IGNORE), rest), 1)
+        losses.append(ours(input_ids=torch.cat((prompt, rest), 1), labels=labels).loss.item())
+    return losses
+
+
 def main() -> None:
     """Entry point."""
     folder = Path(sys.argv[1])
@@ -214,6 +299,7 @@ def main() -> None:
             "deep": from_theirs(SHAPES["deep"], folder / "theirs-deep", max_shard_size="200KB"),
         },
         "exported": answers(folder),
+        "asked": ways_of_asking(folder),
     }
     print(json.dumps(found))
 

@@ -155,6 +155,7 @@ class TestKernels:
         [[(128, 0), (128, 44)], [(100, 28), (28, 100), (1, 43)], [(127, 2), (127, 44)]],  # at the borders of blocks
     )
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=200)
     @given(rows=layouts())
     @example(SPECIAL[0])

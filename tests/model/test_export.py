@@ -3,18 +3,27 @@
 import itertools
 import json
 import shutil
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
 import xxhash
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from corpus.adapters.base import MARKUP_KEY
+from corpus.adapters.conversation import Turn, answer_turns
 from corpus.contract import CONDITION_TAGS, TEMPLATE, prefix_ids
+from corpus.markup import Markup
+from corpus.turns import LABELS, instruction_of
 from model import export
 from model.export import Template
 from model.loading import CheckpointError, find_checkpoint
+from tests.trainer.data.test_dataset import tree, upload
 from tests.trainer.fixtures import write_dataset, write_manifest
 from trainer.data.text import plain_tokenizer
 from trainer.train import main as train
@@ -48,6 +57,7 @@ def render(template: str, content: str, **variables: Any) -> str:
     return environment.from_string(template).render(**({"messages": messages} | variables))
 
 
+@pytest.mark.slow
 def test_chat_template_gives_the_ids_of_the_pipeline_for_every_subset_of_conditions(
     trained: Path, exported: Path
 ) -> None:
@@ -57,20 +67,94 @@ def test_chat_template_gives_the_ids_of_the_pipeline_for_every_subset_of_conditi
     instruction = plain_tokenizer(tokenizer).encode("w16 w17 w30", add_special_tokens=False).ids
     for conditions in SUBSETS:
         prompt = render(template, "w16 w17 w30", condition=list(conditions))
-        encoded = tokenizer.encode(prompt)
+        encoded = tokenizer.encode(prompt, add_special_tokens=False)
         assert encoded.ids == prefix_ids(special, conditions, instruction)
         assert set(encoded.type_ids) == {1}
     assert render(template, "w16") == render(template, "w16", condition=[])
+    text = tokenizer.encode("w16 w17 w30")
+    assert text.ids == prefix_ids(special, [], instruction)
+    assert set(text.type_ids) == {1}
 
 
-def test_chat_template_refuses_unknown_conditions_and_turns(exported: Path) -> None:
+def test_default_conditions_are_those_of_prompts_without_any(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "default"
+    assert export.main([str(trained), str(folder), "--condition", "cot", "--condition", "synth"]) == 0
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    template = (folder / "chat_template.jinja").read_text()
+    assert render(template, "w16") == "<|im_start|><|quad_end|><|object_ref_end|>w16<|im_end|>"
+    assert render(template, "w16", condition=["direct"]) == "<|im_start|><|object_ref_start|>w16<|im_end|>"
+    assert tokenizer.encode("w16").tokens == ["<|im_start|>", "<|quad_end|>", "<|object_ref_end|>", "w16", "<|im_end|>"]
+    assert "Without `condition` a prompt has cot and synth." in (folder / "README.md").read_text()
+
+
+ROLES = st.sampled_from(list(LABELS))
+TEXTS = st.sampled_from(
+    [
+        "w16",
+        " w17\n",
+        "",
+        "  ",
+        "<think>a</think> w18",
+        "a</think>w19",
+        "x<think>y",
+        "a</think><think>b</think>c",
+        "'\"\\{{é",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(turns=st.lists(st.tuples(ROLES, TEXTS), min_size=1, max_size=6).filter(lambda t: t[-1][0] != "assistant"))
+def test_conversation_is_one_instruction_in_chat_template_generation_and_build_alike(
+    turns: list[tuple[str, str]],
+) -> None:
+    messages = [{"role": role, "content": text} for role, text in turns]
+    expected = instruction_of(turns)
+    template = Template(**TEMPLATE).chat_template()
+    if not expected:
+        with pytest.raises(jinja2.TemplateError, match="no text to answer"):
+            render(template, "", messages=messages)
+        return
+    assert render(template, "", messages=messages) == f"<|im_start|>{expected}<|im_end|>"
+    answered = [*messages, {"role": "assistant", "content": "<think>w30</think>w31"}]
+    assert render(template, "", messages=answered).endswith("<|im_end|><think>w30</think>w31<|box_end|>")
+    if any(role not in ("assistant", "call") for role, _ in turns):
+        drafts, _ = answer_turns(
+            [Turn(role, text) for role, text in [*turns, ("assistant", "w31")]], {MARKUP_KEY: Markup()}
+        )
+        assert drafts[-1].instruction == expected
+
+
+def test_content_in_parts_is_joined_and_what_is_no_text_is_refused() -> None:
+    template = Template(**TEMPLATE).chat_template()
+    parts = [{"type": "text", "text": "w16"}, {"type": "text", "text": " w17"}]
+    assert render(template, "", messages=[{"role": "user", "content": parts}]) == "<|im_start|>w16 w17<|im_end|>"
+    for messages, message in (
+        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "has no text"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}, {"role": "tool", "content": "1"}], "tool_calls"),
+        (
+            [{"role": "robot", "content": "w16"}],
+            "unknown role robot: expected one of system, user, assistant, call, tool",
+        ),
+        ([], "no text to answer"),
+    ):
+        with pytest.raises(jinja2.TemplateError, match=message):
+            render(template, "", messages=messages)
+
+
+def test_checkpoint_of_an_earlier_version_takes_one_user_message() -> None:
+    template = Template(**{key: value for key, value in TEMPLATE.items() if key != "labels"}).chat_template()
+    assert render(template, "w16") == "<|im_start|>w16<|im_end|>"
+    with pytest.raises(jinja2.TemplateError, match="unknown role system: expected one of user"):
+        render(template, "", messages=[{"role": "system", "content": "w16"}, {"role": "user", "content": "w17"}])
+
+
+def test_chat_template_refuses_unknown_conditions(exported: Path) -> None:
     template = (exported / "chat_template.jinja").read_text()
     with pytest.raises(
         jinja2.TemplateError, match=f"unknown condition x: expected some of {', '.join(CONDITION_TAGS)}"
     ):
         render(template, "w16", condition=["x"])
-    with pytest.raises(jinja2.TemplateError, match="one user message"):
-        render(template, "w16", messages=[{"role": "system", "content": "w16"}])
 
 
 def test_tags_with_quotes_and_backslashes_are_written_unchanged() -> None:
@@ -89,6 +173,38 @@ def test_exported_configs_have_the_special_ids_and_the_longest_sample(trained: P
         assert found["eos_token_id"] == special["<|box_end|>"]
         assert found["pad_token_id"] == special["<|endoftext|>"]
     assert config["max_position_embeddings"] == tokenizer["model_max_length"] == 32
+
+
+def test_model_card_has_the_data_the_steps_and_the_licence(trained: Path, tmp_path: Path) -> None:
+    assert export.main([str(trained), str(tmp_path / "my-model"), "--license", "apache-2.0"]) == 0
+    card = (tmp_path / "my-model" / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert (header["license"], header["library_name"]) == ("apache-2.0", "transformers")
+    plan = json.loads((find_checkpoint(trained) / "manifest.json").read_text())["plan"]
+    assert f"`{plan['fingerprint']}`" in card
+    assert "| steps | 1 |" in card
+    assert "`<|quad_end|>` (synth), `<|quad_start|>` (noisy), `<|object_ref_end|>` (cot)" in card
+    assert 'model="my-model", trust_remote_code=True' in card
+
+
+def test_wrong_options_are_refused_before_anything_is_written(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--license", "a\nb"], ["--condition", "fast"]):
+        assert export.main([str(trained), str(tmp_path / "new"), *option]) == 2
+    assert "unknown condition 'fast': expected some of synth, noisy, cot, direct" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_on_s3_is_exported_like_the_local_one(trained: Path, tmp_path: Path, bucket: str) -> None:
+    if not entry_points(group=export.FETCH):
+        pytest.skip("the installed metadata is of an earlier version: pip install -e .")
+    upload(trained / "checkpoints", f"{bucket}/run")
+    for number, place in enumerate((trained, f"{bucket}/run", f"{bucket}/run/step-00000001")):
+        assert export.main([str(place), str(tmp_path / str(number) / "hf")]) == 0
+    assert tree(tmp_path / "0") == {path.replace("/1/", "/0/"): digest for path, digest in tree(tmp_path / "1").items()}
+    assert list(tree(tmp_path / "2").values()) == list(tree(tmp_path / "0").values())
+    assert export.main([f"{bucket}/nothing", str(tmp_path / "new")]) == 1
 
 
 def test_export_reads_no_file_of_the_trainer(trained: Path, tmp_path: Path) -> None:

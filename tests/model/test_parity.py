@@ -5,8 +5,10 @@ separate environment, which is created once and kept in pytest's cache folder.
 """
 
 import hashlib
+import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -15,22 +17,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from corpus.contract import prefix_ids
+from corpus.contract import CONDITION_TAGS, TEMPLATE, prefix_ids
+from corpus.turns import instruction_of
+from model.config import ModelConfig
+from model.export import Template, export
 from model.generate import generate
-from model.loading import find_checkpoint, load_checkpoint
+from model.hrm import HRM
+from model.loading import LoadedModel, find_checkpoint, load_checkpoint
 from tests.trainer.fixtures import write_dataset, write_manifest
+from trainer.data.text import plain_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
 REQUIREMENTS = ("torch==2.13.0", "transformers>=5.9", "safetensors", "numpy", "tokenizers", "jinja2")
+ASKED_TOKENS = 5
+"""As in parity.py."""
 QUESTIONS = (
     {"instruction": "w16 w17 w18", "condition": ["direct"]},
     {"instruction": "w19", "condition": ["cot", "synth"]},
     {"instruction": "w16 w16 w30 w31 w40", "condition": []},
 )
+
+
+def _chats() -> list[dict[str, Any]]:
+    """200 chats of 1 to 60 words, with all subsets of conditions; a part with few-shot examples as earlier turns."""
+    draw = random.Random(3)
+    subsets = [list(s) for size in range(5) for s in itertools.combinations(CONDITION_TAGS, size)]
+
+    def words(most: int) -> str:
+        return " ".join(f"w{draw.randrange(16, 130)}" for _ in range(draw.randint(1, most)))
+
+    chats = []
+    for number in range(200):
+        shots = [{"role": role, "content": words(6)} for _ in range(number % 4) for role in ("user", "assistant")]
+        system = [{"role": "system", "content": words(5)}] if number % 5 == 0 else []
+        messages = [*system, *shots, {"role": "user", "content": words(60)}]
+        chats.append({"messages": messages, "condition": subsets[number % len(subsets)]})
+    return chats
+
+
+CHATS = _chats()
 
 pytestmark = pytest.mark.slow  # creates an environment with pip: 40 s the first time; the comparison takes 25 s
 
@@ -69,8 +100,18 @@ def found(python: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("parity")
     run(sys.executable, "-m", "model.export", trained, folder / "exported")
     (folder / "questions.json").write_text(json.dumps(QUESTIONS))
+    (folder / "chats.json").write_text(json.dumps(CHATS))
+    export(asked(trained), folder / "asked", template=Template(**TEMPLATE), max_positions=256)
     found: dict[str, Any] = json.loads(run(python, "-m", "tests.model.parity", folder).splitlines()[-1])
     return found
+
+
+def asked(trained: Path) -> LoadedModel:
+    """A model with random weights, whose answers depend on the mask, and a tokenizer of words."""
+    tokenizer = load_checkpoint(find_checkpoint(trained))
+    shape = {"num_layers": 4, "hidden_size": 64, "num_heads": 4, "head_dim": 16, "intermediate_size": 128}
+    random_model = HRM(ModelConfig(vocab_size=tokenizer.model.config.vocab_size, **shape), seed=5).eval()
+    return LoadedModel(model=random_model, tokenizer_json=tokenizer.tokenizer_json, special=tokenizer.special)
 
 
 def run(*command: str | Path) -> str:
@@ -112,6 +153,33 @@ def test_an_exported_checkpoint_loads_without_a_warning_and_gives_the_same_answe
     answers = generate(ours.model, prompts, max_new_tokens=8, end_id=end)
     theirs = [[token for token in answer if token != end] for answer in exported["answers"]]
     assert theirs == answers
+
+
+def test_every_way_of_asking_that_knows_the_prefix_gives_our_answers_to_200_chats(
+    found: dict[str, Any], trained: Path
+) -> None:
+    ours, measured = asked(trained), found["asked"]
+    texts = [instruction_of([(m["role"], m["content"]) for m in chat["messages"]]) for chat in CHATS]
+    ids = [encode(plain_tokenizer(ours.tokenizer), text) for text in texts]
+    prompts = [prefix_ids(ours.special, chat["condition"], i) for chat, i in zip(CHATS, ids, strict=True)]
+    assert measured["prompts"] == prompts
+    expected = [generate(ours.model, [prompt], max_new_tokens=ASKED_TOKENS, end_id=-1)[0] for prompt in prompts]
+    assert measured["ways"].pop("remote code, no marks") == expected
+    for way, answers in measured["ways"].items():
+        assert answers == expected[: len(answers)], way
+    for answers in measured["unmarked"].values():  # why the marks matter
+        assert sum(a != b for a, b in zip(answers, expected, strict=False)) > len(answers) / 4
+    assert [message for message in measured["warnings"] if "causal" in message] == []
+
+
+def test_options_are_scored_with_the_prompt_as_prefix(found: dict[str, Any], trained: Path) -> None:
+    ours = asked(trained)
+    for prompt, loss in zip(found["asked"]["prompts"], found["asked"]["loss"], strict=False):
+        rest = torch.arange(20, 25)
+        tokens = torch.cat((torch.tensor(prompt), rest))[None]
+        with torch.no_grad():
+            logits = ours.model.logits(tokens, torch.tensor([len(prompt)]))[0, len(prompt) - 1 : -1]
+        assert loss == pytest.approx(F.cross_entropy(logits, rest).item(), abs=1e-4)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -30,6 +30,8 @@ from pipeline.verify import verify
 from tests.corpus.malformed import MALFORMED
 from tests.pipeline.conftest import REPOSITORY, command, contents, run_build, start, texts, write_jsonl, write_mix
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 def problems(out: Path | str) -> list[str]:
     return [f"{check.name}: {problem}" for check in verify(str(out)) for problem in check.problems]

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contamination import main
+from corpus.dataset import open_dataset
+from pipeline.contamination import main, read_items
 from pipeline.decontaminate.word_hashes import words_of
 from pipeline.report.contamination_effect import contamination, significant, subset_test
 from tests.pipeline.conftest import run_build, write_jsonl
+
+pytestmark = pytest.mark.slow  # builds datasets
 
 WORDS = st.lists(st.sampled_from(["ash", "birch", "cedar", "elm", "fir", "hazel"]), max_size=30)
 
@@ -130,3 +133,10 @@ def test_several_eval_files_and_sizes_are_given_by_repeated_options(
     assert "n = 5," in shown
     assert "n = 9," in shown
     assert main([str(out), *arguments, "--n", "0"]) == 2
+
+
+def test_every_question_of_a_row_is_an_item(out: Path) -> None:
+    questions = [{"question": f"Who {n}?", "answers": [{"text": f"Ann {n}"}]} for n in range(3)]
+    write_jsonl(out.parent / "nested.jsonl", [{"context": "Ann won.", "qas": questions}, {"context": "B.", "qas": []}])
+    items = read_items(open_dataset(str(out)), [str(out.parent / "nested.jsonl")])
+    assert items == {("0" if n == 0 else f"0.{n}"): f"Ann won.\n\nWho {n}?\nAnn {n}" for n in range(3)}

@@ -1,5 +1,6 @@
 """Explain shows where a row came from and its outcome, with its text and that of its twin."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from corpus import inspect
 from corpus.contract import FORMAT
 from pipeline.explain import main
+
+pytestmark = pytest.mark.slow  # builds datasets
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,52 @@ def test_command_exits_with_the_documented_code(dataset: Path, ledger: pl.DataFr
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_text_of_a_dropped_row_is_read_again_and_compared_with_the_row_kept_instead(
+    mix: Path, dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ledger.filter((pl.col("outcome") == "exact_duplicate") & (pl.col("source") == "second")).row(0, named=True)
+    assert main([str(dataset), line["row_id"], "--base", str(mix.parent)]) == 0
+    text = capsys.readouterr().out
+    assert "instruction  QUESTION  1-" in text
+    assert "[-QUESTION" in text
+    assert "[+Question" in text
+
+
+def test_row_is_found_by_its_file_and_number(
+    mix: Path, dataset: Path, ledger: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ledger.filter(pl.col("outcome") == "repetitive").row(0, named=True)
+    place = ["--file", line["file"], "--row", str(line["row"])]
+    assert main([str(dataset), *place, "--base", str(mix.parent)]) == 0
+    assert "again and again" in capsys.readouterr().out
+    assert main([str(dataset), "--file", "a.jsonl", "--row", "100000"]) == 1
+    assert "no source has a row 100,000" in capsys.readouterr().err
+    assert main([str(dataset), "--file", "a.jsonl"]) == 2
+
+
+def test_changed_or_missing_input_is_named_instead_of_showing_another_text(
+    mix: Path, dataset: Path, ledger: pl.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ledger.filter(pl.col("outcome") == "repetitive").row(0, named=True)
+    assert main([str(dataset), line["row_id"], "--base", str(tmp_path)]) == 0
+    assert "its input cannot be read" in capsys.readouterr().out
+    moved = shutil.copytree(mix.parent, tmp_path / "inputs")
+    file = moved / "first/a.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"again and again", b"never and never"))
+    assert main([str(dataset), line["row_id"], "--base", str(moved)]) == 0
+    text = capsys.readouterr().out
+    assert "is not the file that the dataset was built from" in text
+    assert "never and never" not in text
+
+
+def test_search_of_dropped_rows_reads_them_again(mix: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = [str(dataset), "--search", "AGAIN AND again", "--dropped"]
+    assert inspect.main([*search, "--base", str(mix.parent)]) == 0
+    text = capsys.readouterr().out
+    assert "first / a.jsonl row 304: repetitive" in text
+    assert "1 dropped rows contain" in text
+    assert inspect.main([*search, "--base", str(mix.parent / "second")]) == 0
+    assert "not searched: source 'first'" in capsys.readouterr().out
+    assert inspect.main([str(dataset), "--dropped"]) == 2

@@ -13,6 +13,8 @@ from pipeline.build import main
 from pipeline.manifest import load
 from tests.pipeline.conftest import run_build, texts, write_jsonl, write_mix
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -56,6 +56,7 @@ def test_columns_that_are_missing_or_null_are_refused() -> None:
         )
 
 
+@pytest.mark.slow
 def test_folder_and_file_of_a_manifest_may_be_paths(tmp_path: Path) -> None:
     rows = "".join(f'{{"instruction": "Spell {n}.", "response": "{n**9}"}}\n' for n in range(60))
     (tmp_path / "rows.jsonl").write_text(rows)

@@ -10,6 +10,8 @@ from pipeline.build import main
 from pipeline.verify import verify
 from tests.pipeline.conftest import contents, run_build
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

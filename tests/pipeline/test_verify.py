@@ -17,6 +17,8 @@ import pytest
 from corpus.contract import FINGERPRINTED, fingerprint
 from pipeline.verify import main, verify
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 def load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
@@ -208,3 +210,13 @@ def test_part_of_a_ledger_without_any_sample_is_sound(dataset: Path, tmp_path: P
     reseal(out)
     assert pq.read_metadata(second).num_rows
     assert [problem for check in verify(str(out)) for problem in check.problems] == []
+
+
+def test_ledger_of_an_earlier_version_is_one_line_that_says_so(dataset: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset, tmp_path / "out", ignore=shutil.ignore_patterns(".*")))
+    newer = ["bytes_read", "bytes_rows", "bytes_structure", "bytes_lost"]
+    change_parquet(out / "ledger/files.parquet", lambda table: table.drop_columns(newer))
+    reseal(out)
+    (problem,) = [problem for check in verify(str(out)) for problem in check.problems]
+    assert "ledger/files.parquet: has no column bytes_read, bytes_rows, bytes_structure, bytes_lost; " in problem
+    assert problem.endswith("another version of Millrace built the dataset: build it again")

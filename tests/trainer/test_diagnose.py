@@ -27,6 +27,8 @@ from trainer.diagnostics.gradients import EPSILON, gradient_statistics
 from trainer.diagnostics.page import page
 from trainer.diagnostics.report import Report, diagnose
 
+pytestmark = pytest.mark.slow  # trains models
+
 CONFIG = ModelConfig(
     vocab_size=VOCABULARY, num_layers=2, hidden_size=24, num_heads=3, head_dim=10, intermediate_size=40
 )

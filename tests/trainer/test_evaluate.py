@@ -142,6 +142,19 @@ def test_special_tags_in_text_are_encoded_as_text() -> None:
     assert plain_tokenizer(tokenizer).encode("what is").ids == tokenizer.encode("what is").ids
 
 
+def test_questions_longer_than_rows_and_samples_are_not_scored_and_named(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [question(n, 3) for n in range(4)]
+    usual = with_questions(data, tmp_path, rows)
+    expected = evaluate(small_model(usual), usual, usual.tokenizer(), rows_per_family=9, row_tokens=32)
+    assert not caplog.records
+    long = with_questions(data, tmp_path, [*rows, question(5, 60_000, source="essays")])
+    assert evaluate(small_model(long), long, long.tokenizer(), rows_per_family=9, row_tokens=32) == expected
+    assert "1 of 5 held-out questions are not scored" in caplog.text
+    assert "essays 1" in caplog.text
+
+
 def test_dataset_without_questions_yields_no_values(data: Path, tmp_path: Path) -> None:
     dataset = with_questions(data, tmp_path, [])
     assert evaluate(small_model(dataset), dataset, dataset.tokenizer(), rows_per_family=3, row_tokens=32) == {}

@@ -8,6 +8,8 @@ import pytest
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import finish, log_of, run, start_ranks, steps
 
+pytestmark = pytest.mark.slow  # trains models
+
 
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in steps(folder)]

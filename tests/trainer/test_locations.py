@@ -20,7 +20,7 @@ def test_unknown_scheme_is_one_message_without_the_password(data: Path, tmp_path
         CheckpointManager(url, staging=tmp_path, keep=1)
     with pytest.raises(DatasetError, match=said):
         open_dataset(url, tmp_path)
-    for key in ("data", "checkpoint.path"):
+    for key in ("data", "checkpoint.path", "init"):
         with pytest.raises(ConfigError, match=said) as error:
             load_manifest(write_manifest(tmp_path, data), TrainConfig, [f"{key}={url}"])
         assert key in str(error.value)
@@ -39,5 +39,7 @@ def test_home_and_file_prefix_are_understood_in_every_place_of_a_manifest(
 
 def test_manifest_that_is_kept_with_a_checkpoint_has_no_password(data: Path, tmp_path: Path) -> None:
     places = ["data=https://me:secret@host/mix?X-Amz-Signature=secret", "checkpoint.path=s3://me:secret@bucket/run"]
-    kept = load_manifest(write_manifest(tmp_path, data), TrainConfig, places).shown()
+    places.append("init=s3://me:secret@bucket/base")
+    kept = load_manifest(write_manifest(tmp_path, data), TrainConfig, places).redacted()
     assert (kept["data"], kept["checkpoint"]["path"]) == ("https://host/mix", "s3://bucket/run")
+    assert kept["init"] == "s3://bucket/base"

@@ -38,6 +38,22 @@ def test_resumed_run_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> Non
     assert recorded_steps(tmp_path / "broken" / FILE, "eval", until=10) == {4, 8}
 
 
+@pytest.mark.parametrize(
+    "foreign", ["hello\n", "[1]\n", "{}\n", "null\n", '{"kind": "step", "step": "x"}\n', "\0\0\n", "[" * 100_000 + "\n"]
+)
+def test_line_that_is_no_record_is_left_out_with_a_warning_and_takes_no_other_with_it(
+    tmp_path: Path, foreign: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, 0, range(1, 5))
+    file = tmp_path / FILE
+    before = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*before[:2], foreign, *before[2:]]))
+    assert recorded_steps(file, "step", until=4) == {1, 2, 3, 4}
+    metrics_of(tmp_path, 4).close()
+    assert file.read_text() == "".join(before)
+    assert "1 lines are no records and are left out, the first is line 3" in caplog.text
+
+
 def test_run_from_the_start_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     metrics = metrics_of(tmp_path)
     metrics.write("eval", 0, {"loss": 9.0})

@@ -13,6 +13,8 @@ from tests.trainer.processes import log_of, run, steps
 from trainer.checkpointing.load import load_model
 from trainer.data.dataset import open_dataset
 
+pytestmark = pytest.mark.slow  # trains models
+
 
 def test_objective_all_targets_every_token_of_a_sample_except_its_first(data: Path, tmp_path: Path) -> None:
     with loader_for(open_dataset(str(data), tmp_path), objective="all") as loader:

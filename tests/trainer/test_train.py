@@ -19,6 +19,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
 
 
+@pytest.mark.slow
 def test_finished_run_reports_so_and_changes_nothing(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
     assert run(manifest) == 0
@@ -28,6 +29,7 @@ def test_finished_run_reports_so_and_changes_nothing(data: Path, tmp_path: Path)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_run_writes_a_checkpoint_and_exits_as_resumable(data: Path, tmp_path: Path, number: int) -> None:
     manifest = write_manifest(tmp_path, data, epochs=20, checkpoint={"every": 10_000})
@@ -54,6 +56,7 @@ def test_stopped_run_continues_at_the_next_step(data: Path, tmp_path: Path) -> N
     assert determined(tmp_path / "run") == determined(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_evaluation_at_start_and_end_does_not_change_training(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=10)
     assert run(manifest) == 0
@@ -72,6 +75,7 @@ def test_dataset_without_held_out_questions_is_trained_without_evaluation(data: 
     assert "held out" not in log_of(manifest).read_text()
 
 
+@pytest.mark.slow
 def test_run_with_data_and_checkpoints_on_s3_continues_on_another_machine(
     data: Path, tmp_path: Path, bucket: str
 ) -> None:
@@ -198,6 +202,7 @@ def test_losses_that_are_not_finite_are_skipped_counted_and_stop_the_run(data: P
     assert "4 steps were skipped for such values, and max_skipped is 3" in log_of(manifest).read_text()
 
 
+@pytest.mark.slow
 def test_run_by_steps_ends_there_and_a_longer_one_continues(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, schedule={"warmup_steps": 0, "k_ramp": 0.0})
     assert run(manifest, f"out={tmp_path}/whole", "steps=30") == 0

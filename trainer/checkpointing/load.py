@@ -10,7 +10,7 @@ import model
 from corpus.storage.location import is_url, local_path
 from corpus.storage.redact import redact
 from model.hrm import HRM
-from model.loading import CheckpointError
+from model.loading import CheckpointError, LoadedModel
 from trainer.checkpointing.checkpoint import step_of
 from trainer.checkpointing.manager import CheckpointManager
 
@@ -42,10 +42,15 @@ def load_model(
     StorageError
         The store does not respond.
     """
-    with tempfile.TemporaryDirectory() as staging:
-        folder = _fetch(str(location), Path(staging)) if is_url(str(location)) else local_path(str(location))
-        loaded = model.load(folder, ema=ema)
+    loaded = load(location, ema=ema)
     return loaded.model.to(device), loaded.tokenizer, dict(loaded.special)
+
+
+def load(location: str | Path, *, ema: bool = True) -> LoadedModel:
+    """Load a trained model, on the CPU, with its tokenizer; parameters and errors as for `load_model`."""
+    with tempfile.TemporaryDirectory() as staging:
+        folder = fetch(str(location), Path(staging)) if is_url(str(location)) else local_path(str(location))
+        return model.load(folder, ema=ema)
 
 
 def split_location(location: str) -> tuple[str, int | None]:
@@ -55,7 +60,21 @@ def split_location(location: str) -> tuple[str, int | None]:
     return (location, None) if step is None else (parent or ".", step)
 
 
-def _fetch(url: str, staging: Path) -> Path:
+def fetch(url: str, staging: Path) -> Path:
+    """Fetch the checkpoint at a URL, or the newest valid one of a folder of them, into the folder `staging`.
+
+    Returns
+    -------
+    Path
+        The checkpoint's folder on this machine.
+
+    Raises
+    ------
+    CheckpointError
+        There is no valid checkpoint at the URL.
+    StorageError
+        The store does not respond.
+    """
     parent, step = split_location(url)
     manager = CheckpointManager(parent, staging=staging, keep=1)
     if step is not None:

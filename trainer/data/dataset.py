@@ -22,7 +22,7 @@ from corpus.dataset import load_lengths
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
 _REBUILT_TIMEOUT = 20.0
-"""Seconds in which the present dataset.json must be read, after a file did not have the expected content."""
+"""Longest time, in seconds, for reading the present dataset.json after a file could not be had as expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Dataset:
     samples: int
     tokens: int
     """Tokens of all samples."""
+    max_tokens: int
+    """Tokens of the longest sample."""
     vocab_size: int
     special: Mapping[str, int]
     """Tag to token id, for all of `corpus.contract.SPECIAL_TOKENS`."""
@@ -85,6 +87,7 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         fingerprint=info.fingerprint,
         samples=info.samples,
         tokens=info.tokens,
+        max_tokens=info.max_tokens,
         vocab_size=info.tokenizer.vocab_size,
         special=info.tokenizer.special,
         strata=parse_strata(get(STRATA).read_bytes(), files.url(STRATA), samples=info.samples),
@@ -108,7 +111,7 @@ def check_not_rebuilt(files: Files, fingerprint: str) -> None:
         The dataset was rebuilt; the message says what to do.
     """
     try:
-        timeout = min(files.storage_timeout, _REBUILT_TIMEOUT)
+        timeout = min(files.storage_timeout / 4, _REBUILT_TIMEOUT)
         content = Files.at(files.origin, files.folder, storage_timeout=timeout).read(COMMIT)
         found = parse_dataset(content, files.url(COMMIT)).fingerprint
     except DatasetError:

@@ -1,9 +1,11 @@
 """Random access to the samples of a dataset, whose shards are fetched and verified when they are needed.
 
-    sample index ─▶ shard, offset in it ─Files.get─▶ verified local file, memory-mapped ─▶ tokens, prefix length
+    sample index ─▶ shard, offset in it ─Files.get─▶ verified local file, read by position ─▶ tokens, prefix length
 
 Each process verifies size and hash of a shard before its first read, whether the shard was just fetched or already
-cached. The ranks of a node share the cache by files and file locks, which the system releases when a process dies.
+cached, and again if its file has changed since. At most `OPEN_SHARDS` files are open. They are not memory-mapped: a
+mapped file that shrinks kills its process, and each mapping takes a descriptor. The ranks of a node share the cache by
+files and file locks, which the system releases when a process dies.
 
 Shards are plain MDS. mosaicml-streaming's reader validates their index and decodes their samples. Its
 `StreamingDataset` is not used as the cache: its state is in shared memory, which a killed run leaves behind; a failed
@@ -12,9 +14,12 @@ in the folder are not verified. (`tests.benchmarks.loader` compares the two.)
 """
 
 import os
+import struct
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from streaming.base.format.mds import MDSReader
 
 SUFFIX = ".mds"
+OPEN_SHARDS = 128
+"""Largest number of shards that a process has open; a usual limit is 1,024 open files of any kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,10 @@ class ShardStore:
                 f"{where}: the largest shard has {largest:,} bytes, and cache_bytes is {self._limit:,}; set it to "
                 "at least a few times the size of a shard"
             )
-        self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint32]]] = {}
+        self._open: OrderedDict[int, FileIO] = OrderedDict()
+        """The open shards, the least recently opened first. A file is closed when its last user drops it."""
+        self._verified: dict[int, tuple[int, ...]] = {}
+        """Identity of the file of each shard that was verified."""
         self._next_use: Mapping[int, int] = {}
         self._lock = threading.Lock()
 
@@ -100,11 +110,11 @@ class ShardStore:
             Its shard is missing or damaged, or the sample contradicts lengths.npy; the message names the shard.
         """
         number = int(np.searchsorted(self._ends, index, side="right"))
-        content, offsets = self._open.get(number) or self._map(number)
         shard = self._shards[number]
-        begin, end = offsets[index - shard.begin : index - shard.begin + 2]
+        file = self._open.get(number) or self._opened(number)
         try:
-            stored = shard.reader.decode_sample(content[begin:end].tobytes())
+            begin, end = struct.unpack("<II", _bytes_at(file, 4 * (1 + index - shard.begin), 8))
+            stored = shard.reader.decode_sample(_bytes_at(file, begin, end - begin))
         except (ValueError, IndexError) as error:
             raise DatasetError(
                 f"{self._url(number)}: sample {index} cannot be decoded ({error}); build the dataset again"
@@ -141,7 +151,7 @@ class ShardStore:
         """Fetch and verify the shards of some samples; raises what `read` does."""
         for number in np.unique(self.shards_of(samples)).tolist():
             if number not in self._open:
-                self._map(number)
+                self._opened(number)
 
     def expect(self, order: Mapping[int, int]) -> None:
         """Set the rank of each shard in the order of use; a shard that is absent is not needed soon."""
@@ -158,23 +168,34 @@ class ShardStore:
             lambda new: self._make_room(number, new, needed_now=False),
         )
 
-    def _map(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Verify and memory-map a shard; return its content and the offsets of its samples."""
+    def _opened(self, number: int) -> FileIO:
+        """Verify and open a shard."""
         with self._lock:
             if number in self._open:
                 return self._open[number]
             while True:
-                path = self._get(number)
+                path = self._path_if_unchanged(number) or self._get(number)
                 try:
-                    content = np.memmap(path, np.uint8, "r")
+                    file = FileIO(path)
                 except FileNotFoundError:  # another rank has deleted it to make room
                     continue
-                offsets = np.frombuffer(content, np.uint32, self._shards[number].samples + 1, 4)
+                self._verified[number] = _identity(os.fstat(file.fileno()))
                 if self._limit is not None:
                     # A deleted file occupies the disk until every process has closed it.
-                    self._open = {n: opened for n, opened in self._open.items() if self.is_cached(n)}
-                self._open[number] = content, offsets
-                return content, offsets
+                    for other in [other for other in self._open if not self.is_cached(other)]:
+                        del self._open[other]
+                while len(self._open) >= OPEN_SHARDS:
+                    self._open.popitem(last=False)
+                self._open[number] = file
+                return file
+
+    def _path_if_unchanged(self, number: int) -> Path | None:
+        """Return the path of a shard that was verified and has not changed since."""
+        path = self._folder / self._shards[number].basename
+        try:
+            return path if _identity(path.stat()) == self._verified.get(number) else None
+        except FileNotFoundError:
+            return None
 
     def _get(self, number: int) -> Path:
         """Return the path of a verified shard; one of a rebuilt dataset is not waited for."""
@@ -241,6 +262,17 @@ class ShardStore:
                 (self._folder / self._shards[other].basename).unlink(missing_ok=True)
                 free += cached[other]
             new.touch()
+
+
+def _bytes_at(file: FileIO, begin: int, size: int) -> bytes:
+    content = os.pread(file.fileno(), size, begin)
+    if len(content) != size:
+        raise ValueError(f"the file ends before {size:,} bytes at {begin:,}; it was cut off since it was verified")
+    return content
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class FullError(Exception):

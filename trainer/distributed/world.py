@@ -48,6 +48,11 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
 
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace a tensor on the CPU by that of rank 0."""
+        if self.size > 1:
+            dist.broadcast(tensor, src=0, group=self.control)
+
     def barrier(self) -> None:
         """Wait until every rank has called this."""
         if self.size > 1:

@@ -10,11 +10,14 @@ apart). A run without a checkpoint starts an empty file.
 """
 
 import json
+import logging
 import math
 import os
 from pathlib import Path
 
 from trainer.metrics import Values
+
+_log = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
 """Name of the file in the run's folder."""
@@ -59,14 +62,35 @@ def recorded_steps(path: Path, kind: str, *, until: int) -> set[int]:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """Lines of the file up to a step, without an incomplete last line that a killed run has left."""
+    """Lines of the file up to a step, without an incomplete last line that a killed run has left.
+
+    Other lines that are no records are left out with a warning.
+    """
     if not path.exists():
         return []
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:
-            break
+    kept, foreign = [], []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        recorded = _step_of(line) if line.endswith("\n") else None
+        if recorded is None:
+            if number < len(lines):
+                foreign.append(number)
+        elif recorded <= step:
+            kept.append(line)
+    if foreign:
+        _log.warning(
+            "%s: %d lines are no records and are left out, the first is line %d", path, len(foreign), foreign[0]
+        )
     return kept
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a record; None for a line that is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    step = record.get("step")
+    return step if isinstance(step, int) and not isinstance(step, bool) else None

@@ -9,6 +9,8 @@ from pipeline.dataset.assemble import Assemble
 from pipeline.dataset.publish import publish, read_commit
 from tests.pipeline.conftest import contents, run_build
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 
 class CrashError(Exception):
     """Simulates the end of the process."""

@@ -254,6 +254,7 @@ def test_coverage_sets_how_much_of_a_question_must_be_there() -> None:
     assert hits([(sentence, "yes")], held, coverage=1.0) == [(0, "held-0", "question")]
 
 
+@pytest.mark.slow
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A build with two leaks: a question in a train row, and a solution in another file."""
@@ -301,6 +302,7 @@ def test_the_report_counts_each_eval_source_and_shows_hits_side_by_side(built: d
     assert question in unescape((report / "index.html").read_text())
 
 
+@pytest.mark.slow
 def test_a_mix_can_switch_decontamination_off(built: dict[str, Any], tmp_path: Path) -> None:
     dataset = run_build(built["folder"] / "mix.yaml", tmp_path / "out", overrides=("decontaminate.enabled=false",))
     assert dataset["counts"]["train"]["kept"] == 121

@@ -16,6 +16,8 @@ from pipeline.dedup.entries import ENTRIES
 from pipeline.explain import main as explain
 from tests.pipeline.conftest import run_build, write_jsonl, write_mix
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 ANSWERS = ["red", "green as grass", "blue, I think", "yellow or so", "the colour of the sky at noon", "no idea at all"]
 
 

@@ -27,6 +27,8 @@ from ray.cluster_utils import Cluster
 
 from pipeline.engine.ray import TOKEN, Expected, RayExecutor, unfit, versions
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 REPOSITORY = Path(__file__).parents[3]
 
 

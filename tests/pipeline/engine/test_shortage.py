@@ -25,6 +25,8 @@ from pipeline.engine.step import BuildError, Step
 from pipeline.ingest.inputs import disk_warning
 from tests.pipeline.conftest import REPOSITORY, command, contents, start
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 SMALL_DISK = """
 set -e
 mount -t tmpfs -o size=1 tmpfs "$RESULTS/disk"

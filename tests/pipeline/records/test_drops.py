@@ -10,6 +10,8 @@ from pipeline.explain import main
 from pipeline.verify import verify
 from tests.pipeline.conftest import run_build, write_jsonl, write_mix
 
+pytestmark = pytest.mark.slow  # builds datasets
+
 STORY = (
     "Mill streams once drove most of the workshops along the river, and their wheels turned day and night through "
     "the whole of the wet season, so that grain, timber and cloth left the valley by the boatload every week."

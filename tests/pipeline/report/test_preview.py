@@ -66,6 +66,14 @@ def test_dry_run_reads_beyond_the_first_good_pairs(tmp_path: Path, capsys: pytes
     assert "read: 901 pairs, 0 rows without a pair" in capsys.readouterr().out
 
 
+def test_dry_run_applies_the_quality_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"instruction": f"Say {n} again.", "response": f"{n} and on " * 80} for n in range(600)]
+    w.write(tmp_path / "set/rows.jsonl", w.jsonl(rows + w.pairs(20)))
+    (problem,) = dry_run(tmp_path)
+    assert "s       repetitive      620      600  96.8%    50.0%" in problem
+    assert "600 repetitive, as in rows.jsonl, " in capsys.readouterr().out
+
+
 def test_message_has_a_line_for_each_cause_and_not_for_each_file(tmp_path: Path) -> None:
     for number in range(60):
         w.write(tmp_path / f"set/{number:02d}.xml", b"<row/>" * number)

@@ -117,6 +117,7 @@ def test_byte_level_alphabet_is_complete(trained: str) -> None:
     assert set(pre_tokenizers.ByteLevel.alphabet()) <= set(json.loads(trained)["model"]["vocab"])
 
 
+@pytest.mark.slow
 def test_disagreeing_engine_is_replaced_for_the_whole_build(
     mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

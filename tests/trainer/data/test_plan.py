@@ -256,7 +256,7 @@ def test_truncation_cuts_the_response_and_never_the_prefix() -> None:
     lengths = np.array([[10, 5], [10, 40], [31, 60]], np.uint16)
     assert fit_lengths(lengths, row_tokens=ROW, truncate=True).tolist() == [[10, 5], [10, 22], [31, 1]]
     lengths[0] = (32, 1)
-    with pytest.raises(PlanError, match=r"1 of them have no room .* row_tokens above 32, .*samples.overlong=drop"):
+    with pytest.raises(PlanError, match=r"1 of them .* no room .* batch.row_tokens above 32, .*samples.overlong=drop"):
         fit_lengths(lengths, row_tokens=ROW, truncate=True)
 
 

@@ -23,7 +23,7 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, PlanInputs
 from trainer.data.prefetch import Prefetcher
-from trainer.data.shards import ShardStore
+from trainer.data.shards import OPEN_SHARDS, ShardStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "s3fs"])
@@ -97,6 +97,41 @@ def test_samples_are_what_streaming_datasets_reader_gives(tmp_path: Path) -> Non
         assert sample.prefix_len == row["prefix_len"]
 
 
+def test_any_number_of_shards_is_read_with_few_descriptors(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "many", samples=600, shard_bytes=400)
+    store = ShardStore(open_dataset(str(folder), tmp_path))
+    assert store.shards > 2 * OPEN_SHARDS
+    before = len(os.listdir("/proc/self/fd"))
+    for index in [*range(600), *np.random.default_rng(0).integers(0, 600, 600).tolist()]:
+        assert store.read(index).tokens[0] == FIRST + index
+        assert len(os.listdir("/proc/self/fd")) <= before + OPEN_SHARDS
+    assert len(os.listdir("/proc/self/fd")) > before + OPEN_SHARDS // 2
+
+
+def test_shard_that_shrinks_while_it_is_read_is_an_error_that_names_it(data: Path, tmp_path: Path) -> None:
+    store = ShardStore(open_dataset(str(data), tmp_path))
+    shard = data / "shards/shard.00000.mds"
+    assert [int(store.read(index).tokens[0]) for index in (0, 1)] == [FIRST, FIRST + 1]
+    second = int(np.frombuffer(shard.read_bytes(), np.uint32, 3, 4)[1])
+    for size in (second + 5, 8, 0):
+        os.truncate(shard, size)
+        with pytest.raises(DatasetError, match=r"shard\.00000\.mds: sample 1 cannot be decoded .the file ends before"):
+            store.read(1)
+
+
+def test_shard_that_was_replaced_after_its_verification_is_verified_again(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "many", samples=600, shard_bytes=400)
+    store = ShardStore(open_dataset(str(folder), tmp_path))
+    read = [store.read(index) for index in range(600)]  # closes the first shards again
+    assert np.array_equal(store.read(0).tokens, read[0].tokens)
+    shard = folder / "shards/shard.00001.mds"
+    changed = bytearray(shard.read_bytes())
+    changed[-1] ^= 1
+    shard.write_bytes(changed)
+    with pytest.raises(DatasetError, match=r"shard\.00001\.mds: .*hash"):
+        [store.read(index) for index in range(600)]
+
+
 @pytest.mark.parametrize("limit", [2100, 4200, 6300])
 def test_cache_never_holds_more_than_its_limit(data: Path, tmp_path: Path, bucket: str, limit: int) -> None:
     upload(data, f"{bucket}/mix")
@@ -135,6 +170,7 @@ def test_limit_below_a_shard_is_refused(data: Path, tmp_path: Path, bucket: str)
         ShardStore(open_dataset(f"{bucket}/mix", tmp_path), cache_bytes=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cause"), [("stall", "nothing came for"), ("503", "")])
 def test_store_that_does_not_answer_is_reported_at_the_timeout(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy, kind: str, cause: str
@@ -163,6 +199,7 @@ def test_commit_record_that_comes_damaged_is_read_again(
     assert faults.counts["corrupt"] > 5
 
 
+@pytest.mark.slow
 def test_processes_share_the_cache_and_fetch_each_shard_once(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:

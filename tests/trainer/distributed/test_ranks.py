@@ -22,6 +22,8 @@ from trainer.data.shards import ShardStore
 from trainer.distributed.stragglers import INTERVAL
 from trainer.stop import EXIT_RESUMABLE
 
+pytestmark = pytest.mark.slow  # trains models
+
 BATCH = {"tokens": 256, "row_tokens": 32}
 """Eight rows, which 1, 2 and 4 ranks can share."""
 

@@ -110,6 +110,7 @@ def test_many_alike_records_are_no_square_of_work(tmp_path: Path) -> None:
     assert len({twin for twin, _ in lost.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_build_drops_planted_duplicates_and_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw = random.Random(3)
     bases = [planted.made_up(draw) for _ in range(200)]

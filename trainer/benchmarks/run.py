@@ -1,0 +1,224 @@
+"""Ask and score the questions of tasks, in units that ranks share and a journal records.
+
+    questions, shortest first ─ units ─ every rank its share ─▶ Answerer ─ Task.score ─▶ journal ─▶ TaskRun
+
+A unit is answered as a whole and its questions do not depend on the number of ranks, so neither ranks nor interruptions
+change what is computed together, and the results are the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trainer.benchmarks.answerer import Answerer, Request
+from trainer.benchmarks.catalog import Found
+from trainer.benchmarks.files import TaskDataError, TaskFiles
+from trainer.benchmarks.journal import Journal, Outcome
+from trainer.benchmarks.task import Question, Task
+from trainer.distributed.world import SINGLE, World
+from trainer.evaluate import EvaluationInterruptedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A task with its questions, ready to be asked."""
+
+    found: Found
+    shots: int
+    """Number of solved examples in a prompt."""
+    questions: Sequence[Question]
+    available: int
+    """Number of questions that the files have."""
+    data: Mapping[str, str]
+    """File to the sha256 of its bytes."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.found.task
+
+    @property
+    def deviations(self) -> list[str]:
+        """In what the questions differ from those of the task."""
+        size = self.task.size
+        return [
+            *([f"{self.shots} shots instead of {self.task.shots}"] if self.shots != self.task.shots else []),
+            *(
+                [f"the first {len(self.questions):,} of {self.available:,} questions"]
+                if len(self.questions) != self.available
+                else []
+            ),
+            *([f"{self.available:,} questions instead of {size:,}"] if size not in (None, self.available) else []),
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """Everything about the task that decides its prompts and verdicts."""
+        task = self.task
+        content = json.dumps([[q.id, q.prompt, q.answer, q.options] for q in self.questions], sort_keys=True)
+        return {
+            "task": task.name,
+            "origin": self.found.origin,
+            "definition_sha256": self.found.sha256,
+            "protocol": task.protocol,
+            "metric": task.metric,
+            "mean_over_groups": task.mean_over_groups,
+            "conditions": list(task.conditions),
+            "context": task.context,
+            "max_new_tokens": task.max_new_tokens,
+            "shots": self.shots,
+            "questions": len(self.questions),
+            "questions_sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "data_sha256": dict(sorted(self.data.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun:
+    """A task that was run."""
+
+    prepared: Prepared
+    outcomes: Sequence[Outcome]
+    """By question."""
+
+
+def prepare(
+    found: Found,
+    *,
+    folder: Path | None,
+    named: Mapping[str, Path] | None = None,
+    shots: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Read the questions of a task.
+
+    Parameters
+    ----------
+    found
+        The task.
+    folder
+        Folder in which its files are searched for.
+    named
+        Split to the file that the user names for it.
+    shots
+        Number of solved examples in a prompt; None: the task's own.
+    limit
+        Largest number of questions: the first ones.
+    seed
+        Seed of examples that are drawn.
+
+    Raises
+    ------
+    TaskDataError
+        The questions cannot be read, or there are none.
+    """
+    task = found.task
+    count = task.shots if shots is None else shots
+    files = TaskFiles(task=task.name, folder=folder, named=dict(named or {}), seed=seed)
+    questions = task.read(files, count)
+    if not questions:
+        raise TaskDataError(f"{task.name}: {', '.join(files.hashes) or 'its files'} have no questions")
+    return Prepared(found=found, shots=count, questions=questions[:limit], available=len(questions), data=files.hashes)
+
+
+def run_task(
+    prepared: Prepared,
+    answerer: Answerer,
+    *,
+    model: Mapping[str, Any],
+    folder: Path,
+    unit: int,
+    world: World = SINGLE,
+    stop: Callable[[], bool] = lambda: False,
+) -> TaskRun:
+    """Ask and score the questions of a task; continues where an earlier run with the same settings ended.
+
+    Parameters
+    ----------
+    prepared
+        The task and its questions.
+    answerer
+        Answers the prompts.
+    model
+        Whatever identifies the answerer: weights, precision, batch size. Part of the journal's key.
+    folder
+        Folder of the journals.
+    unit
+        Number of questions that are answered together and recorded at once.
+    world
+        The ranks that share the work.
+    stop
+        Whether to interrupt the run; called between units.
+
+    Returns
+    -------
+    TaskRun
+        The same on every rank.
+
+    Raises
+    ------
+    EvaluationInterruptedError
+        `stop` returned True on this rank.
+    TaskDataError
+        A journal is damaged.
+    """
+    questions = prepared.questions
+    # Similar lengths together, so that little is padded.
+    order = sorted(range(len(questions)), key=lambda i: (len(questions[i].prompt), i))
+    units = [order[i : i + unit] for i in range(0, len(order), unit)]
+    key = settings_key({"model": model, "unit": unit, "millrace": version("millrace"), **prepared.settings()})
+    journal = Journal(folder=folder, task=prepared.task.name, key=key, rank=world.rank)
+    done = _merged(world.all_gather_object(journal.read()))
+    open_units = [number for number in range(len(units)) if number not in done]
+    answered = {}
+    for number in open_units[world.rank :: world.size]:
+        if stop():
+            raise EvaluationInterruptedError
+        answered[number] = _answer(prepared.task, [(i, questions[i]) for i in units[number]], answerer)
+        journal.append(number, answered[number])
+    done |= _merged(world.all_gather_object(answered))
+    outcomes = sorted((outcome for unit in done.values() for outcome in unit), key=lambda outcome: outcome.question)
+    return TaskRun(prepared=prepared, outcomes=outcomes)
+
+
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """Short hash of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _merged(parts: Sequence[dict[int, list[Outcome]]]) -> dict[int, list[Outcome]]:
+    return {number: outcomes for part in parts for number, outcomes in part.items()}
+
+
+def _answer(task: Task, questions: Sequence[tuple[int, Question]], answerer: Answerer) -> list[Outcome]:
+    answers = answerer.answer(
+        [
+            Request(
+                prompt=question.prompt,
+                conditions=task.conditions,
+                context=task.context,
+                max_new_tokens=task.max_new_tokens,
+            )
+            for _, question in questions
+        ]
+    )
+    outcomes = []
+    for (index, question), answer in zip(questions, answers, strict=True):
+        verdict = task.score(question, answer.text)
+        outcomes.append(
+            Outcome(
+                question=index,
+                generation=answer.text,
+                prompt_tokens=answer.prompt_tokens,
+                new_tokens=answer.new_tokens,
+                is_cut=answer.is_cut,
+                extracted=verdict.extracted,
+                scores=dict(verdict.scores),
+                is_valid=verdict.is_valid,
+            )
+        )
+    return outcomes

@@ -1,0 +1,1 @@
+"""The tasks of the package, a module each, which defines `TASK`."""

@@ -1,0 +1,26 @@
+"""HumanEval: complete a Python function, which must pass its tests."""
+
+from trainer.benchmarks.code import METRIC, questions_of, score
+from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.task import Question, Task
+
+
+def read(files: TaskFiles, shots: int) -> list[Question]:
+    """Read columns task_id, prompt, entry_point and test."""
+    patterns = (
+        *usual("test", "humaneval", "openai_humaneval", "openai_humaneval/openai_humaneval"),
+        "**/HumanEval*.jsonl*",
+    )
+    return questions_of(files.rows("test", (*patterns, "**/human_eval.jsonl*")), "humaneval")
+
+
+TASK = Task(
+    name="humaneval",
+    metric=METRIC,
+    conditions=("direct",),
+    max_new_tokens=1024,
+    read=read,
+    score=score,
+    size=164,
+    runs_code=True,
+)

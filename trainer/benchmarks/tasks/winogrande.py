@@ -1,0 +1,52 @@
+"""Winogrande (debiased): which of two words fits a gap, after five solved examples of the train split."""
+
+from trainer.benchmarks.choice import METRIC, Choice, ask, choice_of, parsed, score, shots_of
+from trainer.benchmarks.files import Row, TaskFiles, usual
+from trainer.benchmarks.task import PUBLISHED, Question, Task
+
+_FOLDERS = ("winogrande", "winogrande/winogrande_debiased", "*/winogrande")
+
+
+def read(files: TaskFiles, shots: int) -> list[Question]:
+    """Read columns sentence, option1, option2 and answer, or the layouts of llm-foundry and LLM-Adapters."""
+    patterns = (*usual("validation", *_FOLDERS), *usual("dev", *_FOLDERS), "**/winogrande.jsonl")
+    patterns = (*patterns, "llm_adapters/winogrande/test.json")
+    choices = parsed(_choice, files.rows("validation", patterns), "winogrande")
+    train = (*usual("train", *_FOLDERS), *usual("train_debiased", *_FOLDERS))
+    solved = parsed(_choice, files.rows("train", train), "winogrande") if shots else []
+    return ask(choices, shots_of("winogrande", solved, shots))
+
+
+def _choice(row: Row) -> Choice:
+    if "sentence" in row:
+        options = [row["option1"], row["option2"]]
+        return Choice(question=row["sentence"], options=options, gold=int(row["answer"]) - 1)
+    if "context_options" in row:
+        return _with_gap(row["context_options"], row["continuation"], int(row["gold"]))
+    return choice_of(row)
+
+
+def _with_gap(contexts: list[str], continuation: str, gold: int) -> Choice:
+    """Llm-foundry: two beginnings, which differ in their last words, and one end."""
+    first, second = contexts
+    shared = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(map(len, contexts)))
+    gap = first.rfind(" ", 0, shared) + 1
+    blank = "" if continuation[:1] in (",", ".", ";", "'") else " "
+    return Choice(
+        question=f"{first[:gap]}_{blank}{continuation}",
+        options=[context[gap:] for context in contexts],
+        gold=gold,
+    )
+
+
+TASK = Task(
+    name="winogrande",
+    metric=METRIC,
+    conditions=("direct",),
+    max_new_tokens=1,
+    read=read,
+    score=score,
+    shots=5,
+    size=1267,
+    protocol=PUBLISHED,
+)
