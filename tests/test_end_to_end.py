@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow  # builds datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = {
-    "lengths.npy": "bcf70a0b0ef5cecacefd894561e5a3bfe00ce0eace1f54ee9d18caeb1bec1b1c",
-    "shards/index.json": "9918c5b06cb37d4cff8ffbba21f8d2a749dbdcfc083f8c9cdb54bad90284f97c",
-    "shards/shard.00000.mds": "1c6aedb98d4caba4f5017edaedb94cedeab4534170664361662f89eef64d435f",
-    "strata.json": "2b2fead5e981356bcf13805f8145765eea40e1669cd14c058087d7342f5f6892",
+    "lengths.npy": "fb988e32e269612ad1e3ddd1c365705ac57616335498fe0f4ae15e8dbde7c3eb",
+    "shards/index.json": "bc92d4a418ff16751f9f279f9f0d445ccda476cf1d89b53713b3bcbd3bae4956",
+    "shards/shard.00000.mds": "215f0c91962cd701648a3ce28ac24f3d3b17858c63f206f5e5b10d27dc94242f",
+    "strata.json": "e9ec612efa1873cf5596b1a8c79bd2cb5bb83c3352d7c0205ebf9c231d623e9a",
 }
 """sha256 of the embedded mix; a change that alters it on purpose updates this and says why in the changelog."""
 DECIDING = ("tokenizers", "gigatoken", "numpy", "ftfy", "py3langid", "polars", "pyarrow")

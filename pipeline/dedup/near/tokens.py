@@ -52,8 +52,8 @@ shingle. FIRST: first word of a sentence or line. FIXED: has a digit or is in a 
 "#### 72"."""
 
 OTHER_CASE, ALL_UPPER, ALL_LOWER, CASED = range(4)
-"""Letter case of a text. ALL_UPPER: no small letters. ALL_LOWER: no capitals. CASED: it does not begin with a small
-letter."""
+"""Letter case of a text. ALL_UPPER: no small letters. ALL_LOWER: no capitals, or the first letter alone of several
+sentences. CASED: it does not begin with a small letter."""
 
 ELSEWHERE = np.uint64(1)
 """Bit that hashes of sentences have clear; `count_sample` sets it for sentences where boilerplate is not expected."""
@@ -152,8 +152,9 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     starts = first = line_start = True  # a sentence begins; or a line does; nothing visible precedes on the line
     listed = False  # in an option or an item of a list
     isolated = False  # a number, a single letter or a sign precedes
-    capitals = small = False
+    initial = capitals = small = False  # the first word has a capital initial; there are other capitals, small letters
     cased = True  # no small letter begins the text
+    lowered = False  # one begins a later sentence
     answer = np.uint8(0)
     line, quote = begin, begin - 1  # where the line begins, and where the last quote ends
     place = begin
@@ -206,9 +207,11 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
                 flag |= np.uint8(FIXED)
             if not (code or listed or quote == place or shape & FIXED or (single and not article)):
                 flag |= np.uint8(FREE)
+            lowered |= starts and count > 0 and kind == LETTER and not shape & CAPITAL
+            initial |= count == 0 and shape & CAPITAL != 0
+            capitals |= (count > 0 and shape & CAPITAL != 0) or shape & UPPER != 0
             hashes[count], flags[count] = word, flag
             count += 1
-            capitals |= shape & np.uint8(CAPITAL | UPPER) != 0
             small |= has_small
             isolated = (single and not article) or shape & FIXED != 0
             starts = first = False
@@ -254,7 +257,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     case = OTHER_CASE
     if code:
         case = OTHER_CASE
-    elif not capitals:
+    elif not capitals and (lowered or not initial):
         case = ALL_LOWER
     elif not small:
         case = ALL_UPPER

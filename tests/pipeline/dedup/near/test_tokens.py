@@ -84,6 +84,8 @@ def test_everything_that_is_informative_keeps_both(one: str, other: str) -> None
         ("The house is red.", "the house  is\nred"),
         ("The house of Anna is red.", "THE HOUSE OF ANNA IS RED."),
         ("The house of Anna is red.", "the house of anna is red."),
+        ("Anna has a red house. It is old.", "Anna has a red house. it is old."),
+        ("Go past Anna. Go on to Boris.", "Go past anna. go on to boris."),
         ("The house, by the river. It is red", "The house by the river It is red!"),
         ("the big house is near the river, kindly say it", "the large house is near the river, say it"),
         ("name an old house by the river", "name old house by the river"),
