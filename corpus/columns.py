@@ -23,7 +23,7 @@ input inputs pretext posttext systemturn
 options option choices choice endings multiplechoices mcoptions answerchoices tool toollist
 persona personas personality personalities
 reference references excerpt excerpts snippet snippets doc docs chunk chunks searchresults retrieveddocs
-createtablestatement createtable sqlschema dbschema tableschema databaseschema
+startercode startercodes createtablestatement createtable sqlschema dbschema tableschema databaseschema
 """
 """Plain names of further texts that a question refers to, and of choices."""
 _CONTEXT = frozenset((*SYSTEM_NAMES, *TOOL_NAMES, *PASSAGE_NAMES, *HISTORY_NAMES, *_OTHER_NAMES.split()))

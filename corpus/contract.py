@@ -120,7 +120,7 @@ REQUIRED = (SHARD_INDEX, STRATA, LENGTHS, TOKENIZER, LOCK, CARD, LEDGER_FILES, R
 FILES = (CARD, LENGTHS, LOCK, STRATA)
 """Files at the top of the folder, besides `COMMIT`."""
 FOLDERS = ("shards", "tokenizer", "curated", "eval", "ledger", "report")
-"""Subfolders that belong to the dataset: a rebuild deletes every other file in them."""
+"""Subfolders that belong to the dataset: a build refuses a location with other files in them."""
 FINGERPRINTED = (SHARD_INDEX, LENGTHS, STRATA, TOKENIZER)
 """Files whose concatenated contents the fingerprint is the sha256 of."""
 

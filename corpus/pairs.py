@@ -8,13 +8,14 @@ of its answers, or one `Rejected`; the file yields one `FileEnd`.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any
 
 from corpus.adapters import ADAPTERS
-from corpus.adapters.base import MARKUP_KEY, Adapt, as_text, from_function
+from corpus.adapters.base import MARKUP_KEY, Adapt, Adapted, as_text, from_function
+from corpus.adapters.kto import refuse_bad
 from corpus.adapters.named_chat import named_chat
 from corpus.adapters.templates import fill, look_up, mapped, used_columns
 from corpus.columns import ColumnCounter
@@ -34,6 +35,8 @@ from corpus.storage import StorageError
 __all__ = ["Limits", "read_pairs"]
 
 _LIMITS = Limits()
+_WITHOUT_LABELS = ("pairs", "chat", "prompt_completion")
+"""Detected adapters of files whose first rows have no label; a later row may have one."""
 _MARKUP = Markup()
 
 
@@ -158,7 +161,15 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if isinstance(spec.adapter, Plugin):
         return from_function(spec.adapter.load(), spec.adapter.reference)
     # Rows that fit no adapter are rejected by `pairs`, whose message lists their columns.
-    return ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+    adapt = ADAPTERS[spec.adapter or file.adapter or "pairs"].adapt
+    if spec.adapter is not None or file.adapter not in _WITHOUT_LABELS:
+        return adapt
+
+    def unless_bad(row: Row, context: Mapping[str, Any]) -> Adapted:
+        refuse_bad(row)
+        return adapt(row, context)
+
+    return unless_bad
 
 
 def _converter(

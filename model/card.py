@@ -37,18 +37,23 @@ print(ask(chat, max_new_tokens=64, return_full_text=False)[0]["generated_text"])
 transformers needs `token_type_ids` to know which these are; `pipeline()` and lm-eval do not pass them, and then get
 worse answers without a warning. `modeling_prefix_lm.py` in this folder finds the prompt by its end tag instead.
 Without that code, pass the tokenizer's whole output: `model.generate(**tokenizer.apply_chat_template(chat,
-return_dict=True, return_tensors="pt"), max_new_tokens=64)`.
+return_dict=True, return_tensors="pt"), max_new_tokens=64)`, or `is_causal=False` to `ask` or `generate`, where a whole
+prompt is the prefix; never to a pass that scores or trains on answers, which would then see what follows.
 
 ```sh
 lm_eval --model hf --model_args pretrained={name},trust_remote_code=True --apply_chat_template --tasks TASK
 ```
+
+Without `--apply_chat_template` lm-eval scores the options of a question wrongly: the tokenizer ends each text as a
+prompt.
 
 ## Prompt
 
     {start} condition tags … instruction {end_of_prefix} response {end_of_response}
 
 The chat template writes it, and so does the tokenizer for a plain text. Conditions name the style of the answer:
-`apply_chat_template(…, condition=["synth", "cot"])`; their tags stand in the order {tags}. {default}
+`apply_chat_template(…, condition=["synth", "cot"])`, or `ask(…, tokenizer_encode_kwargs={{"condition": […]}})`; their
+tags stand in the order {tags}. {default}
 A conversation becomes one instruction: system texts at the beginning as they are; then, if a user's turn is the only
 other one, its bare text, else every turn with its role (`User: …`), separated by blank lines.
 

@@ -22,6 +22,7 @@ import typer
 from corpus.cli import command, fail
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
+from corpus.storage.redact import redact_location
 from pipeline.callable import make_callable
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
@@ -39,6 +40,9 @@ LOCK = ".lock"
 WORK = ".work"
 EPILOG = "example: python -m pipeline.build manifests/mix.yaml --out out/mix tokenizer.vocab_size=8192"
 INTERRUPTED = "interrupted; finished work is kept, and the same command continues"
+
+REBUILDS = 3
+"""Attempts to publish, each after the damaged steps have run again."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ class Built:
     """Columns of the sources that are in no pair."""
     is_new: bool
     """False if the dataset was there already, and no input has changed."""
+    checked: str = ""
+    """How the files of a dataset that was there already were checked."""
 
 
 def build(
@@ -176,37 +182,66 @@ def _build(
     executor: str,
     address: str | None,
 ) -> Built:
-    from pipeline.dataset.publish import publish, read_commit
+    from corpus.storage.lease import acquire
+    from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+    from corpus.storage.store import Store
+    from pipeline.dataset.inventory import take_inventory
+    from pipeline.dataset.publish import DamagedError, find_published, publish, read_commit
     from pipeline.engine.step import prune, sweep
+    from pipeline.ingest.content import discard_archives
     from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
 
     tokenizer = _given_tokenizer(mix, base)
     found = discover_inputs(mix, base)
     files = [file for _, _, file in found]
     _refuse_own_files(files, out, work)
-    with _locked(out, work), _executor(executor, work, workers, display, address) as runner:
+    _check_folders(out, work)
+    take_inventory(Store(out, attempts=INTERACTIVE_ATTEMPTS), work, out)
+    lease = None
+    with contextlib.ExitStack() as resources:
+        resources.enter_context(_locked(out, work))
+        runner = resources.enter_context(_executor(executor, work, workers, display, address))
         sweep(work)
         inputs = hash_inputs(found, base, runner)
         build_key = _build_key(mix, inputs, tokenizer)
-        present = read_commit(out)
-        if present is not None and present.build_key == build_key:
-            return Built(out=out, work=work, dataset=present, faults=(), columns=(), is_new=False)
+        present = find_published(out, work, build_key)
+        if present is not None:
+            checked = (
+                f"{present.unchanged:,} files have the size and time of change, or version, with which they were hashed"
+                + (f"; {present.hashed:,} were read and have the recorded hashes" if present.hashed else "")
+            )
+            return Built(
+                out=out, work=work, dataset=present.dataset, faults=(), columns=(), is_new=False, checked=checked
+            )
         if (warning := disk_warning(files, work)) is not None:
             log.warning(warning)
         from pipeline.stages import run_stages
 
+        if is_url(out):
+            lease = resources.enter_context(acquire(Store(out), f"the build of {mix.name}"))
         lock = lock_text(mix, inputs)
-        step = run_stages(mix, inputs, build_key=build_key, lock=lock, tokenizer=tokenizer, executor=runner)
-        assembled = step.result(work, step.key)
-        if assembled is None:
-            raise BuildError(f"{step.folder(work, step.key)}: was deleted during the build; run the build again")
-        with display.stage("publish", 1, 0) as progress:
-            publish(work, assembled.places, out, lambda size: progress.add({"bytes": size}))
-            progress.task_done()
+        for attempt in range(1, REBUILDS + 1):
+            step = run_stages(mix, inputs, build_key=build_key, lock=lock, tokenizer=tokenizer, executor=runner)
+            assembled = step.result(work, step.key)
+            if assembled is None:
+                raise BuildError(f"{step.folder(work, step.key)}: was deleted during the build; run the build again")
+            try:
+                with display.stage("publish", 1, 0) as progress:
+                    publish(work, assembled.places, out, lambda size: progress.add({"bytes": size}), lease)
+                    progress.task_done()
+            except DamagedError as error:
+                if attempt == REBUILDS:
+                    raise BuildError(
+                        f"{error}; {attempt} attempts failed: delete {work}, check the disk, and run the build again"
+                    ) from None
+                log.warning("%s; the steps that wrote it run again", error)
+            else:
+                break
         prune(work, runner.used)
-    dataset = read_commit(out)
-    if dataset is None:
-        raise BuildError(f"{out}: files changed while they were being published; run the build again")
+        discard_archives(work)
+        dataset = read_commit(out)
+    if dataset is None or assembled is None:
+        raise BuildError(f"{redact_location(out)}: files changed while they were being published; run the build again")
     return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, columns=assembled.columns, is_new=True)
 
 
@@ -265,17 +300,8 @@ def _locked(out: str, work: Path) -> Iterator[None]:
     """Keep other builds away from this dataset and this work folder, until this process ends."""
     from filelock import FileLock, Timeout
 
-    from corpus.contract import FOLDERS
-
-    folders = _folders(out, work)
-    if len(folders) > 1:
-        dataset = Path(out).resolve()
-        if work.resolve() == dataset or any(work.resolve().is_relative_to(dataset / name) for name in FOLDERS):
-            raise ConfigError(f"--work {work}: is the dataset's own folder or inside of its files; choose another")
-    for folder in folders:
-        _refuse_foreign(folder)
     with contextlib.ExitStack() as locks:
-        for folder in folders:
+        for folder in _folders(out, work):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 locks.enter_context(FileLock(folder / LOCK, blocking=False))
@@ -286,15 +312,20 @@ def _locked(out: str, work: Path) -> Iterator[None]:
         yield
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Raise if a folder has files that are not from a build."""
-    from corpus.contract import COMMIT
+def _check_folders(out: str, work: Path) -> None:
+    """Raise if the work folder is the dataset's, or holds files that are not from a build."""
+    from corpus.contract import FOLDERS
 
-    if folder.exists() and not folder.is_dir():
-        raise BuildError(f"{folder}: is a file, expected a folder; choose another")
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (COMMIT, LOCK)):
+    if not is_url(out):
+        dataset = Path(out).resolve()
+        if work.resolve() == dataset or any(work.resolve().is_relative_to(dataset / name) for name in FOLDERS):
+            raise ConfigError(f"--work {work}: is the dataset's own folder or inside of its files; choose another")
+    for folder in _folders(out, work):
+        if folder.exists() and not folder.is_dir():
+            raise BuildError(f"{folder}: is a file, expected a folder; choose another")
+    if work.is_dir() and any(work.iterdir()) and not (work / LOCK).exists():
         raise BuildError(
-            f"{folder}: is not empty and not from a build, which would mix its files with yours; choose another folder"
+            f"{work}: is not empty and not the work folder of a build, which deletes files in it; choose another --work"
         )
 
 
@@ -357,7 +388,7 @@ def main(
     except OSError as error:
         return fail(shortage(error, out or "the dataset") or error)
     if not built.is_new:
-        print(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed")
+        print(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
         return 0
     from pipeline.report.summary import show
 

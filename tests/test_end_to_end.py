@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow  # builds datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = {
-    "lengths.npy": "fb988e32e269612ad1e3ddd1c365705ac57616335498fe0f4ae15e8dbde7c3eb",
-    "shards/index.json": "bc92d4a418ff16751f9f279f9f0d445ccda476cf1d89b53713b3bcbd3bae4956",
-    "shards/shard.00000.mds": "215f0c91962cd701648a3ce28ac24f3d3b17858c63f206f5e5b10d27dc94242f",
-    "strata.json": "e9ec612efa1873cf5596b1a8c79bd2cb5bb83c3352d7c0205ebf9c231d623e9a",
+    "lengths.npy": "d4d4b6b1ff402a7564aa4fb0290bfc6a58bcf853a612e7d920b44e94fa0b6a6c",
+    "shards/index.json": "a14507e5d3090dc2d583e502b43f07926625b00b872edbba461c369e29b8f19c",
+    "shards/shard.00000.mds": "e803caf04f178fee9796c3d1df3f7911660bb231caa6136a0f03d5a4589991eb",
+    "strata.json": "fa59fc78a37755422812d85b43eb0665ee96f17fe99234227ae1d29116b0c999",
 }
 """sha256 of the embedded mix; a change that alters it on purpose updates this and says why in the changelog."""
 DECIDING = ("tokenizers", "gigatoken", "numpy", "ftfy", "py3langid", "polars", "pyarrow")

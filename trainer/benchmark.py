@@ -2,7 +2,6 @@
 
 import sys
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,9 +26,6 @@ tasks:
 \b
 a run that was interrupted continues when it is started again
 exit codes: 0 scored, 1 the model or the questions cannot be read, 2 usage, 130 interrupted"""
-
-_UNIT_ROWS = 4
-"""Questions of a unit of work for each row that is decoded at once."""
 
 
 @cli.command("python -m trainer.benchmark", epilog=EXAMPLE, interrupted="interrupted; start again to continue")
@@ -81,21 +77,14 @@ def main(
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names and not task_file:
         raise typer.BadParameter("no task: name some by --tasks or --task-file")
-    from trainer.benchmarks.catalog import find_all
+    from trainer.benchmarks.catalog import check_runnable, find_all
 
     found = find_all(names, task_file or [])
     known = {entry.task.name for entry in found}
     named = _named_files(file or [], known)
     shot_counts = _shot_counts(shots or [], known)
     for entry in found:
-        if entry.task.runs_code and not execute:
-            raise typer.BadParameter(
-                f"{entry.task.name} executes programs that the model writes: add --execute to allow it"
-            )
-        if entry.task.requires is not None and find_spec(entry.task.requires) is None:
-            raise typer.BadParameter(
-                f"{entry.task.name} needs {entry.task.requires}, which is not installed: pip install 'millrace[math]'"
-            )
+        check_runnable(entry.task, execute=execute)
 
     import torch
 
@@ -104,7 +93,7 @@ def main(
     from trainer.benchmarks.files import TaskDataError
     from trainer.benchmarks.identity import model_identity
     from trainer.benchmarks.results import results_of, write_results
-    from trainer.benchmarks.run import prepare, run_task
+    from trainer.benchmarks.run import UNIT_ROWS, prepare, run_task
     from trainer.checkpointing.load import load_model
     from trainer.distributed.world import World
 
@@ -128,7 +117,7 @@ def main(
             model = model.to(world.device, torch.bfloat16 if chosen == "bf16" else torch.float32)
             answerer = ModelAnswerer(model, tokenizer, special, rows=batch)
             runs = [
-                run_task(task, answerer, model=identity, folder=out / "journal", unit=_UNIT_ROWS * batch, world=world)
+                run_task(task, answerer, model=identity, folder=out / "journal", unit=UNIT_ROWS * batch, world=world)
                 for task in prepared
             ]
             if world.is_main:

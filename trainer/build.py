@@ -19,6 +19,7 @@ from model.config import ModelConfig
 from model.execution import Execution, prepare
 from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
+from trainer.benchmarks.evaluator import benchmarks_of
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
@@ -195,6 +196,8 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
                 row_tokens=config.batch.row_tokens,
             )
         )
+    if config.eval.tasks is not None:
+        found.append(benchmarks_of(config.eval.tasks, dataset, folder=config.out / "benchmarks", seed=config.seed))
     if config.diagnose.every:
         found.append(
             Diagnosis(

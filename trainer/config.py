@@ -93,6 +93,25 @@ class CheckpointConfig(Config):
         return None if path is None else _checked_location(path)
 
 
+class TasksConfig(Config):
+    """Benchmarks of the averaged weights during the run, see `trainer.benchmark`; written to OUT/benchmarks."""
+
+    names: tuple[str, ...] = ()
+    """Tasks, such as gsm8k and mmlu; not those that execute programs."""
+    files: tuple[Path, ...] = ()
+    """Tasks in YAML or Python files."""
+    data: Path | None = None
+    """Folder in which tasks find their questions."""
+    every: int = Field(default=5000, gt=0)
+    """Steps between two runs of the tasks; the run also ends with one."""
+    limit: int | None = Field(default=None, gt=0)
+    """Largest number of questions of each task; None: all."""
+    shots: dict[str, int] = Field(default_factory=dict)
+    """Task to its number of solved examples in a prompt, where it is not the task's own."""
+    batch: int = Field(default=32, gt=0)
+    """Prompts that are decoded at once on each rank."""
+
+
 class EvalConfig(Config):
     """Held-out evaluation of the averaged weights."""
 
@@ -100,6 +119,8 @@ class EvalConfig(Config):
     """Steps between two evaluations; the run also starts and ends with one."""
     rows_per_family: int = Field(default=64, ge=0)
     """Largest number of questions of each task family; 0 turns evaluation off."""
+    tasks: TasksConfig | None = None
+    """Benchmarks; None: none."""
 
 
 class DiagnoseConfig(Config):
@@ -134,6 +155,11 @@ class TrainConfig(Config):
     """Bytes of shards of a remote dataset that are fetched ahead of training."""
     storage_timeout: float = Field(default=600, gt=0)
     """Seconds after which the run stops if a file of a remote dataset cannot be fetched or of a checkpoint stored."""
+    stall_timeout: float = Field(default=1800, gt=0)
+    """Seconds without progress, as when another rank is frozen, after which the process exits as resumable. A step, a
+    batch of an evaluation, a diagnosis or the last checkpoint must not take longer."""
+    stop_timeout: float = Field(default=60, gt=0)
+    """The same after SIGTERM or SIGINT, in a run with steps of up to half of it; twice the longest step in others."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that override those of the size."""
     init: str | None = None
@@ -217,6 +243,15 @@ class TrainConfig(Config):
             raise ValueError(
                 "diagnose.every needs all weights on one rank, but distribution is fsdp2: remove it, and run "
                 "python -m trainer.diagnose on a checkpoint"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "TrainConfig":
+        if self.eval.tasks is not None and self.distribution == "fsdp2":
+            raise ValueError(
+                "eval.tasks needs all weights on each rank, but distribution is fsdp2: remove it, and run "
+                "python -m trainer.benchmark on a checkpoint"
             )
         return self
 

@@ -95,7 +95,10 @@ def train(
     _set_up_torch(config, world)
     with _locked(config, world):
         run = build(config, _open(config), world, sinks=sinks, evaluators=evaluators)
-        code = Loop(run, restore(run), request or StopRequest()).train()
+        try:
+            code = Loop(run, restore(run), request or StopRequest()).train()
+        finally:
+            run.checkpoints.release()
     world.leave()
     return code
 

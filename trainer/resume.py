@@ -59,11 +59,14 @@ def restore(run: Run) -> Position:
     ------
     ConfigError
         The checkpoint belongs to a run of another manifest or dataset, or `init` to another model or tokenizer.
+    LeaseError
+        Another run is writing to the same location.
     """
     inputs = run.plan.inputs
+    run.checkpoints.check_writable()
+    run.checkpoints.own()
     if run.world.is_local_main:
         run.checkpoints.clean()
-    run.checkpoints.check_writable()
     checkpoint = run.checkpoints.newest()
     if checkpoint is None:
         initialize(run)

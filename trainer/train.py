@@ -11,6 +11,7 @@ import typer
 
 from corpus import cli
 from trainer.stop import StopRequest
+from trainer.watchdog import Watchdog
 
 EXAMPLE = """
 example:
@@ -33,7 +34,7 @@ def main(
     ] = False,
 ) -> int:
     """Train an HRM on a built dataset, or continue the run where it stopped."""
-    with StopRequest() as request:
+    with StopRequest() as request, Watchdog(request):
         # This import takes seconds, during which requests to stop are handled already.
         from trainer.launch import launch
 

@@ -160,6 +160,15 @@ def from_json(text: str) -> Any:
     return value
 
 
+def as_rows(value: Any) -> Any:
+    """Return a list of objects for an object of lists of equal length, as Arrow tools write one; else the value."""
+    if not isinstance(value, dict) or not value or not all(isinstance(item, list) for item in value.values()):
+        return value
+    if len({len(item) for item in value.values()}) > 1:
+        return value
+    return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+
+
 def as_json(value: Any) -> str:
     """Return a text as it is and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -187,8 +187,16 @@ def _adapt(row: Row, context: Mapping[str, Any], *, base: int | None) -> Adapted
             parts.append(passage_text(passage, column))
             used |= {column}
     in_order = (text, *parts) if question in names.instructions else (*before, *parts, text)
-    instruction = join(*in_order, *after, show_options(options))
+    shown = show_options(options)
+    instruction = join(*in_order, *after, None if _shows(text, shown) else shown)
     return pair(row, context, instruction, ["\n".join(options.texts[index] for index in right)], used)
+
+
+def _shows(text: str, shown: str) -> bool:
+    """Whether a question already has its lettered options, each at the begin of a line."""
+    lines = [f"{line[0]}{line[2:].strip()}" for line in shown.splitlines() if line[1:2] == "."]
+    found = {re.sub(r"^\(?([A-Z])\)?[.:]?\s*", r"\1", line.strip()) for line in text.splitlines()}
+    return bool(lines) and found.issuperset(lines)
 
 
 def _right(

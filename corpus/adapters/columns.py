@@ -188,7 +188,8 @@ def with_context(context: Context, turns: list[Turn]) -> list[Turn]:
     """Join a row's context and its turns; a system text that both have comes once."""
     begin = next((index for index, turn in enumerate(turns) if turn.role != "system"), len(turns))
     own = [turn for turn in turns[:begin] if turn not in context.head]
-    return [*context.head, *own, *context.history, *turns[begin:]]
+    history = [turn for turn in context.history if turn not in context.head]
+    return [*context.head, *own, *history, *turns[begin:]]
 
 
 def refuse_media(row: Row, adapted: Adapted) -> None:

@@ -98,6 +98,7 @@ _MESSAGE_CONTEXT = frozenset({"context", "contexts", "passage", "passages", "doc
 """Plain keys of a message with texts that it is about."""
 _MEDIA = re.compile(r"image|picture|photo|audio|sound|speech|video|file|document|media")
 _MEDIA_KEYS = re.compile(r"_?(?:image|img|picture|photo|audio|sound|video)s?(?:_?(?:url|path|file|bytes|data))?s?")
+_MARKED = re.compile(r"\s*([A-Za-z][A-Za-z ]{0,20}):\s*")
 _TAGGED = re.compile(r"\s*<\|[^|<>]+\|>:?\s*(.*?)\s*(?:<eo[a-z]>)?\s*", re.DOTALL)
 """A text with the tag of its speaker and an end marker, as in MOSS."""
 
@@ -166,6 +167,8 @@ def parse_turns(value: Any, where: str) -> list[Turn]:
         A message is something else, has an unknown role, or carries media.
     """
     items = _items(value, where)
+    if items and type(items[0]) is str and (marked := _marked_turns(items)):
+        return marked
     turns: list[Turn] = []
     for index, item in enumerate(items):
         if type(item) is dict and len(item) == 2:  # the usual messages
@@ -184,6 +187,18 @@ def parse_turns(value: Any, where: str) -> list[Turn]:
             turns += _parse_list(item, place)
         elif item is not None:
             raise RowError(Outcome.WRONG_TYPE, f"{place} is {shorten(item)}; expected an object with role and content")
+    return turns
+
+
+def _marked_turns(items: Sequence[Any]) -> list[Turn]:
+    """Return the turns of texts that all begin with a role, as in "User: Hi."; an empty list for other texts."""
+    turns = []
+    for item in items:
+        match = _MARKED.match(item) if isinstance(item, str) else None
+        role = role_of(match[1]) if match else None
+        if match is None or role is None:
+            return []
+        turns.append(Turn(role, item[match.end() :]))
     return turns
 
 

@@ -55,6 +55,9 @@ _REVERSED = ("rejected", "isrejected", "isbad", "bad", "isincorrect", "iswrong",
 """Columns that are labels of a bad answer if they hold a boolean, 0 or 1."""
 
 
+_NONE: tuple[tuple[str, ...], ...] = ((), (), ())
+
+
 @lru_cache(maxsize=4096)
 def _label_columns(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     by_name = columns(names).plain
@@ -105,6 +108,16 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
         return Adapted(drafts, used | columns_of_turns, dropped)
     adapted = inner.adapt(row, context)
     return adapted._replace(used=adapted.used | used)
+
+
+def refuse_bad(row: Row) -> None:
+    """Raise `RowError` for a row that a boolean or a word marks as bad, in a file of which most rows have no label."""
+    if _label_columns(tuple(row)) == _NONE or (label := _label(row)) is None or label[1] is not False:
+        return
+    column = label[0]
+    value = row[column]
+    if isinstance(value, bool) or (isinstance(value, str) and any(map(str.isalpha, value))):
+        raise RowError(Outcome.REJECTED_LABEL, f"{column} is {shorten(value)}: the answer is marked as bad")
 
 
 def _fits(row: Row, context: Mapping[str, Any]) -> bool:

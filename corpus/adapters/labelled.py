@@ -7,7 +7,7 @@ those of `corpus.adapters.kto`.
 from collections.abc import Mapping
 from typing import Any
 
-from corpus.adapters.base import Adapted, Adapter, Draft, Dropped, from_json, list_columns, plain
+from corpus.adapters.base import Adapted, Adapter, Draft, Dropped, as_rows, from_json, list_columns, plain
 from corpus.adapters.choices import CHOICES
 from corpus.adapters.columns import columns
 from corpus.adapters.preferences import best_answer, is_good
@@ -45,7 +45,7 @@ def _find(row: Row) -> tuple[str, list[Any], list[bool], frozenset[str]] | None:
 
 
 def _list(value: Any) -> list[Any] | None:
-    value = from_json(value) if isinstance(value, str) else value
+    value = as_rows(from_json(value) if isinstance(value, str) else value)
     return value if isinstance(value, list) else None
 
 

@@ -15,6 +15,7 @@ from corpus.adapters.base import (
     Adapter,
     Draft,
     Dropped,
+    as_json,
     as_text,
     as_texts,
     from_json,
@@ -40,6 +41,7 @@ INSTRUCTION_NAMES = (
     "problem",
     "squestion",
     "originaltext",
+    "inputspretokenized",
     "input",
     "inputs",
     "context",
@@ -59,6 +61,8 @@ RESPONSE_NAMES = (
     "solution",
     "answer",
     "answers",
+    "solutions",
+    "targetspretokenized",
     "target",
     "targets",
     "continuation",
@@ -71,8 +75,11 @@ RESPONSE_NAMES = (
 )
 """Columns that can be the response, most likely first."""
 
-_LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets"})
+_LISTS = frozenset({"outputs", "responses", "completions", "generations", "answers", "targets", "solutions"})
 """Those of them whose text may be a list as JSON."""
+
+_SPEAKERS = (frozenset({"user", "human"}), frozenset({"assistant", "gpt", "bot"}))
+"""Names of an instruction and of its response if both are there; each alone is mostly something else."""
 
 _INSTRUCTIONS = ("instruction", "instructions", "definition")
 _PROMPTS = ("prompt",)
@@ -111,6 +118,8 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
         return tuple(by_name[name] for name in candidates if name in by_name)
 
     mains, responses = known(INSTRUCTION_NAMES), known(RESPONSE_NAMES)
+    if not mains and not responses and _SPEAKERS[0] & by_name.keys() and _SPEAKERS[1] & by_name.keys():
+        mains, responses = known(tuple(sorted(_SPEAKERS[0]))), known(tuple(sorted(_SPEAKERS[1])))
     if not mains or not responses:
         return None
     passages = known((*PASSAGE_NAMES, "text") if set(_QUESTIONS) & by_name.keys() else PASSAGE_NAMES)
@@ -225,8 +234,10 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
     if main not in found.inputs:
         for column in found.inputs:
             if row[column] is not None and column != response_column:
-                given = passage_text(row[column], column)
                 used |= {column}
+                if isinstance(row[column], list) and all(isinstance(item, int) for item in row[column]):
+                    continue  # the tokens of a text in another column
+                given = passage_text(row[column], column)
                 if main not in found.prompts or len(given) < _REPEATED_CHARS or given not in text:
                     after.append(given)
     if not found.simple:
@@ -237,7 +248,7 @@ def join_columns(row: Row, context: Mapping[str, Any], main: str, response_colum
                 after.append(show_options(options))
     if before or after:
         text = join(*before, text, *after)
-    responses = _responses(response, response_column)
+    responses = _responses(_calls(row, response), response_column)
     if found.simple:
         return Adapted([Draft(text, response) for response in responses], used)
     return pair(row, context, text, responses, used)
@@ -251,12 +262,19 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _turns(value: Any, column: str) -> list[Turn]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or "content" in value:
         return parse_turns(value, column)
-    if "content" in value:
-        return parse_turns([value], column)
     key = next(key for key in value if is_turns(value[key]))
     return with_context(gather(value, exclude=frozenset({key})), parse_turns(value[key], f"{column}.{key}"))
+
+
+def _calls(row: Row, response: Any) -> Any:
+    """Return a response that is calls of the tools that the row declares as JSON; any other as it is."""
+    if not isinstance(response, list | dict) or not any(is_filled(row[name]) for name in columns(tuple(row)).tools):
+        return response
+    items = response if isinstance(response, list) else [response]
+    are_calls = items and all(isinstance(item, dict) and not {"text", "content"} & item.keys() for item in items)
+    return as_json(response) if are_calls else response
 
 
 def _responses(value: Any, column: str) -> list[str]:
@@ -292,7 +310,7 @@ def _adapt_turns(row: Row, context: Mapping[str, Any], main: str, response_colum
     if _is_conversation(response):
         answers = [_turns(response, response_column)]
     else:
-        answers = [[Turn("assistant", text)] for text in _responses(response, response_column)]
+        answers = [[Turn("assistant", text)] for text in _responses(_calls(row, response), response_column)]
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
     for answer in answers:

@@ -113,7 +113,7 @@ def answers_of(value: Any, column: str) -> list[Turn]:
     if isinstance(value, dict) and not is_turns([value]):
         return [Turn("assistant", _text(value, column))]
     if isinstance(value, list | dict):
-        return parse_turns([value] if isinstance(value, dict) else value, column)
+        return parse_turns(value, column)
     return [Turn("assistant", as_text(value, column))]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from corpus.adapters.base import Adapted, Adapter, from_json, is_filled, list_columns
+from corpus.adapters.base import Adapted, Adapter, as_rows, from_json, is_filled, list_columns
 from corpus.adapters.columns import columns
 from corpus.adapters.preferences import as_number, best_answer, is_good, not_scored
 from corpus.formats.base import Row, RowError, shorten
@@ -68,7 +68,7 @@ def _find(row: Row) -> tuple[str, list[Any], list[float | None], frozenset[str]]
         if name not in plain:
             continue
         column = plain[name]
-        answers = from_json(row[column]) if isinstance(row[column], str) else row[column]
+        answers = as_rows(from_json(row[column]) if isinstance(row[column], str) else row[column])
         if not isinstance(answers, list) or not answers:
             continue
         if all(isinstance(item, dict) for item in answers):

@@ -21,6 +21,7 @@ from corpus.adapters.base import (
     Adapter,
     Draft,
     Dropped,
+    as_rows,
     as_text,
     check_size,
     is_filled,
@@ -94,13 +95,6 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _rows_of(value: Any) -> Any:
-    """Return a list of objects for an object of lists of equal length."""
-    if isinstance(value, dict) and value and all(isinstance(item, list) for item in value.values()):
-        return [dict(zip(value, items, strict=False)) for items in zip(*value.values(), strict=False)]
-    return value
-
-
 def _lists(questions: Sequence[Any], answers: Any, options: Any, where: str) -> list[_Item]:
     """Match a list of questions with a list of answers, or with an object of lists, and with a list of options."""
     if isinstance(answers, dict):
@@ -139,7 +133,7 @@ def _passages(row: Row) -> tuple[list[tuple[str, bool, list[_Item]]], frozenset[
     if isinstance(row[passage], dict) and isinstance(row[passage].get("questions"), list):  # MultiRC
         return [_paragraph(row[passage], passage)], frozenset({passage})
     for name in _QUESTIONS:
-        items = _rows_of(row[by_name[name]]) if name in by_name else None
+        items = as_rows(row[by_name[name]]) if name in by_name else None
         if isinstance(items, list) and items and all(map(_is_object, items)) and not _is_coqa(items, by_name):
             is_dialogue = any("followup" in item or "orig_answer" in item for item in items)
             return [(text, is_dialogue, list(_qas(items, by_name[name])))], frozenset({passage, by_name[name]})
@@ -159,7 +153,7 @@ def _is_coqa(items: Sequence[Mapping[str, Any]], by_name: Mapping[str, str]) -> 
 
 
 def _paragraph(item: Mapping[str, Any], where: str) -> tuple[str, bool, list[_Item]]:
-    qas = _rows_of(item["qas"] if "qas" in item else item["questions"])
+    qas = as_rows(item["qas"] if "qas" in item else item["questions"])
     name = next((name for name in _PASSAGES if is_filled(item.get(name))), None)
     if name is None:
         raise RowError(Outcome.MISSING_FIELD, f"{where} has no context; found {list_columns(dict(item))}")

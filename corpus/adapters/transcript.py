@@ -27,6 +27,9 @@ _MARKS = tuple(
         rf"(?:\A|\n|(?<=[^#\s]))[ \t]*###[ \t]*{_ROLE}:[ \t]*",
         rf"(?:\A|\n){_ROLE}:[ \t]*",
         r"(?:\A|\n)[ \t]*###[ \t]*(instruction|response):?[ \t]*\n",
+        rf"\[\|{_ROLE}\|\]:?[ \t]*",
+        rf"(?:\A|(?<=\s))<{_ROLE}>:[ \t]*",
+        r"(?:\A|(?<=[\s>]))(?-i:(USER|ASSISTANT|SYSTEM|TOOL)):[ \t]*",
     )
 )
 _ALPACA = {"instruction": "user", "response": "assistant"}
@@ -39,8 +42,8 @@ def parse_transcript(text: str) -> list[Turn]:
     """Return the turns of a transcript; an empty list for a text that is none.
 
     A transcript begins with a mark, or with a preamble that becomes its system text, and has marks of a user and of
-    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:` or
-    `[INST]`.
+    the assistant in one style: ChatML, Llama, Gemma, Granite, `<|user|>`, `### Human:`, `Human:`, `### Instruction:`,
+    `[INST]`, `[|Human|]`, `<human>:` or `USER:`.
     """
     text = _SPACE.sub("", text)
     if "[INST]" in text:
@@ -59,8 +62,10 @@ def parse_transcript(text: str) -> list[Turn]:
 
 
 def _parse_inst(text: str) -> list[Turn]:
-    turns = []
-    for block in text.split("[INST]")[1:]:
+    preamble, *blocks = text.split("[INST]")
+    preamble = preamble.replace("<s>", "").strip()
+    turns = [Turn("system", preamble)] if preamble else []
+    for block in blocks:
         user, mark, answer = block.partition("[/INST]")
         if system := _SYSTEM.search(user):
             turns.append(Turn("system", system[1]))

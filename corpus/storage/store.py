@@ -1,12 +1,15 @@
 """A store: the files of a folder on this machine or at an fsspec URL."""
 
+import fcntl
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import fsspec
 from fsspec.callbacks import Callback
@@ -25,6 +28,20 @@ SLOWEST = 250_000
 """Bytes per second below which an upload has failed: aiohttp waits without end for a server that takes no more."""
 READINGS = 20
 """Readings of a file without a known hash of which two in a row must agree."""
+
+_MARKS = ("ETag", "etag", "md5Hash", "generation", "version_id")
+"""What object stores call the version of an object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a store has at a path."""
+
+    kind: Literal["file", "folder", "link", "other"]
+    size: int = 0
+    """Bytes of a file."""
+    mark: str | None = None
+    """Changes whenever a program writes the file: its times and inode, or its version in the store, if that has any."""
 
 
 class Store:
@@ -94,6 +111,69 @@ class Store:
             return self._retry("listing", "", find)
         except FileNotFoundError:
             return {}
+
+    def entries(self, folders: Collection[str]) -> dict[str, Entry]:
+        """Everything at the top, and the files and links below some folders, by path; links are not followed.
+
+        Other folders at the top are entries of the kind "folder" and are not read.
+        """
+
+        @storage_errors()
+        def find() -> dict[str, Entry]:
+            filesystem, root = self._connect()
+            if not self.remote:
+                return dict(_local_entries(root, "", folders))
+            filesystem.invalidate_cache()
+            found: dict[str, Entry] = {}
+            with suppress(FileNotFoundError):
+                for info in filesystem.ls(root, detail=True):
+                    path = info["name"][len(root) :].strip("/")
+                    if info["type"] != "directory":
+                        found[path] = _remote_entry(info)
+                    elif path and path not in folders:
+                        found[path] = Entry(kind="folder")
+            for folder in folders:
+                infos = filesystem.find(f"{root}/{folder}", detail=True).values()
+                found |= {info["name"][len(root) + 1 :]: _remote_entry(info) for info in infos}
+            # Some programs mark a folder by an empty object whose name ends with a slash.
+            return {path: entry for path, entry in found.items() if path and not path.endswith("/")}
+
+        return self._retry("listing", "", find)
+
+    def mark(self, name: str) -> str | None:
+        """The `Entry.mark` of a file as it is now."""
+
+        @storage_errors()
+        def find() -> Entry:
+            filesystem, root = self._connect()
+            if not self.remote:
+                return _local_entry(os.lstat(f"{root}/{name}"))
+            filesystem.invalidate_cache()
+            return _remote_entry(filesystem.info(f"{root}/{name}"))
+
+        return self._retry("examination", name, find).mark
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store a small file, which appears complete or not at all; in a folder by way of NAME.part."""
+
+        @storage_errors()
+        def pipe() -> None:
+            filesystem, root = self._connect()
+            path = f"{root}/{name}"
+            if self.remote:
+                filesystem.pipe_file(path, content)
+                if filesystem.cat_file(path) != content:
+                    raise StorageError("the stored bytes differ from those that were sent")
+                return
+            os.makedirs(root, exist_ok=True)
+            new = f"{path}.part"
+            with open(new, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+
+        self._retry("upload", name, pipe)
 
     def read(self, name: str) -> bytes:
         """Content of a file as it is now, past any cache."""
@@ -177,12 +257,97 @@ class Store:
 
         self._retry("download", name, fetch, attempts=attempts, final_after=FINAL_AFTER)
 
-    def put(self, local: Path, name: str) -> None:
-        """Store a file. When this returns the store holds exactly its bytes: by their MD5, or by reading them back."""
+    def swap(self, name: str, content: bytes | None, *, expected: bytes | None) -> bool:
+        """Replace or delete a small file if it has the expected content.
+
+        In a folder and at a store with conditional requests (`has_conditions`) no other `swap` can come between.
+
+        Parameters
+        ----------
+        content, expected
+            Content after and before; None: there is no file.
+
+        Returns
+        -------
+        bool
+            Whether the file had the expected content.
+        """
+
+        def found(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes | None:
+            filesystem.invalidate_cache()
+            try:
+                content: bytes = filesystem.cat_file(path)
+                return content
+            except FileNotFoundError:
+                return None
+
+        @storage_errors()
+        def change() -> bool:
+            filesystem, root = self._connect()
+            path = f"{root}/{name}"
+            if not self.remote:
+                with _alone(root):
+                    if found(filesystem, path) != expected:
+                        return False
+                    self.delete(name) if content is None else self.write(name, content)
+                    return True
+            conditions = {}
+            if expected is not None and "s3" in filesystem.protocol:
+                with suppress(FileNotFoundError):
+                    filesystem.invalidate_cache()
+                    conditions["IfMatch"] = filesystem.info(path)["ETag"]  # of what is read next, or older
+            now = found(filesystem, path)
+            if now != expected:
+                return now == content  # an earlier attempt may have succeeded although it failed here
+            try:
+                if content is None:
+                    _remove(filesystem, path, conditions)
+                elif expected is None:
+                    filesystem.pipe_file(path, content, mode="create")
+                else:
+                    filesystem.pipe_file(path, content, **conditions)
+            except OSError:
+                now = found(filesystem, path)
+                if now == expected:
+                    raise
+                return now == content
+            return True
+
+        return self._retry("replacement", name, change)
+
+    def has_conditions(self, name: str) -> bool:
+        """Whether the store refuses to create a file that exists, tried with one that does."""
+        if not self.remote:
+            return True
+        filesystem, root = self._connect()
+        content = self.read(name)
+        try:
+            filesystem.pipe_file(f"{root}/{name}", content, mode="create")
+        except Exception as error:  # clients raise other classes where a store does not know conditions
+            return _exists(error)
+        return False
+
+    def put(self, local: Path, name: str, *, create: bool = False) -> None:
+        """Store a file. When this returns the store holds exactly its bytes: by their MD5, or by reading them back.
+
+        Parameters
+        ----------
+        local
+            The file.
+        name
+            Its path in the store.
+        create
+            Fail if there is another file of that name. Only for a store that `has_conditions`.
+
+        Raises
+        ------
+        FileExistsError
+            With `create`: there is a file with another content.
+        """
         size = local.stat().st_size
 
         @storage_errors()
-        def send() -> None:
+        def send() -> bool:
             filesystem, root = self._connect()
             remote = f"{root}/{name}"
             if not filesystem.async_impl:  # object stores have no folders
@@ -191,23 +356,40 @@ class Store:
             options = {"timeout": silence + size / SLOWEST} if filesystem.async_impl else {}
             if "s3" in filesystem.protocol:
                 options["chunksize"] = PART
-            filesystem.put_file(str(local), remote, **options)
+            refused = False
+            try:
+                filesystem.put_file(str(local), remote, **options, **({"mode": "create"} if create else {}))
+            except OSError as error:
+                if not create or not _exists(error):
+                    raise
+                refused = True
             filesystem.invalidate_cache(remote.rpartition("/")[0])
             info = filesystem.info(remote)
+            if refused:  # by the file of an earlier attempt, whose answer was lost, or by another one
+                return bool(info["size"] == size) and reads_back_as(filesystem, remote, local)
             if info["size"] != size:
                 raise StorageError(f"{info['size']:,} bytes arrived of {size:,}")
             if not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
+                if create:
+                    _remove(filesystem, remote, {"IfMatch": info["ETag"]} if "ETag" in info else {})
                 raise StorageError("the stored bytes differ from the local file")
+            return True
 
-        self._retry("upload", name, send)
+        if not self._retry("upload", name, send):
+            raise FileExistsError(f"{self.shown}/{name}: there is another file of this name")
 
-    def delete(self, name: str) -> None:
-        """Remove a file, which may be absent."""
+    def delete(self, name: str, *, mark: str | None = None) -> None:
+        """Remove a file, which may be absent; with a mark, S3 keeps a file that has another `Entry.mark`."""
 
         @storage_errors()
         def remove() -> None:
             filesystem, root = self._connect()
-            filesystem.rm_file(f"{root}/{name}")
+            conditions = {"IfMatch": mark} if mark is not None and "s3" in filesystem.protocol else {}
+            try:
+                _remove(filesystem, f"{root}/{name}", conditions)
+            except OSError as error:
+                if not conditions or not _exists(error):
+                    raise
 
         with suppress(FileNotFoundError):
             self._retry("deletion", name, remove)
@@ -298,6 +480,65 @@ class Store:
             detail = redact(str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}")
             place = f"{self.shown}/{name}" if name else self.shown
             raise kind(f"{place}: {operation} failed{after}: {detail}") from None
+
+
+def _exists(error: Exception) -> bool:
+    """Whether a store refused a conditional request because there is a file, or another version of it."""
+    return isinstance(error, FileExistsError) or "precondition" in str(error).lower().replace("-", "")
+
+
+def _remove(filesystem: fsspec.AbstractFileSystem, path: str, conditions: dict[str, str]) -> None:
+    if not conditions:
+        filesystem.rm_file(path)
+        return
+    bucket, key, _ = filesystem.split_path(path)
+    filesystem.call_s3("delete_object", Bucket=bucket, Key=key, **conditions)
+    filesystem.invalidate_cache(path)
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keep other processes that use this away from a folder, as far as its file system has locks."""
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remote_entry(info: dict[str, Any]) -> Entry:
+    mark = next((str(info[name]) for name in _MARKS if info.get(name)), None)
+    return Entry(kind="file", size=int(info["size"] or 0), mark=mark)
+
+
+def _local_entry(status: os.stat_result) -> Entry:
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(kind="link")
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(kind="other")
+    # The time of the last change of the inode cannot be set by a program.
+    mark = f"{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}"
+    return Entry(kind="file", size=status.st_size, mark=mark)
+
+
+def _local_entries(root: str, prefix: str, folders: Collection[str]) -> Iterator[tuple[str, Entry]]:
+    try:
+        with os.scandir(os.path.join(root, prefix)) as found:
+            inside = list(found)
+    except FileNotFoundError:
+        return
+    for entry in inside:
+        path = f"{prefix}{entry.name}"
+        if not entry.is_dir(follow_symlinks=False):
+            with suppress(FileNotFoundError):
+                yield path, _local_entry(entry.stat(follow_symlinks=False))
+        elif prefix or entry.name in folders:
+            yield from _local_entries(root, f"{path}/", folders)
+        else:
+            yield path, Entry(kind="folder")
 
 
 def _sizes_below(root: str, tops: Collection[str], *, top_files: bool) -> dict[str, int]:

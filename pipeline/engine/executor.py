@@ -5,21 +5,28 @@
 `pipeline.engine.local` has the pool of processes on this machine, `pipeline.engine.ray` the tasks on a cluster.
 """
 
+import logging
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pipeline.engine.counters import flush
-from pipeline.engine.step import BuildError, Step, complete
+from pipeline.engine.step import BuildError, Step, complete, discard, is_intact
 
 if TYPE_CHECKING:
     from pipeline.engine.progress import Display, StageProgress
 
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+CHECKS = 8
+"""Finished steps that are checked at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,8 @@ class Executor(ABC):
         stage = steps[0].stage
         tasks = [Task(number=number, step=step, key=step.key) for number, step in enumerate(steps)]
         self.used.update((stage, task.key) for task in tasks)
-        results: list[R | None] = [task.step.result(self.work, task.key) for task in tasks]
+        with ThreadPoolExecutor(CHECKS) as threads:
+            results: list[R | None] = list(threads.map(self._finished, tasks))
         todo = [task for task, result in zip(tasks, results, strict=True) if result is None]
         with self.display.stage(stage, len(steps), len(steps) - len(todo)) as progress:
             if todo:
@@ -78,6 +86,22 @@ class Executor(ABC):
                     results[task.number] = result
                     progress.task_done()
         return [result for result in results if result is not None]
+
+    def _finished(self, task: Task) -> Any:
+        """Return the result of a step that an earlier build has finished; None if it must run."""
+        folder = task.step.folder(self.work, task.key)
+        if not folder.exists():
+            return None
+        if (result := task.step.result(self.work, task.key)) is not None and is_intact(folder):
+            return result
+        log.warning(
+            "%s: files of stage %s, %s, are not as the build wrote them; the step runs again",
+            folder,
+            task.step.stage,
+            task.step.partition,
+        )
+        discard(self.work, task.step.stage, task.key)
+        return None
 
     @abstractmethod
     def complete(self, tasks: Sequence[Task], progress: "StageProgress") -> Iterator[tuple[Task, Any]]:

@@ -7,6 +7,10 @@ of both. `complete` runs a step in a private folder and renames that to `WORK/<s
 complete or not at all. Fields name other steps by their keys, so a key changes with anything that a step depends on.
 
 Files of a step are read by methods of its class: no other module knows their names.
+
+A step's folder has a record of sizes, hashes and times of its files, `files.json`. A build that uses a finished step
+first compares it (`is_intact`): files that a program has written since are hashed, and a damaged step runs again.
+Damage that changes neither size nor times, which only a disk does, is found when files of the dataset are published.
 """
 
 import dataclasses
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
+import xxhash
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.engine.keys import digest_of, source_tree
@@ -28,6 +33,8 @@ from pipeline.engine.shortage import shortage
 R = TypeVar("R")
 
 RESULT = "result.json"
+RECORD = "files.json"
+_CHUNK = 2**20
 
 
 class BuildError(Exception):
@@ -81,7 +88,7 @@ class Step(ABC, Generic[R]):
         """Return the result of the step of that key; None if it is not finished or its result cannot be read."""
         try:
             content = (cls.folder(work, key) / RESULT).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         adapter = _adapter(cls)
         try:
@@ -126,6 +133,8 @@ def _run(step: Step[R], work: Path, target: Path) -> R:
         (private / RESULT).write_bytes(_adapter(type(step)).dump_json(result))
         for path in _files(private):
             sync(path)
+        _write_record(private, {name: _record(private / name) for name in _names(private)})
+        sync(private / RECORD)
         sync(private)
         os.rename(private, target)
         sync(target.parent)
@@ -133,6 +142,63 @@ def _run(step: Step[R], work: Path, target: Path) -> R:
         shutil.rmtree(private, ignore_errors=True)
         raise
     return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file of a finished step, as the step wrote it."""
+
+    bytes: int
+    xxh3_128: str
+    mark: str
+    """Times and inode when the hash was computed: a program that writes the file cannot keep the time of its change."""
+
+
+_RECORDS = TypeAdapter(dict[str, FileRecord])
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether the files of a finished step are as it wrote them; reads those whose size, times or inode differ."""
+    try:
+        known = _RECORDS.validate_json((folder / RECORD).read_bytes())
+        if set(_names(folder)) != known.keys():
+            return False
+        found = {}
+        for name, record in known.items():
+            is_same = (record.bytes, record.mark) == _size_and_mark(folder / name)
+            found[name] = record if is_same else _record(folder / name)
+            if (found[name].bytes, found[name].xxh3_128) != (record.bytes, record.xxh3_128):
+                return False
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValidationError):
+        return False
+    if found != known:  # as after a copy of the whole folder
+        _write_record(folder, found)
+    return True
+
+
+def _names(folder: Path) -> list[str]:
+    names = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
+    return [name for name in names if name not in (RECORD, f"{RECORD}.new")]
+
+
+def _record(path: Path) -> FileRecord:
+    size, mark = _size_and_mark(path)
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return FileRecord(bytes=size, xxh3_128=digest.hexdigest(), mark=mark)
+
+
+def _size_and_mark(path: Path) -> tuple[int, str]:
+    status = path.lstat()
+    return status.st_size, f"{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}"
+
+
+def _write_record(folder: Path, records: dict[str, FileRecord]) -> None:
+    new = folder / f"{RECORD}.new"
+    new.write_bytes(_RECORDS.dump_json(records))
+    os.replace(new, folder / RECORD)
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ once to be ingested, from a local copy whose hash is the same.
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from pipeline.engine.step import UNHASHED, BuildError, Step, discard
 GENERATOR = "generator://"
 READINGS = 5
 """Readings of a remote file after which storage that never gives the same bytes twice is an error."""
+ARCHIVES = "tmp/archives"
+"""Place of the copies of remote archives in the work folder, by their hash."""
 _CHUNK = 2**20
 _MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
 """What object stores call the version of a file."""
@@ -33,7 +36,7 @@ _NEVER_THE_SAME = f"each of {READINGS} readings gave other bytes: check the stor
 
 
 def stamp(url: str) -> str:
-    """Return text that changes when a file does: its size, time and mode, or the marks of its version in the store.
+    """Return text that changes when a file does: its size, times and mode, or the marks of its version in the store.
 
     Where a store has no such mark, no two stamps are equal, so the file always counts as changed.
     """
@@ -44,8 +47,9 @@ def stamp(url: str) -> str:
             status = os.stat(url)
         except OSError as error:
             return type(error).__name__
-        # The mode is part of it: a file that becomes readable may change in nothing else.
-        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ino}/{status.st_mode:o}"
+        # A file that is rewritten in place can keep its size and get its old mtime back, but not its ctime. The mode is
+        # part of it because two changes within one tick of the clock have the same ctime.
+        return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}/{status.st_mode:o}"
     info = retry(lambda: _info(url))
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
@@ -143,7 +147,7 @@ def _hashes(url: str) -> tuple[str, str]:
 def as_hashed(
     spec: SourceSpec, file: SourceFile, mark: str, sha256: str | None, *, work: Path, out: Path
 ) -> Iterator[SourceFile]:
-    """Yield the file to ingest: a local file itself, for a remote one a copy in `out` with the content that was hashed.
+    """Yield the file to ingest: a local file itself, for a remote one a copy with the content that was hashed.
 
     Raises
     ------
@@ -153,16 +157,24 @@ def as_hashed(
     if "://" not in file.url or file.url.startswith(GENERATOR) or file.skipped or file.problem:
         yield file
         return
-    copy = out / "input"
+    own = out / "input"
+    copy = own if file.member is None else work / ARCHIVES / str(sha256)
     try:
-        if file.format is not None:
-            _copy_as_hashed(file, mark, sha256, work, copy)
+        if file.format is not None and not (file.member is not None and copy.exists()):
+            _copy_as_hashed(file, mark, sha256, work, own)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            own.replace(copy)
         found = examine(spec, file, str(copy) if file.format is not None else file.url)
         if replace(found, url=file.url) != file:
             raise BuildError(f"{file.shown_url}: has changed since the build began; run the build again")
         yield found
     finally:
-        copy.unlink(missing_ok=True)
+        own.unlink(missing_ok=True)
+
+
+def discard_archives(work: Path) -> None:
+    """Delete the copies of remote archives when no step reads them any more."""
+    shutil.rmtree(work / ARCHIVES, ignore_errors=True)
 
 
 def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:

@@ -43,7 +43,7 @@ PARTS = 8
 """Parts of a large file that are read, evenly spread."""
 PART_ROWS = 500
 """Rows of a part of a Parquet file."""
-SAMPLE_PAIRS = 1000
+SAMPLE_PAIRS = 500
 """Pairs of a source that are sampled, about, shared equally by its files and spread over what is read of each."""
 POOL_BYTES = 32 << 20
 """Bytes from which on the sources are read by several processes."""

@@ -146,6 +146,19 @@ def test_context_and_tools_of_a_message_precede_it() -> None:
     assert pairs({"messages": [user("a", tools=[{"name": "f"}]), assistant("b")]}) == [(f"{CALL}\n\na", "b")]
 
 
+def test_texts_that_all_begin_with_a_role_are_turns_of_these_roles() -> None:
+    assert pairs({"conversation": ["User: a", "Assistant: b", "User: c", "Assistant: d"]}) == TWO
+    assert pairs({"conversation": ["System: s", "User: a", "Bot: b"]}) == [("s\n\na", "b")]
+    assert pairs({"conversation": ["Note: a", "Fine: b"]}) == [("Note: a", "Fine: b")]
+
+
+def test_system_text_of_the_history_comes_once() -> None:
+    history = [{"role": "system", "content": "s"}, user("a"), assistant("b")]
+    assert pairs({"system": "s", "history": history, "prompt": "c", "response": "d"}) == [
+        ("s\n\n" + AFTER_B[0][0], "d")
+    ]
+
+
 def test_message_in_a_thinking_channel_is_no_answer() -> None:
     messages = [user("a"), assistant("hm", channel="analysis"), assistant("b", channel="final")]
     assert pairs({"messages": messages}) == [("a", "b")]
@@ -196,6 +209,30 @@ def test_marks_on_parts_of_a_text_refuse_the_row() -> None:
     assert dropped({"messages": [user("a"), assistant("b", train_detail=detail)]}) == [Outcome.WRONG_TYPE]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "USER: a ASSISTANT: b</s>USER: c ASSISTANT: d</s>",
+        "<human>: a\n<bot>: b\n<human>: c\n<bot>: d",
+        "[|Human|] a\n[|AI|] b\n[|Human|] c\n[|AI|] d\n",
+        "<|user|>\na</s>\n<|assistant|>\nb</s>\n<|user|>\nc</s>\n<|assistant|>\nd</s>",
+        "Human: a\n\nAI: b\n\nHuman: c\n\nAI: d",
+        "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+        "<start_of_turn>model\nd<end_of_turn>",
+    ],
+)
+def test_transcripts_have_marks_of_many_styles(text: str) -> None:
+    markup = Markup()
+    for preamble, head in (("", ""), ("A chat of two.\n", "A chat of two.\n\n")):
+        found = pairs({"text": preamble + text})
+        assert [(a, markup.strip(b, answer=True)) for a, b in found] == [(head + a, b) for a, b in TWO]
+
+
+def test_text_before_the_first_mark_of_instructions_is_kept() -> None:
+    text = "<s>[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS][INST] a [/INST] b</s>"
+    assert pairs({"text": text})[0][0] == "[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS]\n\na"
+
+
 def test_result_of_a_function_in_a_transcript_is_no_part_of_the_answer() -> None:
     chat = (
         'USER: a\n\n\nASSISTANT: <functioncall> {} <|endoftext|>\n\n\nFUNCTION RESPONSE: {"x": 1}\n\n\nASSISTANT: b\n'
@@ -220,6 +257,19 @@ def test_prompt_that_is_an_object_with_messages_keeps_its_tools() -> None:
     assert pairs({"prompt": {"messages": [user("a")], "tools": [{"name": "f"}]}, "completion": "b"}) == [
         (f"{CALL}\n\na", "b")
     ]
+
+
+@pytest.mark.parametrize("answers", [[{"name": "f"}], json.dumps([{"name": "f"}])])
+def test_calls_beside_tools_are_the_answer_as_json(answers: Any) -> None:
+    assert pairs({"query": "a", "tools": [{"name": "f"}], "answers": answers}) == [(f"{CALL}\n\na", CALL)]
+    calls = [{"f": {"x": [1]}}]
+    row = {"question": [[user("a")]], "function": [{"name": "f"}], "ground_truth": calls}
+    assert pairs(row) == [(f"{CALL}\n\na", json.dumps(calls))]
+
+
+def test_tokens_beside_a_text_are_not_the_text() -> None:
+    row = {"inputs": [1, 2], "inputs_pretokenized": "a", "targets": [3], "targets_pretokenized": "b"}
+    assert pairs(row) == [("a", "b")]
 
 
 def test_text_that_begins_as_json_is_a_text() -> None:
@@ -257,6 +307,12 @@ def test_input_under_another_name_follows_the_instruction(name: str) -> None:
 
 def test_table_keeps_its_rows() -> None:
     assert pairs({"question": "q", "table": [["a", "b"], [1, None]], "answer": "x"}) == [("a | b\n1 | \n\nq", "x")]
+
+
+def test_columns_of_two_speakers_are_a_pair() -> None:
+    assert pairs({"system": "s", "user": "a", "assistant": "b"}) == [("s\n\na", "b")]
+    assert pairs({"human": "a", "gpt": "b"}) == [("a", "b")]
+    assert dropped({"user": "ann", "text": "b"}) == [Outcome.MISSING_FIELD]
 
 
 # Reading
@@ -326,6 +382,11 @@ def test_questions_may_be_nested_with_their_answers(row: dict[str, Any]) -> None
 )  # fmt: skip
 def test_options_and_right_ones_have_other_shapes(more: dict[str, Any]) -> None:
     assert pairs({"question": "q", **more}) == [("q\n\nA. x\nB. y", "y")]
+
+
+@pytest.mark.parametrize("question", ["q\nA. x\nB. y", "q\n(A) x\n(B) y", "q\nA) x\nB) y", "q\nA: x\nB: y"])
+def test_options_that_the_question_has_already_are_not_repeated(question: str) -> None:
+    assert pairs({"question": question, "A": "x", "B": "y", "answer": "B"}) == [(question, "y")]
 
 
 def test_a_mark_for_each_option_may_mark_several() -> None:
@@ -409,6 +470,9 @@ def test_each_good_answer_is_a_pair() -> None:
         {"responses": ["x", "b"], "preference": "B"},
         {"responses": ["x", "b"], "quality_scores": [1, 5]},
         {"answers": [{"text": "x", "likes": 1}, {"text": "b", "likes": 5}]},
+        {"answers": {"text": ["x", "b"], "score": [1, 5]}},
+        {"completions": {"response": ["x", "b"], "rank": [2, 1]}},
+        {"chosen": {"role": ["assistant"], "content": ["b"]}, "rejected": {"role": ["assistant"], "content": ["x"]}},
         {"response_j": "b", "response_k": "x"},
         {"response_w": "b", "response_l": "x"},
         {"win": "b", "lose": "x"},

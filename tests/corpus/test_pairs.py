@@ -44,6 +44,15 @@ def test_stratum_is_the_file_the_source_or_a_column(tmp_path: Path) -> None:
     assert rejected.reason == Outcome.MISSING_FIELD
 
 
+def test_answer_that_only_a_late_row_marks_as_bad_is_no_pair(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"question": f"a{n}", "answer": "b"} for n in range(40)]
+    found = read(
+        tmp_path, [*rows, rows[0] | {"is_correct": False}, rows[1] | {"is_rejected": True}, rows[2] | {"label": 0}]
+    )
+    assert [row.reason for row in found if isinstance(row, Rejected)] == [Outcome.REJECTED_LABEL] * 2
+    assert len(read(tmp_path, [*rows, rows[0] | {"is_correct": False}], adapter="pairs")) == 41
+
+
 def test_pairs_of_one_row_are_numbered(tmp_path: Path) -> None:
     rows = [
         {"question": "a", "answer": ["x", "y"]},

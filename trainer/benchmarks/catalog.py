@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from corpus import plugins
@@ -109,6 +110,22 @@ def find_all(names: Sequence[str], files: Sequence[Path]) -> list[Found]:
             raise ConfigError(f"the task {entry.task.name!r} is given twice; remove one, or give it another name")
         seen.add(entry.task.name)
     return found
+
+
+def check_runnable(task: Task, *, execute: bool) -> None:
+    """Check that a task can be scored here.
+
+    Raises
+    ------
+    ConfigError
+        It executes programs, and `execute` does not allow it, or a module that it needs is not installed.
+    """
+    if task.runs_code and not execute:
+        raise ConfigError(
+            f"{task.name} executes programs that the model writes: python -m trainer.benchmark runs it with --execute"
+        )
+    if task.requires is not None and find_spec(task.requires) is None:
+        raise ConfigError(f"{task.name} needs {task.requires}, which is not installed: pip install 'millrace[math]'")
 
 
 def _checked(value: object, where: str) -> Task:

@@ -22,6 +22,9 @@ from trainer.benchmarks.task import Question, Task
 from trainer.distributed.world import SINGLE, World
 from trainer.evaluate import EvaluationInterruptedError
 
+UNIT_ROWS = 4
+"""Questions of a unit of work for each row that is decoded at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -133,7 +136,7 @@ def run_task(
     folder: Path,
     unit: int,
     world: World = SINGLE,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] | None = None,
 ) -> TaskRun:
     """Ask and score the questions of a task; continues where an earlier run with the same settings ended.
 
@@ -152,7 +155,7 @@ def run_task(
     world
         The ranks that share the work.
     stop
-        Whether to interrupt the run; called between units.
+        Whether to interrupt the run; called between units, after each of which ranks then wait for each other.
 
     Returns
     -------
@@ -162,7 +165,7 @@ def run_task(
     Raises
     ------
     EvaluationInterruptedError
-        `stop` returned True on this rank.
+        `stop` returned True on some rank; raised on all ranks.
     TaskDataError
         A journal is damaged.
     """
@@ -172,15 +175,16 @@ def run_task(
     units = [order[i : i + unit] for i in range(0, len(order), unit)]
     key = settings_key({"model": model, "unit": unit, "millrace": version("millrace"), **prepared.settings()})
     journal = Journal(folder=folder, task=prepared.task.name, key=key, rank=world.rank)
-    done = _merged(world.all_gather_object(journal.read()))
+    done = _merged(world.share(journal.read()))
     open_units = [number for number in range(len(units)) if number not in done]
     answered = {}
-    for number in open_units[world.rank :: world.size]:
-        if stop():
+    for first in range(0, len(open_units), world.size):
+        if stop is not None and world.any(stop()):
             raise EvaluationInterruptedError
-        answered[number] = _answer(prepared.task, [(i, questions[i]) for i in units[number]], answerer)
-        journal.append(number, answered[number])
-    done |= _merged(world.all_gather_object(answered))
+        for number in open_units[first : first + world.size][world.rank : world.rank + 1]:
+            answered[number] = _answer(prepared.task, [(i, questions[i]) for i in units[number]], answerer)
+            journal.append(number, answered[number])
+    done |= _merged(world.share(answered))
     outcomes = sorted((outcome for unit in done.values() for outcome in unit), key=lambda outcome: outcome.question)
     return TaskRun(prepared=prepared, outcomes=outcomes)
 

@@ -7,6 +7,10 @@
 The location is a folder that all machines of a run share, or an fsspec URL. For a URL each rank writes its files to a
 staging folder on its own machine and uploads them; the commit record is uploaded last. A step's folder without a
 commit record is not a checkpoint, and a later retention deletes it.
+
+A run takes the location's lease (`own`), so that two runs, or a paused run and its successor, do not write there: the
+lease is checked before files are deleted, before the upload and before the commit. Files at a URL are created and not
+overwritten, so that an upload which began before a pause cannot damage a checkpoint of the successor.
 """
 
 import logging
@@ -14,6 +18,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +29,10 @@ from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.tensor import DTensor
 
 from corpus.storage import MismatchError, StorageError
+from corpus.storage.lease import CONFLICTS, Lease, LeaseError, acquire
 from corpus.storage.location import local_path
 from corpus.storage.redact import redact
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
 from model.loading import CheckpointError, Tensors, file_hash, recorded_files, verify
 from trainer.checkpointing.checkpoint import (
@@ -91,6 +98,14 @@ class CheckpointManager:
         history: Path | None = None,
     ):
         self._store = Store(location, timeout=storage_timeout or None)
+        self._lease_store = Store(location, attempts=INTERACTIVE_ATTEMPTS)
+        self._lease: Lease | None = None
+        """Of rank 0, from `own` to `release`."""
+        self._create = False
+        """Whether files at the URL are created and not overwritten."""
+        self._owned: set[int] | None = None
+        """Steps that retention may delete: those found when the lease was acquired, and those written since."""
+        self._partial = "partial"
         self._remote = self._store.remote
         self._location = self._store.shown
         self._staging = staging if self._remote else local_path(location)
@@ -104,6 +119,37 @@ class CheckpointManager:
         self._saved: list[Saved] = []
         self.newest_step = 0
         """Step of the newest checkpoint known to be valid; 0 if there is none."""
+
+    # --- Own ---------------------------------------------------------------------------------------------------
+
+    def own(self) -> None:
+        """Become the only run that writes to the location, until `release`. All ranks call it.
+
+        Waits for the lease of a run that was killed on another machine (`corpus.storage.lease`) and says so.
+
+        Raises
+        ------
+        LeaseError
+            Another run is writing there.
+        """
+
+        def take() -> tuple[bool, str]:
+            self._lease = acquire(self._lease_store, "the training run", say=logger.warning)
+            self._owned = set(self.folders())
+            return self._lease.conditional, f"partial-{uuid.uuid4().hex[:8]}"
+
+        conditional, self._partial = self._world.broadcast_from_main(take)
+        self._create = self._remote and conditional
+
+    def release(self) -> None:
+        """Let another run write to the location."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def _check_owner(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
     # --- Find --------------------------------------------------------------------------------------------------
 
@@ -183,7 +229,7 @@ class CheckpointManager:
 
     def clean(self) -> None:
         """Delete partial checkpoints of killed runs, and earlier downloads, from this machine."""
-        for folder in self._staging.glob("*step-*" if self._remote else "partial-step-*"):
+        for folder in self._staging.glob("*step-*" if self._remote else "partial-*step-*"):
             shutil.rmtree(folder)
 
     def _newest_step(self) -> int | None:
@@ -316,7 +362,7 @@ class CheckpointManager:
     def _write(self, step: int, tensors: Tensors, sidecars: Mapping[str, str | bytes], stall: float) -> None:
         """Write a checkpoint, in the thread of each rank. A failure on one rank is raised on all, so none waits."""
         began = time.perf_counter()
-        folder = self._staging / f"partial-{folder_name(step)}"
+        folder = self._staging / f"{self._partial}-{folder_name(step)}"
         try:
             self._on_all_ranks(lambda: self._prepare_folder(step, folder))
             dcp.save(
@@ -329,6 +375,8 @@ class CheckpointManager:
             records = {name: record for part in parts for name, record in part.items()}
             self._on_all_ranks(lambda: self._commit(step, folder, records) if self._world.is_main else None)
             self.newest_step = step
+            if self._owned is not None:
+                self._owned.add(step)
             if self._remote and self._world.is_local_main:
                 shutil.rmtree(folder, ignore_errors=True)
             size = sum(int(record["bytes"]) for record in records.values())
@@ -358,6 +406,7 @@ class CheckpointManager:
     def _prepare_folder(self, step: int, folder: Path) -> None:
         """Delete what is left of the step from before, and make the folder to write to."""
         if self._world.is_main:
+            self._check_owner()
             self._delete(step)
         if self._world.is_local_main:
             shutil.rmtree(folder, ignore_errors=True)
@@ -374,18 +423,31 @@ class CheckpointManager:
             files += [folder / ".metadata", *(folder / name for name in sidecars)]
         if self._remote:
             for file in files:
-                self._store.put(file, f"{folder_name(step)}/{file.name}")
+                self._put(file, f"{folder_name(step)}/{file.name}")
         return file_records(files)
+
+    def _put(self, file: Path, name: str) -> None:
+        """Upload a file; one that a paused run has just written is replaced, if this run still has the lease."""
+        for _ in range(CONFLICTS):
+            self._check_owner()
+            try:
+                self._store.put(file, name, create=self._create)
+                return
+            except FileExistsError:
+                self._check_owner()
+                self._store.delete(name, mark=self._store.mark(name))
+        raise LeaseError(f"{self._location}/{name}: another run keeps writing this file; stop it")
 
     def _commit(self, step: int, folder: Path, records: Mapping[str, Mapping[str, int | str]]) -> None:
         """Write the commit record, which makes the files a checkpoint."""
         commit = folder / "COMMIT.json"
         commit.write_text(commit_record(step, records))
+        self._check_owner()
         if self._remote:
             if self._history is not None and self._history.exists():
                 # A copy, because the run keeps writing the file; its reader drops lines after the checkpoint's step.
                 self._store.put(Path(shutil.copy(self._history, folder)), self._history.name)
-            self._store.put(commit, f"{folder_name(step)}/COMMIT.json")
+            self._put(commit, f"{folder_name(step)}/COMMIT.json")
             return
         for path in folder.iterdir():
             _fsync(path)
@@ -393,13 +455,18 @@ class CheckpointManager:
         _fsync(self._staging)
 
     def _retain(self, newest: int) -> None:
-        """Delete superseded checkpoints, and the remains of interrupted writes and deletions.
+        """Delete superseded checkpoints of this run, and the remains of interrupted writes and deletions.
 
         Steps after the newest belong to checkpoints that were skipped as damaged. They are neither deleted nor
         counted, so that no valid checkpoint is deleted instead of a damaged one.
         """
         try:
-            older = {step: files for step, files in self.folders().items() if step <= newest}
+            self._check_owner()
+            older = {
+                step: files
+                for step, files in self.folders().items()
+                if step <= newest and (self._owned is None or step in self._owned)
+            }
             committed = [step for step, files in older.items() if "COMMIT.json" in files]
             kept = set(committed[-self._keep :])
             if self._keep_every is not None:
@@ -413,7 +480,15 @@ class CheckpointManager:
     def _delete(self, step: int) -> None:
         # The commit record first, so that an interrupted deletion leaves no seemingly valid checkpoint.
         for name in sorted(self.folders().get(step, ()), key=lambda name: name != "COMMIT.json"):
-            self._store.delete(f"{folder_name(step)}/{name}")
+            path = f"{folder_name(step)}/{name}"
+            mark = None
+            if self._create:
+                try:
+                    mark = self._store.mark(path)
+                except FileNotFoundError:
+                    continue
+                self._check_owner()
+            self._store.delete(path, mark=mark)
         if not self._remote:
             shutil.rmtree(self._folder(step), ignore_errors=True)
 

@@ -76,10 +76,17 @@ class World:
 
     def all_gather_object(self, value: T) -> list[T]:
         """Every rank's value, by rank; runs on the group of checkpoints, for the thread that writes them."""
+        return self._gather(value, self.saving)
+
+    def share(self, value: T) -> list[T]:
+        """Every rank's value, by rank; runs on the group of control messages."""
+        return self._gather(value, self.control)
+
+    def _gather(self, value: T, group: dist.ProcessGroup | None) -> list[T]:
         if self.size == 1:
             return [value]
         boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, value, group=self.saving)
+        dist.all_gather_object(boxes, value, group=group)
         return boxes
 
     def broadcast_from_main(self, function: Callable[[], T]) -> T:

@@ -43,12 +43,8 @@ def test_publishing_that_breaks_off_anywhere_leaves_no_commit_record(mix: Path, 
     assert contents(out) == new == contents(dataset)
 
 
-def test_files_are_copied_where_they_cannot_be_linked(
-    mix: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr("os.link", refuse)
-    run_build(mix, tmp_path / "out")
-    assert contents(tmp_path / "out") == contents(dataset)
+def test_dataset_and_work_folder_share_no_bytes_that_a_program_could_write(dataset: Path) -> None:
+    inodes = {path.stat().st_ino for path in (dataset / ".work").rglob("*") if path.is_file()}
+    published = [path for path in dataset.rglob("*") if path.is_file() and ".work" not in path.parts]
+    assert len(published) > 10
+    assert not {path.stat().st_ino for path in published} & inodes

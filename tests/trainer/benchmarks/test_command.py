@@ -165,6 +165,7 @@ def test_killed_at_five_moments_it_gives_the_files_of_an_uninterrupted_run(
     assert files_in(tmp_path / "out") == expected
 
 
+@pytest.mark.slow  # starts two processes
 def test_two_ranks_give_the_files_of_one(folder: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -182,7 +183,11 @@ def test_two_ranks_give_the_files_of_one(folder: Path, tmp_path: Path, expected:
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--tasks", "humaneval"], 2, "executes programs that the model writes: add --execute"),
+        (
+            ["--tasks", "humaneval"],
+            2,
+            "runs it with --execute",
+        ),
         (["--tasks", "gsm9k"], 2, "unknown task 'gsm9k'; did you mean 'gsm8k'"),
         (["--tasks", "gsm8k"], 1, "gsm8k: found no file of the split 'test'"),
         (["--tasks", "gsm8k", "--file", "arc=x"], 2, "expected TASK.SPLIT=PATH with a task of this run"),

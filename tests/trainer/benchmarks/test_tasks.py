@@ -1,6 +1,8 @@
 """Prompts and verdicts of the tasks, against expectations written by hand from the published protocol."""
 
+import importlib.util
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -333,6 +335,33 @@ class TestDrop:
         verdict = drop.score(number(answers), generation)
         assert verdict.scores == {"exact_match": exact_match, "f1": f1}
         assert verdict.is_valid == bool(generation)
+
+    def test_exact_match_and_f1_are_those_of_lm_eval(self) -> None:
+        """Random texts of words that normalization changes; lm-eval is not a dependency."""
+        pytest.importorskip("scipy", reason="lm-eval's scorer needs scipy, which is not installed")
+        package = importlib.util.find_spec("lm_eval")
+        if package is None or package.origin is None:
+            pytest.skip("lm-eval is not installed")
+        path = Path(package.origin).parent / "tasks/drop/utils.py"  # without the imports of the package
+        spec = importlib.util.spec_from_file_location("lm_eval_drop", path)
+        assert spec is not None
+        assert spec.loader is not None
+        theirs = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(theirs)
+        rng = random.Random(0)
+        texts = "the a an Lions lions 7 7.0 1,200 1200 $5 5% well-known Tom -3 3rd May ... O'Neil inf nan 1e3 ½"
+        words = texts.split()
+
+        def text() -> str:
+            return " ".join(rng.choices(words, k=rng.randint(0, 4)))
+
+        for _ in range(3000):
+            answers = [tuple(text() for _ in range(rng.randint(1, 3))) for _ in range(rng.randint(1, 3))]
+            answers = [spans for spans in answers if spans[0].strip()] or [("Tom",)]
+            found = rng.choice([text(), rng.choice(rng.choice(answers))])
+            expected = theirs.process_results({"answers": answers}, [found])
+            scores = drop.score(number([list(spans) for spans in answers]), found).scores
+            assert scores == {"exact_match": expected["em"], "f1": pytest.approx(expected["f1"])}, (found, answers)
 
 
 class TestNumbers:
