@@ -54,7 +54,7 @@ def main(
         typer.Option(metavar="TASK=N", help="number of solved examples in a prompt, instead of the task's own"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="ask the first N questions of each task only")
+        int | None, typer.Option(min=1, metavar="N", help="ask only the first N questions of each task")
     ] = None,
     execute: Annotated[
         bool, typer.Option("--execute", help="allow tasks to execute the model's programs, in a subprocess with limits")
