@@ -216,6 +216,14 @@ def _export(
         ),
     ] = None,
     license: Annotated[str, typer.Option(metavar="ID", help="licence in the model card")] = "unknown",
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="results.json of trainer.benchmark on these weights, for the model card",
+            show_default=False,
+        ),
+    ] = None,
     push: Annotated[
         str | None,
         typer.Option(
@@ -244,7 +252,7 @@ def _export(
     try:
         with tempfile.TemporaryDirectory() as staging:
             found = _fetched(checkpoint, Path(staging))
-            _export_checkpoint(found, folder, weights, condition or [], license)
+            _export_checkpoint(found, folder, weights, condition or [], license, scores)
         print(f"{folder}: the {weights} weights of {found.name}")
         if push is not None:
             print(f"uploaded: {hub.push(folder, push)}")
@@ -256,9 +264,11 @@ def _export(
     )
 
 
-def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str) -> None:
-    from model.card import card
-    from model.loading import load_checkpoint
+def _export_checkpoint(
+    found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str, scores: Path | None
+) -> None:
+    from model.card import ScoresError, card, read_scores
+    from model.loading import load_checkpoint, weights_hash
 
     config, manifest, trainer = (
         json.loads((found / name).read_text(encoding="utf-8"))
@@ -270,6 +280,10 @@ def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: S
     except ValueError as error:
         raise typer.BadParameter(f"--condition: {error}") from None
     loaded = load_checkpoint(found, ema=weights is Weights.AVERAGED)
+    try:
+        found_scores = None if scores is None else read_scores(scores, weights_hash(loaded.model))
+    except ScoresError as error:
+        raise typer.BadParameter(f"--scores: {error}") from None
     readme = card(
         folder.resolve().name,
         license=license,
@@ -279,6 +293,7 @@ def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: S
         step=trainer["progress"]["step"],
         manifest=manifest,
         condition=condition,
+        scores=found_scores,
     )
     export(
         loaded,

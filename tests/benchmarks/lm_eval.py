@@ -31,7 +31,8 @@ from trainer.data.text import plain_tokenizer
 GENERATED = ("reversal-heldout", "units-heldout", "date_formats-heldout")
 CHOSEN = ("logic-heldout",)
 CONDITION = "direct"
-NEW_TOKENS = 32
+NEW_TOKENS = 16
+"""Together with a prompt at most the model's context, or lm-eval cuts the prompt's beginning off."""
 
 
 def write_tasks(dataset: Path, folder: Path, *, rows: int) -> dict[str, list[str]]:
