@@ -11,8 +11,8 @@ A shared n-gram makes a candidate. The record contains the probe if
 - of a question, every word is covered, or its last `QUESTION_WORDS` words are found in a row, or its answer is found:
   the same passage with another question is no hit;
 - of a question with options, its stem has `DISTINCTIVE_WORDS` and all are found, or as many own words and nearly all of
-  these (`STEM_SHARE`), whatever the options and the answer are; or most of its options are found too, in any order and under any labels; or its answer is
-  in the response and distinguishes the item from others.
+  these (`STEM_SHARE`), whatever the options and the answer are; or most of its options are found too, in any order and
+  under any labels; or its answer is in the response and distinguishes the item from others.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
 of the instruction, or to have `DISTINCTIVE_WORDS`.
