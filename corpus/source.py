@@ -134,6 +134,8 @@ class SourceSpec(Config):
     """Largest number of samples from each of the source's strata in one epoch."""
     repeat: Annotated[int, Field(ge=1)] = 1
     """Number of times that each sample of the source is drawn in one epoch."""
+    near_dedup: bool = True
+    """Whether the source takes part in near-duplicate removal; false keeps its templates, and all that is like them."""
     guard: dict[str, Share] = Field(default_factory=dict)
     """Largest share of the source's rows, or of one of its files', that may be dropped for one reason before a build
     stops, by outcome; for `truncated` and `unreadable`, the share of its files."""

@@ -44,15 +44,14 @@ class Instruction:
         return "\n\n".join([*self._head, self._bare] if self._bare is not None else self._head + self._body)
 
 
-def instruction_of(turns: Iterable[tuple[str, str]], markup: Markup | None = None) -> str:
+def instruction_of(turns: Iterable[tuple[str, str]]) -> str:
     """Return the instruction that (role, text) turns make.
 
     Parameters
     ----------
     turns
-        All turns before the answer, in order.
-    markup
-        What to remove from their texts: thinking of assistants, and end markers; None: the default of a build.
+        All turns before the answer, in order. Thinking and end markers are removed from those of the assistant, as in a
+        build; the others are as they are.
 
     Raises
     ------
@@ -64,10 +63,9 @@ def instruction_of(turns: Iterable[tuple[str, str]], markup: Markup | None = Non
     >>> instruction_of([("system", "Answer briefly."), ("user", "2 + 2?")])
     'Answer briefly.\\n\\n2 + 2?'
     """
-    markup = Markup() if markup is None else markup
-    instruction = Instruction()
+    markup, instruction = Markup(), Instruction()
     for role, text in turns:
         if role not in LABELS:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(LABELS)}")
-        instruction.add(role, markup.strip(text, answer=role == "assistant"))
+        instruction.add(role, markup.strip(text, answer=True) if role == "assistant" else text)
     return instruction.text()

@@ -1,8 +1,9 @@
 """README.md of an exported model: what it is, how it is asked, and what it was trained on."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.config import ModelConfig
@@ -37,18 +38,23 @@ print(ask(chat, max_new_tokens=64, return_full_text=False)[0]["generated_text"])
 transformers needs `token_type_ids` to know which these are; `pipeline()` and lm-eval do not pass them, and then get
 worse answers without a warning. `modeling_prefix_lm.py` in this folder finds the prompt by its end tag instead.
 Without that code, pass the tokenizer's whole output: `model.generate(**tokenizer.apply_chat_template(chat,
-return_dict=True, return_tensors="pt"), max_new_tokens=64)`.
+return_dict=True, return_tensors="pt"), max_new_tokens=64)`, or `is_causal=False` to `ask` or `generate`, where a whole
+prompt is the prefix; never to a pass that scores or trains on answers, which would then see what follows.
 
 ```sh
 lm_eval --model hf --model_args pretrained={name},trust_remote_code=True --apply_chat_template --tasks TASK
 ```
+
+Without `--apply_chat_template` lm-eval scores the options of a question wrongly: the tokenizer ends each text as a
+prompt.
 
 ## Prompt
 
     {start} condition tags … instruction {end_of_prefix} response {end_of_response}
 
 The chat template writes it, and so does the tokenizer for a plain text. Conditions name the style of the answer:
-`apply_chat_template(…, condition=["synth", "cot"])`; their tags stand in the order {tags}. {default}
+`apply_chat_template(…, condition=["synth", "cot"])`, or `ask(…, tokenizer_encode_kwargs={{"condition": […]}})`; their
+tags stand in the order {tags}. {default}
 A conversation becomes one instruction: system texts at the beginning as they are; then, if a user's turn is the only
 other one, its bare text, else every turn with its role (`User: …`), separated by blank lines.
 
@@ -57,7 +63,57 @@ other one, its bare text, else every turn with its role (`User: …`), separated
 | | |
 |---|---|
 {facts}
-"""
+{scores}"""
+
+
+class ScoresError(ValueError):
+    """A file is no results of the benchmark command, or those of other weights; the message says which."""
+
+
+def read_scores(path: Path, weights: str) -> dict[str, Mapping[str, Any]]:
+    """Read the scores of a model from the results.json of `python -m trainer.benchmark`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    weights
+        Hash of the model's weights, which the scores must have.
+
+    Returns
+    -------
+    dict
+        Score by task: `metric`, `score`, the interval's `low` and `high`, `n`, `deviations` from the protocol.
+
+    Raises
+    ------
+    ScoresError
+        The file is something else, or has the scores of other weights.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        scored, tasks = content["model"]["weights_xxh3_128"], content["tasks"]
+        columns: dict[str, Mapping[str, Any]] = {
+            str(name): {key: task[key] for key in ("metric", "score", "low", "high", "n", "deviations")}
+            for name, task in tasks.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScoresError(f"{path} is not the results.json of trainer.benchmark ({error!r})") from None
+    if scored != weights:
+        raise ScoresError(f"{path} has the scores of the weights {scored}; these are {weights}: score them again")
+    return columns
+
+
+def _scores_section(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    if not scores:
+        return ""
+    rows = [
+        f"| {name} | {task['metric']} | {task['score']:.1%} | {task['low']:.1%} to {task['high']:.1%} | {task['n']:,} "
+        f"| {'; '.join(map(str, task['deviations'])) or 'none'} |"
+        for name, task in scores.items()
+    ]
+    head = "| task | metric | score | 95 % interval | questions | deviations from the protocol |"
+    return "\n".join(["", "## Scores", "", head, "|---|---|---|---|---|---|", *rows, ""])
 
 
 def card(
@@ -70,6 +126,7 @@ def card(
     step: int,
     manifest: Mapping[str, Any],
     condition: Sequence[str] = (),
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the content of README.md.
 
@@ -89,6 +146,8 @@ def card(
         Optimizer steps of training.
     condition
         Conditions of a prompt that does not name its own.
+    scores
+        Of `read_scores`; None: the card has none.
     """
     run, plan = manifest.get("manifest") or {}, manifest.get("plan") or {}
     batch_tokens = plan.get("batch_tokens")
@@ -113,4 +172,5 @@ def card(
         tags=", ".join(f"`{tag}` ({condition})" for condition, tag in template["conditions"]),
         default=f"Without `condition` a prompt has {' and '.join(condition)}." if condition else "",
         facts="\n".join(f"| {key} | {value} |" for key, value in facts.items() if value is not None),
+        scores=_scores_section(scores or {}),
     )

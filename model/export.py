@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   python -m model.export out/train out/hf
   python -m model.export out/train/checkpoints/step-00002500 out/hf-last --weights last
-  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0
+  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0 --push USER/NAME
 
 exit codes: 0 written, 1 the checkpoint cannot be exported, 2 usage"""
 
@@ -216,6 +216,22 @@ def _export(
         ),
     ] = None,
     license: Annotated[str, typer.Option(metavar="ID", help="licence in the model card")] = "unknown",
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="results.json of trainer.benchmark on these weights, for the model card",
+            show_default=False,
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/NAME",
+            help="also upload the folder to this repository of the Hugging Face Hub, which is private if it is new",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a checkpoint as a folder that transformers (5.9 or later) loads by from_pretrained."""
     from model.card import LICENSE
@@ -225,24 +241,34 @@ def _export(
     if not LICENSE.fullmatch(license):
         raise typer.BadParameter(f"--license is {license!r}; expected an identifier such as apache-2.0")
     from model import hf
+    from model import push as hub
     from model.loading import CheckpointError
 
+    if push is not None:
+        try:
+            hub.check(push)
+        except hub.PushError as error:
+            raise typer.BadParameter(f"--push: {error}") from None
     try:
         with tempfile.TemporaryDirectory() as staging:
             found = _fetched(checkpoint, Path(staging))
-            _export_checkpoint(found, folder, weights, condition or [], license)
-    except (CheckpointError, hf.FormatError, OSError) as error:
+            _export_checkpoint(found, folder, weights, condition or [], license, scores)
+        print(f"{folder}: the {weights} weights of {found.name}")
+        if push is not None:
+            print(f"uploaded: {hub.push(folder, push)}")
+    except (CheckpointError, hf.FormatError, hub.PushError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"{folder}: the {weights} weights of {found.name}")
     print(
         "pipeline() and lm-eval need trust_remote_code=True, without which they mask the prompt causally: see README.md"
     )
 
 
-def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str) -> None:
-    from model.card import card
-    from model.loading import load_checkpoint
+def _export_checkpoint(
+    found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str, scores: Path | None
+) -> None:
+    from model.card import ScoresError, card, read_scores
+    from model.loading import load_checkpoint, weights_hash
 
     config, manifest, trainer = (
         json.loads((found / name).read_text(encoding="utf-8"))
@@ -254,6 +280,10 @@ def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: S
     except ValueError as error:
         raise typer.BadParameter(f"--condition: {error}") from None
     loaded = load_checkpoint(found, ema=weights is Weights.AVERAGED)
+    try:
+        found_scores = None if scores is None else read_scores(scores, weights_hash(loaded.model))
+    except ScoresError as error:
+        raise typer.BadParameter(f"--scores: {error}") from None
     readme = card(
         folder.resolve().name,
         license=license,
@@ -263,6 +293,7 @@ def _export_checkpoint(found: Path, folder: Path, weights: Weights, condition: S
         step=trainer["progress"]["step"],
         manifest=manifest,
         condition=condition,
+        scores=found_scores,
     )
     export(
         loaded,

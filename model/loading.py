@@ -261,6 +261,15 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def weights_hash(model: HRM) -> str:
+    """XXH3-128 of all tensors with their names and shapes, in hex; equal for equal weights of any origin."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 class _TableUnpickler(pickle.Unpickler):
     """Unpickles a checkpoint's table of contents and refuses all classes that such a table does not use."""
 

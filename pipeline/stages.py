@@ -79,8 +79,9 @@ def run_stages(
         train, *held_out = after = drop_exact_duplicates(before, executor)
         for pair in zip(before, after, strict=True):
             guard.check(dropped_between(*pair))
+    left_out = [spec.name for spec in mix.sources if not spec.near_dedup]
     for drop in (
-        lambda records: drop_near_duplicates(records, mix.near_dedup, executor),
+        lambda records: drop_near_duplicates(records, mix.near_dedup, executor, left_out),
         lambda records: drop_contaminated(records, held_out, mix.decontaminate, executor),
         lambda records: drop_over_caps(records, mix.caps, executor),
     ):

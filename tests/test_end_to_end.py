@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow  # builds datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = {
-    "lengths.npy": "bcf70a0b0ef5cecacefd894561e5a3bfe00ce0eace1f54ee9d18caeb1bec1b1c",
-    "shards/index.json": "9918c5b06cb37d4cff8ffbba21f8d2a749dbdcfc083f8c9cdb54bad90284f97c",
-    "shards/shard.00000.mds": "1c6aedb98d4caba4f5017edaedb94cedeab4534170664361662f89eef64d435f",
-    "strata.json": "2b2fead5e981356bcf13805f8145765eea40e1669cd14c058087d7342f5f6892",
+    "lengths.npy": "d4d4b6b1ff402a7564aa4fb0290bfc6a58bcf853a612e7d920b44e94fa0b6a6c",
+    "shards/index.json": "a14507e5d3090dc2d583e502b43f07926625b00b872edbba461c369e29b8f19c",
+    "shards/shard.00000.mds": "e803caf04f178fee9796c3d1df3f7911660bb231caa6136a0f03d5a4589991eb",
+    "strata.json": "fa59fc78a37755422812d85b43eb0665ee96f17fe99234227ae1d29116b0c999",
 }
 """sha256 of the embedded mix; a change that alters it on purpose updates this and says why in the changelog."""
 DECIDING = ("tokenizers", "gigatoken", "numpy", "ftfy", "py3langid", "polars", "pyarrow")

@@ -48,13 +48,17 @@ def main(
         list[str] | None,
         typer.Option(metavar="TASK.SPLIT=PATH", help="file or folder of a task's split (test, dev, shots, …)"),
     ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="the built dataset of the training: reports what its build found of the tasks' questions"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("out/benchmark"),
     shots: Annotated[
         list[str] | None,
         typer.Option(metavar="TASK=N", help="number of solved examples in a prompt, instead of the task's own"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="ask the first N questions of each task only")
+        int | None, typer.Option(min=1, metavar="N", help="ask only the first N questions of each task")
     ] = None,
     execute: Annotated[
         bool, typer.Option("--execute", help="allow tasks to execute the model's programs, in a subprocess with limits")
@@ -90,6 +94,7 @@ def main(
 
     from model.loading import CheckpointError
     from trainer.benchmarks.answerer import ModelAnswerer
+    from trainer.benchmarks.contamination import read_findings
     from trainer.benchmarks.files import TaskDataError
     from trainer.benchmarks.identity import model_identity
     from trainer.benchmarks.results import results_of, write_results
@@ -109,6 +114,7 @@ def main(
             )
             for entry in found
         ]
+        findings = None if dataset is None else read_findings(dataset)
         world = World.join(device)
         try:
             model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged")
@@ -125,6 +131,7 @@ def main(
                     runs,
                     model={"location": cli.redact(checkpoint), "weights": weights, **identity},
                     seed=seed,
+                    findings=findings,
                     deviations=[
                         *(["precision fp32 instead of bf16"] if chosen == "fp32" else []),
                         *(["weights of the last step instead of averaged ones"] if weights == "last" else []),
@@ -170,7 +177,8 @@ def _print(results: "Results") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*("task", "metric", "score", "95 % interval", "questions", "invalid", "differs from the protocol in"))
+    columns = ("task", "metric", "score", "95 % interval", "questions", "invalid")
+    table = Table(*columns, "in training data", "differs from the protocol in")
     for name, score in results.scores.items():
         table.add_row(
             name,
@@ -179,6 +187,7 @@ def _print(results: "Results") -> None:
             f"{score.low:.1%} – {score.high:.1%}",
             f"{score.n:,}",
             f"{score.invalid / score.n:.1%}",
+            results.contamination_of(name),
             "; ".join(results.deviations[name]),
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)

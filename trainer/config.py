@@ -155,6 +155,11 @@ class TrainConfig(Config):
     """Bytes of shards of a remote dataset that are fetched ahead of training."""
     storage_timeout: float = Field(default=600, gt=0)
     """Seconds after which the run stops if a file of a remote dataset cannot be fetched or of a checkpoint stored."""
+    stall_timeout: float = Field(default=1800, gt=0)
+    """Seconds without progress, as when another rank is frozen, after which the process exits as resumable. A step, a
+    batch of an evaluation, a diagnosis or the last checkpoint must not take longer."""
+    stop_timeout: float = Field(default=60, gt=0)
+    """The same after SIGTERM or SIGINT, in a run with steps of up to half of it; twice the longest step in others."""
     model: dict[str, Any] = Field(default_factory=lambda: {"size": "tiny"})
     """`size`, and fields of `model.config.ModelConfig` that override those of the size."""
     init: str | None = None

@@ -232,6 +232,7 @@ def _answer_file(
     """Write the answers to a file of prompts."""
     from dataclasses import asdict
 
+    from model.loading import weights_hash
     from trainer.answers import write_answers
 
     def answer(begin: int, end: int) -> list[dict[str, Any]]:
@@ -246,22 +247,13 @@ def _answer_file(
         **asdict(sampling),
         "batch": batch,
         "prompts": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        "weights": _weights_hash(loaded),
+        "tokenizer": hashlib.sha256(loaded.tokenizer_json.encode()).hexdigest(),
+        "weights": weights_hash(loaded.model),
     }
     done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
     earlier = f", {done:,} of them in an earlier run" if done else ""
     print(f"{out}: {len(prompts):,} answers{earlier}")
     return 0
-
-
-def _weights_hash(loaded: "LoadedModel") -> str:
-    """XXH3-128 of all weights, in hex."""
-    import xxhash
-
-    digest = xxhash.xxh3_128(loaded.tokenizer_json.encode())
-    for tensor in loaded.model.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

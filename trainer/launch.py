@@ -29,7 +29,9 @@ from trainer.step import TrainingError
 from trainer.stop import StopRequest
 
 
-def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, request: StopRequest) -> int:
+def launch(
+    manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, request: StopRequest, allow: bool = False
+) -> int:
     """Train from a manifest, or print its plan, and print what fails.
 
     Parameters
@@ -40,6 +42,8 @@ def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, req
         Only check the manifest and print the plan.
     request
         Entered.
+    allow
+        See `train`.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def launch(manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, req
         config = load_manifest(manifest, TrainConfig, overrides)
         if dry_run:
             return _dry_run(config, _open(config))
-        return train(config, request=request)
+        return train(config, request=request, allow=allow)
     except ConfigError as error:
         return fail(error, MISUSED)
     except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
@@ -63,6 +67,7 @@ def train(
     sinks: Sequence[Sink] = (),
     evaluators: Sequence[Evaluator] = (),
     request: StopRequest | None = None,
+    allow: bool = False,
 ) -> int:
     """Train from a config, or continue a run where its newest checkpoint is.
 
@@ -76,6 +81,8 @@ def train(
         Run at step boundaries, besides the held-out evaluation and the diagnosis.
     request
         Stops the run at the next step boundary; None: signals are not handled.
+    allow
+        Continue although optimizer, schedule or precision are not those of the checkpoint.
 
     Returns
     -------
@@ -96,7 +103,7 @@ def train(
     with _locked(config, world):
         run = build(config, _open(config), world, sinks=sinks, evaluators=evaluators)
         try:
-            code = Loop(run, restore(run), request or StopRequest()).train()
+            code = Loop(run, restore(run, allow=allow), request or StopRequest()).train()
         finally:
             run.checkpoints.release()
     world.leave()

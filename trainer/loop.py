@@ -84,6 +84,7 @@ class Loop:
             if run.world.is_main:
                 print(f"already finished: {self.position.step:,} steps are done, see {run.config.out}")
             return 0
+        self._request.begin(stall_timeout=run.config.stall_timeout, stop_timeout=run.config.stop_timeout)
         self._request.has_unsaved_work = lambda: self.position.step > run.checkpoints.newest_step
         run.metrics.start(self.position.step)
         if self.position.step:
@@ -125,7 +126,7 @@ class Loop:
             began = time.perf_counter()
             waited = 0.0 if all_ready else self._wait(loader)
             if waited is None:
-                save(run, self.position, self._loss)
+                self._save()
                 return self._leave(EXIT_RESUMABLE)
             step = next(steps, None)
             if step is None:
@@ -157,11 +158,12 @@ class Loop:
                 stop = not self._evaluate(self._due_evaluators())
             finished = self.finished
             if finished or stop or self.position.step % run.config.checkpoint.every == 0:
-                save(run, self.position, self._loss)
+                self._save()
             if finished or stop:
                 return self._leave(EXIT_RESUMABLE if stop else 0)
 
     def _stop_requested(self) -> bool:
+        self._request.progress()
         return self._request.received is not None
 
     def _wait(self, loader: Loader) -> float | None:
@@ -218,6 +220,11 @@ class Loop:
             run.metrics.write(evaluator.name, self.position.step, values)
         return True
 
+    def _save(self) -> None:
+        self._request.is_saving = True
+        save(self._run, self.position, self._loss)
+        self._request.is_saving = False
+
     def _record_checkpoints(self) -> None:
         """Record the checkpoints that have been written since the last call."""
         for saved in self._run.checkpoints.collect():
@@ -226,6 +233,8 @@ class Loop:
 
     def _leave(self, code: int) -> int:
         """Wait until everything is written on every rank; returns the exit code."""
+        self._request.is_saving = True
+        self._request.progress()
         self._run.checkpoints.wait()
         # torchrun ends the other ranks when one exits with a code; rank 0 may still be writing.
         self._run.world.barrier()

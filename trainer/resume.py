@@ -1,16 +1,27 @@
 """Saving and restoring a run: its position, weights, optimizer state and random state."""
 
 import json
+import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from corpus.config import ConfigError
 from corpus.contract import TEMPLATE
 from corpus.storage.redact import redact
 from trainer.build import Run
 from trainer.checkpointing.checkpoint import Checkpoint
+from trainer.folder import claim, differences
 from trainer.initialize import initialize
 from trainer.position import Position
+
+logger = logging.getLogger(__name__)
+
+COMPARED = ("objective", "init", "init_weights")
+"""Keys of the manifest that must be those of the checkpoint."""
+CHANGEABLE = ("optimizer", "schedule", "precision", "float8")
+"""Keys of the manifest that decide the result of a step and may change between two starts of a run, with `--allow`."""
 
 
 def save(run: Run, position: Position, loss: float | None) -> None:
@@ -47,8 +58,15 @@ def save(run: Run, position: Position, loss: float | None) -> None:
     )
 
 
-def restore(run: Run) -> Position:
+def restore(run: Run, *, allow: bool = False) -> Position:
     """Load the newest valid checkpoint into the run's parts and return its position; called on all ranks.
+
+    Parameters
+    ----------
+    run
+        Its folder is recorded as belonging to it.
+    allow
+        Continue although settings of the training (`CHANGEABLE`) are not those of the checkpoint.
 
     Returns
     -------
@@ -58,7 +76,8 @@ def restore(run: Run) -> Position:
     Raises
     ------
     ConfigError
-        The checkpoint belongs to a run of another manifest or dataset, or `init` to another model or tokenizer.
+        The checkpoint, or the folder, belongs to a run of another manifest or dataset, or `init` to another model or
+        tokenizer.
     LeaseError
         Another run is writing to the same location.
     """
@@ -68,11 +87,15 @@ def restore(run: Run) -> Position:
     if run.world.is_local_main:
         run.checkpoints.clean()
     checkpoint = run.checkpoints.newest()
+    identity = {"checkpoint.path": redact(run.config.checkpoint_url), **_identity(run)}
     if checkpoint is None:
+        run.world.broadcast_from_main(lambda: claim(run.config.out, identity, is_continued=False))
         initialize(run)
         first = run.plan.chunk(0, 0).hash
         return Position(step=0, updates=0, plan_key=inputs.key, plan_hash=first, epoch=0, chunk=0, next_batch=0)
     _check_same_run(run, checkpoint)
+    _check_settings(run, checkpoint, allow=allow)
+    run.world.broadcast_from_main(lambda: claim(run.config.out, identity, is_continued=True))
     position = checkpoint.position
     tensors = {"model": run.model.state_dict(), **run.optimizer.named_state()}
     checkpoint.load_into(tensors, group=run.world.saving)
@@ -82,14 +105,53 @@ def restore(run: Run) -> Position:
     return position
 
 
+def _identity(run: Run) -> dict[str, Any]:
+    """What must be the same whenever the run continues, by key."""
+    manifest = run.config.redacted()
+    return {
+        **asdict(run.plan.inputs),
+        **{key: manifest[key] for key in COMPARED},
+        "model": asdict(run.model.config),
+    }
+
+
+def _check_settings(run: Run, checkpoint: Checkpoint, *, allow: bool) -> None:
+    """Name the settings that have changed since the checkpoint, and raise unless that is allowed."""
+    before, now = (
+        _settings(manifest) for manifest in (checkpoint.sidecar("manifest.json")["manifest"], run.config.redacted())
+    )
+    differing = differences(before, {key: value for key, value in now.items() if key in before})
+    if not differing:
+        return
+    what = "; ".join(differing)
+    if not allow:
+        raise ConfigError(
+            f"{checkpoint.folder} was trained with other settings: {what}. Restore these values, or add --allow to "
+            "continue with the new ones"
+        )
+    if run.world.is_main:
+        logger.warning("continuing with other settings than those of %s: %s", checkpoint.folder, what)
+
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The `CHANGEABLE` keys of a manifest that it has, with their values."""
+    found: dict[str, Any] = {}
+    for section in CHANGEABLE:
+        value = manifest.get(section)
+        if isinstance(value, Mapping):
+            found |= {f"{section}.{key}": inner for key, inner in value.items()}
+        elif section in manifest:
+            found[section] = value
+    return found
+
+
 def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
     made_with = checkpoint.sidecar("manifest.json")
-    manifest, compared = run.config.redacted(), ("objective", "init", "init_weights")
-    here = {**asdict(run.plan.inputs), **{key: manifest[key] for key in compared}, "model": asdict(run.model.config)}
+    here = _identity(run)
     defaults = {"init": None, "init_weights": "averaged"}  # of checkpoints from before these keys
     there = {
         **made_with["plan"],
-        **{key: ({**defaults, **made_with["manifest"]})[key] for key in compared},
+        **{key: ({**defaults, **made_with["manifest"]})[key] for key in COMPARED},
         "model": checkpoint.sidecar("config.json")["model"],
     }
     position = checkpoint.position

@@ -32,7 +32,31 @@ class StopRequest:
         self.received: signal.Signals | None = None
         self.has_unsaved_work: Callable[[], bool] = lambda: False
         """Whether exiting at once would lose work; set by the loop."""
+        self.progressed = time.monotonic()
+        """Time of the last call of `progress`, for `trainer.watchdog`."""
+        self.stall_timeout: float | None = None
+        """Seconds without progress after which the process is ended; None until the loop begins."""
+        self.stop_timeout: float | None = None
+        """The same after a signal."""
+        self.longest = 0.0
+        """Longest time in seconds between two calls of `progress`, without the first step."""
+        self.is_saving = False
+        """Whether a checkpoint is being written, which a request to stop must not interrupt."""
         self._first = 0.0
+        self._steps = 0
+
+    def begin(self, *, stall_timeout: float, stop_timeout: float) -> None:
+        """Begin to expect progress."""
+        self.stall_timeout, self.stop_timeout = stall_timeout, stop_timeout
+        self.progressed, self._steps = time.monotonic(), 0
+
+    def progress(self) -> None:
+        """Note that the process is not blocked."""
+        now = time.monotonic()
+        self._steps += 1
+        if self._steps > 1:  # the first includes compilation
+            self.longest = max(self.longest, now - self.progressed)
+        self.progressed = now
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
@@ -47,15 +71,16 @@ class StopRequest:
         if self.received is None:
             self.received, self._first = signal.Signals(number), now
             if not self.has_unsaved_work():
-                _print(f"{name}: stopped, no work is lost; the same command continues")
+                print_now(f"{name}: stopped, no work is lost; the same command continues")
                 os._exit(EXIT_RESUMABLE)
-            _print(
+            print_now(
                 f"{name}: stopping at the next step boundary; again after {SAME_REQUEST_SECONDS:.0f} s to exit at once"
             )
         elif now - self._first >= SAME_REQUEST_SECONDS:
             os._exit(128 + number)
 
 
-def _print(text: str) -> None:
+def print_now(text: str) -> None:
+    """Print a line to stderr from a signal handler or while other threads are blocked."""
     # Written past sys.stderr's buffer, which the interrupted code may be using.
     os.write(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2, f"\n{text}\n".encode())

@@ -11,6 +11,7 @@ import typer
 
 from corpus import cli
 from trainer.stop import StopRequest
+from trainer.watchdog import Watchdog
 
 EXAMPLE = """
 example:
@@ -31,13 +32,17 @@ def main(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check manifest and dataset, print the plan, and exit")
     ] = False,
+    allow: Annotated[
+        bool,
+        typer.Option("--allow", help="continue although optimizer, schedule or precision differ from the checkpoint's"),
+    ] = False,
 ) -> int:
     """Train an HRM on a built dataset, or continue the run where it stopped."""
-    with StopRequest() as request:
+    with StopRequest() as request, Watchdog(request):
         # This import takes seconds, during which requests to stop are handled already.
         from trainer.launch import launch
 
-        return launch(manifest, overrides or [], dry_run=dry_run, request=request)
+        return launch(manifest, overrides or [], dry_run=dry_run, request=request, allow=allow)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def retry(
     timeout: float | None = None,
     final_after: int = 1,
     answers: tuple[type[OSError], ...] = ANSWERS,
+    on_failure: Callable[[OSError], None] = lambda error: None,
 ) -> T:
     """Repeat an action until it succeeds; raise its last error when it does not.
 
@@ -43,8 +44,15 @@ def retry(
         Number of attempts and seconds after which the last failure is raised; None: no such limit.
     final_after, answers
         An error of these classes is raised when there have been `final_after` of them.
+    on_failure
+        Called with each failure that is followed by another attempt.
     """
     given = 0
+
+    def report(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, OSError):
+            on_failure(error)
 
     def is_worth_another(error: BaseException) -> bool:
         nonlocal given
@@ -60,6 +68,7 @@ def retry(
         stop=tenacity.stop_any(*stops),
         wait=_pause,
         retry=tenacity.retry_if_exception(is_worth_another),
+        before_sleep=report,
         reraise=True,
     )
     return policy(action)

@@ -1,6 +1,7 @@
 """A store: the files of a folder on this machine or at an fsspec URL."""
 
 import fcntl
+import logging
 import os
 import stat
 import threading
@@ -24,8 +25,14 @@ from corpus.storage.watch import watched
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 SLOWEST = 250_000
 """Bytes per second below which an upload has failed: aiohttp waits without end for a server that takes no more."""
+REQUEST_SECONDS = 120.0
+"""Longest time for a request whose progress cannot be seen, such as a listing."""
+QUIET_SECONDS = 5.0
+"""Time for which an operation is repeated before warnings begin."""
 READINGS = 20
 """Readings of a file without a known hash of which two in a row must agree."""
 
@@ -82,6 +89,10 @@ class Store:
         self._attempts = attempts if self.remote else 1
         self._timeout = timeout if self.remote else None
         self._stall = stall if self.remote else None
+        self._patience = None
+        """Seconds for a request whose progress cannot be seen."""
+        if self.remote:
+            self._patience = REQUEST_SECONDS if timeout is None else min(REQUEST_SECONDS, max(SILENCE, timeout / 2))
         self._has_served = False
 
     def list(self, folders: Collection[str] | None = None) -> dict[str, int]:
@@ -108,7 +119,7 @@ class Store:
             return {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in found.items()}
 
         try:
-            return self._retry("listing", "", find)
+            return self._retry("listing", "", lambda: watched(find, stall=self._patience))
         except FileNotFoundError:
             return {}
 
@@ -138,7 +149,7 @@ class Store:
             # Some programs mark a folder by an empty object whose name ends with a slash.
             return {path: entry for path, entry in found.items() if path and not path.endswith("/")}
 
-        return self._retry("listing", "", find)
+        return self._retry("listing", "", lambda: watched(find, stall=self._patience))
 
     def mark(self, name: str) -> str | None:
         """The `Entry.mark` of a file as it is now."""
@@ -151,7 +162,7 @@ class Store:
             filesystem.invalidate_cache()
             return _remote_entry(filesystem.info(f"{root}/{name}"))
 
-        return self._retry("examination", name, find).mark
+        return self._retry("examination", name, lambda: watched(find, stall=self._patience)).mark
 
     def write(self, name: str, content: bytes) -> None:
         """Store a small file, which appears complete or not at all; in a folder by way of NAME.part."""
@@ -209,7 +220,7 @@ class Store:
             filesystem, root = self._connect()
             return filesystem.open(f"{root}/{name}", "rb")
 
-        return file_of(self._retry("opening", name, opened), path)
+        return file_of(self._retry("opening", name, lambda: watched(opened, stall=self._patience)), path)
 
     def get(
         self,
@@ -362,17 +373,24 @@ class Store:
             except OSError as error:
                 if not create or not _exists(error):
                     raise
-                refused = True
+                refused = True  # by the file of an earlier attempt, whose answer was lost, or by another one
             filesystem.invalidate_cache(remote.rpartition("/")[0])
             info = filesystem.info(remote)
-            if refused:  # by the file of an earlier attempt, whose answer was lost, or by another one
-                return bool(info["size"] == size) and reads_back_as(filesystem, remote, local)
-            if info["size"] != size:
-                raise StorageError(f"{info['size']:,} bytes arrived of {size:,}")
-            if not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
-                if create:
+            fault = "" if info["size"] == size else f"{info['size']:,} bytes arrived of {size:,}"
+            try:
+                if not fault and not has_etag(info, local) and not reads_back_as(filesystem, remote, local):
+                    fault = "the stored bytes differ from the local file"
+            except Exception as error:
+                if not create:
+                    raise
+                fault = f"the stored bytes cannot be read: {error}"  # clients compare checksums that stores kept
+            if fault and refused:
+                return False
+            if fault and create:
+                with suppress(FileNotFoundError):
                     _remove(filesystem, remote, {"IfMatch": info["ETag"]} if "ETag" in info else {})
-                raise StorageError("the stored bytes differ from the local file")
+            if fault:
+                raise StorageError(fault)
             return True
 
         if not self._retry("upload", name, send):
@@ -392,7 +410,7 @@ class Store:
                     raise
 
         with suppress(FileNotFoundError):
-            self._retry("deletion", name, remove)
+            self._retry("deletion", name, lambda: watched(remove, stall=self._patience))
 
     def probe(self) -> None:
         """Check that files can be stored: store one and delete it."""
@@ -449,6 +467,7 @@ class Store:
         """`action` under the retry policy; its error names the operation and the file."""
         began = time.monotonic()
         made = 0
+        place = f"{self.shown}/{name}" if name else self.shown
         # Once the store has served, missing permission may end: credentials are renewed during a long run.
         patient = self._timeout is not None and self._has_served and attempts is None
         answers = (FileNotFoundError, MismatchError) if patient else ANSWERS
@@ -464,6 +483,11 @@ class Store:
             self._has_served = True
             return result
 
+        def report(error: OSError) -> None:
+            waited = time.monotonic() - began
+            if waited >= QUIET_SECONDS:
+                _log.warning("%s: %s is tried again, for %.0f s by now: %s", place, operation, waited, _detail(error))
+
         try:
             return retry(
                 attempt,
@@ -471,15 +495,18 @@ class Store:
                 timeout=self._timeout if patient else None,
                 final_after=final_after,
                 answers=answers,
+                on_failure=report,
             )
         except OSError as error:
             kind = next((answer for answer in answers if isinstance(error, answer)), StorageError)
             if isinstance(error, NotADirectoryError):  # a path below a file
                 kind = FileNotFoundError
             after = "" if made == 1 else f" after {made} attempts in {time.monotonic() - began:.0f} s"
-            detail = redact(str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}")
-            place = f"{self.shown}/{name}" if name else self.shown
-            raise kind(f"{place}: {operation} failed{after}: {detail}") from None
+            raise kind(f"{place}: {operation} failed{after}: {_detail(error)}") from None
+
+
+def _detail(error: OSError) -> str:
+    return redact(str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}")
 
 
 def _exists(error: Exception) -> bool:

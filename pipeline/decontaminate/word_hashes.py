@@ -33,6 +33,7 @@ from pipeline.text.characters import (
 from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, separates_thousands
 from pipeline.text.columns import texts_of
 from pipeline.text.hashing import GOLDEN, U64
+from pipeline.text.marks import mark_size
 from pipeline.text.normal import normalized
 from pipeline.text.options import INNER_KERNEL
 
@@ -47,8 +48,6 @@ _NOT_NFKC = r"[^\x00-\x7f]"
 """Characters that NFKC could change."""
 _D, _E, _L, _M, _N, _R, _S, _T, _V = (ord(letter) for letter in "delmnrstv")
 """Letters of clitics: n't, 's, 't, 'd, 'm, 're, 've, 'll."""
-_MAX_MARK_BYTES = 80
-"""Length of the longest calculator mark."""
 
 
 class Words(NamedTuple):
@@ -123,7 +122,7 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
                 before = np.int64(SPACE)
                 continue
         if char == codes.LESS:
-            skip = _mark_size(data, at, end)
+            skip = mark_size(data, at, end)
             if skip:
                 at += skip
                 continue
@@ -216,19 +215,6 @@ def _apostrophe_size(data: U8, at: Int, end: int) -> int:
 
 
 @numba.njit(**INNER_KERNEL)
-def _mark_size(data: U8, at: Int, end: int) -> int:
-    """Bytes of the calculator mark at a "<", 0 if there is none."""
-    if byte_at(data, at + 1, end) != codes.LESS:
-        return 0
-    for place in range(at + 2, min(end - 1, at + _MAX_MARK_BYTES)):
-        if data[place] == codes.LINE_FEED:
-            return 0
-        if data[place] == codes.GREATER and data[place + 1] == codes.GREATER:
-            return place + 2 - at
-    return 0
-
-
-@numba.njit(**INNER_KERNEL)
 def _counts_as_word(data: U8, at: Int, end: int, sign: Int, before: Int, classes: U8) -> bool:
     """Whether a sign of arithmetic that ends here is between words of which one is a number; a hyphen, between two."""
     if sign not in codes.ARITHMETIC or before not in (LETTER, DIGIT):
@@ -236,7 +222,7 @@ def _counts_as_word(data: U8, at: Int, end: int, sign: Int, before: Int, classes
     while is_blank_at(data, at, end):
         at += 1
     if byte_at(data, at, end) == codes.LESS:
-        at += _mark_size(data, at, end)
+        at += mark_size(data, at, end)
     if at >= end:
         return False
     char, _ = decode(data, at)

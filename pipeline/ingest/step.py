@@ -296,11 +296,13 @@ def _task_sizes(records: pa.Table) -> Iterator[tuple[str, int, int]]:
 
 def _keys(records: pa.Table, first: int) -> NDArray[Any]:
     """Return `KEYS` of records, of which the first has index `first`."""
-    instructions = fold_all(records.column("instruction"), case=True)
-    responses = fold_all(records.column("response"), case=False)
+    instructions, responses = (fold_all(records.column(name), case=False) for name in ("instruction", "response"))
     keys = np.empty(records.num_rows, KEYS)
     keys["pair_high"], keys["pair_low"] = _halves(map(_pair_key, instructions, responses))
-    keys["instruction_high"], keys["instruction_low"] = _halves(map(xxhash.xxh3_128_digest, instructions))
+    keys["instruction_high"], keys["instruction_low"] = _halves(
+        xxhash.xxh3_128_digest(text.lower() if text.isascii() else text.decode().casefold().encode())
+        for text in instructions
+    )
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
     frame = pl.DataFrame(records.select(["instruction", "response"]))
@@ -314,8 +316,8 @@ def _halves(digests: Iterator[bytes]) -> NDArray[Any]:
 
 
 def pair_key(instruction: str, response: str) -> bytes:
-    """Return 16 bytes that are equal for pairs that differ only in white space and in the instruction's letter case."""
-    return _pair_key(fold(instruction, case=True), fold(response, case=False))
+    """Return 16 bytes that are equal for pairs that differ only in white space other than indentation."""
+    return _pair_key(fold(instruction, case=False), fold(response, case=False))
 
 
 def _pair_key(instruction: bytes, response: bytes) -> bytes:

@@ -11,9 +11,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-SPACE, PUNCTUATION, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, SYMBOL, OPERATOR = range(10)
-"""Classes. LONE: a letter of a script without spaces, which is a word. JOINER: an apostrophe or the like, ignored
-inside a word. SYMBOL: a sign that is always informative. OPERATOR: one that is informative beside a digit."""
+SPACE, SIGN, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, CLAUSE_END, QUOTE = range(10)
+"""Classes. LONE: a letter of a script without spaces, which is a word. JOINER: what may stand inside a word, such as an
+apostrophe, an underscore or an invisible character. CLAUSE_END: a comma, a colon or the like. SIGN: any other."""
 
 TABLE_SIZE = 0x20000
 
@@ -31,21 +31,23 @@ _LONE_RANGES = (
     (0xF900, 0xFAFF),
     (0xFF66, 0xFF9F),
 )
-_JOINERS = "'’‘ʼ`_\u00ad\u200b\u200c\u200d\u2060"
-_SYMBOLS = "=<>^~|&\\{}@≤≥≠≈∈∉√∑∏∫∞→←⇒∪∩⊂⊆∀∃¬∧∨"
-_OPERATORS = "+-*/%$#€£¥°−–×÷·±‰"
-_ENDS = ".!?。！？"
+_JOINERS = "'’‘ʼ`_" + "".join(map(chr, range(0xFE00, 0xFE10)))
+_ENDS = ".!?…。．！？｡؟۔।॥։።"
+_CLAUSE_ENDS = ",;:，；：、､،؛¿¡"
+_QUOTES = '"“”„‟«»‹›「」『』〝〞＂'
 _SIGN_VARIANTS = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}
+_FULL_WIDTH, _FULL_WIDTH_ENDS = 0xFEE0, (0xFF01, 0xFF5E)
+"""Distance of the full-width forms from ASCII, and the first and last of them."""
 
 
 @functools.cache
 def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Class and folded code point of each character: uint8 and uint32, (TABLE_SIZE,).
 
-    Folding maps letters to lower case where that is one character, the digits of all scripts to 0-9, and variants of a
-    sign to one.
+    Folding maps letters to lower case where that is one character, the digits of all scripts to 0-9, full-width forms
+    to ASCII, and variants of a sign to one.
     """
-    classes = np.full(TABLE_SIZE, PUNCTUATION, np.uint8)
+    classes = np.full(TABLE_SIZE, SIGN, np.uint8)
     folded = np.arange(TABLE_SIZE, dtype=np.uint32)
     for point in range(TABLE_SIZE):
         char = chr(point)
@@ -59,24 +61,27 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
             folded[point] = ord("0") + unicodedata.digit(char)
         elif category == "No" and unicodedata.digit(char, None) is not None:
             classes[point] = DIGIT
-        elif category[0] == "Z" or char in "\t":
+        elif category[0] == "Z" or category == "Cc":
             classes[point] = SPACE
-        elif category == "Sc":
-            classes[point] = OPERATOR
+        elif category == "Cf":
+            classes[point] = JOINER
     for first, last in _LONE_RANGES:
         span = classes[first : last + 1]
         span[span == LETTER] = LONE
     for chars, kind in (
         (_JOINERS, JOINER),
-        (_SYMBOLS, SYMBOL),
-        (_OPERATORS, OPERATOR),
         (_ENDS, SENTENCE_END),
+        (_CLAUSE_ENDS, CLAUSE_END),
+        (_QUOTES, QUOTE),
         ("\n", NEWLINE),
     ):
         for char in chars:
             classes[ord(char)] = kind
+    for point in range(_FULL_WIDTH_ENDS[0], _FULL_WIDTH_ENDS[1] + 1):
+        folded[point] = ord(chr(point - _FULL_WIDTH).lower())
     for char, other in _SIGN_VARIANTS.items():
         folded[ord(char)] = ord(other)
+    folded[ord("ς")] = ord("σ")
     return classes, folded
 
 

@@ -1,9 +1,10 @@
-"""Folding: the form in which texts are compared for equality, with single blanks and without letter case.
+"""Folding: the form in which texts are compared for equality, with single blanks, and letter case folded or not.
 
     texts ─┬ ASCII ─▶ one kernel over the Arrow buffer ─┬▶ folded texts as UTF-8
            └ others ─▶ Python, one by one ──────────────┘
 
-White space and case folding are Unicode's, which no columnar engine offers; for ASCII they fit into a table.
+The indentation of lines is kept, since it is part of a program. White space and case folding are Unicode's, which no
+columnar engine offers; for ASCII they fit into a table.
 """
 
 import string
@@ -23,8 +24,17 @@ _FOLDED[[ord(letter) for letter in string.ascii_uppercase]] += ord("a") - ord("A
 
 
 def fold(text: str, *, case: bool) -> bytes:
-    """A text with each run of white space replaced by one blank, none at its ends, and letter case folded if `case`."""
-    return " ".join((text.casefold() if case else text).split()).encode()
+    """A text with each run of white space replaced by one blank, none at its ends, and letter case folded if `case`.
+
+    The indentation of a line is kept, with the line feed before it.
+    """
+    first, *lines = (text.casefold() if case else text).strip().split("\n")
+    folded = [" ".join(first.split())]
+    for line in lines:
+        if words := " ".join(line.split()):
+            indent = line[: len(line) - len(line.lstrip())]
+            folded.append(f"\n{indent}{words}" if indent else f" {words}")
+    return "".join(folded).encode()
 
 
 def fold_all(texts: pa.Array | pa.ChunkedArray, *, case: bool) -> list[bytes]:
@@ -49,6 +59,7 @@ def _fold_ascii(
     plain = np.ones(len(bounds) - 1, np.bool_)
     for row in range(len(bounds) - 1):
         begin = at = ends[row]
+        gap = indent = bounds[row]  # where the white space before a place begins, and its part on the same line
         for place in range(bounds[row], bounds[row + 1]):
             byte = content[place]
             if byte >= 128:
@@ -56,11 +67,20 @@ def _fold_ascii(
                 at = begin
                 break
             byte = table[byte]
-            if byte == codes.BLANK and (at == begin or out[at - 1] == codes.BLANK):
+            if byte == codes.BLANK:
+                if content[place] == codes.LINE_FEED:
+                    indent = place + 1
                 continue
+            if at > begin and gap < place:
+                if gap < indent < place:
+                    out[at] = codes.LINE_FEED
+                    out[at + 1 : at + 1 + place - indent] = content[indent:place]
+                    at += 1 + place - indent
+                else:
+                    out[at] = codes.BLANK
+                    at += 1
             out[at] = byte
             at += 1
-        if at > begin and out[at - 1] == codes.BLANK:
-            at -= 1
+            gap = indent = place + 1
         ends[row + 1] = at
     return out[: ends[-1]], ends, plain

@@ -6,9 +6,11 @@
 
 Records are drawn from the sources; each gets one changed copy, of a kind in `tests.benchmarks.planted`. Some kinds are
 duplicates and should be removed where their similarity reaches the threshold; others only look alike and should be
-kept. All of them pass `near_dedup` together, and datatrove's MinHash with the same parameters (5-word shingles, 14
-bands of 8 hashes, instruction and response as one text). A pair is removed if both end in one group, so that one of
-them is dropped. The similarity is computed by brute force: word sets by a regular expression, in plain Python.
+kept. Further kinds are in twelve languages (a negation, a number word, a word of opposite meaning, a name; white space,
+punctuation, a polite prefix), in code and in algebra. All of them pass `near_dedup` together, and datatrove's MinHash
+with the same parameters (5-word shingles, 14 bands of 8 hashes, instruction and response as one text). A pair is
+removed if both end in one group, so that one of them is dropped. The similarity is computed by brute force: word sets
+by a regular expression, in plain Python.
 """
 
 import argparse
@@ -37,6 +39,8 @@ from pipeline.ingest.inputs import discover_inputs
 from pipeline.manifest import load
 from tests.benchmarks import planted
 from tests.benchmarks.planted import Pair
+from tests.benchmarks.planted_code import planted_code
+from tests.benchmarks.planted_languages import BACKGROUND, REMOVED, planted_languages
 
 LEAST, MOST = 60, 2500
 """Characters of the records that are drawn; longer ones would add only time."""
@@ -44,6 +48,12 @@ FROM_A_SOURCE = 6000
 """Records read from a source, about."""
 
 DUPLICATES = ("white space and case", "punctuation", "a few words", "a sentence added")
+OF_A_LANGUAGE = 100
+"""Planted pairs of each kind in each language, and of code, with `--pairs 21000`."""
+
+
+def _is_duplicate(kind: str) -> bool:
+    return kind in DUPLICATES or kind.partition(": ")[2] in REMOVED
 
 
 def _usable(pair: Pair) -> bool:
@@ -179,6 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             yield planted.made_up(draw) if made_up else next(records, None) or planted.made_up(draw)
 
     pairs = plant(bases(), options.pairs // 10, options.seed)
+    few = max(1, OF_A_LANGUAGE * options.pairs // 21_000)
+    others = planted_languages(few, draw) + planted_code(few, draw)
+    pairs = pairs.vstack(
+        pl.DataFrame([(kind, *one, *other) for kind, one, other in others], pairs.columns, orient="row")
+    )
     base = pairs.select("base_instruction", "base_response").rename(lambda name: name.removeprefix("base_"))
     rows = pl.concat([base, pairs.select("instruction", "response")])
     order = np.random.default_rng(options.seed).permutation(len(rows))
@@ -199,8 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         screen.print(f"{name}: {time.process_time() - begin:.1f} s of CPU")
     _print(screen, pairs["kind"].to_numpy(), scores >= spec.threshold, judged)
     if options.show:
-        wrong = (pairs["kind"] == options.show).to_numpy() & (judged["ours"] != (options.show in DUPLICATES))
-        wrong &= (scores >= spec.threshold) | (options.show not in DUPLICATES)
+        wrong = (pairs["kind"] == options.show).to_numpy() & (judged["ours"] != _is_duplicate(options.show))
+        wrong &= (scores >= spec.threshold) | (not _is_duplicate(options.show))
         for line in pairs.with_columns(score=scores).filter(pl.Series(wrong)).head(20).iter_rows(named=True):
             screen.print(line, markup=False)
 
@@ -211,21 +226,23 @@ def _print(
     table = Table(title="share of planted pairs of which one was removed")
     for name in ("kind", "should be", "pairs", "above the threshold", *judged):
         table.add_column(name, justify="left" if name in ("kind", "should be") else "right")
-    for kind in dict.fromkeys(sorted(kinds.tolist(), key=lambda kind: kind not in DUPLICATES)):
+    names = [kind for kind in kinds.tolist() if kind != BACKGROUND]
+    for kind in dict.fromkeys(sorted(names, key=lambda kind: (":" in kind, not _is_duplicate(kind)))):
         of_kind = kinds == kind
         # duplicates count if they are above the threshold, near-misses always
-        counted = of_kind & above if kind in DUPLICATES else of_kind
+        counted = of_kind & above if _is_duplicate(kind) else of_kind
         shares = [f"{removed[counted].mean():.2%}" if counted.any() else "-" for removed in judged.values()]
-        expected = "removed" if kind in DUPLICATES else "kept"
+        expected = "removed" if _is_duplicate(kind) else "kept"
         table.add_row(kind, expected, f"{of_kind.sum():,}", f"{(of_kind & above).sum():,}", *shares)
     screen.print(table)
-    duplicates = np.isin(kinds, DUPLICATES)
+    planted = kinds != BACKGROUND
+    duplicates = np.array([_is_duplicate(kind) for kind in kinds])
     summary = Table(title="all kinds")
     for name in ("", *judged):
         summary.add_column(name, justify="right" if name else "left")
     recall = [f"{removed[duplicates & above].mean():.2%}" for removed in judged.values()]
-    kept = [f"{(~removed[~duplicates]).mean():.2%}" for removed in judged.values()]
-    precision = [f"{duplicates[removed].mean():.2%}" for removed in judged.values()]
+    kept = [f"{(~removed[planted & ~duplicates]).mean():.2%}" for removed in judged.values()]
+    precision = [f"{duplicates[planted & removed].mean():.2%}" for removed in judged.values()]
     summary.add_row("recall: duplicates above the threshold that were removed", *recall)
     summary.add_row("near-misses that were kept", *kept)
     summary.add_row("precision: removed pairs that are duplicates", *precision)

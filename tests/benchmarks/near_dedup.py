@@ -77,9 +77,9 @@ def signatures(texts: pa.Array, spec: NearDedupSpec) -> U32:
 @numba.njit(cache=True, nogil=True)
 def _signatures(texts: Texts, vocabulary: Vocabulary, size: int, multipliers: U32, summands: U32) -> U32:
     found = np.full((len(texts.bounds) - 1, len(multipliers)), 2**32 - 1, np.uint32)
-    hashes, flags = scratch(texts, texts)
+    hashes, flags, _ = scratch(texts, texts)
     for text in range(len(found)):
-        count = tokenize(texts, text, False, vocabulary, hashes, flags)
+        count, _ = tokenize(texts, text, vocabulary, hashes, flags)
         count = shingles(hashes, flags, count, size, np.uint64(0))
         take_minima(found[text], hashes, count, multipliers, summands)
     return found

@@ -15,11 +15,13 @@ import pytest
 import corpus.storage.lease
 from corpus.storage.lease import LEASE, Holder, Lease, LeaseError, acquire
 from corpus.storage.store import Store
+from tests.faults import FaultyProxy
 
 HOLD = """
 import sys, time
 import corpus.storage.lease as lease
 from corpus.storage.store import Store
+from tests.faults import FaultyProxy
 lease.RENEWAL = 0.1
 held = lease.acquire(Store(sys.argv[1]), "another run")
 print("held", flush=True)
@@ -205,3 +207,16 @@ def test_file_that_is_no_lease_is_refused_and_kept(tmp_path: Path, content: byte
     with pytest.raises(LeaseError, match="is not a lease of this version"):
         acquire(store, "a test")
     assert store.read(LEASE) == content
+
+
+def test_file_that_arrives_damaged_is_sent_again(faults: FaultyProxy, bucket: str, tmp_path: Path) -> None:
+    store = Store(f"{bucket}/place")
+    expected = {f"file{number}": os.urandom(3000) for number in range(12)}
+    with acquire(store, "a test") as lease:
+        faults.kinds, faults.only, faults.share = ("corrupt",), "/file", 0.3
+        for name, content in expected.items():
+            (tmp_path / name).write_bytes(content)
+            lease.put(store, tmp_path / name, name)
+        faults.share = 0.0
+        assert faults.counts["corrupt"] > 2
+        assert {name: store.read(name) for name in expected} == expected

@@ -307,3 +307,18 @@ def test_stored_bytes_that_differ_from_those_sent_are_sent_again(
     assert faults.counts["corrupt"] > 1
     faults.share = 0.0
     assert [store.read(f"{number}") for number in range(6)] == [bytes(1000 * number + 1) for number in range(6)]
+
+
+def test_listing_that_never_ends_fails_in_bounded_time_and_waiting_is_logged(
+    bucket: str, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seconds in {"REQUEST_SECONDS": 0.5, "QUIET_SECONDS": 0.0}.items():
+        monkeypatch.setattr(f"corpus.storage.store.{name}", seconds)
+    store = Store(f"{bucket}/run", attempts=3)
+    store.write("file", b"content")
+    faults.kinds, faults.share = ("stall",), 1.0
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=r"listing failed after 3 attempts .*nothing came for"):
+        store.list()
+    assert time.monotonic() - began < 30  # s3fs alone waits for minutes
+    assert "listing is tried again, for" in caplog.text

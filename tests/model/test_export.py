@@ -22,9 +22,10 @@ from corpus.markup import Markup
 from corpus.turns import LABELS, instruction_of
 from model import export
 from model.export import Template
-from model.loading import CheckpointError, find_checkpoint
+from model.loading import CheckpointError, find_checkpoint, load, weights_hash
 from tests.trainer.data.test_dataset import tree, upload
 from tests.trainer.fixtures import write_dataset, write_manifest
+from trainer.benchmarks.results import Score
 from trainer.data.text import plain_tokenizer
 from trainer.train import main as train
 
@@ -185,6 +186,33 @@ def test_model_card_has_the_data_the_steps_and_the_licence(trained: Path, tmp_pa
     assert "| steps | 1 |" in card
     assert "`<|quad_end|>` (synth), `<|quad_start|>` (noisy), `<|object_ref_end|>` (cot)" in card
     assert 'model="my-model", trust_remote_code=True' in card
+
+
+def test_model_card_has_the_scores_of_these_weights_only(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {
+        "metric": "accuracy",
+        "score": 0.5,
+        "low": 0.25,
+        "high": 0.75,
+        "n": 1319,
+        "deviations": ["fp32"],
+        "groups": {},
+    }
+    assert task.keys() - {"deviations"} <= Score.__dataclass_fields__.keys()
+    results = {"model": {"weights_xxh3_128": weights_hash(load(trained).model)}, "tasks": {"gsm8k": task}}
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    assert export.main([str(trained), str(tmp_path / "hf"), "--scores", str(file)]) == 0
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "| gsm8k | accuracy | 50.0% | 25.0% to 75.0% | 1,319 | fp32 |" in card
+    assert export.main([str(trained), str(tmp_path / "last"), "--scores", str(file), "--weights", "last"]) == 2
+    assert f"has the scores of the weights {results['model']['weights_xxh3_128']}; these are" in capsys.readouterr().err
+    file.write_text("[]")
+    assert export.main([str(trained), str(tmp_path / "new"), "--scores", str(file)]) == 2
+    assert "is not the results.json of trainer.benchmark" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_wrong_options_are_refused_before_anything_is_written(

@@ -155,6 +155,14 @@ def test_an_exported_checkpoint_loads_without_a_warning_and_gives_the_same_answe
     assert theirs == answers
 
 
+def test_example_of_the_model_card_prints_our_answer(found: dict[str, Any], trained: Path) -> None:
+    ours = load_checkpoint(find_checkpoint(trained))
+    ids = encode(plain_tokenizer(ours.tokenizer), "What is 12 + 30?")
+    end = ours.special["<|box_end|>"]
+    (answer,) = generate(ours.model, [prefix_ids(ours.special, [], ids)], max_new_tokens=64, end_id=end)
+    assert found["card"] == ours.tokenizer.decode(answer) + "\n"
+
+
 def test_every_way_of_asking_that_knows_the_prefix_gives_our_answers_to_200_chats(
     found: dict[str, Any], trained: Path
 ) -> None:
@@ -163,8 +171,8 @@ def test_every_way_of_asking_that_knows_the_prefix_gives_our_answers_to_200_chat
     ids = [encode(plain_tokenizer(ours.tokenizer), text) for text in texts]
     prompts = [prefix_ids(ours.special, chat["condition"], i) for chat, i in zip(CHATS, ids, strict=True)]
     assert measured["prompts"] == prompts
-    expected = [generate(ours.model, [prompt], max_new_tokens=ASKED_TOKENS, end_id=-1)[0] for prompt in prompts]
-    assert measured["ways"].pop("remote code, no marks") == expected
+    expected = generate(ours.model, prompts, max_new_tokens=ASKED_TOKENS, end_id=-1)
+    assert measured["ways"].pop("remote code, padded batches") == expected
     for way, answers in measured["ways"].items():
         assert answers == expected[: len(answers)], way
     for answers in measured["unmarked"].values():  # why the marks matter

@@ -52,11 +52,20 @@ def score(question: Question, generation: str) -> Verdict:
 def program_of(question: Question, generation: str) -> str:
     """Return the program of a generation: its fenced block or all of it, after the function's head.
 
-    A generation that does not define the function is its body.
+    A generation that does not define the function is its body, whose indentation may be missing or another.
     """
     fenced = _FENCE.search(generation)
     code = fenced[1] if fenced else generation
     head, name = question.answer["head"], question.answer["name"]
     if name and not re.search(rf"^\s*def\s+{re.escape(name)}\b", code, re.MULTILINE):
-        return head + (code if code[:1] in (" ", "\t", "\n") else textwrap.indent(code, "    "))
+        bodies = (code, textwrap.indent(textwrap.dedent(code), "    "), f"    {code}")
+        return next((head + body for body in bodies if _compiles(head + body)), head + bodies[1])
     return f"{head}\n\n{textwrap.dedent(code)}"
+
+
+def _compiles(program: str) -> bool:
+    try:
+        compile(program, "program", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return False
+    return True

@@ -5,20 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import xxhash
 from tokenizers import Tokenizer
 
 from corpus.contract import SPECIAL_TOKENS, without_special_tokens
 from model.hrm import HRM
-
-
-def weights_hash(model: HRM) -> str:
-    """XXH3-128 of all tensors with their names and shapes, in hex; equal for equal weights of any origin."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+from model.loading import weights_hash
 
 
 def model_identity(

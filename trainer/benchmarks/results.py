@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from trainer.benchmarks.contamination import BuildFindings, Contamination
 from trainer.benchmarks.journal import Outcome
 from trainer.benchmarks.parquet import write_parquet
 from trainer.benchmarks.run import TaskRun
@@ -113,6 +114,8 @@ class Results:
     """By task."""
     deviations: Mapping[str, Sequence[str]]
     """In what each task's run differs from its protocol."""
+    contamination: Mapping[str, Sequence[Contamination]] | None
+    """What the build of the training data found of each task's questions; None: the dataset is not known."""
     versions: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -127,11 +130,20 @@ class Results:
                 run.prepared.task.name: {
                     **asdict(self.scores[run.prepared.task.name]),
                     "deviations": list(self.deviations[run.prepared.task.name]),
+                    "contamination": None
+                    if self.contamination is None
+                    else [asdict(found) for found in self.contamination[run.prepared.task.name]],
                     "settings": run.prepared.settings(),
                 }
                 for run in self.runs
             },
         }
+
+    def contamination_of(self, task: str) -> str:
+        """What the build of the training data found of a task's questions, in words."""
+        if self.contamination is None:
+            return "not known"
+        return "; ".join(map(str, self.contamination[task])) or "not looked for"
 
 
 def results_of(
@@ -141,6 +153,7 @@ def results_of(
     seed: int,
     deviations: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
+    findings: BuildFindings | None = None,
 ) -> Results:
     """Compute the scores of tasks.
 
@@ -156,7 +169,11 @@ def results_of(
         In what the generation differs from the published protocol.
     versions
         Library to the version that was used.
+    findings
+        What the build of the training data found; its fingerprint is recorded with the model.
     """
+    if findings is not None:
+        model = {**model, "dataset_fingerprint": findings.fingerprint}
     return Results(
         model=model,
         seed=seed,
@@ -170,6 +187,9 @@ def results_of(
             for run in runs
         },
         versions=versions or {},
+        contamination=None
+        if findings is None
+        else {run.prepared.task.name: findings.of(run.prepared.data) for run in runs},
     )
 
 

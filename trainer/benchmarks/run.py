@@ -8,6 +8,7 @@ change what is computed together, and the results are the same.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -51,7 +52,7 @@ class Prepared:
         return [
             *([f"{self.shots} shots instead of {self.task.shots}"] if self.shots != self.task.shots else []),
             *(
-                [f"the first {len(self.questions):,} of {self.available:,} questions"]
+                [f"{len(self.questions):,} of {self.available:,} questions"]
                 if len(self.questions) != self.available
                 else []
             ),
@@ -110,7 +111,7 @@ def prepare(
     shots
         Number of solved examples in a prompt; None: the task's own.
     limit
-        Largest number of questions: the first ones.
+        Largest number of questions: the first ones, in equal parts of all groups if the score is a mean over them.
     seed
         Seed of examples that are drawn.
 
@@ -125,7 +126,23 @@ def prepare(
     questions = task.read(files, count)
     if not questions:
         raise TaskDataError(f"{task.name}: {', '.join(files.hashes) or 'its files'} have no questions")
-    return Prepared(found=found, shots=count, questions=questions[:limit], available=len(questions), data=files.hashes)
+    return Prepared(
+        found=found,
+        shots=count,
+        questions=questions if limit is None else _first(questions, limit, spread=task.mean_over_groups),
+        available=len(questions),
+        data=files.hashes,
+    )
+
+
+def _first(questions: Sequence[Question], limit: int, *, spread: bool) -> list[Question]:
+    """The first questions, in their order; with `spread`, those that are first in their group, then second, …."""
+    seen: Counter[str] = Counter()
+    places = []
+    for index, question in enumerate(questions):
+        places.append((seen[question.group], index))
+        seen[question.group] += spread
+    return [questions[index] for index in sorted(index for _, index in sorted(places)[:limit])]
 
 
 def run_task(

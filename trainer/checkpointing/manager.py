@@ -385,7 +385,18 @@ class CheckpointManager:
             if self._world.is_main:
                 self._retain(step)
         except BaseException as error:  # raised by the next `wait` or `collect`
-            self._error = error
+            self._error = self._cause(error)
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Return why writing failed: a lost lease, whose new holder deletes incomplete checkpoints, or `error`."""
+        if self._world.is_main:
+            try:
+                self._check_owner()
+            except LeaseError as lost:
+                return lost
+            except OSError:
+                pass
+        return error
 
     def _on_all_ranks(self, action: Callable[[], object]) -> list:
         """Results of `action` by rank; raises on all ranks if it raised on one."""

@@ -1,21 +1,21 @@
 """Near duplicates of a whole build, in steps of bounded memory.
 
-    records ─┬─ CountWords ─▶ FrequentWords ─┐ frequent words and sentences of the corpus
-             ├──────────── WriteBands ◀──────┤ entries (key, order, row), sorted by key, on disk
-             │                 ▼             │
-             │            ProposePairs       │ in one range of keys: pairs to compare
-             │                 ▼             │
-             │             GroupPairs        │ which records belong together, and which `VerifyGroups` compares them
-             │                 ▼             │
-             └─────────▶ GatherTexts         │ texts of those records, by `VerifyGroups`
-                               ▼             │
-                         VerifyGroups ◀──────┘ ─▶ drops; the least similar of them, for the report
+    records ─┬─ CountSentences ─▶ FrequentSentences ─┐ boilerplate of the corpus
+             ├──────────────── WriteBands ◀──────────┤ entries (key, order, row), sorted by key, on disk
+             │                     ▼                 │
+             │                ProposePairs           │ in one range of keys: pairs to compare
+             │                     ▼                 │
+             │                 GroupPairs            │ which records belong together, and which `VerifyGroups`
+             │                     ▼                 │ compares them
+             └─────────────▶ GatherTexts             │ texts of those records, by `VerifyGroups`
+                                   ▼                 │
+                             VerifyGroups ◀──────────┘ ─▶ drops; the least similar of them, for the report
 
 The steps pass on 16 bytes for each band of each record, 12 bytes for each record in a group, and the texts of those. A
 *row* is a record's number over all partitions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -34,7 +34,7 @@ from pipeline.dedup.near.examples import EXAMPLES, read_examples, write_examples
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.tokens import Vocabulary
-from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, vocabulary
 from pipeline.engine.budget import PIECE_BYTES, pieces
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
@@ -48,7 +48,7 @@ from pipeline.records.seeds import keyed_hash
 from pipeline.text.hashing import U64
 
 SAMPLE_ROWS = 200_000
-"""Records whose words are counted, about."""
+"""Records whose sentences are counted, about."""
 RUN_ENTRIES = 2**21
 """Entries that are sorted together, about."""
 PROPOSE_BYTES = 8 * ENTRIES.itemsize
@@ -59,41 +59,38 @@ VERIFY_FACTOR = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """Result of `CountWords`."""
+    """Result of `CountSentences`."""
 
     records: int
     """Records of the sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountWords(LiveStep[Counted]):
-    """Count how many records of a sample have each lower-case word, and each sentence."""
+class CountSentences(LiveStep[Counted]):
+    """Count how many records of a sample have each sentence that may be boilerplate."""
 
-    stage: ClassVar[str] = "near-words"
+    stage: ClassVar[str] = "near-sentences"
 
     threshold: int
     """Records whose draw is below this (of 2^64) are in the sample."""
 
     @classmethod
-    def counts(cls, work: Path, key: str, name: str) -> tuple[U64, NDArray[np.int64]]:
-        """Return hashes of "words" or "sentences", sorted, and the number of records that have each."""
+    def counts(cls, work: Path, key: str) -> tuple[U64, NDArray[np.int64]]:
+        """Return hashes of the sentences, sorted, and the number of records that have each."""
         folder = cls.folder(work, key)
-        return np.load(folder / f"{name}.npy"), np.load(folder / f"{name}-counts.npy")
+        return np.load(folder / "sentences.npy"), np.load(folder / "counts.npy")
 
     def run(self, work: Path, out: Path) -> Counted:
-        none = np.empty(0, np.uint64), np.empty(0, np.int64)
-        words, sentences = none, none
+        sentences = np.empty(0, np.uint64), np.empty(0, np.int64)
         records = 0
         for _, _, batch in self.live(work):
             draw = keyed_hash(*id_halves(batch.column("row_id")), seed=0, purpose="words")
             sample = batch if self.threshold == 2**64 else batch.take(pa.array(np.flatnonzero(draw < self.threshold)))
-            more_words, more_sentences = count_sample(sample.column("instruction"), sample.column("response"))
-            words, sentences = _add(words, more_words), _add(sentences, more_sentences)
+            sentences = _add(sentences, count_sample(sample.column("instruction"), sample.column("response")))
             records += sample.num_rows
             count(rows=batch.num_rows)
-        for name, (hashes, counts) in (("words", words), ("sentences", sentences)):
-            np.save(out / f"{name}.npy", hashes)
-            np.save(out / f"{name}-counts.npy", counts)
+        np.save(out / "sentences.npy", sentences[0])
+        np.save(out / "counts.npy", sentences[1])
         return Counted(records=records)
 
 
@@ -105,13 +102,13 @@ def _add(counted: tuple[U64, NDArray[np.int64]], more: U64) -> tuple[U64, NDArra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrequentWords(Step[NoResult]):
-    """Find the frequent words and sentences of the whole corpus."""
+class FrequentSentences(Step[NoResult]):
+    """Find the boilerplate of the whole corpus."""
 
-    stage: ClassVar[str] = "near-ordinary"
+    stage: ClassVar[str] = "near-boilerplate"
 
     inputs: tuple[str, ...]
-    """Keys of the `CountWords` steps."""
+    """Keys of the `CountSentences` steps."""
     records: int
     """Records in all of their samples."""
 
@@ -122,17 +119,13 @@ class FrequentWords(Step[NoResult]):
     @classmethod
     def vocabulary(cls, work: Path, key: str) -> Vocabulary:
         """Return what a finished step found."""
-        folder = cls.folder(work, key)
-        return vocabulary(np.load(folder / "words.npy"), np.load(folder / "sentences.npy"))
+        return vocabulary(np.load(cls.folder(work, key) / "sentences.npy"))
 
     def run(self, work: Path, out: Path) -> NoResult:
-        np.save(out / "words.npy", frequent_words(*self._counts(work, "words"), self.records))
-        np.save(out / "sentences.npy", frequent_sentences(*self._counts(work, "sentences"), self.records))
+        hashes, counts = zip(*(CountSentences.counts(work, key) for key in self.inputs), strict=True)
+        found = frequent_sentences(np.concatenate(hashes), np.concatenate(counts), self.records)
+        np.save(out / "sentences.npy", found)
         return NoResult()
-
-    def _counts(self, work: Path, name: str) -> tuple[U64, NDArray[np.int64]]:
-        hashes, counts = zip(*(CountWords.counts(work, key, name) for key in self.inputs), strict=True)
-        return np.concatenate(hashes), np.concatenate(counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +137,7 @@ class WriteBands(LiveStep[NoResult]):
     first: tuple[int, ...]
     """Row of each partition's first record."""
     frequent: str
-    """Key of the `FrequentWords`."""
+    """Key of the `FrequentSentences`."""
     spec: NearDedupSpec
 
     @classmethod
@@ -153,7 +146,7 @@ class WriteBands(LiveStep[NoResult]):
         return in_range(cls.folder(work, key), "key", bucket, buckets)
 
     def run(self, work: Path, out: Path) -> NoResult:
-        known = FrequentWords.vocabulary(work, self.frequent)
+        known = FrequentSentences.vocabulary(work, self.frequent)
         first = _first_rows(self.inputs, self.first)
         writer = RunWriter(out, "key", RUN_ENTRIES)
         for partition, index, batch in self.live(work):
@@ -305,7 +298,7 @@ class VerifyGroups(Step[Dropped]):
     priorities: tuple[int, ...]
     """For each partition: the position of its source in the manifest."""
     frequent: str
-    """Key of the `FrequentWords`."""
+    """Key of the `FrequentSentences`."""
     spec: NearDedupSpec
     bucket: int
     buckets: int
@@ -321,7 +314,7 @@ class VerifyGroups(Step[Dropped]):
 
     def run(self, work: Path, out: Path) -> Dropped:
         records = GatherTexts.bucket(work, self.inputs, self.bucket)
-        known = FrequentWords.vocabulary(work, self.frequent)
+        known = FrequentSentences.vocabulary(work, self.frequent)
         features = extract_features(records.column("instruction"), records.column("response"), known, self.spec.shingle)
         high, low = id_halves(records.column("row_id"))
         partitions = records.column("partition").to_numpy()
@@ -357,18 +350,24 @@ def best_order(
     return np.lexsort((id_low, id_high, -length.astype(np.int64), priority))
 
 
-def drop_near_duplicates(records: LiveRecords, spec: NearDedupSpec, executor: Executor) -> LiveRecords:
-    """Return the records without their near duplicates."""
-    if not spec.enabled or records.rows == 0:
+def drop_near_duplicates(
+    records: LiveRecords, spec: NearDedupSpec, executor: Executor, left_out: Collection[str] = ()
+) -> LiveRecords:
+    """Return the records without their near duplicates; those of the sources in `left_out` are not compared."""
+    inputs = [
+        compared
+        for group in records.groups()
+        if (compared := tuple(entry for entry in group if records.parts[entry[0]].source not in left_out))
+    ]
+    if not spec.enabled or records.rows == 0 or not inputs:
         return records
     first = list(accumulate((part.records for part in records.parts), initial=0))
-    inputs = records.groups()
     firsts = [tuple(first[partition] for partition, _ in group) for group in inputs]
 
     threshold = min(2**64, (SAMPLE_ROWS << 64) // records.rows)
-    counts = [CountWords(inputs=group, drops=records.drops, threshold=threshold) for group in inputs]
+    counts = [CountSentences(inputs=group, drops=records.drops, threshold=threshold) for group in inputs]
     sampled = sum(result.records for result in executor.map(counts))
-    frequent = FrequentWords(inputs=tuple(step.key for step in counts), records=sampled)
+    frequent = FrequentSentences(inputs=tuple(step.key for step in counts), records=sampled)
     executor.map([frequent])
 
     bands = [

@@ -3,7 +3,7 @@
 A record's shingles are those of its instruction and those of its response, kept apart by a salt. Its MinHash signature
 has the minimum over them of each of bands x rows permutations of the 32-bit numbers. `band_keys` hashes every band,
 together with the record's key terms, to one key. Records that share a key are worth comparing; records that differ in
-a number or a name never share one, however alike they are.
+anything informative never share one, however alike they are.
 """
 
 import numba
@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.dedup.near.content import ASIDES, read_content
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.tokens import INFORMATIVE, SIGN, U8, Vocabulary, scratch, tokenize
+from pipeline.dedup.near.tokens import SIGN, U8, Vocabulary, scratch
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hashing import U64, mix
 from pipeline.text.options import INNER_KERNEL
@@ -70,15 +71,6 @@ def shingles(hashes: U64, flags: U8, count: int, size: int, salt: np.uint64) -> 
     return words - width + 1
 
 
-@numba.njit(inline="always")
-def hash_key_terms(hashes: U64, flags: U8, count: int, value: np.uint64) -> np.uint64:
-    """Hash of a text's informative tokens in their order, continuing from `value`."""
-    for i in range(count):
-        if flags[i] & INFORMATIVE:
-            value = mix((value ^ hashes[i]) * _MULTIPLIER)
-    return value
-
-
 @numba.njit(**INNER_KERNEL)
 def take_minima(signature: U32, values: U64, count: int, multipliers: U32, summands: U32) -> None:
     """Lower each entry of a signature to the minimum of its permutation over the upper halves of `values`."""
@@ -111,14 +103,16 @@ def _band_keys(
     rows = len(multipliers) // bands
     keys = np.empty((pairs, bands), np.uint64)
     signature = np.empty(len(multipliers), np.uint32)
-    hashes, flags = scratch(instructions, responses)
+    hashes, flags, all_terms = scratch(instructions, responses)
+    asides = np.empty(ASIDES, np.uint64)
     for pair in range(pairs):
         signature[:] = _LARGEST
         terms = np.uint64(0)
         for response in (False, True):
-            count = tokenize(responses if response else instructions, pair, response, vocabulary, hashes, flags)
-            terms = hash_key_terms(hashes, flags, count, mix(terms + _MULTIPLIER))
-            count = shingles(hashes, flags, count, size, RESPONSE_SALT if response else np.uint64(0))
+            texts = responses if response else instructions
+            content = read_content(texts, pair, response, vocabulary, hashes, flags, all_terms, asides)
+            terms = mix(terms + _MULTIPLIER) ^ content.key_terms
+            count = shingles(hashes, flags, content.tokens, size, RESPONSE_SALT if response else np.uint64(0))
             take_minima(signature, hashes, count, multipliers, summands)
         for band in range(bands):
             key = mix(terms + np.uint64(band))

@@ -11,7 +11,7 @@ class NearDedupSpec(Config):
     """Removal of pairs that have the content of another in almost the same words.
 
     MinHash over word shingles proposes pairs of records; one is dropped only if the exact Jaccard similarity reaches
-    `threshold` and nothing informative differs: see `pipeline.dedup.near.tokens`.
+    `threshold` and nothing differs but what is known to be uninformative: see "Near duplicates" in pipeline/README.md.
     """
 
     enabled: bool = True

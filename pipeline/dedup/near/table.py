@@ -16,7 +16,7 @@ from pipeline.dedup.near.candidates import ENTRIES, Groups, proposals
 from pipeline.dedup.near.compare import RecordFeatures, extract_features, find_duplicates
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, frequent_words, vocabulary
+from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, vocabulary
 from pipeline.text.hashing import U64
 
 
@@ -95,10 +95,7 @@ def near_dedup(table: pl.DataFrame, spec: NearDedupSpec | None = None) -> NearDu
     """
     spec = spec or NearDedupSpec()
     instructions, responses = (_texts(table, name) for name in ("instruction", "response"))
-    words, sentences = count_sample(instructions, responses)
-    known = vocabulary(
-        frequent_words(*_counted(words), len(table)), frequent_sentences(*_counted(sentences), len(table))
-    )
+    known = vocabulary(frequent_sentences(*_counted(count_sample(instructions, responses)), len(table)))
     entries = np.empty((len(table), spec.bands), ENTRIES)
     entries["key"] = band_keys(instructions, responses, known, spec)
     entries["order"] = entries["row"] = np.arange(len(table), dtype=np.uint32)[:, None]

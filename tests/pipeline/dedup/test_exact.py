@@ -74,9 +74,13 @@ def test_one_pair_repeated_beyond_any_part_is_dropped_part_by_part(
     assert set(drops["twin_low"].tolist()) == {1000}
 
 
-def test_pairs_differ_by_words_and_answers_but_not_by_spacing_and_case() -> None:
+def test_pairs_differ_by_words_case_and_indentation_but_not_by_other_white_space() -> None:
     key = pair_key("What is  Öl?", "An oil.")
-    assert pair_key(" what IS\nöl? ", "An  oil.\n") == key
+    assert pair_key(" What is\nÖl? ", "An  oil.\n") == key
     assert pair_key("What is Öl?", "an oil.") != key
+    assert pair_key("what is Öl?", "An oil.") != key
     assert pair_key("What is Öl", "? An oil.") != key
-    assert pair_key("STRASSE", "x") == pair_key("straße", "x")
+    loop = "for x in xs:\n    total += x\nprint(total)"
+    assert pair_key("Explain.", loop) == pair_key("Explain.", loop.replace("\n", " \n\n").replace(" x", "  x") + "\n")
+    assert pair_key("Explain.", loop) != pair_key("Explain.", loop.replace("print", "    print"))
+    assert pair_key(loop, "It adds.") != pair_key(loop.replace("    ", ""), "It adds.")

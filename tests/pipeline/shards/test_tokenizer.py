@@ -111,6 +111,7 @@ def test_unfit_tokenizer_is_refused_with_the_reason(trained: str, tmp_path: Path
 def test_fit_tokenizer_is_taken_as_it_is(trained: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(trained, encoding="utf-8")
     assert tok.load_given(tmp_path / "tokenizer.json") == trained
+    assert tok.load_given(tmp_path) == trained
 
 
 def test_byte_level_alphabet_is_complete(trained: str) -> None:

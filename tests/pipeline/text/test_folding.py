@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.text.folding import fold, fold_all
 
-ASCII = st.text(st.characters(max_codepoint=127), max_size=30)
+ASCII = st.text(st.characters(max_codepoint=127) | st.sampled_from(" \n\t"), max_size=30)
 TEXTS = st.lists(st.one_of(ASCII, st.text(max_size=30)), max_size=8)
 
 
@@ -23,8 +23,10 @@ def test_texts_of_a_column_fold_as_each_alone(texts: list[str], case: bool, begi
 @pytest.mark.parametrize(
     ("text", "case", "folded"),
     [
-        (" Two\n\n WORDS\t", True, "two words"),
-        (" Two\n\n WORDS\t", False, "Two WORDS"),
+        (" Two \n\nWORDS\t", True, "two words"),
+        (" Two \n\nWORDS\t", False, "Two WORDS"),
+        (" if x:\r\n\n\t Y  +\n \n", False, "if x:\n\t Y +"),
+        (" if x:\n\u3000Ⅳ  ", True, "if x:\n\u3000ⅳ"),
         ("\x1cunit\x1fends\x1d", True, "unit ends"),
         ("STRASSE", True, "strasse"),
         ("Straße\u3000Ⅳ", True, "strasse ⅳ"),

@@ -168,8 +168,14 @@ def test_polars_opens_the_questions_and_the_json_names_data_settings_and_deviati
     assert "<b>&none" not in page
 
 
+def test_a_limit_takes_as_many_questions_of_each_subject(tmp_path: Path) -> None:
+    mmlu(tmp_path, questions=8)
+    ids = [question.id for question in prepare(find("mmlu"), folder=tmp_path, limit=5).questions]
+    assert ids == ["anatomy/0", "anatomy/1", "botany/0", "botany/1", "chess/0"]
+
+
 def test_limits_and_other_shots_are_deviations(tmp_path: Path) -> None:
     row = {"question": "?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}
     write_rows(tmp_path / "arc_c/test.jsonl", [row] * 1172)
     prepared = prepare(find("arc_c"), folder=tmp_path, shots=0, limit=3)
-    assert prepared.deviations == ["0 shots instead of 25", "the first 3 of 1,172 questions"]
+    assert prepared.deviations == ["0 shots instead of 25", "3 of 1,172 questions"]

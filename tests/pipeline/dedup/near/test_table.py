@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from corpus.pairs import read_pairs
 from corpus.record import Pair
+from pipeline.dedup.near.language import INTERCHANGEABLE
 from pipeline.dedup.near.spec import NearDedupSpec, proposal_probability
 from pipeline.dedup.near.table import near_dedup
 from pipeline.ingest.inputs import discover_inputs
@@ -89,16 +90,17 @@ def test_what_is_dropped_does_not_depend_on_the_order_of_rows_of_different_lengt
 
 def test_proposals_follow_the_s_curve() -> None:
     """Pairs of known similarity share a band with probability 1 - (1 - s^rows)^bands."""
-    draw = random.Random(0)  # its words are ordinary, since many records have each, and not names
+    draw = random.Random(0)
     spec = NearDedupSpec(shingle=1, bands=6, rows=4, threshold=0.5)
-    words = [f"{a}{b}{c}{b}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst"]
+    groups = [group.split() for group in INTERCHANGEABLE.split(";") if len(group.split()) > 1]
     rows, ends = [], []
     for number in range(600):
-        chosen = draw.sample(words, 120)
+        chosen = draw.sample(groups, 105)
         common = 75 if number % 2 else 90  # of 105 and 100 words in all: similarities of 0.71 and 0.9
-        others = chosen[common : common + (15 if number % 2 else 5)], chosen[105 : 120 if number % 2 else 110]
-        rows += [(" ".join(chosen[:common] + more), "yes") for more in others]
-        ends.append(proposal_probability((common + 1) / (common + 1 + 2 * len(others[0])), spec.bands, spec.rows))
+        differing = chosen[common : common + (15 if number % 2 else 5)]
+        shared = [group[0] for group in chosen[:common]]
+        rows += [(" ".join(shared + [group[place] for group in differing]), "yes") for place in (0, 1)]
+        ends.append(proposal_probability((common + 1) / (common + 1 + 2 * len(differing)), spec.bands, spec.rows))
     found = near_dedup(table(rows), spec)
     together = set(zip(found.lost.tolist(), found.twin.tolist(), strict=True))
     hits = np.array([(i, i + 1) in together or (i + 1, i) in together for i in range(0, len(rows), 2)])
@@ -110,11 +112,11 @@ def test_proposals_follow_the_s_curve() -> None:
 
 def test_records_that_share_only_a_template_are_not_duplicates() -> None:
     task = "In this task you are given a short text. Say which feeling it shows, and give no reasons for it. " * 3
-    moods = ["lonely", "tired", "happy", "cold", "warm", "glad"]
+    moods = ["lonely", "tired", "happy", "cold", "warm", "angry"]
     things = ["my house is so", "we are all quite", "they often look", "people here seem", "it makes them"]
     rows = [(f"{task}\n{thing} {mood}", "joy") for mood in moods for thing in things]
     assert len(near_dedup(table(rows)).dropped) == 0
-    assert len(near_dedup(table([*rows, (f"{task.upper()}\n  {things[0]} {moods[0]}!", "Joy")])).dropped) == 1
+    assert len(near_dedup(table([*rows, (f"{task}\n  {things[0]} {moods[0]}!".upper(), "Joy")])).dropped) == 1
 
 
 def test_records_with_the_same_instruction_and_different_answers_are_kept() -> None:

@@ -1,0 +1,113 @@
+"""Recognition of code and formulas: lines of which every sign and the case of every letter are informative.
+
+A line is code if it has signs that prose does not have, at least one to `WORDS_PER_SIGN` words: calls and indexes
+("f(", "a["), braces, names with underscores, operators of two signs, and an assignment at its beginning. So is every
+line between fences ("```"). White space, letter case, sentence ends and quotes decide nothing here, so that the
+variants of a text that differ only by them are recognised alike.
+"""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.text import codes
+from pipeline.text.codes import Int, byte_at, is_letter, past_blanks
+from pipeline.text.marks import mark_size
+from pipeline.text.options import INNER_KERNEL
+
+WORDS_PER_SIGN = 5
+_FENCE_TICKS = 3
+_TAB, _TAB_COLUMNS = ord("\t"), 8
+_S, _UNDERSCORE, _BRACE_OPEN, _BRACE_CLOSE = ord("s"), ord("_"), ord("{"), ord("}")
+_BEFORE_EQUAL = tuple(ord(sign) for sign in "=!<>+-*/:")
+_DOUBLED = tuple(ord(sign) for sign in "&|+:")
+
+
+@numba.njit(**INNER_KERNEL)
+def has_code(data: NDArray[np.uint8], begin: int, end: int) -> bool:
+    """Whether any line of a text is code."""
+    while begin < end:
+        after, code = _read_line(data, begin, end)
+        if code:
+            return True
+        begin = after + 1
+    return False
+
+
+@numba.njit(**INNER_KERNEL)
+def is_code_line(data: NDArray[np.uint8], begin: int, end: int) -> bool:
+    """Whether the line that begins at a place is code."""
+    return bool(_read_line(data, begin, end)[1])
+
+
+@numba.njit(**INNER_KERNEL)
+def is_fence(data: NDArray[np.uint8], at: Int, end: int) -> bool:
+    """Whether "```" is at a place."""
+    ticks = 0
+    while ticks < _FENCE_TICKS and byte_at(data, at + ticks, end) == codes.BACKTICK:
+        ticks += 1
+    return ticks == _FENCE_TICKS
+
+
+@numba.njit(**INNER_KERNEL)
+def depth_at(data: NDArray[np.uint8], begin: Int, at: Int) -> int:
+    """Columns of the white space from a line's beginning to a place; a tab counts as `_TAB_COLUMNS`."""
+    depth = 0
+    for place in range(begin, at):
+        depth += _TAB_COLUMNS if data[place] == _TAB else 1
+    return depth
+
+
+@numba.njit(**INNER_KERNEL)
+def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool]:
+    """The end of a line, and whether it is code."""
+    signs = words = 0
+    in_word = False  # the byte before belongs to a word
+    named = False  # ... which begins with a letter
+    before = np.int64(0)
+    place = begin
+    if is_fence(data, past_blanks(data, begin, end), end):
+        signs = end - begin
+    while place < end and data[place] != codes.LINE_FEED:
+        byte = np.int64(data[place])
+        letter = is_letter(byte) or byte >= 0x80
+        if letter or codes.DIGIT_0 <= byte <= codes.DIGIT_9 or (byte == _UNDERSCORE and in_word):
+            if not in_word:
+                words += 1
+                named = bool(letter)
+                in_word = True
+            if byte == _UNDERSCORE:
+                signs += is_letter(byte_at(data, place + 1, end))
+        else:
+            if byte == codes.LESS:
+                size = mark_size(data, place, end)
+                if size:
+                    place += size
+                    continue
+            signs += _is_code_sign(data, place, end, byte, before, in_word and named, words)
+            in_word = False
+        before = byte
+        place += 1
+    return place, signs > 0 and WORDS_PER_SIGN * signs >= words
+
+
+@numba.njit(inline="always")
+def _is_code_sign(  # type: ignore[no-untyped-def]
+    data: NDArray[np.uint8], at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
+):
+    """Whether a sign is one that prose does not have."""
+    following = byte_at(data, at + 1, end)
+    found = byte in (_BRACE_OPEN, _BRACE_CLOSE)
+    if byte in (codes.PAREN_OPEN, codes.BRACKET_OPEN):
+        plural = following | codes.CASE == _S and byte_at(data, at + 2, end) == codes.PAREN_CLOSE  # "word(s)"
+        found = (after_name or before in (codes.PAREN_CLOSE, codes.BRACKET_CLOSE)) and not plural
+    elif byte == codes.EQUAL:
+        assigns = words == 1 and (after_name or before == codes.BLANK)
+        found = assigns or before in _BEFORE_EQUAL or following in (codes.EQUAL, codes.GREATER)
+    elif byte == codes.GREATER:
+        found = before == codes.HYPHEN
+    elif byte in _DOUBLED:
+        found = before == byte
+    elif byte == codes.SLASH:
+        found = before == byte and byte_at(data, at - 2, end) != codes.COLON
+    return found
