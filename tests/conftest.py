@@ -9,6 +9,9 @@ import pytest
 
 from tests.faults import FaultyProxy
 
+# OpenMP threads that spin while they wait make small products many times slower where tests share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:

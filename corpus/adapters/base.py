@@ -187,6 +187,8 @@ def passage_text(value: Any, column: str) -> str:
     if isinstance(value, list):
         if len(value) > 1 and all(isinstance(row, list) and row and not any(map(_is_nested, row)) for row in value):
             return "\n".join(" | ".join("" if cell is None else as_json(cell) for cell in row) for row in value)
+        if value and all(_is_section(item) for item in value):
+            return "\n\n".join(f"{title}\n{''.join(sentences)}" for title, sentences in value)
         return "\n\n".join(
             passage_text(item, f"{column}.{index}") for index, item in enumerate(value) if is_filled(item)
         )
@@ -207,6 +209,13 @@ def passage_text(value: Any, column: str) -> str:
                 return f"{title}\n{text}" if isinstance(title, str) and title else text
         return as_json(value)
     return as_text(value, column)
+
+
+def _is_section(value: Any) -> bool:
+    """Whether a value is a title and a list of sentences, as in HotpotQA."""
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
+        return False
+    return isinstance(value[1], list) and all(isinstance(sentence, str) for sentence in value[1])
 
 
 def _is_nested(value: Any) -> bool:

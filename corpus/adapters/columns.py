@@ -52,6 +52,7 @@ PASSAGE_NAMES = (
     "passages",
     "paragraph",
     "paragraphs",
+    "para",
     "document",
     "documents",
     "article",

@@ -57,6 +57,7 @@ RESPONSE_NAMES = (
     "responses",
     "completions",
     "generations",
+    "generation",
     "generatedsolution",
     "solution",
     "answer",

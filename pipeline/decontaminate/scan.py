@@ -8,7 +8,11 @@ A shared n-gram makes a candidate. The record contains the probe if
 - no informative word is missing, or one that is not firm if the answer is found, and at most `MAX_GAP` other words in
   a row; a word is found if the record has the same `CONTEXT` words in a row around it (in options of fewer words: the
   same option);
-- most of its options are found too, or its answer is in the response and distinguishes the item from others.
+- of a question, every word is covered, or its last `QUESTION_WORDS` words are found in a row, or its answer is found:
+  the same passage with another question is no hit;
+- of a question with options, its stem has `DISTINCTIVE_WORDS` and all are found, or as many own words and nearly all of
+  these (`STEM_SHARE`), whatever the options and the answer are; or most of its options are found too, in any order and
+  under any labels; or its answer is in the response and distinguishes the item from others.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
 of the instruction, or to have `DISTINCTIVE_WORDS`.
@@ -31,7 +35,11 @@ from pipeline.text.options import INNER_KERNEL
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
 DISTINCTIVE_WORDS = 9
-"""A short question of at least this many words is a hit without its answer."""
+"""A short question, or the stem of one with options, of at least this many words is a hit without its answer."""
+STEM_SHARE = 0.9
+"""Share of a stem's own words that must be found where the options are not."""
+QUESTION_WORDS = 4
+"""Words at the end of a stem that tell the questions about one passage apart."""
 MISSING_OPTIONS, MISSING_OPTIONS_SHORT = 0.5, 0.2
 """Share of the words of a question's options that may be missing; of a short question's."""
 CONTEXT = 3
@@ -107,6 +115,8 @@ def _scan(
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
                         coverage = _compare(index, probe, stem, answered, probe_prefix, power, grams[:filled])
+                        if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
+                            coverage *= _question_found(index, probe, records.words, begin, end)
                     else:
                         enough = stem >= DISTINCTIVE_WORDS or 2 * stem >= split - begin
                         coverage = 1.0 if answer_found or (enough and index.mode[probe] == WHOLE) else 0.0
@@ -148,6 +158,17 @@ def _answer_found(index: Index, probe: int, words: U64, begin: int, end: int) ->
         if _found_at(index.answers, first, size, words, at, begin, end):
             return True
     return False
+
+
+@numba.njit(**INNER_KERNEL)
+def _question_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has the last words of a question's stem in a row."""
+    last = index.stems[probe, 1]
+    size = min(QUESTION_WORDS, last - index.stems[probe, 0])
+    found = False
+    for at in range(begin, end - size + 1):
+        found |= _found_at(index.words, last - size, size, words, at, begin, end)
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -203,7 +224,7 @@ def _compare(index: Index, probe: int, stem: int, answered: bool, prefix: U64, p
         segment = after
     without_options = answered and (index.mode[probe] == LONG or stem >= index.sizes[2])
     options = 1.0  # share of the options' words that may be missing
-    if not (index.solution[probe] or without_options):
+    if not (index.solution[probe] or without_options or _stem_suffices(flags, covered)):
         options = MISSING_OPTIONS_SHORT if stem else MISSING_OPTIONS
     return coverage if _missing_little(flags, covered, without_options, options) else 0.0
 
@@ -217,6 +238,21 @@ def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
             own += 1
             found += covered[place]
     return found / own if own else 0.0
+
+
+@numba.njit(**INNER_KERNEL)
+def _stem_suffices(flags: U8, covered: NDArray[np.bool_]) -> bool:
+    """Whether enough of a stem is found to know the question without its options: all words, or nearly all own ones."""
+    total = own = found = found_own = 0
+    for place in range(len(flags)):
+        if flags[place] & OPTION == 0:
+            total += 1
+            found += covered[place]
+            if flags[place] & TEMPLATE == 0:
+                own += 1
+                found_own += covered[place]
+    verbatim = total >= DISTINCTIVE_WORDS and found == total
+    return verbatim or (own >= DISTINCTIVE_WORDS and found_own >= STEM_SHARE * own)
 
 
 @numba.njit(**INNER_KERNEL)

@@ -4,9 +4,11 @@
 
 A word is a run of letters and digits, folded to lower case; punctuation and apostrophes do not count. Signs of
 arithmetic count beside a digit, also across a line break. Labels of options do not count
-(`pipeline.decontaminate.option_labels`), nor do the calculator marks of worked solutions ("<<3*4=12>>").
+(`pipeline.decontaminate.option_labels`), nor do the calculator marks of worked solutions ("<<3*4=12>>"). English number
+words are the same words as their digits. An underscore separates words; a hyphen where a line is broken does not.
 """
 
+import functools
 from typing import NamedTuple
 
 import numba
@@ -32,6 +34,7 @@ from pipeline.text.characters import (
 )
 from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, separates_thousands
 from pipeline.text.columns import texts_of
+from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.marks import mark_size
 from pipeline.text.normal import normalized
@@ -44,6 +47,12 @@ NUMBER, NAME, BREAK, OPTION, LABEL = 1, 2, 4, 8, 16
 option; it begins a line and a colon follows."""
 
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)
+_UNDERSCORE, _AMPERSAND = ord("_"), ord("&")
+_ENTITY = tuple(ord(letter) for letter in "&nbsp;")
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
 _NOT_NFKC = r"[^\x00-\x7f]"
 """Characters that NFKC could change."""
 _D, _E, _L, _M, _N, _R, _S, _T, _V = (ord(letter) for letter in "delmnrstv")
@@ -75,13 +84,34 @@ def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
     sizes = first.str.len_bytes().to_numpy().astype(np.int64)
     data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
     parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
-    words, flags, word_bounds = _hash_texts(data, parts, *tables())
+    words, flags, word_bounds = _hash_texts(data, parts, *tables(), *_number_words())
     return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2])
+
+
+@functools.cache
+def _number_words() -> tuple[U64, U64]:
+    """A hash table of the number words, and for each slot the hash of the digits; at the end that of "1"."""
+    names = NUMBER_WORDS.split()
+    texts = texts_of(pa.array([" ".join(names), " ".join(map(str, range(len(names))))], pa.large_string()))
+    none = np.zeros(1, np.uint64)
+    words, _, bounds = _hash_texts(texts.data, texts.bounds, *tables(), none, none)
+    table, found = _table_of(words[: bounds[1]], words[bounds[1] :])
+    return table, np.append(found, words[bounds[1] + 1])
+
+
+@numba.njit(cache=True)
+def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
+    table = np.zeros(slots_for(4 * len(keys)), np.uint64)
+    found = np.zeros(len(table), np.uint64)
+    for place in range(len(keys)):
+        slot = slot_of(table, keys[place], keys[place])
+        table[slot], found[slot] = keys[place], values[place]
+    return table, found
 
 
 @numba.njit(cache=True, nogil=True)
 def _hash_texts(
-    data: U8, bounds: NDArray[np.int64], classes: U8, folded: NDArray[np.uint32]
+    data: U8, bounds: NDArray[np.int64], classes: U8, folded: NDArray[np.uint32], names: U64, digits: U64
 ) -> tuple[U64, U8, NDArray[np.int64]]:
     room = bounds[-1] - bounds[0]  # a word takes a byte at least
     words, flags = np.empty(room, np.uint64), np.empty(room, np.uint8)
@@ -89,13 +119,23 @@ def _hash_texts(
     for text in range(len(bounds) - 1):
         count = word_bounds[text]
         word_bounds[text + 1] = count + _hash_text(
-            data, bounds[text], bounds[text + 1], classes, folded, words[count:], flags[count:]
+            data, bounds[text], bounds[text + 1], classes, folded, names, digits, words[count:], flags[count:]
         )
     return words[: word_bounds[-1]].copy(), flags[: word_bounds[-1]].copy(), word_bounds
 
 
 @numba.njit(**INNER_KERNEL)
-def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32], words: U64, flags: U8) -> int:
+def _hash_text(
+    data: U8,
+    begin: int,
+    end: int,
+    classes: U8,
+    folded: NDArray[np.uint32],
+    names: U64,
+    digits: U64,
+    words: U64,
+    flags: U8,
+) -> int:
     """Write the hashes and flags of one text's words; returns their number."""
     count = 0
     before = np.int64(SPACE)  # class of the last character that is not white space
@@ -121,6 +161,12 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
                 sentence_start, line_start = True, False
                 before = np.int64(SPACE)
                 continue
+        if char == _AMPERSAND:
+            skip = _entity_size(data, at, end)
+            if skip:
+                at += skip
+                touching = False
+                continue
         if char == codes.LESS:
             skip = mark_size(data, at, end)
             if skip:
@@ -130,6 +176,10 @@ def _hash_text(data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.u
             upper = kind == LETTER and folded[char] != char
             word, number, kind, at = _read_word(data, at, end, classes, folded)
             flag = option | pending
+            slot = slot_of(names, word, word)
+            if names[slot] != 0:
+                word = digits[slot]
+                number = word != digits[-1]  # "one" has other meanings
             if number:
                 flag |= np.uint8(NUMBER)
             if upper and not sentence_start:
@@ -178,6 +228,10 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
             number |= following == DIGIT
         elif kind == DIGIT and char == codes.PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
             value = (value ^ np.uint64(codes.PERIOD)) * _FNV_PRIME
+        elif char == _UNDERSCORE:
+            break
+        elif char == codes.HYPHEN and kind == LETTER and _is_wrapped(data, at, end):
+            width = 2
         elif char in (codes.BLANK, codes.LINE_FEED):
             while is_blank_at(data, at + width, end):
                 width += 1
@@ -187,6 +241,23 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
             break
         at += width
     return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at
+
+
+@numba.njit(**INNER_KERNEL)
+def _is_wrapped(data: U8, at: Int, end: int) -> bool:
+    """Whether a line ends after the hyphen at a place, and the next begins with a small letter."""
+    return (
+        byte_at(data, at + 1, end) == codes.LINE_FEED and codes.LOWER_A <= byte_at(data, at + 2, end) <= codes.LOWER_Z
+    )
+
+
+@numba.njit(**INNER_KERNEL)
+def _entity_size(data: U8, at: Int, end: int) -> int:
+    """Bytes of the "&nbsp;" at a place, 0 if there is none."""
+    for place in range(len(_ENTITY)):
+        if byte_at(data, at + place, end) != _ENTITY[place]:
+            return 0
+    return len(_ENTITY)
 
 
 @numba.njit(**INNER_KERNEL)

@@ -7,8 +7,8 @@ Files below DATA/train_sources are train data, those below DATA/eval_sets eval s
 
 1. Per eval set: items, searchable items, items found in train data, train records dropped.
 2. Per train source: records, dropped, share; and the speed of the scan.
-3. Planted leaks: items drawn from every eval set, each put into one record in four ways (`LEAKS`); an item is found if
-   it is among the record's hits.
+3. Planted leaks: items drawn from every eval set, each put into one record in several ways (`LEAKS`); an item is found
+   if it is among the record's hits.
 4. Rows that share only a template: questions of mathematics with all numbers, or also all names, changed; the words
    that two items of a set share, around another text; GSM8K's train set against its test set.
 """
@@ -34,13 +34,17 @@ from pipeline.decontaminate.contaminated import SHARD_BYTES, find_hits
 from pipeline.decontaminate.index import Index
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
+from pipeline.decontaminate.word_hashes import NUMBER_WORDS
 from pipeline.ingest.clean import clean
 from pipeline.ingest.inputs import discover_inputs
-from pipeline.ingest.spec import CleanSpec, Mix
+from pipeline.ingest.spec import CleanSpec
+from pipeline.manifest import Mix
 
 DATA = Path(__file__).parents[3] / "shared/data"
 BATCH_ROWS = 8192
 SOLUTION_WORDS = 20
+STEM = 15
+"""Words of a stem that is planted alone: some of them may be a template's."""
 
 MAPS = {
     "koala_test_set": "{prompt}",
@@ -235,6 +239,57 @@ def retemplated(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: ran
     return text, answer
 
 
+def split_options(question: str) -> tuple[str, list[str]]:
+    """Stem and options of a question; no options if it has none."""
+    stem, mark, options = question.rpartition("\n\nA. ")
+    if not mark or not re.search(r"\nB\. ", options):
+        return question, []
+    return stem, re.split(r"\n[B-J]\. ", options)
+
+
+def stem_alone(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """The stem without its options, answered by letter, by position, in other words, or in another language."""
+    stem, _ = split_options(item["instruction"])
+    answers = ("(B)", "answer2", "The second one.", "Die zweite Antwort ist richtig.", other[0]["response"][:200])
+    return stem, draw.choice(answers)
+
+
+def permuted(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """Options in another order under other labels, answered by position."""
+    stem, options = split_options(item["instruction"])
+    draw.shuffle(options)
+    label = draw.choice(("({}) ", "{}) ", "{}: ", "- "))
+    lines = [label.format("ABCDEFGHIJ"[n % 10]) + text for n, text in enumerate(options)]
+    return stem + "\n" + "\n".join(lines), f"answer{draw.randint(1, max(1, len(options)))}"
+
+
+def embedded(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """In the middle of a long text."""
+    filler = [f"{record['instruction']}\n\n{record['response']}" for record in other]
+    text = f"{filler[0]}\n\n{item['instruction']}\n\n{filler[1]}"
+    return text, item["response"] or other[0]["response"]
+
+
+def short_lines(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """Broken into lines of two to six words."""
+    stem, options = split_options(item["instruction"])
+    words, lines = stem.split(), []
+    while words:
+        count = draw.randint(2, 6)
+        lines.append(" ".join(words[:count]))
+        words = words[count:]
+    lines += [f"{'ABCDEFGHIJ'[n % 10]}. {text}" for n, text in enumerate(options)]
+    return "\n".join(lines), item["response"] or other[0]["response"]
+
+
+def number_words(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """Digits for number words, and number words for digits."""
+    names = NUMBER_WORDS.split()
+    digits = {name: str(n) for n, name in enumerate(names)} | {str(n): name for n, name in enumerate(names)}
+    text = re.sub(r"(?<![\w.,$/+*=^-])\w+(?![\w/+*=^%-]|[.,]\d)", lambda m: digits.get(m[0], m[0]), item["instruction"])
+    return text, item["response"] or other[0]["response"]
+
+
 def solution_only(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
     """The worked solution under another instruction, between other words."""
     text = re.sub(r"<<[^>]*>>", "", item["response"]) if draw.random() < 0.5 else item["response"]
@@ -248,6 +303,11 @@ LEAKS: tuple[tuple[str, Leak, float], ...] = (
     ("re-cased, re-punctuated", recased, 0.99),
     ("inside another template", retemplated, 0.95),
     ("worked solution alone", solution_only, 0.95),
+    ("stem alone, another answer", stem_alone, 0.97),
+    ("permuted options, answer by position", permuted, 0.97),
+    ("embedded in a long text", embedded, 0.97),
+    ("split over short lines", short_lines, 0.97),
+    ("number words and digits exchanged", number_words, 0.97),
 )
 """Name, how a record is made, and the goal."""
 
@@ -261,9 +321,13 @@ def planted(
     short = pl.col("instruction").str.count_matches(r"[\p{L}\p{N}]+") < spec.min_words
     long = pl.col("response").str.count_matches(r"[\p{L}\p{N}]+") >= SOLUTION_WORDS
     for name, make, goal in LEAKS:
+        choice = pl.col("instruction").str.contains(r"(?s)\n\nA\. .*\nB\. ")
+        long_stem = pl.col("instruction").str.replace(r"(?s)\n\nA\. .*", "").str.count_matches(r"[\p{L}\p{N}]+") >= STEM
+        only = {"worked solution alone": long, "stem alone, another answer": choice & long_stem}
+        only |= {"permuted options, answer by position": choice & ~short}
         kinds = (
-            [(name, held.filter(long), f"{goal:.0%}")]
-            if make is solution_only
+            [(name, held.filter(only[name]), f"{goal:.0%}")]
+            if name in only
             else [
                 (name, held.filter(~short), f"{goal:.0%}"),
                 (f"{name}: questions of fewer than {spec.min_words} words", held.filter(short), "-"),

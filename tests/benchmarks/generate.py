@@ -1,5 +1,8 @@
 """`python -m tests.benchmarks.generate`: tokens per second with cached keys and values, and without a cache.
 
+Then answers of very different lengths: one prompt at a time, in batches that wait for their longest answer, and with
+continuous batching, in which the next prompts take the places of finished ones.
+
     python -m tests.benchmarks.generate --size tiny --rows 1 16 128
 
 Weights are random and no answer ends early, so every row gets the same number of new tokens; prompts have different
@@ -18,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.attention import dense_mask
+from model.batching import answer_all
 from model.config import SIZES, config_for
 from model.generate import generate
 from model.hrm import HRM
@@ -73,6 +77,37 @@ def measured(model: HRM, prompts: Sequence[Sequence[int]], new: int) -> list[str
     return [*speeds, f"{equal / tokens:.1%}", f"{tokens / guided:,.0f}"]
 
 
+def mixed(model: HRM, rows: int, *, prompt_tokens: int, new_tokens: int) -> list[list[str]]:
+    """Rows of the table about answers of very different lengths: most short, each eighth of full length."""
+    device, vocab_size = model.z_L_init.device, model.config.vocab_size
+    random = torch.Generator().manual_seed(1)
+    lengths = torch.randint(1, prompt_tokens + 1, (8 * rows,), generator=random).tolist()
+    prompts = [torch.randint(0, vocab_size, (n,), generator=random).tolist() for n in lengths]
+    limits = [new_tokens if i % 8 == 0 else max(1, new_tokens // 8) for i in range(len(prompts))]
+
+    def batches(size: int) -> Answers:
+        answers: Answers = []
+        for begin in range(0, len(prompts), size):
+            part = slice(begin, begin + size)
+            longest = generate(model, prompts[part], max_new_tokens=max(limits[part]), end_id=vocab_size)
+            answers += [answer[:limit] for answer, limit in zip(longest, limits[part], strict=True)]
+        return answers
+
+    ways: dict[str, Callable[[], Answers]] = {
+        "one prompt at a time": lambda: batches(1),
+        f"batches of {rows}": lambda: batches(rows),
+        f"continuous, {rows} rows": lambda: answer_all(model, prompts, limits=limits, end_id=vocab_size, rows=rows),
+    }
+    cells: list[list[str]] = []
+    with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext():
+        results = {way: timed(call, device) for way, call in ways.items()}
+    _, expected = results["one prompt at a time"]
+    for way, (seconds, answers) in results.items():
+        equal = sum(answer == alone for answer, alone in zip(answers, expected, strict=True))
+        cells.append([way, f"{sum(limits) / seconds:,.0f}", f"{equal / len(prompts):.1%}"])
+    return cells
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
@@ -111,6 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lengths = torch.randint(1, options.prompt_tokens + 1, (rows,), generator=random).tolist()
         prompts = [torch.randint(0, options.vocab_size, (n,), generator=random).tolist() for n in lengths]
         table.add_row(f"{rows:,}", *measured(model, prompts, options.new_tokens))
+    Console(width=120).print(table)
+    rows = max(options.rows)
+    table = Table(title=f"{8 * rows:,} prompts, answers of {options.new_tokens // 8} or {options.new_tokens} tokens")
+    for name in ("way", "tokens/s", "answers agree"):
+        table.add_column(name, justify="left" if name == "way" else "right")
+    for cells in mixed(model, rows, prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens):
+        table.add_row(*cells)
     Console(width=120).print(table)
 
 

@@ -309,6 +309,15 @@ def test_table_keeps_its_rows() -> None:
     assert pairs({"question": "q", "table": [["a", "b"], [1, None]], "answer": "x"}) == [("a | b\n1 | \n\nq", "x")]
 
 
+def test_sections_have_their_titles() -> None:
+    context = [["t", ["One. ", "Two."]], ["u", ["Three."]]]
+    assert pairs({"question": "q", "context": context, "answer": "x"}) == [("t\nOne. Two.\n\nu\nThree.\n\nq", "x")]
+    assert pairs({"para": "p", "question": "q", "choices": ["x", "y"], "answer": "A"}) == [
+        ("p\n\nq\n\nA. x\nB. y", "x")
+    ]
+    assert pairs({"instruction": "a", "generation": "b"}) == [("a", "b")]
+
+
 def test_columns_of_two_speakers_are_a_pair() -> None:
     assert pairs({"system": "s", "user": "a", "assistant": "b"}) == [("s\n\na", "b")]
     assert pairs({"human": "a", "gpt": "b"}) == [("a", "b")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import trainer.generate as command
 from corpus.contract import END_OF_RESPONSE, prefix_ids
@@ -57,6 +58,13 @@ def test_wrong_usage_is_refused_before_anything_is_loaded(
     monkeypatch.chdir(tmp_path)
     assert main(["no/such/checkpoint", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_device_that_is_not_there_is_refused_before_anything_is_loaded(capsys: Any) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert main(["no/such/checkpoint", "w20", "--device", "cuda"]) == 2
+    assert "torch finds no CUDA device here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,18 @@ _FENCE_TICKS = 3
 _TAB, _TAB_COLUMNS = ord("\t"), 8
 _S, _UNDERSCORE, _BRACE_OPEN, _BRACE_CLOSE = ord("s"), ord("_"), ord("{"), ord("}")
 _BEFORE_EQUAL = tuple(ord(sign) for sign in "=!<>+-*/:")
-_DOUBLED = tuple(ord(sign) for sign in "&|+:")
+_DOUBLED = tuple(ord(sign) for sign in "&|+")
+_IN_CODE = np.isin(np.arange(256), [ord(sign) for sign in "([{}_=>&|+/`"]).astype(np.uint8)
+"""1 for the bytes of which a line of code has one."""
 
 
 @numba.njit(**INNER_KERNEL)
 def has_code(data: NDArray[np.uint8], begin: int, end: int) -> bool:
     """Whether any line of a text is code."""
-    while begin < end:
+    found = np.uint8(0)
+    for place in range(begin, end):
+        found |= _IN_CODE[data[place]]
+    while found and begin < end:
         after, code = _read_line(data, begin, end)
         if code:
             return True

@@ -219,16 +219,68 @@ def test_a_short_question_is_found_only_as_a_whole_instruction_with_its_answer()
     assert hits(records, items(PROSE)) == [(0, "held-2", "question")]
 
 
-def test_a_choice_question_with_other_options_is_found_only_with_its_answer() -> None:
-    stem = "Which of these things is the one that a plant needs most in order to make its own food from air?"
-    held = items([(f"{stem}\n\nA. moonlight\nB. sunlight\nC. sandstone\nD. woollen blankets", "sunlight")])
+STEM = "Which of these things is the one that a plant needs most in order to make its own food from air?"
+SHORT_STEM = "What does a plant need most?"
+OPTIONS = ("moonlight", "sunlight", "sandstone", "woollen blankets")
+
+
+def choice(stem: str, options: tuple[str, ...] = OPTIONS, label: str = "{}. ") -> str:
+    lines = (label.format("ABCD"[place]) + option for place, option in enumerate(options))
+    return stem + "\n\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "response"),
+    [
+        (f"{STEM} Answer1: moonlight Answer2: sunlight Answer3: sandstone Answer4: woollen blankets", "answer2"),
+        (f"{STEM}\n(a) steel (b) glass (c) paper", "paper"),
+        (STEM, "It is chalk."),
+        (choice(STEM, OPTIONS[::-1], "({}) "), "(C)"),
+        (STEM.replace(" ", "_"), "The light of the sun."),
+        (STEM.replace(" ", "&nbsp;"), "The light of the sun."),
+        (STEM.replace(" ", "\n"), "The light of the sun."),
+        (STEM.replace("plant", "pla-\nnt"), "The light of the sun."),
+        (" ".join(f"**{word}**" for word in STEM.split()), "Das Sonnenlicht."),
+        (f"{PROSE[1][0]} {STEM} {PROSE[0][0]}" * 3, "No idea."),
+        ("Write a quiz.", f"Here you are: {STEM}"),
+    ],
+)
+def test_a_long_stem_is_found_whatever_the_options_and_the_answer_are(instruction: str, response: str) -> None:
+    assert hits([(instruction, response)], items([(choice(STEM), "sunlight")])) == [(0, "held-0", "question")]
+
+
+def test_a_short_stem_is_found_with_its_options_in_any_order_but_not_with_others() -> None:
+    held = items([(choice(SHORT_STEM), "sunlight")])
     records = [
-        (f"{stem} Answer1: moonlight Answer2: sunlight Answer3: sandstone Answer4: woollen blankets", "answer2"),
-        (f"{stem}\n(a) steel (b) glass (c) paper", "paper"),
-        (stem, "It is sunlight."),
-        (stem, "It is chalk."),
+        (choice(SHORT_STEM, OPTIONS[::-1], "({}) "), "(C)"),
+        (choice(SHORT_STEM, (OPTIONS[2], OPTIONS[0], OPTIONS[3], OPTIONS[1]), "- "), "the fourth"),
+        (choice(SHORT_STEM, ("steel", "glass", "paper", "wood")), "glass"),
     ]
-    assert {row for row, _, _ in hits(records, held)} == {0, 2}
+    assert {row for row, _, _ in hits(records, held)} == {0, 1}
+
+
+def test_another_question_about_the_passage_of_an_item_is_no_hit() -> None:
+    passage = " ".join(question for question, _ in PROSE[:2])
+    held = items([(f"{passage}\n\nWho does the passage say looks at the moon?", "Nobody.")])
+    records = [
+        (f"{passage}\n\nWho does the passage say looks at the moon?", "I do not know."),
+        (f"{passage}\n\nWhat is the ladder made of?", "Wood."),
+        (f"{passage}\n\nWho does the passage say stands on the ladder?", "Nobody."),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0}
+
+
+def test_number_words_are_the_same_as_digits_but_other_numbers_are_not() -> None:
+    question = (
+        "Two trains with twelve wagons each leave the old station for the harbour. How many wagons are on the way?"
+    )
+    held = items([(question, "24")])
+    records = [
+        (question.replace("Two", "2").replace("twelve", "12"), "24"),
+        (question.replace("Two", "Three"), "36"),
+        (question.replace("twelve", "11"), "22"),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0}
 
 
 def test_prompts_without_a_reference_are_found() -> None:
@@ -254,7 +306,6 @@ def test_coverage_sets_how_much_of_a_question_must_be_there() -> None:
     assert hits([(sentence, "yes")], held, coverage=1.0) == [(0, "held-0", "question")]
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A build with two leaks: a question in a train row, and a solution in another file."""
@@ -280,6 +331,7 @@ tokenizer: {vocab_size: 400, sample_bytes: 100kB}
     return {"folder": folder, "dataset": dataset}
 
 
+@pytest.mark.slow
 def test_a_build_drops_the_leaks_and_nothing_else(built: dict[str, Any]) -> None:
     ledger = pl.read_parquet(built["folder"] / "out/ledger/rows-*.parquet")
     lost = ledger.filter(pl.col("outcome") == "contaminated").sort("file")
@@ -289,6 +341,7 @@ def test_a_build_drops_the_leaks_and_nothing_else(built: dict[str, Any]) -> None
     assert built["dataset"]["counts"]["train"]["kept"] == 119
 
 
+@pytest.mark.slow
 def test_the_report_counts_each_eval_source_and_shows_hits_side_by_side(built: dict[str, Any]) -> None:
     report = built["folder"] / "out/report"
     sets = pl.read_parquet(report / "contamination.parquet")

@@ -37,11 +37,13 @@ def table(pairs: list[Pair]) -> pl.DataFrame:
     return pl.DataFrame(pairs, {"instruction": pl.String, "response": pl.String}, orient="row")
 
 
-def dropped(work: Path, parts: list[tuple[str, pl.DataFrame]]) -> dict[str, tuple[str, float]]:
+def dropped(
+    work: Path, parts: list[tuple[str, pl.DataFrame]], left_out: tuple[str, ...] = ()
+) -> dict[str, tuple[str, float]]:
     """Row id of each dropped record: its twin and score."""
     scope = as_ingested(work, parts)
     with InProcess(work, Display()) as executor:
-        after = drop_near_duplicates(scope, NearDedupSpec(), executor)
+        after = drop_near_duplicates(scope, NearDedupSpec(), executor, left_out)
     lost = {}
     for ref in after.drops:
         for line in np.load(work / ref.stage / ref.key / "drops.npy"):
@@ -93,6 +95,17 @@ def test_the_first_source_of_the_manifest_survives(tmp_path: Path) -> None:
     copies = [planted.space_and_case(pair, draw) for pair in bases]
     sources = [("first", table(copies)), ("second", table(bases))]
     assert set(dropped(tmp_path, sources)) <= {row_id(pair) for pair in bases}
+
+
+def test_a_source_that_is_left_out_neither_loses_records_nor_takes_them_from_others(tmp_path: Path) -> None:
+    draw = random.Random(4)
+    bases = [planted.made_up(draw) for _ in range(20)]
+    sources = [
+        ("templates", table([*bases, *((f"{instruction}!", response) for instruction, response in bases)])),
+        ("other", table([(f"{instruction}\n", response) for instruction, response in bases])),
+    ]
+    assert len(dropped(tmp_path / "all", sources)) == 40
+    assert dropped(tmp_path / "left-out", sources, ("templates",)) == {}
 
 
 def test_many_alike_records_are_no_square_of_work(tmp_path: Path) -> None:
