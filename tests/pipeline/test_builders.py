@@ -117,7 +117,7 @@ def test_two_builders_at_once_leave_one_whole_dataset_round_after_round(
         works[out] = finished(tmp_path / out.name)
     whole = [contents(dataset), contents(another)]
     winners = []
-    for number in range(int(os.environ.get("ROUNDS", "4"))):
+    for number in range(int(os.environ.get("ROUNDS", "2"))):
         ended: list[str] = []
 
         def run(out: Path, ended: list[str] = ended) -> None:

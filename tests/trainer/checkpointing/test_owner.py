@@ -126,7 +126,7 @@ def test_requeued_run_and_its_paused_predecessor_lose_nothing(data: Path, tmp_pa
         "eval": {"every": 1000},
     }
     draw = random.Random(0)
-    for number in range(int(os.environ.get("ROUNDS", "2"))):
+    for number in range(int(os.environ.get("ROUNDS", "1"))):
         manifest = write_manifest(tmp_path, data, **settings, seed=number)
         first, second = tmp_path / f"first{number}", tmp_path / f"second{number}"
         zombie = start(manifest, f"out={first}", f"checkpoint.path={place}/{number}")
