@@ -46,7 +46,7 @@ from corpus.contract import (
     shard_file,
     token_dtype,
 )
-from corpus.outcome import FileOutcome, Outcome
+from corpus.outcome import Outcome
 from pipeline.decontaminate import findings
 from pipeline.dedup.near.duplicates import VerifyGroups
 from pipeline.dedup.near.examples import least_similar
@@ -201,7 +201,7 @@ class Assemble(Step[Assembled]):
             build_key=self.build_key,
             versions=library_versions(),
         )
-        faults = [line for line in lines if line.outcome != FileOutcome.READ or line.bytes_lost]
+        faults = [line for line in lines if line.is_notable]
         self._write_report(work, out, info, lines, columns, strata, lengths, tally)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}

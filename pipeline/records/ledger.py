@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.outcome import FileOutcome, Outcome
 from pipeline.records.schema import with_hex_ids
 
 ROWS = pa.schema(
@@ -64,6 +65,11 @@ class Loss:
     bytes: int
 
 
+NOTABLE_SHARE = 0.01
+"""Share of a file's bytes lost above which the summary lists it."""
+_REASONS_OF_ROWS = {outcome.value for outcome in Outcome} - {Outcome.INVALID_UNICODE.value}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
     """What is recorded of an input file before it is read."""
@@ -100,6 +106,19 @@ class FileLine(InputFile):
     position: str | None
     """Where reading stopped, if it stopped early."""
     detail: str | None
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether the summary lists the file: not read to its end, in another encoding, or more than a little lost.
+
+        A row that cannot be parsed is in the table of sources already.
+        """
+        lost = {loss.reason: loss.bytes for loss in self.bytes_lost or ()}
+        return (
+            self.outcome != FileOutcome.READ
+            or bool(lost.keys() - _REASONS_OF_ROWS)
+            or sum(lost.values()) > NOTABLE_SHARE * (self.bytes_read or 0)
+        )
 
 
 COLUMNS = pa.schema(

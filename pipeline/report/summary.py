@@ -39,7 +39,7 @@ def show(
     info
         Content of dataset.json.
     faults
-        Lines of ledger/files.parquet for files that were not read to their end, or of which bytes are lost.
+        The lines of ledger/files.parquet that are notable.
     columns
         Lines of ledger/columns.parquet.
     out, work
