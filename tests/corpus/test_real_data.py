@@ -52,9 +52,13 @@ def test_train_sources_have_the_rows_that_their_manifest_counts() -> None:
     outcomes = Counter(end.outcome for _, end in found.values())
     assert outcomes == {FileOutcome.READ: 337, FileOutcome.EMPTY: 11}
     assert sum(end.rows for path, (_, end) in found.items() if path.startswith("t0_selfinstruct/")) == 55_185
-    # Only rows that preference data marks as bad are rejected.
+    # Only answers that preference data marks as bad are rejected.
     rejected = {path: counts for path, (counts, _) in found.items() if counts.keys() - {"pairs"}}
-    assert rejected == {"llamafactory_demo/kto_en_demo.json": {"pairs": 150, str(Outcome.REJECTED_LABEL): 150}}
+    assert rejected == {
+        "llamafactory_demo/kto_en_demo.json": {"pairs": 150, str(Outcome.REJECTED_LABEL): 150},
+        "llamafactory_demo/dpo_en_demo.json": {"pairs": 300, str(Outcome.OUTRANKED): 300},
+        "llamafactory_demo/dpo_zh_demo.json": {"pairs": 300, str(Outcome.OUTRANKED): 300},
+    }
 
 
 def test_eval_sets_are_read_and_rows_that_no_adapter_fits_are_rejected() -> None:

@@ -51,7 +51,7 @@ def write_mix(folder: Path, *, rows: int = 300, **changes: Any) -> Path:
         {"question": "no answer here"},
         *({"instruction": f"What is {token}?", "response": f"{token} is text {token}"} for token in SPECIAL_TOKENS),
     ]
-    again = [{"instruction": a.upper().replace(" ", "  "), "response": b + " "} for a, b in list(texts(1, rows))[::7]]
+    again = [{"instruction": a.replace(" ", "  "), "response": b + " "} for a, b in list(texts(1, rows))[::7]]
     write_jsonl(folder / "first/a.jsonl", first + dirt)
     write_jsonl(folder / "first/b.jsonl", [{"instruction": a, "response": b} for a, b in texts(2, rows // 3)])
     write_jsonl(folder / "second/rows.jsonl", again + [{"prompt": a, "completion": b} for a, b in texts(3, rows)])

@@ -10,7 +10,7 @@ import pytest
 
 from corpus import inspect
 from corpus.contract import FORMAT
-from pipeline.explain import main
+from pipeline.explain import _difference, main
 
 pytestmark = pytest.mark.slow  # builds datasets
 
@@ -112,9 +112,11 @@ def test_text_of_a_dropped_row_is_read_again_and_compared_with_the_row_kept_inst
     line = ledger.filter((pl.col("outcome") == "exact_duplicate") & (pl.col("source") == "second")).row(0, named=True)
     assert main([str(dataset), line["row_id"], "--base", str(mix.parent)]) == 0
     text = capsys.readouterr().out
-    assert "instruction  QUESTION  1-" in text
-    assert "[-QUESTION" in text
-    assert "[+Question" in text
+    assert "instruction  Question  1-" in text
+    assert "instruction  Question 1-" in text
+    assert "differences: " in text
+    marked = _difference("Say a new word", "Say an old word, please").plain
+    assert marked == "Say [-a new word-] [+an old word, please+] "
 
 
 def test_row_is_found_by_its_file_and_number(

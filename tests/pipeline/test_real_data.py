@@ -13,8 +13,13 @@ from tests.pipeline.conftest import run_build
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
-GUARD = {"t0_selfinstruct": {"empty_response": 1.0}, "self_instruct_misc": {"repetitive": 0.95}}
-"""Losses of single files that are right: templates without an answer, and model outputs that repeat themselves."""
+GUARD = {
+    "t0_selfinstruct": {"empty_response": 1.0},
+    "self_instruct_misc": {"repetitive": 0.95},
+    "gsm8k_alpaca_style": {"near_duplicate": 1.0},
+}
+"""Losses that are right: templates without an answer, model outputs that repeat themselves, and the twin of another
+source, which differs from it in calculator marks."""
 
 pytestmark = [
     pytest.mark.skipif(not (DATA / "train_sources").is_dir(), reason=f"needs {DATA}/train_sources, which is not here"),

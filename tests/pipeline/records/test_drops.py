@@ -25,7 +25,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drops")
     rules = {"caps": {"responses_per_instruction": 2}, "samples": {"max_tokens": 512, "overlong": "drop"}}
     manifest = write_mix(folder, rows=60, **rules)
-    near = [STORY, STORY.replace("the river, and their", "The River and their")]
+    near = [STORY, STORY.replace("the river, and their", "the river and their")]
     rows = [{"instruction": "Tell me about the valley.", "response": text} for text in near]
     rows += [{"instruction": "Which colour is it?", "response": text} for text in ("red", "blue, I think", "or so")]
     rows += [{"instruction": f"Please answer. {LEAK}", "response": "126"}]
