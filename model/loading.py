@@ -270,10 +270,19 @@ def weights_hash(model: HRM) -> str:
     return digest.hexdigest()
 
 
+def _memory_format(owner: Any, name: str) -> Any:
+    """Return a memory format by name, in place of `getattr`, as which Python 3.11.0 to 3.11.3 pickle enum members."""
+    if owner is not dcp_metadata._MEM_FORMAT_ENCODING or name not in owner.__members__:
+        raise CheckpointError(f".metadata names the attribute {name}, which no checkpoint needs; do not use it")
+    return owner[name]
+
+
 class _TableUnpickler(pickle.Unpickler):
     """Unpickles a checkpoint's table of contents and refuses all classes that such a table does not use."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _memory_format
         allowed = (
             (module == dcp_metadata.__name__ and name in (*dcp_metadata.__all__, "_MEM_FORMAT_ENCODING"))
             or (module, name) == ("torch.distributed.checkpoint.filesystem", "_StorageInfo")

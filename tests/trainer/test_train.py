@@ -92,6 +92,7 @@ def test_run_with_data_and_checkpoints_on_s3_continues_on_another_machine(
     assert determined(tmp_path / "second") == determined(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_second_run_in_the_same_folder_is_refused_while_the_first_one_trains(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=50)
     process = start(manifest)

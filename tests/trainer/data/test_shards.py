@@ -213,6 +213,7 @@ def test_processes_share_the_cache_and_fetch_each_shard_once(
     assert len(shards) == len(shards_in(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_process_that_is_killed_in_mid_download_stops_nobody(
     data: Path, tmp_path: Path, bucket: str, faults: FaultyProxy
 ) -> None:
