@@ -209,6 +209,7 @@ def test_file_that_is_no_lease_is_refused_and_kept(tmp_path: Path, content: byte
     assert store.read(LEASE) == content
 
 
+@pytest.mark.slow
 def test_file_that_arrives_damaged_is_sent_again(faults: FaultyProxy, bucket: str, tmp_path: Path) -> None:
     store = Store(f"{bucket}/place")
     expected = {f"file{number}": os.urandom(3000) for number in range(12)}

@@ -42,6 +42,7 @@ def test_stopped_run_writes_a_checkpoint_and_exits_as_resumable(data: Path, tmp_
     assert CheckpointManager(str(tmp_path / "run" / "checkpoints"), staging=tmp_path, keep=1).steps() == [last]
 
 
+@pytest.mark.slow
 def test_stopped_run_continues_at_the_next_step(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=4)
     assert run(manifest, f"out={tmp_path}/whole") == 0
