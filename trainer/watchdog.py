@@ -37,12 +37,17 @@ class Watchdog:
         os.set_blocking(write, False)
         self._write = write
         self._before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         signal.set_wakeup_fd(self._before)
         self._done.set()
+        os.write(self._write, b"\0")  # wakes the thread
+        self._thread.join()
+        os.close(self._read)
+        os.close(self._write)
 
     def _watch(self) -> None:
         request = self._request

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from trainer.benchmarks.files import TaskDataError
-from trainer.benchmarks.task import Question, Verdict
+from trainer.benchmarks.files import TaskDataError, TaskFiles
+from trainer.benchmarks.task import PUBLISHED, Question, Task, Verdict
 
 METRIC = "accuracy"
 _MARK = re.compile(r"\s*\b(?:Answer|Solution|Option|Ending)(\d): ")
@@ -181,3 +181,26 @@ def _from_instruction(instruction: str, answer: str) -> Choice:
         raise ValueError("the instruction has no numbered options")
     question = introduced.partition(": ")[2].strip()
     return Choice(question=question, options=[o.strip() for o in parts[1::2]], gold=int(match[1]) - 1)
+
+
+def published_choice(
+    name: str,
+    read: Callable[[TaskFiles, int], list[Question]],
+    *,
+    shots: int,
+    size: int,
+    mean_over_groups: bool = False,
+) -> Task:
+    """Return a task of the published protocol that is answered with one letter, without thinking."""
+    return Task(
+        name=name,
+        metric=METRIC,
+        conditions=("direct",),
+        max_new_tokens=1,
+        read=read,
+        score=score,
+        shots=shots,
+        size=size,
+        mean_over_groups=mean_over_groups,
+        protocol=PUBLISHED,
+    )

@@ -1,8 +1,8 @@
 """ARC-Challenge: science questions with three to five options, after 25 solved examples of the validation split."""
 
-from trainer.benchmarks.choice import METRIC, Choice, ask, choice_of, parsed, score, shots_of
+from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
 from trainer.benchmarks.files import TaskFiles, usual
-from trainer.benchmarks.task import PUBLISHED, Question, Task
+from trainer.benchmarks.task import Question
 
 _FOLDERS = ("arc_c", "ARC-Challenge", "*/ARC-Challenge", "arc_challenge")
 
@@ -18,14 +18,4 @@ def _rows(files: TaskFiles, split: str, original: str, *others: str) -> list[Cho
     return parsed(choice_of, files.rows(split, (*usual(split, *_FOLDERS), f"**/{original}.jsonl", *others)), "arc_c")
 
 
-TASK = Task(
-    name="arc_c",
-    metric=METRIC,
-    conditions=("direct",),
-    max_new_tokens=1,
-    read=read,
-    score=score,
-    shots=25,
-    size=1172,
-    protocol=PUBLISHED,
-)
+TASK = published_choice("arc_c", read, shots=25, size=1172)

@@ -1,8 +1,8 @@
 """BoolQ: yes-or-no questions about a passage, after five solved examples of the train split."""
 
-from trainer.benchmarks.choice import METRIC, Choice, ask, parsed, score, shots_of
+from trainer.benchmarks.choice import Choice, ask, parsed, published_choice, shots_of
 from trainer.benchmarks.files import Row, TaskFiles, usual
-from trainer.benchmarks.task import PUBLISHED, Question, Task
+from trainer.benchmarks.task import Question
 
 _OPTIONS = ("Yes", "No")
 
@@ -32,14 +32,4 @@ def _choice(row: Row) -> Choice:
     return Choice(question=f"{passage}\nQuestion: {asked}?", options=_OPTIONS, gold=0 if is_yes else 1)
 
 
-TASK = Task(
-    name="boolq",
-    metric=METRIC,
-    conditions=("direct",),
-    max_new_tokens=1,
-    read=read,
-    score=score,
-    shots=5,
-    size=3270,
-    protocol=PUBLISHED,
-)
+TASK = published_choice("boolq", read, shots=5, size=3270)

@@ -1,8 +1,8 @@
 """HellaSwag: the most logical continuation of a text, after ten solved examples of the train split."""
 
-from trainer.benchmarks.choice import METRIC, Choice, ask, parsed, score, shots_of
+from trainer.benchmarks.choice import Choice, ask, parsed, published_choice, shots_of
 from trainer.benchmarks.files import Row, TaskFiles, usual
-from trainer.benchmarks.task import PUBLISHED, Question, Task
+from trainer.benchmarks.task import Question
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
@@ -24,14 +24,4 @@ def _choice(row: Row) -> Choice:
     )
 
 
-TASK = Task(
-    name="hellaswag",
-    metric=METRIC,
-    conditions=("direct",),
-    max_new_tokens=1,
-    read=read,
-    score=score,
-    shots=10,
-    size=10_042,
-    protocol=PUBLISHED,
-)
+TASK = published_choice("hellaswag", read, shots=10, size=10_042)

@@ -4,9 +4,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from trainer.benchmarks.choice import METRIC, Choice, ask, choice_of, parsed, score, shots_of
+from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
 from trainer.benchmarks.files import TaskFiles, usual
-from trainer.benchmarks.task import PUBLISHED, Question, Task
+from trainer.benchmarks.task import Question
 
 _HEADER = ("question", "A", "B", "C", "D", "answer")
 _FEWER_SHOTS = {"high_school_european_history": 3}
@@ -38,15 +38,4 @@ def _subject(path: Path, split: str) -> str:
     return stem.removesuffix(f"_{split}") if stem.endswith(f"_{split}") else path.parent.name
 
 
-TASK = Task(
-    name="mmlu",
-    metric=METRIC,
-    conditions=("direct",),
-    max_new_tokens=1,
-    read=read,
-    score=score,
-    shots=5,
-    size=14_042,
-    mean_over_groups=True,
-    protocol=PUBLISHED,
-)
+TASK = published_choice("mmlu", read, shots=5, size=14_042, mean_over_groups=True)

@@ -1,8 +1,8 @@
 """Winogrande (debiased): which of two words fits a gap, after five solved examples of the train split."""
 
-from trainer.benchmarks.choice import METRIC, Choice, ask, choice_of, parsed, score, shots_of
+from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
 from trainer.benchmarks.files import Row, TaskFiles, usual
-from trainer.benchmarks.task import PUBLISHED, Question, Task
+from trainer.benchmarks.task import Question
 
 _FOLDERS = ("winogrande", "winogrande/winogrande_debiased", "*/winogrande")
 
@@ -39,14 +39,4 @@ def _with_gap(contexts: list[str], continuation: str, gold: int) -> Choice:
     )
 
 
-TASK = Task(
-    name="winogrande",
-    metric=METRIC,
-    conditions=("direct",),
-    max_new_tokens=1,
-    read=read,
-    score=score,
-    shots=5,
-    size=1267,
-    protocol=PUBLISHED,
-)
+TASK = published_choice("winogrande", read, shots=5, size=1267)
