@@ -85,9 +85,7 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
     counts = dataset.info.counts
     look = scan(dataset)
     if source is not None:
-        if source not in counts:
-            known = ", ".join(sorted(counts))
-            raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
+        _check_source(dataset, source)
         counts = {source: counts[source]}
         look = Scan(*(frame.filter(pl.col("source") == source) for frame in look))
     if search is None:
@@ -99,6 +97,12 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
         _show_files(console, look.files)
     if search is not None or sample:
         _show_records(console, look.records, search, sample, seed)
+
+
+def _check_source(dataset: Dataset, source: str) -> None:
+    if source not in dataset.info.counts:
+        known = ", ".join(sorted(dataset.info.counts))
+        raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
 
 
 def _table(title: str, *columns: str, numbers: int) -> Table:
@@ -222,8 +226,8 @@ def show_dropped(console: Console, out: str, source: str | None, search: str, sa
     from corpus.originals import OriginalError, Originals
 
     dataset = open_dataset(out)
-    if source is not None and source not in dataset.info.counts:
-        raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}")
+    if source is not None:
+        _check_source(dataset, source)
     originals = Originals(dataset=dataset, base=base)
     count, unread = 0, []
     for name, file, lines in _dropped_by_file(dataset, source):

@@ -136,17 +136,13 @@ def _show(screen: "Console", originals: Originals, line: Row) -> None:
     """Print a ledger line and the text of its row, then those of the row that it lost to with the differences."""
     dataset = originals.dataset
     record, problem = _text(originals, line)
-    _show_line(screen, dataset, line, record, label="row id")
-    if problem:
-        screen.print(f"{'text':<12} {printable(problem)}", soft_wrap=True, markup=False)
+    _show_line(screen, dataset, line, record, problem, label="row id")
     if line["twin"] is None:
         return
     twin = find(dataset, line["twin"])
     kept, problem = _text(originals, twin)
     screen.print("")
-    _show_line(screen, dataset, twin, kept, label="lost to")
-    if problem:
-        screen.print(f"{'text':<12} {printable(problem)}", soft_wrap=True, markup=False)
+    _show_line(screen, dataset, twin, kept, problem, label="lost to")
     if record and kept:
         screen.print("\ndifferences: [-only in the dropped row-] [+only in the kept row+]", markup=False)
         for name in ("instruction", "response"):
@@ -173,7 +169,8 @@ def _text(originals: Originals, line: Row) -> tuple[Row, str]:
     }, ""
 
 
-def _show_line(screen: "Console", dataset: Dataset, line: Row, record: Row, *, label: str) -> None:
+def _show_line(screen: "Console", dataset: Dataset, line: Row, record: Row, problem: str, *, label: str) -> None:
+    """Print a ledger line with the text of its row, or the problem with reading it again."""
     fields = {
         label: line["row_id"],
         "source": f"{line['source']} ({dataset.info.counts[line['source']].role})",
@@ -189,6 +186,7 @@ def _show_line(screen: "Console", dataset: Dataset, line: Row, record: Row, *, l
         "instruction": record.get("instruction"),
         "response": record.get("response"),
         "meta": record.get("meta"),
+        "text": problem,
     }
     for name, value in fields.items():
         if value not in (None, ""):

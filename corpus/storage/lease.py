@@ -256,7 +256,7 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process of this machine started; empty if it has ended, even if its parent has not yet been told."""
+    """When a process of this machine started; empty if it has ended, even if its parent has not yet waited for it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
