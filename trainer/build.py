@@ -100,6 +100,7 @@ def build(
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
         ema=config.optimizer.ema,
+        moments=torch.bfloat16 if config.optimizer.moments == "bf16" else None,
     )
     checkpoints = CheckpointManager(
         config.checkpoint_url,
@@ -141,6 +142,8 @@ def _execution(config: TrainConfig, plan: Plan, model: ModelConfig, world: World
     device = world.device
     if config.float8 and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)):
         raise ConfigError(f"float8 needs a GPU of compute capability 8.9 or above; this device is {device}: remove it")
+    if config.recompute == "elementwise" and device.type == "cuda" and not config.compile:
+        raise ConfigError("recompute: elementwise needs compiled blocks on a GPU: set compile=true")
     return Execution(
         attention=_attention(config, plan, model, world),
         compile=config.compile,
