@@ -20,10 +20,10 @@ number (2 in bf16, 4 in fp32). A block that carries gradients keeps per token, f
     input of down_proj       f                    –                   –               –
     numbers of e bytes       4d + 10w + 4f        4d + 13w + 2f       2d + 5w + 2f    d
 
-For L (d = w) in bf16 and compiled, this is 58 KB per token and block, and 32 KB with `elementwise`. Without `recompute`,
-the partitioner of torch.compile decides what is kept; among it are more copies of query, key and value than two. Norms
-and attention keep some float32 numbers per token besides. `tests/model/test_memory.py` compares all of it with the
-storages that are alive after a forward pass. Workspaces are estimates.
+For L (d = w) in bf16 and compiled, this is 58 KB per token and block, 32 KB with `elementwise`. Without `recompute`,
+the partitioner of torch.compile decides what is kept; it keeps seven tensors of the size of the query around attention.
+Norms and attention keep some float32 numbers per token besides. `tests/model/test_memory.py` compares all of it with
+the storages that are alive after a forward pass. Workspaces are estimates.
 """
 
 from dataclasses import dataclass
@@ -47,8 +47,12 @@ class ActivationMemory:
     """Bytes that do not depend on the number of tokens."""
     workspace_per_token: float
     """Bytes per token of the temporary tensors of one block in its backward pass; an estimate."""
-    workspace: float
-    """Bytes of the temporary tensors of the head and the loss."""
+    chunk_targets: int
+    """Labelled positions whose logits the loss computes at once."""
+    workspace_per_target: float
+    """Bytes per labelled position of a chunk of the temporary tensors of the loss."""
+    workspace_of_head: float
+    """Bytes of the temporary copies of the head and of its gradient from one chunk."""
 
     def kept(self, tokens: int, targets: int) -> float:
         """Bytes at the end of the forward pass of this many positions and labelled positions."""
@@ -57,7 +61,8 @@ class ActivationMemory:
 
     def peak(self, tokens: int, targets: int) -> float:
         """Largest number of bytes during the pass: everything kept, and the larger one of the two workspaces."""
-        return self.kept(tokens, targets) + max(self.workspace, self.workspace_per_token * tokens)
+        loss = self.workspace_of_head + self.workspace_per_target * min(targets, self.chunk_targets)
+        return self.kept(tokens, targets) + max(loss, self.workspace_per_token * tokens)
 
 
 def activation_memory(
@@ -99,7 +104,7 @@ def activation_memory(
     ValueError
         The model does not allow this k.
     """
-    e = number_bytes
+    e = float(number_bytes)
     d, w, f = config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
     norms, lse = 8.0, 4.0 * config.num_heads  # norm and its inverse root; logarithm of the sum of attention weights
     keeps_all = {
@@ -108,20 +113,20 @@ def activation_memory(
         "gate, query, key, value": 4 * e * w,
         "rotated query, key": (7 if compiled else 2) * e * w,
         "attention": e * w + lse,
-        "factors of the gate": 0 if compiled else 2 * e * w,
+        "factors of the gate": 0.0 if compiled else 2 * e * w,
         "inputs of o_proj": e * w,
         "states after attention": e * d,
         "inputs of gate_up_proj": e * d,
         "SwiGLU gate, up": 2 * e * f,
-        "silu(gate)": 0 if compiled else e * f,
-        "inputs of down_proj": 0 if compiled else e * f,
+        "silu(gate)": 0.0 if compiled else e * f,
+        "inputs of down_proj": 0.0 if compiled else e * f,
         "norms": 2 * norms,
     }
     keeps_products = {
         "block inputs": e * d,
         "gate, query, key, value": 4 * e * w,
         "attention": e * w + lse,
-        "states after attention": e * d if w <= d else 0,
+        "states after attention": e * d if w <= d else 0.0,
         "SwiGLU gate, up": 2 * e * f,
     }
     per_token: dict[str, float] = {}
@@ -148,9 +153,6 @@ def activation_memory(
     fixed = {"gradient of the head": 4 * vocabulary}
     if casts_weights and cast:
         fixed["cast weights"] = sum(cast.values()) * config.layers_per_stack * block_parameters * e
-    chunk = max(CHUNK_LOGITS, config.vocab_size)
-    # In float32: logits and their softmax. In e bytes: logits' gradient, the head, and its gradient from one chunk.
-    head = chunk * (8 + e) + vocabulary * (e + e)
     # In the backward pass of a block: gradients of its widest tensors, and what it recomputes.
     block = e * (4 * f + 2 * d) if compiled else e * (4 * f + 2 * d) + 4 * 2 * w
     if recompute != "none":
@@ -160,11 +162,14 @@ def activation_memory(
         per_target={"gradients of the states": e * d, "indices": 3 * 8},
         fixed=fixed,
         workspace_per_token=block,
-        workspace=head,
+        chunk_targets=max(1, CHUNK_LOGITS // config.vocab_size),
+        # Logits and their softmax in float32, the gradient of the logits in e bytes.
+        workspace_per_target=config.vocab_size * (8 + e),
+        workspace_of_head=2 * e * vocabulary,
     )
 
 
-def _mask_bytes(kernel: Kernel, row_tokens: int, number_bytes: int) -> float:
+def _mask_bytes(kernel: Kernel, row_tokens: int, number_bytes: float) -> float:
     """Bytes of an attention mask per token."""
     if kernel == "dense":
         return number_bytes * (row_tokens + 1)

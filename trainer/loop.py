@@ -18,6 +18,7 @@ from dataclasses import asdict
 import torch
 
 from trainer.build import Run
+from trainer.compilation import CompilationMonitor
 from trainer.data.loader import Loader
 from trainer.data.shards import ShardStore
 from trainer.distributed.stragglers import StragglerMonitor, straggler_warning
@@ -26,6 +27,7 @@ from trainer.evaluators import EvaluationContext, Evaluator
 from trainer.position import Position
 from trainer.resume import save
 from trainer.sinks.jsonl import FILE, recorded_steps
+from trainer.speed import SpeedMeter
 from trainer.step import TrainingError, train_step
 from trainer.stop import EXIT_RESUMABLE, StopRequest
 
@@ -49,6 +51,8 @@ class Loop:
         self._run = run
         self._request = request
         self._stragglers = StragglerMonitor(run.world)
+        self._speed = SpeedMeter(run)
+        self._compilations = CompilationMonitor() if run.config.compile else None
         self._loss: float | None = None
 
     @property
@@ -97,6 +101,8 @@ class Loop:
             with self._loader() as loader:
                 return self._train(loader)
         finally:
+            if self._compilations is not None:
+                self._compilations.close()
             run.checkpoints.wait()
             run.metrics.close()
 
@@ -148,9 +154,10 @@ class Loop:
             timing = {
                 "step_seconds": seconds,
                 "data_wait_seconds": waited,
-                "tokens_per_second": step.tokens / seconds,
+                **self._speed.values(step, k=int(result.values["k"]), seconds=seconds),
             }
             run.metrics.write("step", self.position.step, {**result.values, **timing, **compared})
+            self._report_compilations(int(result.values["k"]))
             self._record_checkpoints()
             if warning := straggler_warning(compared):
                 run.metrics.message(warning)
@@ -224,6 +231,15 @@ class Loop:
         self._request.is_saving = True
         save(self._run, self.position, self._loss)
         self._request.is_saving = False
+
+    def _report_compilations(self, k: int) -> None:
+        """Print what was compiled since the last call."""
+        if self._compilations is None:
+            return
+        graphs, seconds = self._compilations.collect()
+        if graphs:
+            number = f"{graphs} graph{'s' if graphs > 1 else ''}"
+            self._run.metrics.message(f"step {self.position.step:,}, K = {k}: compiled {number} in {seconds:.1f} s")
 
     def _record_checkpoints(self) -> None:
         """Record the checkpoints that have been written since the last call."""

@@ -23,7 +23,6 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-
 GROUP_NUMBERS = 1 << 26
 """Largest number of numbers that are updated at once, unless a single parameter has more."""
 

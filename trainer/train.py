@@ -33,7 +33,8 @@ def main(
         bool, typer.Option("--dry-run", help="check manifest and dataset, print the plan, and exit")
     ] = False,
     ranks: Annotated[
-        int | None, typer.Option("--ranks", min=1, metavar="N", help="with --dry-run: number of ranks", show_default="1")
+        int | None,
+        typer.Option("--ranks", min=1, metavar="N", help="with --dry-run: number of ranks", show_default="1"),
     ] = None,
     device_memory: Annotated[
         str | None,

@@ -229,8 +229,8 @@ def test_dry_run_prints_the_largest_pass_that_fits_a_device(data: Path, tmp_path
     batch = "batch={tokens: 4096, row_tokens: 128}"
     for size, expected in (
         ("1GB", "all 16 rows of a rank in one pass fit into a device of 1.0 GB"),
-        ("0.3GB", "of 16 rows in a pass fit into a device of 0.3 GB"),
-        ("1MB", "not even one row in a pass fits into a device of 0.001 GB, 6% of it set aside: set distribution=fsdp2"),
+        ("20MB", "of 16 rows in a pass fit into a device of 0.020 GB, 6% of it set aside: batch.micro_rows="),
+        ("1MB", "not even one row in a pass fits into a device of 0.001 GB, 6% of it set aside: set "),
     ):
         assert run(manifest, batch, "--dry-run", "--ranks", "2", "--device-memory", size) == 0
         assert expected in log_of(manifest).read_text()
