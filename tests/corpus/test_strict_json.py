@@ -67,7 +67,7 @@ def test_fast_decoder_gives_the_value_or_error_of_the_strict_one(text: str, dama
 @pytest.mark.parametrize(
     "row",
     [
-        {"instruction": 'Say: "a": {"b": 1}', "response": ": then", "notes": None},
+        {"instruction": 'Say: "a": {"b": 1}', "response": "12:30", "notes": None},
         {"messages": [{"role": "user", "content": "Time? 12:30"}, {"role": "assistant", "content": "é"}]},
     ],
 )
