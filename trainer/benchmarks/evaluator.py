@@ -78,7 +78,7 @@ class Benchmarks:
         results = results_of(runs, model={**location, **identity}, seed=self.seed, findings=self.findings)
         write_results(results, folder)
         shutil.rmtree(folder / "journal")
-        values = {}
+        values: dict[str, float] = {}
         for name, score in results.scores.items():
             values |= {name: score.score, f"{name}/invalid": score.invalid / score.n}
             found = (results.contamination or {}).get(name, ())
