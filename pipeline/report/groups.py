@@ -30,7 +30,7 @@ def top_groups(ledger: Sequence[Path], duplicates: int) -> pl.DataFrame:
         Columns twin (the row that is kept, or was at first), duplicates, exact, near, sources (names of sources that
         the duplicates are from).
     """
-    lines = pl.scan_parquet(ledger).filter(
+    lines = pl.scan_parquet(list(ledger)).filter(
         pl.col("outcome").is_in([Outcome.EXACT_DUPLICATE.value, Outcome.NEAR_DUPLICATE.value])
     )
     parts = [lines] if duplicates <= AT_ONCE else [lines.filter(pl.col("twin").str.ends_with(d)) for d in _DIGITS]
@@ -55,4 +55,4 @@ _DIGITS = "0123456789abcdef"
 
 def lines_of(ledger: Sequence[Path], row_ids: Sequence[str]) -> pl.DataFrame:
     """Return the ledger lines of some rows."""
-    return pl.scan_parquet(ledger).filter(pl.col("row_id").is_in(list(row_ids))).collect()
+    return pl.scan_parquet(list(ledger)).filter(pl.col("row_id").is_in(list(row_ids))).collect()
