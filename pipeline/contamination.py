@@ -63,8 +63,8 @@ def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
     for place in places:
         if eval_file(place) in dataset.info.files:
             path = eval_file(place)
-            with dataset.open(path) as file:
-                for number, line in lines(file):
+            with dataset.open(path) as records:
+                for number, line in lines(records):
                     record = parse_eval_record(line, f"{dataset.url(path)}, line {number}")
                     items[record.row_id] = f"{record.instruction}\n{record.response or ''}"
             continue

@@ -117,7 +117,7 @@ def dataset(tmp_path: Path) -> Path:
             "shards": 1,
             "counts": counts,
             "eval": {"files": (), "rows": 0},
-            "files": {path: {"bytes": 0, "sha256": "0" * 64} for path in paths},
+            "files": {path: {"bytes": 2**20, "sha256": "0" * 64} for path in paths},
             "lock_sha256": "0" * 64,
             "build_key": "",
             "versions": {},

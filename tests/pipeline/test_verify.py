@@ -84,7 +84,9 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
     ),
     (
         "a path out of the dataset",
-        lambda o: change_json(o / "dataset.json", lambda c: c["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}})),
+        lambda o: change_json(
+            o / "dataset.json", lambda c: c["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}})
+        ),
         "'../x' leads out",
     ),
     (
