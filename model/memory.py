@@ -150,7 +150,7 @@ def activation_memory(
     per_token["masks"] = _mask_bytes(kernel, row_tokens, e)
     per_token["batch"] = 3 * 8
     vocabulary = config.vocab_size * d
-    fixed = {"gradient of the head": 4 * vocabulary}
+    fixed: dict[str, float] = {"gradient of the head": 4 * vocabulary}
     if casts_weights and cast:
         fixed["cast weights"] = sum(cast.values()) * config.layers_per_stack * block_parameters * e
     # In the backward pass of a block: gradients of its widest tensors, and what it recomputes.
