@@ -13,7 +13,7 @@ A prompt is written the way the model was trained on, by the chat template and, 
 
 Both mark its tokens by `token_type_ids` 1, from which transformers knows the prefix. `pipeline()` and lm-eval do not
 pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none. Without it
-`pipeline()` refuses the folder, and the scores of lm-eval's `hf` are wrong without a warning; `model.lm_eval` needs neither.
+`pipeline()` refuses the folder, and lm-eval's `hf` has wrong scores without a warning; `model.lm_eval` needs neither.
 """
 
 import json

@@ -68,12 +68,8 @@ class MillraceLM(LM):
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         is_half = dtype == "bfloat16" or (dtype == "auto" and self._device.type == "cuda")
         self.model = self.chat.loaded.model.to(self._device, torch.bfloat16 if is_half else torch.float32)
-        self.end_id = self.model_end_id()
-
-    def model_end_id(self) -> int:
-        """Id of the tag that ends an answer: the last token of a chat that has one."""
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-        return self.chat.ids(self.chat.render(turns, self.condition))[-1]
+        answered = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+        self.end_id = self.chat.ids(self.chat.render(answered))[-1]  # a chat with an answer ends with its tag
 
     @property
     def tokenizer_name(self) -> str:
@@ -85,7 +81,9 @@ class MillraceLM(LM):
         return self.chat.template
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Write a chat as a prompt; a last turn of the assistant is the beginning of the answer."""
+        """Write a chat that ends with a turn of the user as a prompt."""
+        if chat_history[-1]["role"] == "assistant":
+            raise ValueError("the task begins the model's answer (gen_prefix), which this model does not support")
         return self.chat.render(chat_history, self.condition)
 
     def prompt_ids(self, context: str) -> list[int]:

@@ -218,8 +218,7 @@ def printed_by_the_card(folder: Path) -> str:
 def ways_of_asking(folder: Path) -> dict[str, Any]:
     """Greedy answers of one model to all chats, by each way of asking it; and what the ways warn of.
 
-    The last ways lack the prefix's marks: the class of transformers without `token_type_ids`, and the pipeline of a folder
-    whose code is not trusted.
+    `unmarked` lacks the prefix's marks: the class of transformers without `token_type_ids`.
     """
     chats = json.loads((folder / "chats.json").read_text())
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "asked")
