@@ -148,6 +148,7 @@ class Ingest(Step[Ingested]):
             for index in range(reader.num_record_batches):
                 yield reader.get_batch(index).column(0)
 
+    @classmethod
     def dropped_texts(cls, work: Path, key: str) -> pa.Table:
         """Return the texts of a few pairs that a finished step dropped, `DROPPED_TEXTS`."""
         with pa.OSFile(str(cls.folder(work, key) / "dropped.arrow")) as file:
