@@ -126,7 +126,9 @@ def test_pairs_that_are_not_drawn_have_an_outcome_of_their_own(built: Path, caps
         "built for 4 epochs: pairs that a run of so many never draws are not in the shards" in capsys.readouterr().out
     )
     assert "For training runs of up to 4 epochs" in (built / "drawn/README.md").read_text()
-    assert "not_drawn" in (built / "drawn/report/index.html").read_text()
+    page = (built / "drawn/report/index.html").read_text()
+    assert "<td>not drawn</td>" in page
+    assert "drawn by the epochs" in page
 
 
 def test_buckets_change_nothing(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
