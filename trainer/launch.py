@@ -14,7 +14,7 @@ from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
 from corpus.storage.redact import redact
 from model.loading import CheckpointError
-from trainer.build import build, plan_inputs
+from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
@@ -169,6 +169,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: s
     inputs = plan_inputs(config, dataset)
     lengths = fit_lengths(dataset.lengths, row_tokens=inputs.row_tokens, truncate=inputs.truncate)
     plan = Plan(inputs, dataset.strata, lengths)
+    check_epochs(config, dataset, plan)
     model = config.model_config_for(dataset.vocab_size)
     first = plan.chunk(0, 0)
     packed = int(lengths[first.samples].sum(dtype=np.int64))

@@ -57,12 +57,22 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left."""
-        at, config = self.position, self._run.config
-        if config.steps is not None:
-            return at.step >= config.steps
-        assert config.epochs is not None
-        last = config.epochs - 1
+        """Whether no step is left: of the config's steps, or in the epochs of the config or of the dataset."""
+        steps = self._run.config.steps
+        return self._is_used_up or (steps is not None and self.position.step >= steps)
+
+    @property
+    def _epochs(self) -> int | None:
+        """Epochs after which the run ends: the config's, or those that the dataset was built for; None: no bound."""
+        return self._run.config.epochs or self._run.dataset.epochs
+
+    @property
+    def _is_used_up(self) -> bool:
+        """Whether no batch is left."""
+        at = self.position
+        if self._epochs is None:
+            return False
+        last = self._epochs - 1
         return at.epoch > last or (at.epoch == last and self._run.plan.ends(at.epoch, at.chunk, at.next_batch))
 
     def train(self) -> int:
@@ -112,7 +122,7 @@ class Loop:
             run.plan,
             ShardStore(run.dataset, cache_bytes=config.cache_bytes),
             run.lengths,
-            epochs=config.epochs,
+            epochs=self._epochs,
             epoch=self.position.epoch,
             chunk=self.position.chunk,
             next_batch=self.position.next_batch,
@@ -255,6 +265,12 @@ class Loop:
         # torchrun ends the other ranks when one exits with a code; rank 0 may still be writing.
         self._run.world.barrier()
         self._record_checkpoints()
+        steps = self._run.config.steps
+        if code == 0 and steps is not None and self.position.step < steps:
+            self._run.metrics.message(
+                f"{steps - self.position.step:,} of {steps:,} steps were not done: the {self._epochs:,} epochs that "
+                "the dataset was built for are used up"
+            )
         end = "finished" if code == 0 else "stopped"
         hint = "" if code == 0 else "; the same command continues"
         self._run.metrics.message(f"{end} after step {self.position.step:,}{hint}")
