@@ -66,7 +66,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     flags = probes.flags.copy()
     mark_informative(probes, flags)
     mark_templates(probes, flags, groups)
-    shared = _shared_stems(probes.words, flags, probes.bounds, groups)
+    shared = _shared_stems(probes.words, flags, probes.bounds, groups, spec.n)
     mostly_template = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
     words, flags, bounds, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
     stem = stems(bounds, flags, STEM_WORDS)
@@ -163,11 +163,17 @@ def _distinctive(answers: U64, bounds: NDArray[np.int64], groups: NDArray[np.int
     return _group_counts(span_hashes(answers, spans(bounds)), groups) <= template_limit(groups)
 
 
-def _shared_stems(words: U64, flags: U8, bounds: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether many probes of its group have the words of a probe that are not in options."""
+def _shared_stems(
+    words: U64, flags: U8, bounds: NDArray[np.int64], groups: NDArray[np.int64], n: int
+) -> NDArray[np.bool_]:
+    """Whether each n-gram of the words of a probe that are not in options is a template's, or there is none."""
     kept = flags & np.uint8(OPTION) == 0
     kept_bounds = np.append(0, np.cumsum(kept))[bounds]
-    return _group_counts(span_hashes(words[kept], spans(kept_bounds)), groups) > TEMPLATE_ITEMS
+    keys, probe, _ = all_grams(words[kept], spans(kept_bounds), n)
+    counts = document_counts(in_group(keys, groups[probe]), probe)
+    shared = np.ones(len(groups), bool)
+    shared[probe[counts <= template_limit(groups)[probe]]] = False
+    return shared
 
 
 def _group_counts(keys: U64, groups: NDArray[np.int64]) -> NDArray[np.int64]:

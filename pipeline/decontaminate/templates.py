@@ -76,8 +76,8 @@ def settle_flags(
 ) -> NDArray[np.bool_]:
     """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
 
-    Where `TEMPLATE` is cleared, `OPTION` stays if the words without options are at least `least`, and not `shared`:
-    they tell the probe from others, as the premises of a puzzle do, although each stretch of them is in many probes.
+    Where `TEMPLATE` is cleared, `OPTION` stays unless the words without options are `shared`, a template's: they tell
+    the probe from others, as the premises of a puzzle do, although short stretches of them are in many probes.
 
     Returns
     -------
@@ -87,14 +87,13 @@ def settle_flags(
     mostly_template = np.zeros(len(bounds) - 1, np.bool_)
     for probe in range(len(mostly_template)):
         words = flags[bounds[probe] : bounds[probe + 1]]
-        own = own_with_options = without_options = 0
+        own = own_with_options = 0
         for flag in words:
-            without_options += flag & OPTION == 0
             if flag & TEMPLATE == 0:
                 own_with_options += 1
                 own += flag & OPTION == 0
         mostly_template[probe] = own_with_options < least
-        if own < least_stem and not (mostly_template[probe] and without_options >= least and not shared[probe]):
+        if own < least_stem and (shared[probe] or not mostly_template[probe]):
             words &= np.uint8(0xFF ^ OPTION)
         if mostly_template[probe]:
             last = len(words)  # what follows the options, such as "Answer:", stays the template's
