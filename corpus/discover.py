@@ -17,12 +17,13 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
 from corpus.adapters import guess
+from corpus.adapters.choices import CHOICE_ADAPTERS, has_numbers, settle
 from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.archive import decompressed, is_tar_of_files, is_zip, list_members, of_compressed
@@ -38,6 +39,9 @@ from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
 
 GUESS_ROWS = 32
 """Number of first rows by which a file's adapter is detected."""
+
+CHOICE_ROWS = 1000
+"""Number of first rows of a multiple-choice file by which it is detected what their numbers count from."""
 
 HEAD_BYTES = 4 << 20
 """Largest part of a file's decompressed content that is read to detect its adapter."""
@@ -86,6 +90,8 @@ class SourceFile:
     """Reason why the file is not data; None for data."""
     problem: str | None = None
     """Reason why a file without format cannot be read."""
+    doubt: str | None = None
+    """What the file's first rows leave uncertain about how it is read."""
 
     @property
     def shown_url(self) -> str:
@@ -446,25 +452,29 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     )
     if file.format is None or spec.states_pairs:
         return file
-    return replace(file, adapter=_adapter(spec, file))
+    adapter, doubt = _adapter(spec, file)
+    return replace(file, adapter=adapter, doubt=doubt)
 
 
-def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
-    """Return the source's adapter, or the one that fits the first rows of the file's head."""
+def _adapter(spec: SourceSpec, file: SourceFile) -> tuple[str | None, str | None]:
+    """Return the source's adapter, or the one that fits the first rows of the file's head, and what is uncertain."""
     if spec.adapter is not None:
-        return str(spec.adapter)
+        return str(spec.adapter), None
     source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout, file.member)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
     try:
         source_rows = open_rows(source, spec.format_of(file.format or ""), Limits())
         context = source_rows.context
-        for _, row in islice(source_rows.rows, GUESS_ROWS):
+        for count, (_, row) in enumerate(source_rows.rows, start=1):
             if isinstance(row, dict):
                 rows.append(file.with_columns(row))
+            if (count == GUESS_ROWS and not has_numbers(rows)) or count == CHOICE_ROWS:
+                break
     except BrokenFileError:
         pass  # the head ends here, or the file is broken, which reading it reports
-    return guess(rows, context)
+    found = guess(rows[:GUESS_ROWS], context)
+    return settle(found, rows) if found in CHOICE_ADAPTERS else (found, None)
 
 
 # Generators
@@ -483,6 +493,6 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
         if not spec.states_pairs:
             # All rows of a family have one schema, so all files have the adapter of the first.
-            file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file))
+            file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file)[0])
         files.append(file)
     return files

@@ -12,7 +12,7 @@ from corpus.outcome import FileOutcome
 from corpus.source import SourceSpec
 from pipeline.dedup.near.spec import describe
 from pipeline.guard import Guard
-from pipeline.ingest.inputs import discover_inputs
+from pipeline.ingest.inputs import discover_inputs, doubts
 from pipeline.ingest.step import unused_columns
 from pipeline.manifest import Mix
 from pipeline.report.console import console, safe
@@ -57,6 +57,8 @@ def preview(mix: Mix, base: Path) -> list[str]:
         screen.print(f"\n[bold]{safe(spec.name)}[/] ({spec.role}): {len(files):,} files, {size:,} bytes")
         _show_files(files, screen)
         _show_survey(spec, read, screen)
+        for doubt in doubts(files):
+            screen.print(f"  [bold]uncertain:[/] {safe(doubt)}", soft_wrap=True)
     screen.print("")
     screen.print(epoch_table(mix, by_source))
     screen.print("")
