@@ -284,7 +284,6 @@ CHOICES, CHOICES_FROM_0, CHOICES_FROM_1 = (
     Adapter(name=name, rank=rank, fits=partial(_fits, base=base), adapt=partial(_adapt, base=base))
     for name, rank, base in (("choices", 60, None), ("choices_from_0", 61, 0), ("choices_from_1", 62, 1))
 )
-CHOICE_ADAPTERS = (CHOICES.name, CHOICES_FROM_0.name, CHOICES_FROM_1.name)
 CHOICE_ADAPTERS = {adapter.name: adapter for adapter in (CHOICES, CHOICES_FROM_0, CHOICES_FROM_1)}
 
 
