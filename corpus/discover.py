@@ -92,6 +92,8 @@ class SourceFile:
     """Reason why a file without format cannot be read."""
     doubt: str | None = None
     """What the file's first rows leave uncertain about how it is read."""
+    shows_numbers: bool = False
+    """Whether its first rows show what the numbers of right options count from."""
 
     @property
     def shown_url(self) -> str:
@@ -147,7 +149,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
                 return retry(lambda: _examine_all(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
 
             examined = list(pool.map(examine_all, paths))
-    return [file for group in examined for file in group]
+    return _without_doubts([file for group in examined for file in group])
 
 
 # Locations
@@ -452,14 +454,13 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     )
     if file.format is None or spec.states_pairs:
         return file
-    adapter, doubt = _adapter(spec, file)
-    return replace(file, adapter=adapter, doubt=doubt)
+    return _with_adapter(spec, file)
 
 
-def _adapter(spec: SourceSpec, file: SourceFile) -> tuple[str | None, str | None]:
-    """Return the source's adapter, or the one that fits the first rows of the file's head, and what is uncertain."""
+def _with_adapter(spec: SourceSpec, file: SourceFile) -> SourceFile:
+    """Return a file with the source's adapter, or with the one that fits the first rows of the file's head."""
     if spec.adapter is not None:
-        return str(spec.adapter), None
+        return replace(file, adapter=str(spec.adapter))
     source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout, file.member)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
@@ -474,7 +475,19 @@ def _adapter(spec: SourceSpec, file: SourceFile) -> tuple[str | None, str | None
     except BrokenFileError:
         pass  # the head ends here, or the file is broken, which reading it reports
     found = guess(rows[:GUESS_ROWS], context)
-    return settle(found, rows) if found in CHOICE_ADAPTERS else (found, None)
+    if found not in CHOICE_ADAPTERS:
+        return replace(file, adapter=found)
+    settled = settle(found, rows)
+    return replace(file, adapter=settled.adapter, doubt=settled.doubt, shows_numbers=settled.is_shown)
+
+
+def _without_doubts(files: list[SourceFile]) -> list[SourceFile]:
+    """Read the files that leave uncertain what numbers count from like those that show it, if these all agree."""
+    shown = {file.adapter for file in files if file.shows_numbers}
+    if len(shown) != 1:
+        return files
+    (adapter,) = shown
+    return [file if file.doubt is None else replace(file, adapter=adapter, doubt=None) for file in files]
 
 
 # Generators
@@ -493,6 +506,6 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
         if not spec.states_pairs:
             # All rows of a family have one schema, so all files have the adapter of the first.
-            file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file)[0])
+            file = replace(file, adapter=files[0].adapter) if files else _with_adapter(spec, file)
         files.append(file)
     return files

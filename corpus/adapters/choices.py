@@ -302,33 +302,30 @@ def has_numbers(rows: Sequence[Row]) -> bool:
     return next(_numbers(rows), None) is not None
 
 
-def settle(name: str, rows: Sequence[Row]) -> tuple[str, str | None]:
-    """Decide by more rows what numbers of right options count from.
+class Settled(NamedTuple):
+    """What the numbers of a file's right options count from."""
 
-    Parameters
-    ----------
-    name
-        The adapter in `CHOICE_ADAPTERS` that fits the first of the rows.
-    rows
-        Rows of a file.
+    adapter: str
+    """The adapter in `CHOICE_ADAPTERS` that fits most rows."""
+    is_shown: bool
+    """Whether the rows show it."""
+    doubt: str | None
+    """A remark if there are numbers and the rows do not show it."""
 
-    Returns
-    -------
-    str
-        The adapter that fits most of them.
-    str or None
-        A remark if they do not show whether numbers count from 0 or from 1.
-    """
+
+def settle(name: str, rows: Sequence[Row]) -> Settled:
+    """Decide by more rows of a file what numbers of right options count from; `name` is the adapter of the first."""
     numbers = list(_numbers(rows))
     if not numbers:
-        return name, None
+        return Settled(name, False, None)
     if any(number.is_decisive for number in numbers):
         counts = {name: sum(adapter.fits(row, {}) for row in rows) for name, adapter in CHOICE_ADAPTERS.items()}
-        return max(counts, key=lambda name: counts[name]), None
+        return Settled(max(counts, key=lambda name: counts[name]), True, None)
     first = numbers[0]
     base = number_base(first.options, first.cell, first.column, None)
-    return name, (
+    doubt = (
         f"the numbers in {shorten(first.column)} may count the options from 0 or from 1, since none of the first "
         f"{len(numbers):,} is 0 or the number of options; they are read as counting from {base}: if they do not, state "
         f"`adapter: choices_from_{1 - base}`"
     )
+    return Settled(name, False, doubt)

@@ -480,3 +480,18 @@ def test_numbers_of_options_count_as_the_whole_head_of_a_file_shows(
         other = "1" if isinstance(golds[0], int) else "0"
         assert "'answer'" in file.doubt
         assert f"`adapter: choices_from_{other}`" in file.doubt
+
+
+def test_files_of_a_source_that_show_what_numbers_count_from_settle_the_others(tmp_path: Path) -> None:
+    def write(name: str, *golds: int) -> None:
+        rows = [{"question": "q", "options": ["w", "x", "y"], "answer": gold} for gold in golds]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def found() -> list[tuple[str | None, bool]]:
+        return [(file.adapter, file.doubt is None) for file in discover(SourceSpec(name="s", path="*.jsonl"), tmp_path)]
+
+    write("a.jsonl", 1, 2)
+    write("b.jsonl", 1, 3)
+    assert found() == [("choices_from_1", True), ("choices_from_1", True)]
+    write("c.jsonl", 0, 1)
+    assert found() == [("choices", False), ("choices_from_1", True), ("choices", True)]
