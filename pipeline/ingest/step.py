@@ -1,6 +1,7 @@
 """Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of dropped pairs.
 
 read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that are kept
+                                                       ├▶ dropped.arrow   texts of a few dropped pairs, for the report
                                                        ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
                                                        └▶ ledger.parquet  rows without a pair, dropped pairs
 """
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ from corpus.discover import SourceFile
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome
 from corpus.pairs import read_pairs
-from corpus.record import FileEnd, Pair, Rejected, row_id
+from corpus.record import FileEnd, Pair, Rejected, row_ids
 from corpus.source import SourceSpec
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step
@@ -56,6 +58,15 @@ KEYS = np.dtype(
 )
 """What deduplication needs of a record: hash of the folded pair, hash of the folded instruction, row id, index in the
 partition, length of the response in characters, size of both texts in bytes. Runs are sorted by `pair_high`."""
+
+
+DROPPED_TEXTS = pa.schema(
+    [("row_id", pa.string()), ("instruction", pa.large_string()), ("response", pa.large_string())]
+)
+SHOWN_TEXTS = 3
+"""Dropped pairs of a file whose texts are written for each reason, the first ones."""
+SHOWN_CHARS = 2000
+"""Characters of such a text that are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +141,12 @@ class Ingest(Step[Ingested]):
                 yield reader.get_batch(index)
 
     @classmethod
+    def dropped_texts(cls, work: Path, key: str) -> pa.Table:
+        """Return the texts of a few pairs that a finished step dropped, `DROPPED_TEXTS`."""
+        with pa.OSFile(str(cls.folder(work, key) / "dropped.arrow")) as file:
+            return pa.ipc.open_file(file).read_all()
+
+    @classmethod
     def keys(cls, work: Path, key: str) -> Iterator[NDArray[Any]]:
         """Yield the runs of `KEYS` of a finished step; a run has smaller indices than the next."""
         return runs.runs(cls.folder(work, key))
@@ -144,6 +161,7 @@ class Ingest(Step[Ingested]):
         pairs = rejected = records = 0
         dropped: Counter[str] = Counter()
         examples: dict[str, str] = {}
+        texts = _DroppedTexts()
         usage = ColumnCounter()
         sizes: Counter[str] = Counter()
         meta_sizes: Counter[str] = Counter()
@@ -153,7 +171,7 @@ class Ingest(Step[Ingested]):
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
             for batch in _batches(self.spec, file, self.clean.markup, usage):
-                kept, lost = self._clean(batch.pairs)
+                kept, lost = self._clean(batch.pairs, texts)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
                 if kept.num_rows:
@@ -173,6 +191,7 @@ class Ingest(Step[Ingested]):
                 count(rows=len(batch.pairs) + len(batch.rejected), bytes=size)
         keys.close()
         ledger.close()
+        texts.write(out / "dropped.arrow")
         if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
         if self.file.skipped is None and changed(self.file.url, self.stamp):
@@ -189,18 +208,21 @@ class Ingest(Step[Ingested]):
             end=batch.end,
         )
 
-    def _clean(self, pairs: list[Pair]) -> tuple[pa.Table, pa.Table]:
+    def _clean(self, pairs: list[Pair], texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
         """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
+        rows, parts, tasks, instructions, responses, conditions, metas = (
+            zip(*pairs, strict=True) if pairs else _NO_PAIRS
+        )
         frame = pl.DataFrame(
             {
-                "row_id": [self._row_id(pair.row, pair.part) for pair in pairs],
-                "task": [pair.task for pair in pairs],
-                "instruction": [pair.instruction for pair in pairs],
-                "response": [pair.response for pair in pairs],
-                "condition": [_ordered(tuple(pair.condition)) for pair in pairs],
-                "meta": [pair.meta for pair in pairs],
-                "row": [pair.row for pair in pairs],
-                "part": [pair.part for pair in pairs],
+                "row_id": row_ids(self.spec.name, self.file.path, zip(rows, parts, strict=True)),
+                "task": tasks,
+                "instruction": instructions,
+                "response": responses,
+                "condition": [_ordered(condition) for condition in conditions],
+                "meta": metas,
+                "row": rows,
+                "part": parts,
             },
             schema_overrides={
                 "row_id": pl.Binary,
@@ -224,14 +246,17 @@ class Ingest(Step[Ingested]):
         )
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
-        lost = frame.filter(pl.col("outcome").is_not_null()).select(names).to_arrow()
+        dropped = frame.filter(pl.col("outcome").is_not_null())
+        texts.add(dropped)
+        lost = dropped.select(names).to_arrow()
         return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(ROW_ID))
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
         """Ledger lines of rows without a pair."""
+        places = [(line.row, line.part) for line in rejected]
         return pa.table(
             {
-                "row_id": pa.array([self._row_id(line.row, line.part) for line in rejected], ROW_ID),
+                "row_id": pa.array(row_ids(self.spec.name, self.file.path, places), ROW_ID),
                 "source": [self.spec.name] * len(rejected),
                 "file": [self.file.path] * len(rejected),
                 "row": [line.row for line in rejected],
@@ -242,8 +267,32 @@ class Ingest(Step[Ingested]):
             }
         )
 
-    def _row_id(self, row: int, part: int) -> bytes:
-        return bytes.fromhex(row_id(self.spec.name, self.file.path, row, part))
+
+_NO_PAIRS: tuple[tuple[Any, ...], ...] = ((),) * len(Pair._fields)
+
+
+class _DroppedTexts:
+    """Keeps the texts of the first pairs that are dropped for each reason."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self._rows: list[tuple[str, str | None, str | None]] = []
+
+    def add(self, dropped: pl.DataFrame) -> None:
+        """Look through cleaned pairs that have an outcome."""
+        first = dropped.group_by("outcome", maintain_order=True).head(SHOWN_TEXTS)
+        texts = (pl.col(name).str.slice(0, SHOWN_CHARS) for name in ("instruction", "response"))
+        for outcome, identity, *shown in first.select("outcome", "row_id", *texts).iter_rows():
+            if self._seen[outcome] < SHOWN_TEXTS:
+                self._seen[outcome] += 1
+                self._rows.append((identity.hex(), *shown))
+
+    def write(self, path: Path) -> None:
+        """Write the texts, `DROPPED_TEXTS`."""
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[], [], []]
+        table = pa.table(dict(zip(DROPPED_TEXTS.names, columns, strict=True)), schema=DROPPED_TEXTS)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, DROPPED_TEXTS) as file:
+            file.write_table(table)
 
 
 @lru_cache(maxsize=64)
@@ -271,11 +320,9 @@ def _batches(spec: SourceSpec, file: SourceFile, markup: Markup, columns: Column
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")
             yield _Batch(pairs=pairs, rejected=rejected, end=item)
             return
-        expected = (row, part + 1) if item.row == row else (row + 1, 0)
-        found = (item.row, item.part)
-        if found != expected:
-            raise BuildError(f"the reader yielded row {found[0]} part {found[1]} after row {row} part {part}")
-        row, part = found
+        if not (item.row == row + 1 and item.part == 0) and not (item.row == row and item.part == part + 1):
+            raise BuildError(f"the reader yielded row {item.row} part {item.part} after row {row} part {part}")
+        row, part = item.row, item.part
         if isinstance(item, Pair):
             pairs.append(item)
             chars += len(item.instruction) + len(item.response)
@@ -305,9 +352,8 @@ def _keys(records: pa.Table, first: int) -> NDArray[Any]:
     )
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
-    frame = pl.DataFrame(records.select(["instruction", "response"]))
-    keys["response"] = frame["response"].str.len_chars()
-    keys["bytes"] = frame.select(pl.sum_horizontal(pl.all().str.len_bytes())).to_series()
+    keys["response"] = pc.utf8_length(records.column("response"))
+    keys["bytes"] = pc.add(*(pc.binary_length(records.column(name)) for name in ("instruction", "response")))
     return keys
 
 
