@@ -132,6 +132,10 @@ def _value(name: str, at: str, new: Any) -> Attack:
     return _attack("value", name, f"{at} = {shown[:40]}", lambda path: put(path, at, new))
 
 
+def _change(name: str, at: str, what: str, change: Callable[[Any], Any]) -> Attack:
+    return _attack("value", name, what, lambda path: put(path, at, change))
+
+
 def _table(what: str, change: Callable[[Any], Any]) -> Attack:
     def damage(path: Path) -> None:
         table = pickle.loads(path.read_bytes())
@@ -239,8 +243,42 @@ def _with_other_tensor(path: Path) -> None:
     torch.save(torch.zeros(3), path)
 
 
-def named() -> list[Attack]:
-    """The attacks that were first made by hand."""
+LISTED = {
+    "COMMIT.json: nested",
+    "COMMIT.json: step = 1",
+    "trainer.json: progress.step = -5",
+    'trainer.json: progress.step = "x"',
+    "trainer.json: progress.step = 1000000000000",
+    "trainer.json: another key",
+    "trainer.json: a key less",
+    'trainer.json: random.cpu = "YWJj"',
+    "trainer.json: progress.next_batch = -1",
+    "trainer.json: nested",
+    "config.json: nested",
+    "config.json: special.<|im_end|> = -1",
+    "config.json: special.<|im_end|> = 4000000000",
+    "config.json: model.num_layers = 1000000000",
+    "manifest.json: nested",
+    "tokenizer.json: garbage",
+    ".metadata: a string",
+    ".metadata: 50 % of it",
+    ".metadata: offset -5",
+    ".metadata: length 10^12",
+    ".metadata: unknown transform",
+    ".metadata: no chunks",
+    "__0_0.distcp: half of it",
+    "__0_0.distcp: a pickle",
+}
+"""Names of the attacks that were first made by hand."""
+
+
+def listed() -> list[Attack]:
+    """The attacks of `LISTED`."""
+    return [attack for attack in attacks() if attack.name in LISTED]
+
+
+def attacks() -> list[Attack]:
+    """All attacks."""
     found: list[Attack] = []
     for name in ("COMMIT.json", "trainer.json", "config.json", "manifest.json", "tokenizer.json"):
         found += [
@@ -260,8 +298,13 @@ def named() -> list[Attack]:
     found += [_value("trainer.json", "random.cpu", value) for value in random]
     found += [_value("trainer.json", "random.cuda", value) for value in (5, "AAAA", [1])]
     found += [
-        _value("trainer.json", "progress", lambda progress: {**progress, "color": 1}),
-        _value("trainer.json", "progress", lambda progress: {k: v for k, v in progress.items() if k != "epoch"}),
+        _change("trainer.json", "progress", "another key", lambda progress: {**progress, "color": 1}),
+        _change(
+            "trainer.json",
+            "progress",
+            "a key less",
+            lambda progress: {k: v for k, v in progress.items() if k != "epoch"},
+        ),
         _value("trainer.json", "random", None),
         _value("trainer.json", "loss", "low"),
         _value("trainer.json", "format", "millrace-checkpoint/9"),

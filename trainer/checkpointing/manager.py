@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
@@ -201,7 +202,7 @@ class CheckpointManager:
         """
         before: int | None = None
         while True:
-            step: int | None = self._world.broadcast_from_main(lambda before=before: self._newest_step(before))
+            step: int | None = self._world.broadcast_from_main(partial(self._newest_step, before))
             if step is None:
                 return None
             if self._remote and self._world.is_local_main and not self._world.is_main:
