@@ -21,6 +21,7 @@ import typer
 
 from corpus.config import ConfigError, closest
 from corpus.storage.redact import redact
+from corpus.terminal import printable
 
 FAILED = 1
 MISUSED = 2
@@ -69,7 +70,10 @@ def command(
         def guarded(**parameters: object) -> None:
             try:
                 code = function(**parameters)
-            except (typer.BadParameter, typer.Exit):  # typer's own, for usage errors and early exits
+            except typer.Exit:
+                raise
+            except typer.BadParameter as error:  # printed by typer as it is
+                error.message = printable(redact(error.message))
                 raise
             except ConfigError as error:
                 code = fail(error, MISUSED)
@@ -106,7 +110,7 @@ def command(
 
 def fail(error: Exception | str, code: int = FAILED) -> int:
     """Print `error: …` on standard error, without credentials, and return the exit code."""
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    print(printable(f"error: {redact(str(error))}"), file=sys.stderr)
     return code
 
 
@@ -136,7 +140,7 @@ class _StandardError(logging.StreamHandler):
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return prefix + redact(record.getMessage())
+        return printable(prefix + redact(record.getMessage()))
 
 
 def millrace(arguments: Sequence[str] | None = None) -> int:

@@ -174,8 +174,9 @@ def _shot_counts(options: list[str], known: set[str]) -> dict[str, int]:
 
 
 def _print(results: "Results") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from corpus import terminal
 
     columns = ("task", "metric", "score", "95 % interval", "questions", "invalid")
     table = Table(*columns, "in training data", "differs from the protocol in")
@@ -190,7 +191,7 @@ def _print(results: "Results") -> None:
             results.contamination_of(name),
             "; ".join(results.deviations[name]),
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    terminal.console(140).print(table)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def _loop(
         try:
             asked = prompt([*turns, ("user", line.strip())], conditions)
         except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
+            cli.fail(error)
             continue
         ((text, is_complete),) = _answer(loaded, [asked], sampling, stream=number)
         _print(text, is_complete, sampling)

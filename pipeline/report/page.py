@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from corpus.contract import CARD, REPORT, SPECIAL_TOKENS, DatasetInfo, Stratum
 from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome
+from corpus.pages import template
 from pipeline.decontaminate.findings import Findings
 from pipeline.records.ledger import ColumnLine
 
@@ -104,16 +104,8 @@ def write(
         "Columns that no pair uses": [{**asdict(line), "filled": line.fill_rate} for line in columns],
         "Strata": by_stratum,
     }
-    templates = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = templates.get_template("index.html.jinja").render(info=info, sections=sections, max_rows=MAX_ROWS)
-    card = templates.get_template("card.md.jinja").render(
+    page = template(__package__, "index.html.jinja").render(info=info, sections=sections, max_rows=MAX_ROWS)
+    card = template(__package__, "card.md.jinja").render(
         front_matter=_front_matter(info, license),
         info=info,
         sources=sources,
