@@ -15,12 +15,12 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import typer
 
 from corpus.config import ConfigError, closest
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact, remember, remember_environment
 from corpus.terminal import printable
 
 FAILED = 1
@@ -96,6 +96,8 @@ def command(
 
         def main(arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
             set_up_logging()
+            remember_environment()
+            remember(sys.argv if arguments is None else list(arguments))
             try:
                 app(None if arguments is None else list(arguments), prog_name=program or default_program)
             except SystemExit as left:
@@ -108,9 +110,14 @@ def command(
     return decorate
 
 
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a text that may come from data or name a URL: without control characters and credentials."""
+    print(printable(redact(text)), file=file or sys.stdout, flush=True)
+
+
 def fail(error: Exception | str, code: int = FAILED) -> int:
     """Print `error: …` on standard error, without credentials, and return the exit code."""
-    print(printable(f"error: {redact(str(error))}"), file=sys.stderr)
+    say(f"error: {error}", sys.stderr)
     return code
 
 

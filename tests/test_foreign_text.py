@@ -1,12 +1,9 @@
 """Nothing that data says controls a terminal or becomes part of a page: every command, on data that tries."""
 
-import contextlib
 import io
 import json
-import os
 import re
 import tarfile
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
@@ -35,6 +32,7 @@ from corpus.cli import Main
 from corpus.terminal import make_console, printable
 from model.command import printable as printable_of_model
 from tests.pipeline.conftest import texts, write_jsonl
+from tests.said import said
 from tests.trainer.fixtures import write_manifest
 
 pytestmark = pytest.mark.slow  # builds a dataset and trains a model
@@ -79,22 +77,11 @@ class Page(HTMLParser):
 
 def run(main: Main, *arguments: object, code: int = 0) -> str:
     """Run a command, check what it and its processes print, and return that."""
-    streams = (1, 2)
-    with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
-        for stream in streams:
-            stack.callback(os.dup2, os.dup(stream), stream)
-            os.dup2(file.fileno(), stream)
-        text = stack.enter_context(open(os.dup(file.fileno()), "w", buffering=1, encoding="utf-8"))
-        stack.enter_context(contextlib.redirect_stdout(text))
-        stack.enter_context(contextlib.redirect_stderr(text))
-        found = main([str(argument) for argument in arguments])
-        text.flush()
-        file.seek(0)
-        said = file.read().decode()
-    assert found == code, said
-    assert raw_controls(said) == [], ascii(said)
-    assert "Traceback" not in said
-    return said
+    found, text = said(main, *arguments)
+    assert found == code, text
+    assert raw_controls(text) == [], ascii(text)
+    assert "Traceback" not in text
+    return text
 
 
 def write_hostile(folder: Path) -> Path:
@@ -164,8 +151,8 @@ def mix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(mix: Path) -> Path:
     """The mix, built by the command, whose progress and summary are checked."""
-    said = run(pipeline.build.main, mix, "--out", mix.parent / "out", "--workers", 1)
-    assert said.count("alert(1)") > 5
+    text = run(pipeline.build.main, mix, "--out", mix.parent / "out", "--workers", 1)
+    assert text.count("alert(1)") > 5
     return mix.parent / "out"
 
 
@@ -179,9 +166,9 @@ def trained(mix: Path, dataset: Path) -> Path:
 
 
 def test_dry_run_prints_no_control_character(mix: Path) -> None:
-    said = run(pipeline.build.main, mix, "--dry-run")
-    assert said.count("alert(1)") > 20
-    assert "[bold][/nothing]:bug:" in said
+    text = run(pipeline.build.main, mix, "--dry-run")
+    assert text.count("alert(1)") > 20
+    assert "[bold][/nothing]:bug:" in text
 
 
 def test_report_page_and_card_have_no_markup_of_the_data(dataset: Path) -> None:
@@ -231,8 +218,8 @@ def test_verify_of_a_dataset_with_foreign_names_prints_no_control_character(data
         (tmp_path / "dataset.json").write_text(json.dumps(content | {key: value}))
         for main, code in ((pipeline.verify.main, 1), (corpus.inspect.main, 1), (pipeline.explain.main, 2)):
             more = ["--near", 1] if main is pipeline.explain.main else []
-            said = "" if key == HOSTILE and main is not pipeline.verify.main else run(main, tmp_path, *more, code=code)
-            assert "alert(1)\n" not in said
+            text = "" if key == HOSTILE and main is not pipeline.verify.main else run(main, tmp_path, *more, code=code)
+            assert "alert(1)\n" not in text
 
 
 def test_commands_on_a_run_print_no_control_character(dataset: Path, trained: Path, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def main(
                 )
                 paths = write_results(results, out)
                 _print(results)
-                print(*paths, sep="\n")
+                cli.say("\n".join(map(str, paths)))
             world.barrier()
         finally:
             world.leave()

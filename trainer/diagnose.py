@@ -78,7 +78,7 @@ def main(
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
-    print(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
+    cli.say(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
     return 0
 
 

@@ -252,7 +252,7 @@ def _answer_file(
     }
     done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
     earlier = f", {done:,} of them in an earlier run" if done else ""
-    print(f"{out}: {len(prompts):,} answers{earlier}")
+    cli.say(f"{out}: {len(prompts):,} answers{earlier}")
     return 0
 
 
