@@ -7,9 +7,10 @@ On a stated share of requests, one of `KINDS` happens:
     truncate   the connection ends after half of the answer's body (of an upload: after half of what is sent)
     corrupt    one byte of an object is changed, in the answer to a GET or in what a PUT stores
     stall      half of the answer comes, then nothing more, until the client gives up
+    mute       an upload that waits for the server's "100 Continue" gets no answer at all
 
 Only objects are corrupted: a listing has no hash that a client could check. Where a kind has nothing to fall on
-(no body to cut, no object to change), the connection is reset.
+(no body to cut, no object to change), the connection is reset; only `mute` lets such a request pass.
 
 What happens to a request depends on the seed, the request itself and how often it was made before, not on the order in
 which requests arrive. So a retry can succeed, and a test meets the same faults each time.
@@ -41,7 +42,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-KINDS = ("503", "reset", "truncate", "corrupt", "stall")
+KINDS = ("503", "reset", "truncate", "corrupt", "stall", "mute")
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "upgrade"})
 """Headers that belong to one connection and not to the message."""
 
@@ -136,9 +137,19 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
+    def handle_expect_100(self) -> bool:
+        """Answer "100 Continue", unless the request is one to leave without an answer."""
+        proxy = self.server.proxy
+        if "mute" in proxy.kinds and proxy.draw(f"EXPECT {self.path}")[0] == "mute":
+            proxy.count("mute")
+            self._wait()
+            return False
+        return super().handle_expect_100()
+
     def _serve(self) -> None:
         proxy = self.server.proxy
         kind, draw = proxy.draw(f"{self.command} {self.path} {self.headers.get('Range', '')}")
+        kind = "passed" if kind == "mute" else kind  # drawn apart, in `handle_expect_100`
         size = int(self.headers.get("Content-Length") or 0)
         if kind == "truncate" and size:
             self.rfile.read(size // 2)

@@ -30,7 +30,11 @@ _log = logging.getLogger(__name__)
 SLOWEST = 250_000
 """Bytes per second below which an upload has failed: aiohttp waits without end for a server that takes no more."""
 REQUEST_SECONDS = 120.0
-"""Longest time for a request whose progress cannot be seen, such as a listing."""
+"""Longest time for requests whose progress cannot be seen, such as a listing or the upload of a small file.
+
+aiohttp's own limit begins when a request has been sent, which a server that does not answer `Expect: 100-continue` puts
+off without end.
+"""
 QUIET_SECONDS = 5.0
 """Time for which an operation is repeated before warnings begin."""
 READINGS = 20
@@ -184,27 +188,28 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(new, path)
 
-        self._retry("upload", name, pipe)
+        self._retry("upload", name, lambda: watched(pipe, stall=self._patience))
 
-    def read(self, name: str) -> bytes:
-        """Content of a file as it is now, past any cache."""
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
+        """Content of a file as it is now, past any cache, or no more than its first `at_most` bytes."""
 
         @storage_errors()
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
-            found: bytes = filesystem.cat_file(f"{root}/{name}")
-            return found
+            limits = {} if at_most is None else {"start": 0, "end": at_most}
+            found: bytes = filesystem.cat_file(f"{root}/{name}", **limits)
+            return found if at_most is None else found[:at_most]
 
         return self._retry("reading", name, lambda: watched(content, stall=self._stall))
 
-    def read_confirmed(self, name: str) -> bytes:
-        """Content of a file whose hash is not recorded anywhere: read until two readings agree."""
-        content = self.read(name)
+    def read_confirmed(self, name: str, *, at_most: int | None = None) -> bytes:
+        """Content of a file whose hash is not recorded anywhere: read until two readings agree; else like `read`."""
+        content = self.read(name, at_most=at_most)
         if not self.remote:
             return content
         for _ in range(READINGS):
-            before, content = content, self.read(name)
+            before, content = content, self.read(name, at_most=at_most)
             if content == before:
                 return content
         raise StorageError(f"{self.shown}/{name}: none of {READINGS} readings agrees with the one before it")
@@ -324,19 +329,28 @@ class Store:
                 return now == content
             return True
 
-        return self._retry("replacement", name, change)
+        return self._retry("replacement", name, lambda: watched(change, stall=self._patience))
 
     def has_conditions(self, name: str) -> bool:
         """Whether the store refuses to create a file that exists, tried with one that does."""
         if not self.remote:
             return True
-        filesystem, root = self._connect()
         content = self.read(name)
-        try:
-            filesystem.pipe_file(f"{root}/{name}", content, mode="create")
-        except Exception as error:  # clients raise other classes where a store does not know conditions
-            return _exists(error)
-        return False
+
+        @storage_errors()
+        def is_refused() -> bool:
+            filesystem, root = self._connect()
+            try:
+                filesystem.pipe_file(f"{root}/{name}", content, mode="create")
+            except Exception as error:
+                if _exists(error):
+                    return True
+                if _is_unsupported(error):
+                    return False
+                raise
+            return False
+
+        return self._retry("examination", name, lambda: watched(is_refused, stall=self._patience))
 
     def put(self, local: Path, name: str, *, create: bool = False) -> None:
         """Store a file. When this returns the store holds exactly its bytes: by their MD5, or by reading them back.
@@ -422,7 +436,7 @@ class Store:
             filesystem.pipe_file(f"{root}/{name}", b"?")
 
         try:
-            self._retry("upload", name, store)
+            self._retry("upload", name, lambda: watched(store, stall=self._patience))
         except FileNotFoundError as error:
             raise StorageError(
                 f"{self.shown}: nothing can be stored here, the location does not exist ({error})"
@@ -512,6 +526,12 @@ def _detail(error: OSError) -> str:
 def _exists(error: Exception) -> bool:
     """Whether a store refused a conditional request because there is a file, or another version of it."""
     return isinstance(error, FileExistsError) or "precondition" in str(error).lower().replace("-", "")
+
+
+def _is_unsupported(error: Exception) -> bool:
+    """Whether a client or its store does not know conditional requests."""
+    text = str(error).replace(" ", "").lower()
+    return isinstance(error, NotImplementedError | TypeError | ValueError) or "notimplemented" in text
 
 
 def _remove(filesystem: fsspec.AbstractFileSystem, path: str, conditions: dict[str, str]) -> None:
