@@ -8,7 +8,7 @@
       tokenizer/tokenizer.json
       curated/, ledger/        Parquet: kept records as text; the outcome of every row
       eval/                    JSON lines: held-out records                                        `EvalRecord`
-      report/, README.md, mix.lock.yaml
+      report/, README.md, croissant.json, mix.lock.yaml
 
 The tokens of a sample follow one template, by which the pipeline writes samples and the trainer prompts the model:
 
@@ -113,6 +113,8 @@ SHARD_INDEX = "shards/index.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 LOCK = "mix.lock.yaml"
 CARD = "README.md"
+CROISSANT = "croissant.json"
+"""Metadata in the format Croissant; datasets of earlier versions lack it."""
 LEDGER_FILES = "ledger/files.parquet"
 LEDGER_COLUMNS = "ledger/columns.parquet"
 """Columns that are in no pair; datasets of earlier versions lack it."""
@@ -120,7 +122,7 @@ REPORT = "report/index.html"
 
 REQUIRED = (SHARD_INDEX, STRATA, LENGTHS, TOKENIZER, LOCK, CARD, LEDGER_FILES, REPORT)
 """Files that every dataset has, besides `COMMIT`, shards and parts of the ledger."""
-FILES = (CARD, LENGTHS, LOCK, STRATA)
+FILES = (CARD, CROISSANT, LENGTHS, LOCK, STRATA)
 """Files at the top of the folder, besides `COMMIT`."""
 FOLDERS = ("shards", "tokenizer", "curated", "eval", "ledger", "report")
 """Subfolders that belong to the dataset: a build refuses a location with other files in them."""

@@ -29,6 +29,7 @@ import trainer.diagnose
 import trainer.generate
 import trainer.train
 from corpus.cli import Main
+from corpus.pages.render import _script
 from corpus.terminal import make_console, printable
 from model.command import printable as printable_of_model
 from tests.pipeline.conftest import texts, write_jsonl
@@ -45,9 +46,6 @@ MARKUP = "'\"><script>alert(1)</script><img src=x onerror=alert(1)>[bold][/nothi
 HOSTILE = CONTROLS + MARKUP
 NAME = HOSTILE.replace("\x00", "").replace("/", "|") + "\udcff"
 """The same as the name of a file, with a byte that is not UTF-8."""
-TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "table", "thead", "tbody", "tr"}
-TAGS |= {"th", "td", "a", "b", "code", "pre", "details", "summary", "img"}
-ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "href", "alt", "src"}
 
 
 def raw_controls(text: str) -> list[str]:
@@ -56,20 +54,27 @@ def raw_controls(text: str) -> list[str]:
 
 
 class Page(HTMLParser):
-    """Collects the tags and attributes of a page that Millrace's templates do not have, and its text."""
+    """Collects what runs or loads something on a page, apart from Millrace's own, and the page's text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.foreign: list[object] = []
         self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(path.read_text(encoding="utf-8").replace(_script(), ""))
 
     def handle_starttag(self, tag: str, attributes: Sequence[tuple[str, str | None]]) -> None:
-        if tag not in TAGS:
+        if tag in ("iframe", "object", "embed", "form", "base"):
             self.foreign.append(tag)
         for name, value in attributes:
-            if name not in ATTRIBUTES or (name == "src" and not (value or "").startswith("data:image/svg+xml;base64,")):
+            text = value or ""
+            loads = name == "src" and not text.startswith("data:image/svg+xml;base64,")
+            leads = name == "href" and not text.startswith(("#", "https://"))
+            if name.startswith("on") or loads or leads or "alert" in name:
                 self.foreign.append((tag, name, value))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script" and self.text.endswith("alert(1)"):
+            self.foreign.append(self.text[-40:])
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -283,7 +283,7 @@ def read_model(changed: tuple[int, str, bytes]) -> None:
 
 
 def _manifests() -> st.SearchStrategy[bytes]:
-    mix = b"name: m\nseed: 1\nsources:\n  - {name: a, path: a.jsonl, map: {instruction: '{x}'}}\ntokenizer: {vocab_size: 300}\n"
+    mix = b"name: m\nseed: 1\nsources:\n  - {name: a, path: a.jsonl, map: {instruction: '{x}'}}\nshards: {size: 1MB}\n"
     run = (
         b"data: out/mix\nmodel: {size: tiny}\nbatch: {tokens: 64, row_tokens: 32}\noptimizer: {lr: 1.0e-3}\nsteps: 5\n"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from corpus.pages import template
+from corpus.pages.render import render
 from trainer.benchmarks.contamination import BuildFindings, Contamination
 from trainer.benchmarks.journal import Outcome
 from trainer.benchmarks.parquet import write_parquet
@@ -246,9 +246,7 @@ def question_rows(run: TaskRun) -> list[dict[str, Any]]:
 def html(results: Results) -> str:
     """Return the page of a run: scores, and the first questions of each verdict."""
     examples = {run.prepared.task.name: _examples(run) for run in results.runs}
-    return template(__package__, "page.html.jinja").render(
-        results=results, examples=examples, content=results.as_json()
-    )
+    return render(__package__, "page.html.jinja", results=results, examples=examples, content=results.as_json())
 
 
 def _examples(run: TaskRun) -> dict[str, list[tuple[Question, Outcome, str]]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.pages import template
+from corpus.pages.render import render
 from trainer.diagnostics.depth import Change
 from trainer.diagnostics.gradients import EPSILON, TAIL, Similarity
 from trainer.diagnostics.report import Report
@@ -46,7 +46,7 @@ def page(report: Report, *, title: str) -> str:
         matplotlib is not installed; it comes with the extra `diagnose`.
     """
     shown = [(section, _svg(section.draw)) for section in sections(report)]
-    return template(__package__, "page.html.jinja").render(title=title, report=report, sections=shown)
+    return render(__package__, "page.html.jinja", title=title, report=report, sections=shown)
 
 
 def write_page(report: Report, path: Path, *, title: str) -> None:
