@@ -1,6 +1,7 @@
 """Fixtures for tests of any package: an S3 server, and a faulty proxy before it."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,14 @@ from tests.s3 import serve_bucket
 
 # OpenMP threads that spin while they wait make small products many times slower where tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """A training run in this process turns denormal numbers off, which hypothesis refuses to work without."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture

@@ -35,6 +35,11 @@ def render(package: str, template: str, **values: Any) -> str:
     return _environment(package).get_template(template).render(script=script, script_hash=digest, **values)
 
 
+def render_card(package: str, template: str, **values: Any) -> str:
+    """Return a Markdown text, which may contain HTML, from a template of a package; values are escaped as in `render`."""
+    return _environment(package).get_template(template).render(**values)
+
+
 @cache
 def _environment(package: str) -> Environment:
     environment = Environment(

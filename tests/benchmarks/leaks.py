@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.leaks --steps 5000
 
-The cache holds a part of the shards only, so each epoch fetches and deletes some. A checkpoint is written every 50 steps.
+The cache holds a part of the shards only, so each epoch fetches and deletes some. A checkpoint is written every 50
+steps.
 """
 
 import argparse
