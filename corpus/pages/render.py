@@ -36,7 +36,7 @@ def render(package: str, template: str, **values: Any) -> str:
 
 
 def render_card(package: str, template: str, **values: Any) -> str:
-    """Return a Markdown text, which may contain HTML, from a template of a package; values are escaped as in `render`."""
+    """Return a text in Markdown, which may contain HTML, from a template; values are escaped as in `render`."""
     return _environment(package).get_template(template).render(**values)
 
 
