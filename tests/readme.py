@@ -8,6 +8,7 @@ and training runs are cut short unless `--full` is given: `shorten` lists what i
 
 import argparse
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -67,19 +68,13 @@ def _own_data(clone: Path) -> dict[str, str]:
     return {}
 
 
-def _first_key(clone: Path) -> dict[str, str]:
-    import polars as pl
-
-    ledger = pl.read_parquet(sorted((clone / "out/my-mix/ledger").glob("part-*.parquet")) or clone / "out/my-mix/ledger")
-    return {"4616f2298ee0": str(ledger["id"][0])}
-
-
 @contextlib.contextmanager
 def _ray() -> Iterator[dict[str, str]]:
     """A cluster of one node."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    os.environ["RAY_AUTH_MODE"] = "token"
     start = ["ray", "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     subprocess.run([*start, "--include-dashboard=false", "--disable-usage-stats"], check=True, capture_output=True)
     try:
@@ -88,6 +83,7 @@ def _ray() -> Iterator[dict[str, str]]:
         subprocess.run(["ray", "stop"], check=True, capture_output=True)
 
 
+_FIRST_ROW = """$(python -c 'import corpus; print(corpus.scan("out/my-mix").ledger.first().collect()["id"].item())')"""
 _STEPS = "steps=20 schedule.warmup_steps=5 checkpoint.every=10"
 _INSTALL = r"^(?:.*&& )?(?:uv )?pip install [^&\n]*(?:&& |$)"
 
@@ -105,7 +101,7 @@ BLOCKS = (
     Block(
         name="own-data",
         line="python -m pipeline.build mix.yaml --dry-run",
-        replace=(("--file a.jsonl ", "--file maths/a.jsonl.zst "),),
+        replace=(("4616f2298ee0", _FIRST_ROW), ("--file a.jsonl ", "--file maths/a.jsonl.zst ")),
     ),
     Block(
         name="ray",
@@ -197,6 +193,7 @@ def storage() -> Iterator[None]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request
     server.start()
     host, port = server.get_host_and_port()
     os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
