@@ -7,8 +7,8 @@
       shards/                  MDS shards with the columns of `columns`; index.json                `ShardInfo`
       tokenizer/tokenizer.json
       curated/, ledger/        Parquet: kept records as text; the outcome of every row
-      eval/                    JSON lines: held-out records
-      report/, README.md, mix.lock.yaml
+      eval/                    JSON lines: held-out records                                        `EvalRecord`
+      report/, README.md, croissant.json, mix.lock.yaml
 
 The tokens of a sample follow one template, by which the pipeline writes samples and the trainer prompts the model:
 
@@ -22,10 +22,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import IO, Annotated, Any, Literal, TypeVar, get_args
+from typing import IO, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from corpus.schema import Count, Described, Model, SchemaError, Sha256, parse, parse_json, shown
 from corpus.turns import LABELS
 
 FORMAT = "millrace-dataset/2"
@@ -112,6 +113,8 @@ SHARD_INDEX = "shards/index.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 LOCK = "mix.lock.yaml"
 CARD = "README.md"
+CROISSANT = "croissant.json"
+"""Metadata in the format Croissant; datasets of earlier versions lack it."""
 LEDGER_FILES = "ledger/files.parquet"
 LEDGER_COLUMNS = "ledger/columns.parquet"
 """Columns that are in no pair; datasets of earlier versions lack it."""
@@ -119,7 +122,7 @@ REPORT = "report/index.html"
 
 REQUIRED = (SHARD_INDEX, STRATA, LENGTHS, TOKENIZER, LOCK, CARD, LEDGER_FILES, REPORT)
 """Files that every dataset has, besides `COMMIT`, shards and parts of the ledger."""
-FILES = (CARD, LENGTHS, LOCK, STRATA)
+FILES = (CARD, CROISSANT, LENGTHS, LOCK, STRATA)
 """Files at the top of the folder, besides `COMMIT`."""
 FOLDERS = ("shards", "tokenizer", "curated", "eval", "ledger", "report")
 """Subfolders that belong to the dataset: a build refuses a location with other files in them."""
@@ -160,6 +163,10 @@ def columns(dtype: TokenDtype) -> dict[str, str]:
     return {"prefix_len": "uint16", "row_id": "bytes", "tokens": f"ndarray:{dtype}"}
 
 
+COLUMN_SIZES: Mapping[str, int | None] = {"prefix_len": 2, "row_id": None, "tokens": None}
+"""Bytes of a value of each column; None where they vary."""
+
+
 def fingerprint(files: Iterable[IO[bytes]]) -> str:
     """Return the sha256 over the contents of the `FINGERPRINTED` files, in their order."""
     digest = hashlib.sha256()
@@ -176,13 +183,10 @@ class DatasetError(Exception):
     """A dataset that cannot be used; the message names the file, what was found, what was expected, and what to do."""
 
 
-class _Described(BaseModel):
-    """Base of the models: immutable, no conversion of types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-Count = Annotated[int, Field(ge=0)]
+MAX_VOCABULARY = 2**24
+"""Largest number of token ids; the embedding of a larger vocabulary would not fit any device."""
+MAX_REPEAT = 10_000
+"""Most draws of a sample in one epoch."""
 
 
 def is_inside(path: str) -> bool:
@@ -201,19 +205,19 @@ FilePath = Annotated[str, AfterValidator(_checked_path)]
 """Path relative to the dataset, which does not leave it."""
 
 
-class FileInfo(_Described):
+class FileInfo(Described):
     """Size and hash of a file."""
 
     bytes: Count
-    sha256: str
+    sha256: Sha256
 
 
-class TokenizerInfo(_Described):
+class TokenizerInfo(Described):
     """The tokenizer that the samples were encoded with."""
 
     file: FilePath
-    sha256: str
-    vocab_size: Annotated[int, Field(gt=0, le=2**32)]
+    sha256: Sha256
+    vocab_size: Annotated[int, Field(gt=0, le=MAX_VOCABULARY)]
     """Largest token id + 1."""
     token_dtype: TokenDtype = "uint16"
     """Type of the token ids in the shards: `token_dtype` of `vocab_size`."""
@@ -231,10 +235,12 @@ class TokenizerInfo(_Described):
                 raise ValueError(f"lacks the special token {tag}")
             if self.special[tag] >= self.vocab_size:
                 raise ValueError(f"{tag} has the id {self.special[tag]}, expected one below vocab_size")
+        if len(set(self.special.values())) != len(self.special):
+            raise ValueError(f"two special tokens have the same id in {shown(self.special)}, expected different ids")
         return self
 
 
-class SourceCounts(_Described):
+class SourceCounts(Described):
     """How many rows of a source came in, and what became of them."""
 
     role: Literal["train", "eval"]
@@ -249,7 +255,7 @@ class SourceCounts(_Described):
     """Tokens of its samples."""
 
 
-class EvalInfo(_Described):
+class EvalInfo(Described):
     """The held-out records."""
 
     files: tuple[FilePath, ...]
@@ -257,7 +263,7 @@ class EvalInfo(_Described):
     rows: Count
 
 
-class DatasetInfo(_Described):
+class DatasetInfo(Described):
     """Content of dataset.json."""
 
     format: str = FORMAT
@@ -279,12 +285,26 @@ class DatasetInfo(_Described):
     eval: EvalInfo
     files: dict[FilePath, FileInfo]
     """Every file of the dataset but `COMMIT`, by its path."""
-    lock_sha256: str
+    lock_sha256: Sha256
     """sha256 of `LOCK`."""
     build_key: str
     """Hash of the manifest, the inputs and the code that built the dataset."""
     versions: dict[str, str]
     """Library to the version it was built with."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "DatasetInfo":
+        if self.tokens != self.prefix_tokens + self.response_tokens:
+            raise ValueError(
+                f"tokens is {self.tokens:,}, expected {self.prefix_tokens + self.response_tokens:,}: prefix_tokens + "
+                "response_tokens"
+            )
+        if not self.max_tokens <= self.tokens <= self.samples * self.max_tokens:
+            raise ValueError(
+                f"tokens is {self.tokens:,}, expected at least max_tokens ({self.max_tokens:,}) and at most that for "
+                f"each of {self.samples:,} samples"
+            )
+        return self
 
     def files_of(self, prefix: str) -> list[str]:
         """Return the paths that begin with `prefix`, in order."""
@@ -301,7 +321,7 @@ class DatasetInfo(_Described):
         return self.files_of("ledger/rows-")
 
 
-class Stratum(_Described):
+class Stratum(Described):
     """Samples [begin, end) of the dataset, drawn as one group."""
 
     source: str
@@ -310,7 +330,7 @@ class Stratum(_Described):
     end: Count
     max_per_epoch: Count | None
     """Most draws of an epoch; None: no bound."""
-    repeat: Count
+    repeat: Annotated[int, Field(ge=1, le=MAX_REPEAT)]
     """How many times an epoch draws each sample, where `max_per_epoch` allows."""
 
     @property
@@ -325,19 +345,19 @@ class Stratum(_Described):
         return wanted if self.max_per_epoch is None else min(wanted, self.max_per_epoch)
 
 
-class StrataInfo(_Described):
+class StrataInfo(Described):
     """Content of strata.json."""
 
     strata: tuple[Stratum, ...]
 
 
-class ShardFile(_Described):
+class ShardFile(Described):
     """The file of a shard."""
 
     basename: str
     """Name in the folder shards/."""
     bytes: Count
-    hashes: dict[str, str]
+    hashes: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]]
     """Contains xxh64, in hex."""
 
     @model_validator(mode="after")
@@ -349,18 +369,19 @@ class ShardFile(_Described):
         return self
 
 
-class ShardInfo(_Described):
+class ShardInfo(Described):
     """A plain, uncompressed MDS shard, as its entry in shards/index.json describes it."""
 
     version: Literal[2]
     format: Literal["mds"]
     compression: None
     hashes: tuple[str, ...]
-    size_limit: int | None
+    size_limit: Count | None
     column_names: tuple[str, ...]
     column_encodings: tuple[str, ...]
     column_sizes: tuple[int | None, ...]
-    samples: Count
+    """Bytes of a value of each column; None where they vary."""
+    samples: Annotated[int, Field(ge=1, le=2**32)]
     raw_data: ShardFile
     zip_data: None
 
@@ -369,7 +390,13 @@ class ShardInfo(_Described):
         found = dict(zip(self.column_names, self.column_encodings, strict=False))
         if found not in map(columns, get_args(TokenDtype)) or len(self.column_encodings) != len(found):
             expected = f"{columns('uint16')}, or ndarray:uint32 for tokens"
-            raise ValueError(f"the columns are {found}, expected {expected} (others may run code when read)")
+            raise ValueError(f"the columns are {shown(found)}, expected {expected} (others may run code when read)")
+        if dict(zip(self.column_names, self.column_sizes, strict=False)) != COLUMN_SIZES:
+            raise ValueError(f"column_sizes is {shown(self.column_sizes)}, expected the sizes {COLUMN_SIZES}")
+        if self.raw_data.bytes < 4 * (self.samples + 1):
+            raise ValueError(
+                f"{self.raw_data.basename} has {self.raw_data.bytes:,} bytes, too few for {self.samples:,} samples"
+            )
         return self
 
     @property
@@ -379,14 +406,23 @@ class ShardInfo(_Described):
         return encodings["tokens"].removeprefix("ndarray:")
 
 
-class ShardIndex(_Described):
+class ShardIndex(Described):
     """Content of shards/index.json."""
 
     version: Literal[2]
     shards: tuple[ShardInfo, ...]
 
 
-Model = TypeVar("Model", bound=_Described)
+class EvalRecord(Described):
+    """A line of a file of held-out records."""
+
+    row_id: str
+    source: Annotated[str, Field(min_length=1)]
+    task: str
+    instruction: Annotated[str, Field(min_length=1)]
+    response: Annotated[str, Field(min_length=1)] | None
+    """The reference; None for a prompt without one."""
+    condition: tuple[Literal["synth", "noisy", "cot", "direct"], ...]
 
 
 def parse_dataset(content: bytes, where: str) -> DatasetInfo:
@@ -405,14 +441,14 @@ def parse_dataset(content: bytes, where: str) -> DatasetInfo:
         The content is not JSON, has another format, or lacks a field or has one of another type.
     """
     try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise DatasetError(f"{where}: is not valid JSON ({error}); build the dataset again") from None
+        found = parse_json(content)
+    except SchemaError as error:
+        raise DatasetError(f"{where}: {error}; build the dataset again") from None
     if not isinstance(found, dict):
-        raise DatasetError(f"{where}: is {_shown(found)}, expected an object; build the dataset again")
+        raise DatasetError(f"{where}: is {shown(found)}, expected an object; build the dataset again")
     if (name := found.get("format")) != FORMAT:
         reason = f": {OUTDATED[str(name)]}" if str(name) in OUTDATED else ""
-        raise DatasetError(f"{where}: has format {name!r}, expected {FORMAT!r}{reason}; build the dataset again")
+        raise DatasetError(f"{where}: has format {shown(name)}, expected {FORMAT!r}{reason}; build the dataset again")
     return _parse(DatasetInfo, content, where)
 
 
@@ -437,7 +473,7 @@ def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, 
     end = 0
     names = set()
     for stratum in strata:
-        name = f"source {stratum.source}, task {stratum.task}"
+        name = shown(f"source {stratum.source}, task {stratum.task}", quoted=False)
         if stratum.begin != end or stratum.end <= stratum.begin:
             raise DatasetError(
                 f"{where}: {name}: covers [{stratum.begin:,}, {stratum.end:,}), expected it to begin at {end:,} and to "
@@ -452,40 +488,60 @@ def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, 
     return strata
 
 
-def parse_index(content: bytes, where: str, *, vocab_size: int) -> tuple[ShardInfo, ...]:
-    """Parse and check shards/index.json, whose type of token ids must be that of `vocab_size`; like `parse_strata`."""
+def parse_index(content: bytes, where: str, *, info: DatasetInfo) -> tuple[ShardInfo, ...]:
+    """Parse and check shards/index.json.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    where
+        The file's path or URL, for error messages.
+    info
+        Content of dataset.json, which determines the type of the tokens, the number of samples and the shards.
+
+    Raises
+    ------
+    DatasetError
+        The content is something else, or contradicts dataset.json.
+    """
     shards = _parse(ShardIndex, content, where).shards
-    expected = token_dtype(vocab_size)
+    expected = info.tokenizer.token_dtype
+    names = set()
     for shard in shards:
+        file = shard.raw_data
+        listed = info.files.get(f"shards/{file.basename}")
         if shard.token_dtype != expected:
-            raise DatasetError(
-                f"{where}: {shard.raw_data.basename} has {shard.token_dtype} tokens, expected {expected} for a "
-                f"vocabulary of {vocab_size:,} as in {COMMIT}; build the dataset again"
-            )
+            fault = f"has {shard.token_dtype} tokens, expected {expected} for a vocabulary as in {COMMIT}"
+        elif listed is None:
+            fault = f"is not listed in {COMMIT}"
+        elif listed.bytes != file.bytes:
+            fault = f"has {file.bytes:,} bytes, expected {listed.bytes:,} as in {COMMIT}"
+        elif file.basename in names:
+            fault = "is listed twice"
+        else:
+            names.add(file.basename)
+            continue
+        raise DatasetError(f"{where}: {shown(file.basename, quoted=False)} {fault}; build the dataset again")
+    if len(shards) != info.shards:
+        raise DatasetError(
+            f"{where}: lists {len(shards):,} shards, expected {info.shards:,} as in {COMMIT}; build the dataset again"
+        )
+    if (found := sum(shard.samples for shard in shards)) != info.samples:
+        raise DatasetError(
+            f"{where}: the shards hold {found:,} samples, expected {info.samples:,} as in {COMMIT}; build the dataset "
+            "again"
+        )
     return shards
+
+
+def parse_eval_record(line: bytes, where: str) -> EvalRecord:
+    """Parse and check a line of a file of held-out records, which `where` names; like `parse_strata`."""
+    return _parse(EvalRecord, line, where)
 
 
 def _parse(model: type[Model], content: bytes, where: str) -> Model:
     try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        first, *others = error.errors()
-    place = first["loc"][:-2] if first["loc"][-1:] == ("[key]",) else first["loc"]
-    field = ".".join(map(str, place))
-    more = f" (and {len(others)} more)" if others else ""
-    match first["type"]:
-        case "missing":
-            problem = f"lacks the field {field}"
-        case "extra_forbidden":
-            problem = f"has an unknown field {field}"
-        case "value_error":
-            problem = f"{field}: {first['msg'].removeprefix('Value error, ')}"
-        case _:
-            expected = first["msg"].removeprefix("Input should be ")
-            problem = f"{field} is {_shown(first['input'])}, expected {expected}"
-    raise DatasetError(f"{where}: {problem}{more}; build the dataset again")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return parse(model, content)
+    except SchemaError as error:
+        raise DatasetError(f"{where}: {error}; build the dataset again") from None

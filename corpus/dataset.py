@@ -7,7 +7,7 @@ Needs numpy and fsspec only; polars frames of a dataset are `corpus.look`.
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from corpus.contract import (
     parse_dataset,
     parse_strata,
 )
+from corpus.schema import MAX_BYTES, shown
 from corpus.storage.redact import redact
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
@@ -72,9 +73,15 @@ class Dataset:
             raise DatasetError(f"{self.url(path)}: is missing; copy it again, or build the dataset again") from None
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file that dataset.json lists."""
+        """Return the content of a file that dataset.json lists, if it has no more bytes than listed."""
         with self.open(path) as file:
-            return file.read()
+            limit = self.info.files[path].bytes
+            if path.endswith(".json"):
+                limit = min(limit, MAX_BYTES)
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise DatasetError(f"{self.url(path)}: has more than {limit:,} bytes; build the dataset again")
+        return content
 
     @cached_property
     def strata(self) -> tuple[Stratum, ...]:
@@ -128,7 +135,7 @@ def open_dataset(location: str | Path) -> Dataset:
     """
     location = str(location).rstrip("/")
     try:
-        content = Store(location, attempts=INTERACTIVE_ATTEMPTS).read(COMMIT)
+        content = Store(location, attempts=INTERACTIVE_ATTEMPTS).read(COMMIT, at_most=MAX_BYTES + 1)
     except FileNotFoundError:
         raise NoDatasetError(
             unfinished(location)
@@ -167,13 +174,58 @@ def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray
     ndarray
         uint16 [N, 2]: tokens of prefix and response of each sample.
     """
+    size = file.stat().st_size if isinstance(file, Path) else file.seek(0, io.SEEK_END)
     try:
-        lengths = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
-    except ValueError as error:
-        raise DatasetError(f"{where}: is not a numpy array ({error}); build the dataset again") from None
-    if lengths.dtype != np.uint16 or lengths.shape != (samples, 2):
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as content:
+            content.seek(0)
+            version = np.lib.format.read_magic(content)
+            if version != (1, 0):
+                raise ValueError(f"has version {version[0]}.{version[1]} of the format, expected 1.0")
+            shape, is_transposed, dtype = np.lib.format.read_array_header_1_0(content)
+            begin = content.tell()
+    except OSError:
+        raise
+    except Exception as error:  # numpy evaluates the header by Python's parser, which raises many kinds
+        raise DatasetError(f"{where}: is not a numpy array ({_one_line(error)}); build the dataset again") from None
+    if dtype != np.dtype("<u2") or shape != (samples, 2) or is_transposed:
+        order = ", by columns" if is_transposed else ""
         raise DatasetError(
-            f"{where}: is {lengths.dtype} {list(lengths.shape)}, expected uint16 [{samples}, 2]; "
-            "build the dataset again"
+            f"{where}: is {dtype} {list(shape)}{order}, expected uint16 [{samples}, 2]; build the dataset again"
         )
-    return lengths
+    if size != begin + 4 * samples:
+        raise DatasetError(
+            f"{where}: has {size:,} bytes, expected {begin + 4 * samples:,} for {samples:,} samples; build the dataset "
+            "again"
+        )
+    if not samples:
+        return np.empty((0, 2), np.uint16)
+    if isinstance(file, Path):
+        return np.memmap(file, "<u2", "r", offset=begin, shape=(samples, 2))
+    file.seek(begin)
+    return np.frombuffer(file.read(), "<u2").reshape(samples, 2)
+
+
+def check_lengths(lengths: NDArray[np.uint16], info: DatasetInfo, where: str) -> None:
+    """Raise `DatasetError` unless the lengths of lengths.npy have the sums and the maximum in dataset.json."""
+    prefix = response = longest = 0
+    for begin in range(0, len(lengths), _BLOCK):
+        block = lengths[begin : begin + _BLOCK].astype(np.int64)
+        prefix, response = prefix + int(block[:, 0].sum()), response + int(block[:, 1].sum())
+        longest = max(longest, int(block.sum(axis=1).max()))
+    for name, expected, found in (
+        ("prefix_tokens", info.prefix_tokens, prefix),
+        ("response_tokens", info.response_tokens, response),
+        ("max_tokens", info.max_tokens, longest),
+    ):
+        if found != expected:
+            raise DatasetError(
+                f"{where}: its {name} are {found:,}, expected {expected:,} as in {COMMIT}; build the dataset again"
+            )
+
+
+_BLOCK = 1 << 20
+"""Samples whose lengths are summed at once; bounds memory."""
+
+
+def _one_line(error: Exception) -> str:
+    return shown(" ".join(str(error).split()) or type(error).__name__, quoted=False)

@@ -13,7 +13,7 @@ from corpus.adapters.base import as_text
 from corpus.adapters.named_chat import Role
 from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
-from corpus.contract import order_conditions
+from corpus.contract import MAX_REPEAT, order_conditions
 from corpus.formats import find_format, formats, split_suffix
 from corpus.formats.base import Format, Layout
 from corpus.formats.external import from_reader
@@ -130,9 +130,9 @@ class SourceSpec(Config):
     """Stratum of a pair: "file" (relative path without suffixes), "source", or "column:NAME"."""
     condition: tuple[str, ...] = ()
     """Added to every pair."""
-    max_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    max_per_epoch: Annotated[int, Field(ge=1, le=2**53)] | None = None
     """Largest number of samples from each of the source's strata in one epoch."""
-    repeat: Annotated[int, Field(ge=1)] = 1
+    repeat: Annotated[int, Field(ge=1, le=MAX_REPEAT)] = 1
     """Number of times that each sample of the source is drawn in one epoch."""
     near_dedup: bool = True
     """Whether the source takes part in near-duplicate removal; false keeps its templates, and all that is like them."""

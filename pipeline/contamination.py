@@ -19,8 +19,9 @@ import typer
 
 from corpus import cli
 from corpus.config import ConfigError
-from corpus.contract import DatasetError, eval_file
+from corpus.contract import DatasetError, eval_file, parse_eval_record
 from corpus.dataset import Dataset, open_dataset
+from corpus.schema import lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +62,11 @@ def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
     items: dict[str, str] = {}
     for place in places:
         if eval_file(place) in dataset.info.files:
-            with dataset.open(eval_file(place)) as lines:
-                for line in lines:
-                    record = json.loads(line)
-                    items[record["row_id"]] = f"{record['instruction']}\n{record['response'] or ''}"
+            path = eval_file(place)
+            with dataset.open(path) as records:
+                for number, line in lines(records):
+                    record = parse_eval_record(line, f"{dataset.url(path)}, line {number}")
+                    items[record.row_id] = f"{record.instruction}\n{record.response or ''}"
             continue
         spec = SourceSpec(name="eval", path=place, role="eval")
         prefix = f"{Path(place).name}:" if len(places) > 1 else ""

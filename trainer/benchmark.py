@@ -16,6 +16,7 @@ EXAMPLE = """
 example:
   python -m trainer.benchmark out/train --tasks gsm8k,mmlu --data eval_sets --out out/benchmark
   python -m trainer.benchmark out/hf --task-file my_task.yaml
+  python -m trainer.benchmark out/hf --tasks gsm8k --file gsm8k.test=hf://datasets/openai/gsm8k/main/test-*.parquet
   torchrun --nproc-per-node 8 -m trainer.benchmark out/hf --tasks gsm8k --data eval_sets
 
 \b
@@ -43,14 +44,22 @@ def main(
         list[Path] | None,
         typer.Option(help="a task from a YAML file, or a Python file that defines TASK; may be repeated"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="folder in which the tasks find their files")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="folder or URL (s3://…, hf://…) in which the tasks find their files"),
+    ] = None,
     file: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK.SPLIT=PATH", help="file or folder of a task's split (test, dev, shots, …)"),
+        typer.Option(
+            metavar="TASK.SPLIT=PATH", help="file, folder or glob of a task's split (test, dev, shots, …), or its URL"
+        ),
     ] = None,
     dataset: Annotated[
-        Path | None,
-        typer.Option(help="the built dataset of the training: reports what its build found of the tasks' questions"),
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="folder or URL of the dataset of the training: reports what its build found of the tasks' questions",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("out/benchmark"),
     shots: Annotated[
@@ -150,15 +159,15 @@ def main(
     return 0
 
 
-def _named_files(options: list[str], known: set[str]) -> dict[str, dict[str, Path]]:
+def _named_files(options: list[str], known: set[str]) -> dict[str, dict[str, str]]:
     """Parse TASK.SPLIT=PATH; TASK=PATH is the split `test`."""
-    named: dict[str, dict[str, Path]] = {}
+    named: dict[str, dict[str, str]] = {}
     for option in options:
         name, equals, path = option.partition("=")
         task, _, split = name.partition(".")
         if not equals or task not in known:
             raise typer.BadParameter(f"--file is {option!r}; expected TASK.SPLIT=PATH with a task of this run")
-        named.setdefault(task, {})[split or "test"] = Path(path)
+        named.setdefault(task, {})[split or "test"] = path
     return named
 
 

@@ -100,8 +100,8 @@ class TasksConfig(Config):
     """Tasks, such as gsm8k and mmlu; not those that execute programs."""
     files: tuple[Path, ...] = ()
     """Tasks in YAML or Python files."""
-    data: Path | None = None
-    """Folder in which tasks find their questions."""
+    data: str | None = None
+    """Folder or fsspec URL in which tasks find their questions."""
     every: int = Field(default=5000, gt=0)
     """Steps between two runs of the tasks; the run also ends with one."""
     limit: int | None = Field(default=None, gt=0)

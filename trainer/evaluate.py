@@ -9,19 +9,18 @@ Batches are distributed over the ranks in rounds. Every rank takes part in every
 gathered by all ranks together; a rank without a batch in the last round computes one again and ignores the result.
 """
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from corpus.contract import END_OF_RESPONSE, prefix_ids
+from corpus.contract import END_OF_RESPONSE, EvalRecord, parse_eval_record, prefix_ids
+from corpus.schema import SchemaError, lines
 from model.batch import IGNORE, PackedBatch
 from model.hrm import HRM
 from trainer.data.dataset import Dataset
@@ -61,18 +60,12 @@ def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: i
     trainer.data.fetch.DatasetError
         A line is not a question.
     """
-    families: dict[tuple[str, str], list[tuple[list[str], str, str]]] = defaultdict(list)
+    families: dict[tuple[str, str], list[tuple[Sequence[str], str, str]]] = defaultdict(list)
     for path in dataset.eval_files:
-        for number, row in enumerate(_lines(path), 1):
-            try:
-                rows = families[str(row["source"]), str(row["task"])]
-                if row["response"] is not None and len(rows) < rows_per_family:
-                    rows.append((list(row["condition"]), str(row["instruction"]), str(row["response"])))
-            except (KeyError, TypeError) as error:
-                raise DatasetError(
-                    f"{path}, line {number}: is not a question ({error!r}); expected source, task, instruction, "
-                    f"response and condition: build the dataset again"
-                ) from None
+        for record in _records(path):
+            rows = families[record.source, record.task]
+            if record.response is not None and len(rows) < rows_per_family:
+                rows.append((record.condition, record.instruction, record.response))
     tasks = Counter(source for source, _ in families)
     plain = plain_tokenizer(tokenizer)
     questions = []
@@ -181,13 +174,13 @@ def evaluate(
     }
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise DatasetError(f"{path}, line {number}: is not JSON ({error}); build the dataset again") from None
+def _records(path: Path) -> Iterator[EvalRecord]:
+    with path.open("rb") as file:
+        try:
+            for number, line in lines(file):
+                yield parse_eval_record(line, f"{path}, line {number}")
+        except SchemaError as error:
+            raise DatasetError(f"{path}: {error}; build the dataset again") from None
 
 
 def _batches(questions: Sequence[Question], row_tokens: int) -> Iterator[list[list[Question]]]:

@@ -190,25 +190,26 @@ class Store:
 
         self._retry("upload", name, lambda: watched(pipe, stall=self._patience))
 
-    def read(self, name: str) -> bytes:
-        """Content of a file as it is now, past any cache."""
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
+        """Content of a file as it is now, past any cache, or no more than its first `at_most` bytes."""
 
         @storage_errors()
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
-            found: bytes = filesystem.cat_file(f"{root}/{name}")
-            return found
+            limits = {} if at_most is None else {"start": 0, "end": at_most}
+            found: bytes = filesystem.cat_file(f"{root}/{name}", **limits)
+            return found if at_most is None else found[:at_most]
 
         return self._retry("reading", name, lambda: watched(content, stall=self._stall))
 
-    def read_confirmed(self, name: str) -> bytes:
-        """Content of a file whose hash is not recorded anywhere: read until two readings agree."""
-        content = self.read(name)
+    def read_confirmed(self, name: str, *, at_most: int | None = None) -> bytes:
+        """Content of a file whose hash is not recorded anywhere: read until two readings agree; else like `read`."""
+        content = self.read(name, at_most=at_most)
         if not self.remote:
             return content
         for _ in range(READINGS):
-            before, content = content, self.read(name)
+            before, content = content, self.read(name, at_most=at_most)
             if content == before:
                 return content
         raise StorageError(f"{self.shown}/{name}: none of {READINGS} readings agrees with the one before it")

@@ -47,6 +47,7 @@ from corpus.contract import (
     token_dtype,
 )
 from corpus.outcome import Outcome
+from pipeline.dataset.tally import Tally
 from pipeline.decontaminate import findings
 from pipeline.dedup.near.duplicates import VerifyGroups
 from pipeline.dedup.near.examples import least_similar
@@ -57,6 +58,7 @@ from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
 from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, Loss, read_part
 from pipeline.report import page as report
+from pipeline.report.texts import CuratedPart, Texts
 from pipeline.shards import mds
 from pipeline.shards.encode import Encode, EncodedBucket
 from pipeline.shards.evals import WriteEval
@@ -66,8 +68,6 @@ from pipeline.shards.tokenizer import TokenizerStep, special_ids, vocabulary_siz
 R = TypeVar("R")
 
 LEDGER_FILE_ROWS = 2**20
-EXAMPLES = 3
-"""Dropped rows that the report shows for each source and reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +202,7 @@ class Assemble(Step[Assembled]):
             versions=library_versions(),
         )
         faults = [line for line in lines if line.is_notable]
-        self._write_report(work, out, info, lines, columns, strata, lengths, tally)
+        self._write_report(work, out, info, lines, columns, strata, lengths, tally, encoded)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
         info = info.model_copy(update={"files": files})
@@ -267,8 +267,8 @@ class Assemble(Step[Assembled]):
             files = [stack.enter_context((out / name).open("rb")) for name in own]
             return fingerprint([*files, io.BytesIO(tokenizer.encode())])
 
-    def _write_ledger(self, work: Path, out: Path, samples: Sequence[int]) -> "_Tally":
-        tally = _Tally()
+    def _write_ledger(self, work: Path, out: Path, samples: Sequence[int]) -> Tally:
+        tally = Tally()
         writer = _LedgerWriter(out)
         parts: list[tuple[type[Step[Any]], str, int]] = [(Ingest, key, 0) for key in self.ingests]
         parts += [(Scatter, key, 0) for key in self.scatter]
@@ -287,7 +287,7 @@ class Assemble(Step[Assembled]):
         return tally
 
     def _counts(
-        self, lines: Sequence[FileLine], tally: "_Tally", lengths: NDArray[np.uint16], strata: Sequence[Stratum]
+        self, lines: Sequence[FileLine], tally: Tally, lengths: NDArray[np.uint16], strata: Sequence[Stratum]
     ) -> dict[str, SourceCounts]:
         rows, pairs, tokens = Counter[str](), Counter[str](), Counter[str]()
         for line in lines:
@@ -339,22 +339,39 @@ class Assemble(Step[Assembled]):
         columns: Sequence[ColumnLine],
         strata: Sequence[Stratum],
         lengths: NDArray[np.uint16],
-        tally: "_Tally",
+        tally: Tally,
+        encoded: Sequence[EncodedBucket],
     ) -> None:
-        duplicates = least_similar(
-            VerifyGroups.examples(work, ref.key) for ref in self.drops if ref.stage == VerifyGroups.stage
-        )
+        curated = [
+            CuratedPart(path=Encode.folder(work, key) / Encode.CURATED, samples=bucket.samples)
+            for key, bucket in zip(self.encode, encoded, strict=True)
+            if bucket.curated is not None
+        ]
+        ingests = zip(self.files, self.ingests, strict=True)
         report.write(
             out,
-            info,
-            files=[dataclasses.asdict(line) for line in lines],
-            columns=columns,
-            strata=strata,
-            lengths=lengths,
-            examples=tally.examples,
-            duplicates=duplicates,
-            contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
-            license=self.license,
+            report.Material(
+                info=info,
+                lock=self.lock,
+                license=self.license,
+                files=[dataclasses.asdict(line) for line in lines],
+                columns=columns,
+                strata=strata,
+                lengths=lengths,
+                dropped=tally.stages,
+                examples=tally.examples,
+                near_scores=tally.near_scores.tolist(),
+                near_duplicates=least_similar(
+                    VerifyGroups.examples(work, ref.key) for ref in self.drops if ref.stage == VerifyGroups.stage
+                ),
+                contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
+                texts=Texts(
+                    work=work,
+                    ingests={(file.source, file.file): key for file, key in ingests},
+                    curated=curated,
+                ),
+                curated=[bucket.curated for bucket in encoded if bucket.curated is not None],
+            ),
         )
 
 
@@ -389,24 +406,6 @@ def _result(step: type[Step[R]], work: Path, key: str) -> R:
 
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-class _Tally:
-    """Counts ledger lines by source and outcome, and keeps the first few of each kind of dropped row."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, Counter[str]] = {}
-        self.examples: dict[tuple[str, str], list[dict[str, Any]]] = {}
-
-    def add(self, lines: pa.Table) -> None:
-        groups = lines.select(["source", "outcome"]).group_by(["source", "outcome"]).aggregate([([], "count_all")])
-        for group in groups.to_pylist():
-            source, outcome = group["source"], group["outcome"]
-            self.outcomes.setdefault(source, Counter())[outcome] += group["count_all"]
-            examples = self.examples.setdefault((source, outcome), [])
-            if outcome != Outcome.KEPT and len(examples) < EXAMPLES:
-                chosen = pc.and_(pc.equal(lines.column("source"), source), pc.equal(lines.column("outcome"), outcome))
-                examples += lines.filter(chosen).slice(0, EXAMPLES - len(examples)).to_pylist()
 
 
 class _LedgerWriter:

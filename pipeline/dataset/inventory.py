@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, Count, FileInfo, FilePath, is_inside
+from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, FileInfo, FilePath, is_inside
+from corpus.schema import MAX_BYTES, Count
 from corpus.storage.lease import LEASE
 from corpus.storage.store import Entry, Store
 from pipeline.engine.step import BuildError
@@ -106,7 +107,7 @@ def take_inventory(store: Store, work: Path, out: str, *, wanted: Iterable[str] 
         There are files that no dataset of ours lists by their name and size, or links; the message names some.
     """
     try:
-        listed = _listed(store.read_confirmed(COMMIT))
+        listed = _listed(store.read_confirmed(COMMIT, at_most=MAX_BYTES + 1))
     except FileNotFoundError:
         listed = None
     entries = store.entries(FOLDERS)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, DatasetError, DatasetInfo, FileInfo, parse_dataset
+from corpus.schema import MAX_BYTES
 from corpus.storage.lease import Lease
 from corpus.storage.location import local_path
 from corpus.storage.redact import redact_location
@@ -68,7 +69,7 @@ def read_commit(out: str) -> DatasetInfo | None:
     """`dataset.json` of a published dataset, or None if there is none or a file of it has another size."""
     store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     try:
-        commit = parse_dataset(store.read_confirmed(COMMIT), redact_location(out))
+        commit = parse_dataset(store.read_confirmed(COMMIT, at_most=MAX_BYTES + 1), redact_location(out))
         sizes = dataset_sizes(store)
     except (FileNotFoundError, DatasetError):
         return None
@@ -84,7 +85,7 @@ def find_published(out: str, work: Path, build_key: str) -> Verified | None:
     store = Store(out, attempts=INTERACTIVE_ATTEMPTS)
     record = Published.read(work, out)
     try:
-        content = store.read_confirmed(COMMIT)
+        content = store.read_confirmed(COMMIT, at_most=MAX_BYTES + 1)
         commit = parse_dataset(content, redact_location(out))
     except (FileNotFoundError, DatasetError):
         return None

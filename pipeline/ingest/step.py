@@ -1,6 +1,7 @@
 """Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of dropped pairs.
 
 read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that are kept
+                                                       ├▶ dropped.arrow   texts of a few dropped pairs, for the report
                                                        ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
                                                        └▶ ledger.parquet  rows without a pair, dropped pairs
 """
@@ -56,6 +57,15 @@ KEYS = np.dtype(
 )
 """What deduplication needs of a record: hash of the folded pair, hash of the folded instruction, row id, index in the
 partition, length of the response in characters, size of both texts in bytes. Runs are sorted by `pair_high`."""
+
+
+DROPPED_TEXTS = pa.schema(
+    [("row_id", pa.string()), ("instruction", pa.large_string()), ("response", pa.large_string())]
+)
+SHOWN_TEXTS = 3
+"""Dropped pairs of a file whose texts are written for each reason, the first ones."""
+SHOWN_CHARS = 2000
+"""Characters of such a text that are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +140,12 @@ class Ingest(Step[Ingested]):
                 yield reader.get_batch(index)
 
     @classmethod
+    def dropped_texts(cls, work: Path, key: str) -> pa.Table:
+        """Return the texts of a few pairs that a finished step dropped, `DROPPED_TEXTS`."""
+        with pa.OSFile(str(cls.folder(work, key) / "dropped.arrow")) as file:
+            return pa.ipc.open_file(file).read_all()
+
+    @classmethod
     def keys(cls, work: Path, key: str) -> Iterator[NDArray[Any]]:
         """Yield the runs of `KEYS` of a finished step; a run has smaller indices than the next."""
         return runs.runs(cls.folder(work, key))
@@ -144,6 +160,7 @@ class Ingest(Step[Ingested]):
         pairs = rejected = records = 0
         dropped: Counter[str] = Counter()
         examples: dict[str, str] = {}
+        texts = _DroppedTexts()
         usage = ColumnCounter()
         sizes: Counter[str] = Counter()
         meta_sizes: Counter[str] = Counter()
@@ -153,7 +170,7 @@ class Ingest(Step[Ingested]):
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
             for batch in _batches(self.spec, file, self.clean.markup, usage):
-                kept, lost = self._clean(batch.pairs)
+                kept, lost = self._clean(batch.pairs, texts)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
                 if kept.num_rows:
@@ -173,6 +190,7 @@ class Ingest(Step[Ingested]):
                 count(rows=len(batch.pairs) + len(batch.rejected), bytes=size)
         keys.close()
         ledger.close()
+        texts.write(out / "dropped.arrow")
         if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
         if self.file.skipped is None and changed(self.file.url, self.stamp):
@@ -189,7 +207,7 @@ class Ingest(Step[Ingested]):
             end=batch.end,
         )
 
-    def _clean(self, pairs: list[Pair]) -> tuple[pa.Table, pa.Table]:
+    def _clean(self, pairs: list[Pair], texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
         """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
         frame = pl.DataFrame(
             {
@@ -224,7 +242,9 @@ class Ingest(Step[Ingested]):
         )
         kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
         names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
-        lost = frame.filter(pl.col("outcome").is_not_null()).select(names).to_arrow()
+        dropped = frame.filter(pl.col("outcome").is_not_null())
+        texts.add(dropped)
+        lost = dropped.select(names).to_arrow()
         return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(ROW_ID))
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
@@ -244,6 +264,30 @@ class Ingest(Step[Ingested]):
 
     def _row_id(self, row: int, part: int) -> bytes:
         return bytes.fromhex(row_id(self.spec.name, self.file.path, row, part))
+
+
+class _DroppedTexts:
+    """Keeps the texts of the first pairs that are dropped for each reason."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self._rows: list[tuple[str, str | None, str | None]] = []
+
+    def add(self, dropped: pl.DataFrame) -> None:
+        """Look through cleaned pairs that have an outcome."""
+        first = dropped.group_by("outcome", maintain_order=True).head(SHOWN_TEXTS)
+        texts = (pl.col(name).str.slice(0, SHOWN_CHARS) for name in ("instruction", "response"))
+        for outcome, identity, *shown in first.select("outcome", "row_id", *texts).iter_rows():
+            if self._seen[outcome] < SHOWN_TEXTS:
+                self._seen[outcome] += 1
+                self._rows.append((identity.hex(), *shown))
+
+    def write(self, path: Path) -> None:
+        """Write the texts, `DROPPED_TEXTS`."""
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[], [], []]
+        table = pa.table(dict(zip(DROPPED_TEXTS.names, columns, strict=True)), schema=DROPPED_TEXTS)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, DROPPED_TEXTS) as file:
+            file.write_table(table)
 
 
 @lru_cache(maxsize=64)

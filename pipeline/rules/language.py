@@ -33,7 +33,7 @@ class Language(Rule):
         rows, scores, details = [], [], []
         # A Python loop: the library classifies one text at a time.
         for row, text in zip(suspects.tolist(), texts.gather(suspects).str.slice(0, PREFIX_CHARS), strict=True):
-            found, confidence = _identifier().classify(text)
+            found, confidence = identifier().classify(text)
             if found not in self.keep and confidence >= self.min_confidence:
                 rows.append(row)
                 scores.append(float(confidence))
@@ -42,7 +42,8 @@ class Language(Rule):
 
 
 @lru_cache(maxsize=1)
-def _identifier() -> Any:
+def identifier() -> Any:
+    """Return the classifier: `classify(text)` gives an ISO 639-1 code and its probability."""
     from py3langid import langid  # imported late: loading its model takes half a second
 
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)

@@ -1,13 +1,13 @@
 """Checks of texts: curated records are those of the samples, and eval records are complete."""
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.contract import COMMIT
+from corpus.contract import COMMIT, parse_eval_record
 from corpus.dataset import Dataset
+from corpus.schema import lines
 
 
 def curated_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
@@ -32,14 +32,12 @@ def curated_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
 
 
 def eval_problems(dataset: Dataset) -> Iterator[str]:
-    """Yield eval records with an empty text, and a number of them other than that in dataset.json."""
+    """Parse the eval records, which raises their problems; yield a number of them other than that in dataset.json."""
     rows = 0
     for path in dataset.info.eval.files:
         with dataset.open(path) as file:
-            for line in file:
-                record = json.loads(line)
+            for number, line in lines(file):
+                parse_eval_record(line, f"{path}, line {number}")
                 rows += 1
-                if not record["instruction"] or record["response"] == "":
-                    yield f"{path}: row {record['row_id']} has an empty text"
     if rows != dataset.info.eval.rows:
         yield f"{COMMIT} has {dataset.info.eval.rows:,} rows, found {rows:,}"

@@ -27,9 +27,7 @@ from corpus.dataset import Dataset
 def sidecar_problems(dataset: Dataset, shards: list[ShardInfo]) -> Iterator[str]:
     """Parse lengths, strata and index, which raise their problems; the index's entries are added to `shards`."""
     _ = dataset.lengths, dataset.strata
-    shards += parse_index(
-        dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX), vocab_size=dataset.info.tokenizer.vocab_size
-    )
+    shards += parse_index(dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX), info=dataset.info)
     yield from ()
 
 

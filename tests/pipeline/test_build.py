@@ -524,10 +524,16 @@ def test_report_is_self_contained_and_escapes_what_rows_say(tmp_path: Path) -> N
     manifest = write_mix(tmp_path / "mix", name="<script>alert(1)</script>")
     run_build(manifest, tmp_path / "out")
     page = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the search
     assert "http" not in page.replace("http-equiv", "")
     assert "&lt;script&gt;" in page
     assert "repetitive" in page
+    examples = pl.read_parquet(tmp_path / "out/report/examples.parquet")
+    texts = {outcome: (a, b) for outcome, a, b in examples.select("outcome", "instruction", "response").iter_rows()}
+    assert texts["repetitive"][0] == "Repeat after me."
+    assert texts["unclosed_think"] == ("Think on!", "<think>so it is")
+    assert texts["exact_duplicate"][0].startswith("Question 5-")
+    assert "&lt;think&gt;so it is" in page
 
 
 def test_what_rows_carry_along_counts_when_buckets_are_cut(tmp_path: Path) -> None:

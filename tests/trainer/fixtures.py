@@ -105,7 +105,8 @@ def seal(folder: Path, *, samples: int, tokens: int, vocab_size: int) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != COMMIT
     }
-    prefix, response = np.load(folder / LENGTHS).sum(axis=0, dtype=np.int64).tolist()
+    lengths = np.load(folder / LENGTHS)
+    prefix, response = lengths.sum(axis=0, dtype=np.int64).tolist()
     info = DatasetInfo(
         name="fixture",
         fingerprint=hashlib.sha256(json.dumps(files).encode()).hexdigest(),
@@ -113,18 +114,18 @@ def seal(folder: Path, *, samples: int, tokens: int, vocab_size: int) -> None:
         tokens=tokens,
         prefix_tokens=prefix,
         response_tokens=response,
-        max_tokens=tokens,
+        max_tokens=int(lengths.sum(axis=1).max()),
         tokenizer=TokenizerInfo(
             file=TOKENIZER,
-            sha256="",
+            sha256=files[TOKENIZER]["sha256"],
             vocab_size=vocab_size,
             special={tag: i for i, tag in enumerate(SPECIAL_TOKENS)},
         ),
-        shards=1,
+        shards=len(list((folder / "shards").glob("*.mds"))),
         counts={},
         eval=EvalInfo(files=("eval/heldout.jsonl",), rows=4),
         files={path: FileInfo(**facts) for path, facts in files.items()},
-        lock_sha256="",
+        lock_sha256="0" * 64,
         build_key="",
         versions={},
     )

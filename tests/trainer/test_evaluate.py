@@ -38,6 +38,7 @@ def question(number: int, words: int, *, source: str = "heldout", task: str = "a
     instruction = " ".join(f"w{20 + number * 7 % 90 + i}" for i in range(words))
     response = " ".join(f"w{30 + number * 3 % 90 + i}" for i in range(1 + number % 4))
     return {
+        "row_id": f"{number:032x}",
         "source": source,
         "task": task,
         "instruction": instruction,
@@ -167,7 +168,7 @@ def test_error_names_a_line_that_is_not_a_question(data: Path, tmp_path: Path, l
     dataset = with_questions(data, tmp_path, [question(0, 2)])
     (path,) = dataset.eval_files
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DatasetError, match=r"questions\.jsonl, line 2: is not"):
+    with pytest.raises(DatasetError, match=r"questions\.jsonl, line 2: (is|lacks) "):
         read_questions(dataset, dataset.tokenizer(), rows_per_family=9)
 
 

@@ -42,11 +42,10 @@ def questions_of(rows: Sequence[Mapping[str, Any]], task: str) -> list[Question]
 
 
 def score(question: Question, generation: str) -> Verdict:
-    """Execute the generated program and its tests in a subprocess, see `sandbox`."""
+    """Execute the generated program and its tests in a subprocess, see `sandbox`; what is no Python is invalid."""
     program = program_of(question, generation)
     failure = run_program(f"{program}\n\n{question.answer['check']}\n")
-    is_valid = failure is None or not failure.startswith("SyntaxError")
-    return Verdict(extracted=program, scores={METRIC: float(failure is None)}, is_valid=is_valid)
+    return Verdict(extracted=program, scores={METRIC: float(failure is None)}, is_valid=_compiles(program))
 
 
 def program_of(question: Question, generation: str) -> str:

@@ -4,6 +4,7 @@ mix.lock.yaml: sha256 of the input files of eval sources ─ equal to that of a 
 report/contamination.parquet: counts of decontamination ─ by eval source ────────────────────▶ Contamination
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from corpus.contract import LOCK
-from trainer.benchmarks.files import TaskDataError, rows_of
+from corpus.contract import COMMIT, LOCK
+from trainer.benchmarks.files import Folder, TaskDataError, rows_of
 
 _COUNTS = "report/contamination.parquet"
 
@@ -55,32 +56,33 @@ class BuildFindings:
         return [self.counts[name] for name in names if name in self.counts]
 
 
-def read_findings(dataset: Path) -> BuildFindings:
+def read_findings(dataset: str | Path) -> BuildFindings:
     """Read what the build of a dataset found.
 
     Parameters
     ----------
     dataset
-        Folder of a built dataset.
+        Folder or fsspec URL of a built dataset.
 
     Raises
     ------
     TaskDataError
         The folder has no lock file or no report of a build.
     """
+    folder = Folder(location=str(dataset).rstrip("/"))
     try:
-        lock = yaml.safe_load((dataset / LOCK).read_text(encoding="utf-8"))
+        lock = yaml.safe_load(folder.read(LOCK).decode())
         roles = {source["name"]: source["role"] for source in lock["manifest"]["sources"]}
         inputs: Sequence[Mapping[str, Any]] = lock["inputs"]
         hashes = {entry["sha256"]: entry["source"] for entry in inputs if roles.get(entry["source"]) == "eval"}
-        fingerprint = str(rows_of(dataset / "dataset.json")[0]["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        content = json.loads(folder.read(COMMIT))
+        fingerprint, files = str(content["fingerprint"]), content.get("files", {})
+    except (TaskDataError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise TaskDataError(
-            f"{dataset}: is not a built dataset ({error!r}); expected {LOCK} and dataset.json"
+            f"{folder.shown}: is not a built dataset ({error!r}); expected {LOCK} and {COMMIT}"
         ) from None
     hashes.pop(None, None)
-    counts = dataset / _COUNTS
-    rows = rows_of(counts) if counts.is_file() else []
+    rows = rows_of(f"{folder.shown}/{_COUNTS}", folder.read(_COUNTS)) if _COUNTS in files else []
     return BuildFindings(
         fingerprint=fingerprint,
         sources=hashes,

@@ -1,5 +1,6 @@
 """Benchmarks as an evaluator of a training run: the tasks of `eval.tasks`, on the averaged weights."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer
 from corpus.config import ConfigError
 from trainer.benchmarks.answerer import ModelAnswerer
 from trainer.benchmarks.catalog import check_runnable, find_all
+from trainer.benchmarks.contamination import BuildFindings, read_findings
 from trainer.benchmarks.files import TaskDataError
 from trainer.benchmarks.identity import model_identity
 from trainer.benchmarks.results import results_of, write_results
@@ -17,6 +19,8 @@ from trainer.benchmarks.run import UNIT_ROWS, Prepared, prepare, run_task
 from trainer.config import TasksConfig
 from trainer.data.dataset import Dataset
 from trainer.evaluators import EvaluationContext
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Benchmarks:
     batch: int
     folder: Path
     seed: int
+    findings: BuildFindings | None = None
+    """What the build of the training data found of the tasks' questions; None: it is not known."""
     name: str = "benchmarks"
 
     def due(self, step: int, *, finished: bool) -> bool:
@@ -37,7 +43,11 @@ class Benchmarks:
         return step > 0 and (step % self.every == 0 or finished)
 
     def run(self, context: EvaluationContext) -> Mapping[str, float]:
-        """See `trainer.evaluators.Evaluator.run`."""
+        """See `trainer.evaluators.Evaluator.run`.
+
+        Of each task the score, the share of invalid answers, and of the questions that the build of the training data
+        looked for, the share that it found in training records, all of which it dropped.
+        """
         world, model = context.world, context.model
         folder = self.folder / f"step-{context.step:08d}"
         with context.optimizer.averaged_weights(), context.autocast():
@@ -65,14 +75,16 @@ class Benchmarks:
         if not world.is_main:
             return {}
         location = {"location": f"step {context.step:,}", "weights": "averaged"}
-        results = results_of(runs, model={**location, **identity}, seed=self.seed)
+        results = results_of(runs, model={**location, **identity}, seed=self.seed, findings=self.findings)
         write_results(results, folder)
         shutil.rmtree(folder / "journal")
-        scores = results.scores
-        return {
-            **{name: score.score for name, score in scores.items()},
-            **{f"{name}/invalid": score.invalid / score.n for name, score in scores.items()},
-        }
+        values: dict[str, float] = {}
+        for name, score in results.scores.items():
+            values |= {name: score.score, f"{name}/invalid": score.invalid / score.n}
+            found = (results.contamination or {}).get(name, ())
+            if looked_for := sum(entry.looked_for for entry in found):
+                values[f"{name}/found_in_training_data"] = sum(entry.found for entry in found) / looked_for
+        return values
 
 
 def benchmarks_of(config: TasksConfig, dataset: Dataset, *, folder: Path, seed: int) -> Benchmarks:
@@ -95,6 +107,11 @@ def benchmarks_of(config: TasksConfig, dataset: Dataset, *, folder: Path, seed: 
         ]
     except TaskDataError as error:
         raise ConfigError(f"eval.tasks: {error}") from None
+    try:
+        findings = read_findings(dataset.files.origin)
+    except TaskDataError as error:
+        logger.warning("benchmarks: what the training data has of their questions is not known: %s", error)
+        findings = None
     return Benchmarks(
         tasks=tasks,
         tokenizer=dataset.tokenizer(),
@@ -103,4 +120,5 @@ def benchmarks_of(config: TasksConfig, dataset: Dataset, *, folder: Path, seed: 
         batch=config.batch,
         folder=folder,
         seed=seed,
+        findings=findings,
     )

@@ -1,6 +1,6 @@
 """The files of a task's questions: found by name in a folder, read in any usual layout, and hashed.
 
-    folder ─ patterns, or the paths a user names ─▶ files ─ rows_of ─▶ dictionaries
+    folder or URL ─ patterns, or the locations a user names ─▶ files ─ rows_of ─▶ dictionaries
 
 JSON lines, JSON, CSV and TSV, each plain, .gz or .zst, and Parquet are read.
 """
@@ -13,9 +13,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from corpus.storage.location import is_url, local_path
+from corpus.storage.redact import redact_location
+from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.store import Store
 from trainer.benchmarks.parquet import read_parquet
 
 Row = Mapping[str, Any]
@@ -30,15 +35,67 @@ class TaskDataError(Exception):
     """Questions cannot be read; the message names the task or file, what was expected, and what to do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A folder of this machine or at an fsspec URL."""
+
+    location: str
+
+    @property
+    def shown(self) -> str:
+        """The location without credentials."""
+        return redact_location(self.location)
+
+    def find(self, pattern: str) -> list[str]:
+        """Return the paths of the files that a glob matches, relative to the folder and sorted."""
+        if is_url(self.location):
+            matches = re.compile(_expression(pattern)).fullmatch
+            return [name for name in self._names if matches(name) and _format(name)]
+        folder = local_path(self.location)
+        return sorted(p.relative_to(folder).as_posix() for p in folder.glob(pattern) if p.is_file() and _format(p.name))
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises
+        ------
+        TaskDataError
+            It cannot be read.
+        """
+        try:
+            if is_url(self.location):
+                return self._store.read(name)
+            return (local_path(self.location) / name).read_bytes()
+        except OSError as error:
+            raise TaskDataError(f"{self.shown}/{name}: cannot be read: {error.strerror or error}") from None
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store(self.location, attempts=INTERACTIVE_ATTEMPTS)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        try:
+            return sorted(self._store.list())
+        except OSError as error:
+            raise TaskDataError(f"{self.shown}: cannot be listed: {error}") from None
+
+
+def _expression(pattern: str) -> str:
+    """Regular expression of a glob with `*` and `**/`."""
+    parts = re.split(r"(\*\*/|\*)", pattern)
+    return "".join({"**/": "(?:[^/]+/)*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+
+
 @dataclass(kw_only=True)
 class TaskFiles:
     """The files of one task; records what was read."""
 
     task: str
-    folder: Path | None
-    """Folder in which files are searched for; None: only named files are read."""
-    named: Mapping[str, Path] = field(default_factory=dict)
-    """Split to the file or folder that the user names for it."""
+    folder: str | Path | None
+    """Folder or fsspec URL in which files are searched for; None: only named files are read."""
+    named: Mapping[str, str | Path] = field(default_factory=dict)
+    """Split to the file, folder or glob that the user names for it, here or at a URL."""
     seed: int = 0
     """Seed of examples that are drawn."""
     hashes: dict[str, str] = field(default_factory=dict)
@@ -54,7 +111,7 @@ class TaskFiles:
 
     def files(
         self, split: str, patterns: Sequence[str] = (), *, header: Sequence[str] = ()
-    ) -> list[tuple[Path, list[Row]]]:
+    ) -> list[tuple[PurePosixPath, list[Row]]]:
         """Read the files of a split.
 
         Parameters
@@ -76,36 +133,57 @@ class TaskFiles:
         TaskDataError
             There is no such file, or it cannot be read.
         """
-        found = self._find(split, patterns)
+        folder, names = self._find(split, patterns)
         result = []
-        for path in found:
-            content = _read(path)
-            self.hashes[self._name(path)] = hashlib.sha256(content).hexdigest()
-            result.append((path, rows_of(path, content=content, header=header)))
+        for name in names:
+            content = folder.read(name)
+            self.hashes[self._name(folder, name)] = hashlib.sha256(content).hexdigest()
+            path = PurePosixPath(f"{folder.shown}/{name}")
+            result.append((path, rows_of(f"{folder.shown}/{name}", content, header=header)))
         return result
 
-    def _find(self, split: str, patterns: Sequence[str]) -> list[Path]:
+    def _find(self, split: str, patterns: Sequence[str]) -> tuple[Folder, list[str]]:
         if split in self.named:
-            path = self.named[split]
-            found = sorted(p for p in path.rglob("*") if _format(p)) if path.is_dir() else [path]
-            if found:
-                return found
-            raise TaskDataError(f"{self.task}: {path} has no file of the kinds {', '.join(_FORMATS)}")
-        if self.folder is not None:
+            location = str(self.named[split]).rstrip("/")
+            folder, names = _named(location)
+            if names:
+                return folder, names
+            shown = redact_location(location)
+            raise TaskDataError(f"{self.task}: {shown} has no file of the kinds {', '.join(_FORMATS)}")
+        if self._folder is not None:
             for pattern in patterns:
-                if found := sorted(p for p in self.folder.glob(pattern) if p.is_file() and _format(p)):
-                    return found
-        where = "" if self.folder is None else f" below {self.folder}"
+                if found := self._folder.find(pattern):
+                    return self._folder, found
+        where = "" if self._folder is None else f" below {self._folder.shown}"
         raise TaskDataError(
             f"{self.task}: found no file of the split {split!r}{where}; expected one of "
             f"{', '.join(dict.fromkeys(_FORMAT_OF.sub('.*', p) for p in patterns))}. "
             f"`--file {self.task}.{split}=PATH` names another file"
         )
 
-    def _name(self, path: Path) -> str:
-        if self.folder is not None and path.is_relative_to(self.folder):
-            return path.relative_to(self.folder).as_posix()
-        return path.name
+    @cached_property
+    def _folder(self) -> Folder | None:
+        return None if self.folder is None else Folder(location=str(self.folder).rstrip("/") or "/")
+
+    def _name(self, folder: Folder, name: str) -> str:
+        """Name of a file in `hashes`: below the folder of the data, or as the user named it, without its folder."""
+        whole, data = f"{folder.location}/{name}", "" if self._folder is None else f"{self._folder.location}/"
+        return whole.removeprefix(data) if data and whole.startswith(data) else name
+
+
+def _named(location: str) -> tuple[Folder, list[str]]:
+    """The folder and the relative paths of a file, of a glob, or of all files below a folder."""
+    if "*" in location:
+        before, _, _ = location.partition("*")
+        parent = before.rpartition("/")[0]
+        folder = Folder(location=parent or ".")
+        return folder, folder.find(location[len(parent) + 1 if parent else 0 :])
+    is_folder = not _format(location) if is_url(location) else local_path(location).is_dir()
+    if is_folder:
+        folder = Folder(location=location)
+        return folder, folder.find("**/*")
+    parent, _, name = location.rpartition("/")
+    return Folder(location=parent or ("/" if location.startswith("/") else ".")), [name]
 
 
 def usual(split: str, *folders: str) -> tuple[str, ...]:
@@ -125,33 +203,34 @@ def usual(split: str, *folders: str) -> tuple[str, ...]:
     )
 
 
-def rows_of(path: Path, *, content: bytes | None = None, header: Sequence[str] = ()) -> list[Row]:
+def rows_of(location: str | Path, content: bytes, *, header: Sequence[str] = ()) -> list[Row]:
     """Read the rows of a file.
 
     Parameters
     ----------
-    path
-        The file; its name says its format.
+    location
+        Where the file is, for error messages; its name says its format.
     content
-        Its bytes, where they have been read already.
+        Its bytes.
     header
         Column names of a CSV file whose first line does not begin with the first of them.
 
     Raises
     ------
     TaskDataError
-        The file cannot be read, has another format, or holds something else than rows.
+        The file has another format, or holds something else than rows.
     """
+    path = str(location)
     kind = _format(path)
     if kind == ".parquet":
         try:
-            return list(read_parquet(path))
+            return list(read_parquet(content))
         except ModuleNotFoundError:
             raise TaskDataError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from None
         except (OSError, ValueError) as error:
             raise TaskDataError(f"{path}: is not Parquet ({error})") from None
     try:
-        text = _decompressed(path, _read(path) if content is None else content).decode("utf-8-sig")
+        text = _decompressed(path, content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TaskDataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
     match kind:
@@ -164,23 +243,19 @@ def rows_of(path: Path, *, content: bytes | None = None, header: Sequence[str] =
     raise TaskDataError(f"{path}: expected a file of the kinds {', '.join(_FORMATS)}, also with .gz or .zst")
 
 
-def _format(path: Path) -> str | None:
-    suffixes = path.suffixes[:-1] if path.suffix in (".gz", ".zst") else path.suffixes
+def _format(name: str) -> str | None:
+    """Suffix of a format that is read, without that of a compression; None: the name has none."""
+    suffixes = PurePosixPath(name).suffixes
+    if suffixes[-1:] in ([".gz"], [".zst"]):
+        suffixes.pop()
     return suffixes[-1] if suffixes and suffixes[-1] in _FORMATS else None
 
 
-def _read(path: Path) -> bytes:
+def _decompressed(path: str, content: bytes) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TaskDataError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _decompressed(path: Path, content: bytes) -> bytes:
-    try:
-        if path.suffix == ".gz":
+        if path.endswith(".gz"):
             return gzip.decompress(content)
-        if path.suffix == ".zst":
+        if path.endswith(".zst"):
             import zstandard
 
             with zstandard.ZstdDecompressor().stream_reader(content) as reader:
@@ -190,7 +265,7 @@ def _decompressed(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _json_lines(path: Path, text: str) -> Iterator[Row]:
+def _json_lines(path: str, text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: text may contain other line separators
         if line.strip():
             try:
@@ -202,7 +277,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
             yield row
 
 
-def _json_rows(path: Path, text: str) -> list[Row]:
+def _json_rows(path: str, text: str) -> list[Row]:
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -220,7 +295,7 @@ def _json_rows(path: Path, text: str) -> list[Row]:
     return content
 
 
-def _csv_rows(path: Path, text: str, header: Sequence[str], *, delimiter: str) -> list[Row]:
+def _csv_rows(path: str, text: str, header: Sequence[str], *, delimiter: str) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     if not lines:

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 
-def read_parquet(path: Path) -> list[dict[str, Any]]:
-    """Read all rows of a Parquet file.
+def read_parquet(content: bytes) -> list[dict[str, Any]]:
+    """Read all rows of a Parquet file, given its bytes.
 
     Raises
     ------
     ModuleNotFoundError
         pyarrow is not installed.
     """
+    import pyarrow
     import pyarrow.parquet
 
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     return rows
 
 

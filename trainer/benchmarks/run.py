@@ -92,8 +92,8 @@ class TaskRun:
 def prepare(
     found: Found,
     *,
-    folder: Path | None,
-    named: Mapping[str, Path] | None = None,
+    folder: str | Path | None,
+    named: Mapping[str, str | Path] | None = None,
     shots: int | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -105,9 +105,9 @@ def prepare(
     found
         The task.
     folder
-        Folder in which its files are searched for.
+        Folder or fsspec URL in which its files are searched for.
     named
-        Split to the file that the user names for it.
+        Split to the file, folder or glob that the user names for it, here or at a URL.
     shots
         Number of solved examples in a prompt; None: the task's own.
     limit

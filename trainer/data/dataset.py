@@ -4,7 +4,7 @@
     strata.json, lengths.npy ─▶ trainer.data.plan        tokenizer/tokenizer.json ─▶ evaluation, checkpoints
     shards/index.json ─▶ trainer.data.shards              eval/*.jsonl ─▶ evaluation
 
-The content is parsed and checked by `corpus.contract` and `corpus.dataset`. Shards are verified by
+The content is parsed and checked by `corpus.contract`, `corpus.dataset` and `model.tokenizer`. Shards are verified by
 `trainer.data.shards` when they are first read.
 """
 
@@ -17,8 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from corpus.contract import COMMIT, LENGTHS, SHARD_INDEX, STRATA, FileInfo, Stratum, parse_dataset, parse_strata
-from corpus.dataset import load_lengths, unfinished
+from corpus.contract import (
+    COMMIT,
+    LENGTHS,
+    SHARD_INDEX,
+    STRATA,
+    DatasetInfo,
+    FileInfo,
+    ShardInfo,
+    Stratum,
+    parse_dataset,
+    parse_index,
+    parse_strata,
+)
+from corpus.dataset import check_lengths, load_lengths, unfinished
+from corpus.schema import MAX_BYTES
+from model.tokenizer import TokenizerError, parse_tokenizer
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
 
 _REBUILT_TIMEOUT = 20.0
@@ -42,6 +56,8 @@ class Dataset:
     strata: tuple[Stratum, ...]
     lengths: NDArray[np.uint16]
     """[N, 2]: tokens of prefix and response of each sample; memory-mapped."""
+    shards: tuple[ShardInfo, ...]
+    """Content of shards/index.json."""
     tokenizer_file: Path
     eval_files: tuple[Path, ...]
     """JSON lines of held-out records, one file for each source."""
@@ -85,9 +101,18 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
     def get(path: str) -> Path:
         if path not in info.files:
             raise DatasetError(f"{files.url(COMMIT)}: does not list {path}; build the dataset again")
+        if path.endswith(".json") and info.files[path].bytes > MAX_BYTES:
+            raise DatasetError(
+                f"{files.url(COMMIT)}: {path} has {info.files[path].bytes:,} bytes, expected at most {MAX_BYTES:,}; "
+                "build the dataset again"
+            )
         return files.get(path, lambda copy: _fault(copy, info.files[path]))
 
-    get(SHARD_INDEX)
+    shards = parse_index(get(SHARD_INDEX).read_bytes(), files.url(SHARD_INDEX), info=info)
+    lengths = load_lengths(get(LENGTHS), files.url(LENGTHS), samples=info.samples)
+    check_lengths(lengths, info, files.url(LENGTHS))
+    tokenizer_file = get(info.tokenizer.file)
+    _check_tokenizer(tokenizer_file, files.url(info.tokenizer.file), info)
     return Dataset(
         files=files,
         fingerprint=info.fingerprint,
@@ -97,8 +122,9 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         vocab_size=info.tokenizer.vocab_size,
         special=info.tokenizer.special,
         strata=parse_strata(get(STRATA).read_bytes(), files.url(STRATA), samples=info.samples),
-        lengths=load_lengths(get(LENGTHS), files.url(LENGTHS), samples=info.samples),
-        tokenizer_file=get(info.tokenizer.file),
+        lengths=lengths,
+        shards=shards,
+        tokenizer_file=tokenizer_file,
         eval_files=tuple(get(path) for path in info.eval.files),
     )
 
@@ -127,6 +153,20 @@ def check_not_rebuilt(files: Files, fingerprint: str) -> None:
             f"{files.url(COMMIT)}: the dataset was rebuilt while it was in use: its fingerprint was {fingerprint[:16]} "
             f"and is {found[:16]}. Start a new run (out=…) on the new dataset, or restore the earlier one to continue; "
             "a dataset that runs may use is better rebuilt under another URL"
+        )
+
+
+def _check_tokenizer(file: Path, where: str, info: DatasetInfo) -> None:
+    """Raise unless a file is a tokenizer with the ids that dataset.json records."""
+    try:
+        tokenizer = parse_tokenizer(file.read_bytes(), info.tokenizer.special)
+    except TokenizerError as error:
+        raise DatasetError(f"{where}: {error}; build the dataset again") from None
+    found = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if found != info.tokenizer.vocab_size:
+        raise DatasetError(
+            f"{where}: has token ids below {found:,}, expected {info.tokenizer.vocab_size:,} as in {COMMIT}; build the "
+            "dataset again"
         )
 
 

@@ -28,7 +28,7 @@ import xxhash
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from corpus.contract import DatasetError, parse_index
+from corpus.contract import SHARD_INDEX, DatasetError
 from trainer.data.dataset import Dataset, check_not_rebuilt
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ShardStore:
     Parameters
     ----------
     dataset
-        Its index must describe `dataset.samples` samples in plain MDS shards with the contract's columns.
+        The dataset.
     cache_bytes
         Largest size of the cached shards of a remote dataset; None: no limit. A local dataset is read in place, and
         none of its files is deleted.
@@ -73,8 +73,7 @@ class ShardStore:
     Raises
     ------
     DatasetError
-        The index has other columns (pickled ones in particular), files outside of the dataset's folder, shards
-        without an xxh64 hash, or another number of samples; or the largest shard is larger than `cache_bytes`.
+        The largest shard is larger than `cache_bytes`.
     """
 
     def __init__(self, dataset: Dataset, *, cache_bytes: int | None = None):
@@ -83,16 +82,15 @@ class ShardStore:
         self._fingerprint = dataset.fingerprint
         self._lengths = dataset.lengths
         self._folder = dataset.files.path("shards")
-        where = dataset.files.url("shards/index.json")
-        self._shards = _read_index((self._folder / "index.json").read_bytes(), where, dataset)
+        self._shards = _readers(dataset)
         self._ends = np.array([shard.begin + shard.samples for shard in self._shards], np.int64)
         self._numbers = {shard.basename: number for number, shard in enumerate(self._shards)}
         self._limit = cache_bytes if self.remote else None
         largest = max((shard.bytes for shard in self._shards), default=0)
         if self._limit is not None and self._limit < largest:
             raise DatasetError(
-                f"{where}: the largest shard has {largest:,} bytes, and cache_bytes is {self._limit:,}; set it to "
-                "at least a few times the size of a shard"
+                f"{dataset.files.url(SHARD_INDEX)}: the largest shard has {largest:,} bytes, and cache_bytes is "
+                f"{self._limit:,}; set it to at least a few times the size of a shard"
             )
         self._open: OrderedDict[int, FileIO] = OrderedDict()
         """The open shards, the least recently opened first. A file is closed when its last user drops it."""
@@ -279,13 +277,13 @@ class FullError(Exception):
     """The cache is full of shards that are needed sooner."""
 
 
-def _read_index(content: bytes, where: str, dataset: Dataset) -> list[_Shard]:
-    """Return the shards of an index, after checking that they are as the contract says."""
+def _readers(dataset: Dataset) -> list[_Shard]:
+    """Return the shards of a dataset with readers of their samples."""
     from streaming.base.format.mds import MDSReader  # takes longer to import than torch
 
     shards: list[_Shard] = []
     begin = 0
-    for info in parse_index(content, where, vocab_size=dataset.vocab_size):
+    for info in dataset.shards:
         reader = MDSReader.from_json("", None, info.model_dump(mode="json"))
         reader.validate(allow_unsafe_types=False)
         file = info.raw_data
@@ -300,6 +298,4 @@ def _read_index(content: bytes, where: str, dataset: Dataset) -> list[_Shard]:
             )
         )
         begin += info.samples
-    if begin != dataset.samples:
-        raise DatasetError(f"{where}: the shards hold {begin:,} samples; dataset.json counts {dataset.samples:,}")
     return shards

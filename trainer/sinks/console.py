@@ -35,11 +35,13 @@ class Console:
         """See `Sink.start`."""
 
     def write(self, kind: str, step: int, values: Values) -> None:
-        """See `Sink.write`; other kinds than `step` and `eval` are not printed."""
+        """See `Sink.write`; other kinds than `step`, `eval` and `benchmarks` are not printed."""
         if kind == "step":
             self._show_status(step, values)
         elif kind == "eval":
             self._show_evaluation(step, values)
+        elif kind == "benchmarks":
+            self._show_benchmarks(step, values)
 
     def message(self, text: str) -> None:
         """Print a line."""
@@ -63,6 +65,14 @@ class Console:
             indent = " " * 14
             lines = textwrap.fill(shares, 118, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
             self.message(lines.replace("\u00a0", " "))
+
+    def _show_benchmarks(self, step: int, values: Values) -> None:
+        for name in (key for key in values if "/" not in key):
+            shares = {"invalid": f"{name}/invalid", "in training data": f"{name}/found_in_training_data"}
+            besides = ", ".join(f"{text} {values[key]:.1%}" for text, key in shares.items() if key in values)
+            self.message(
+                f"step {step:>7,}  benchmark {name}: {values[name]:.1%}" + (f" ({besides})" if besides else "")
+            )
 
     def _show_status(self, step: int, values: Values) -> None:
         now = time.monotonic()

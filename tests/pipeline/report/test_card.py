@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.build import main
-from pipeline.report.page import _size_category
+from pipeline.report.card import _size_category
 from tests.pipeline.conftest import write_mix
 
 pytestmark = pytest.mark.slow  # builds datasets

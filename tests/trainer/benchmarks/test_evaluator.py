@@ -1,8 +1,12 @@
 """Claims about benchmarks during training: `eval.tasks`."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus.config import ConfigError, load_manifest
@@ -24,20 +28,44 @@ def task(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def searched(data: Path, task: Path, tmp_path: Path) -> Path:
+    """The dataset, with the records of a build that searched its rows for the task's questions."""
+    folder = Path(shutil.copytree(data, tmp_path / "searched"))
+    (folder / "report").mkdir(exist_ok=True)
+    counts = {"eval_source": "words_test", "items": 40, "looked_for": 20, "found": 5, "train_records": 7}
+    table = folder / "report/contamination.parquet"
+    pq.write_table(pa.Table.from_pylist([counts]), table)
+    sha256 = hashlib.sha256((task.parent / "words.jsonl").read_bytes()).hexdigest()
+    sources = [{"name": "words_test", "role": "eval"}]
+    lock = {"manifest": {"sources": sources}, "inputs": [{"source": "words_test", "sha256": sha256}]}
+    (folder / "mix.lock.yaml").write_text(json.dumps(lock))
+    content = json.loads((folder / "dataset.json").read_text())
+    content["files"]["report/contamination.parquet"] = {
+        "bytes": table.stat().st_size,
+        "sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
 def manifest_of(folder: Path, data: Path, **tasks: object) -> Path:
     return write_manifest(
         folder, data, epochs=None, steps=3, eval={"rows_per_family": 0, "tasks": {"every": 2, "batch": 2, **tasks}}
     )
 
 
-def test_a_run_scores_its_tasks_as_the_command_scores_its_checkpoint(data: Path, task: Path, tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, data, files=[str(task)])
+def test_a_run_scores_its_tasks_as_the_command_scores_its_checkpoint(
+    searched: Path, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = manifest_of(tmp_path, searched, files=[str(task)])
     assert train(load_manifest(manifest, TrainConfig)) == 0
+    assert "in training data 25.0%)" in capsys.readouterr().out
     recorded = lines(tmp_path / "run", "benchmarks")
     assert [line["step"] for line in recorded] == [2, 3]
     assert {"words", "words/invalid"} <= recorded[-1].keys()
     command = [str(tmp_path / "run"), "--task-file", str(task), "--batch", "2", "--out", str(tmp_path / "after")]
-    assert main([*command, "--device", "cpu"]) == 0
+    assert main([*command, "--device", "cpu", "--dataset", str(searched)]) == 0
     during, after = (
         json.loads((folder / "results.json").read_text())
         for folder in (tmp_path / "run/benchmarks/step-00000003", tmp_path / "after")
@@ -46,6 +74,9 @@ def test_a_run_scores_its_tasks_as_the_command_scores_its_checkpoint(data: Path,
     assert during["model"] == {**after["model"], "location": "step 3"}
     assert during["tasks"] == after["tasks"]
     assert recorded[-1]["words"] == after["tasks"]["words"]["score"]
+    (found,) = during["tasks"]["words"]["contamination"]
+    assert (found["eval_source"], found["found"], found["train_records"]) == ("words_test", 5, 7)
+    assert recorded[-1]["words/found_in_training_data"] == 5 / 20
     assert sorted(path.name for path in (tmp_path / "run/benchmarks/step-00000003").iterdir()) == [
         "index.html",
         "questions.parquet",

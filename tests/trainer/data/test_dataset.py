@@ -88,7 +88,7 @@ def test_other_format_and_missing_fields_are_refused(data: Path, tmp_path: Path)
         ({"files": {"lengths.npy": {}}}, r"lacks the field files\.lengths\.npy\.bytes"),
         ({"eval": None}, r"eval is None, expected an object"),
         ({"files": {}}, r"does not list shards/index\.json"),
-        ({"samples": 119}, r"strata\.json: covers 120 samples, expected 119"),
+        ({"samples": 119}, r"index\.json: the shards hold 120 samples, expected 119"),
     ]
     for damage, problem in damages:
         (data / "dataset.json").write_bytes(whole)
@@ -137,7 +137,7 @@ def test_strata_with_a_gap_are_refused(data: Path, tmp_path: Path) -> None:
 
 def test_names_that_leave_the_dataset_are_refused(data: Path, tmp_path: Path) -> None:
     about = json.loads((data / "dataset.json").read_text())
-    about["files"]["../secret.json"] = {"bytes": 1, "sha256": "0"}
+    about["files"]["../secret.json"] = {"bytes": 1, "sha256": "0" * 64}
     about["tokenizer"]["file"] = "../secret.json"
     (data / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(DatasetError, match="outside of the dataset"):
@@ -184,7 +184,7 @@ def test_missing_and_cut_shards_are_named(data: Path, tmp_path: Path) -> None:
 
 def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Path) -> None:
     lengths = np.load(data / "lengths.npy")
-    lengths[7, 1] += 1
+    lengths[7] += np.array([-1, 1]).astype(np.uint16)
     np.save(data / "lengths.npy", lengths)
     reseal(data)
     with pytest.raises(DatasetError, match=r"sample 7 has .* as in lengths\.npy"):

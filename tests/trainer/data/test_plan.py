@@ -17,7 +17,7 @@ from trainer.data.plan import Chunk, Plan, PlanInputs, fit_lengths
 ROW = 32
 
 caps = st.one_of(st.none(), st.integers(0, 80))
-stratum_shapes = st.lists(st.tuples(st.integers(0, 60), caps, st.integers(0, 3)), min_size=1, max_size=6)
+stratum_shapes = st.lists(st.tuples(st.integers(0, 60), caps, st.integers(1, 3)), min_size=1, max_size=6)
 seeds = st.integers(0, 2**63 - 1)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -1,7 +1,7 @@
 """MMLU: multiple choice in 57 subjects, after five solved examples of the subject; the mean over subjects counts."""
 
 from collections import defaultdict
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
@@ -33,7 +33,7 @@ def _by_subject(files: TaskFiles, split: str) -> dict[str, list[Choice]]:
     return {subject: parsed(choice_of, subjects[subject], f"mmlu, {subject}") for subject in sorted(subjects)}
 
 
-def _subject(path: Path, split: str) -> str:
+def _subject(path: PurePosixPath, split: str) -> str:
     stem = path.name.partition(".")[0]
     return stem.removesuffix(f"_{split}") if stem.endswith(f"_{split}") else path.parent.name
 

@@ -1,0 +1,82 @@
+"""Rendering of a page: a template of a package, the shared layout, and values → HTML.
+
+values ─▶ PACKAGE/NAME.html.jinja ─ extends ─▶ base.html.jinja (style, search); imports parts.html.jinja (tables, …)
+
+A page needs no other file and no network. Every text is escaped and without control characters, and the page's content
+security policy allows no script but the one of this package, so that a text of the data cannot run anything even where
+it is not escaped.
+"""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that show nothing, or that change the direction of the text behind them."""
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Return a page.
+
+    Parameters
+    ----------
+    package
+        The package that has the template.
+    template
+        File name of the template in that package, which extends `base.html.jinja`.
+    values
+        Values for the template; plain texts, which are escaped.
+    """
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _environment(package).get_template(template).render(script=script, script_hash=digest, **values)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader(__package__, "")]),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"count": _count, "share": share, "words": _words}
+    return environment
+
+
+@cache
+def _script() -> str:
+    return resources.files(__package__).joinpath("search.js").read_text(encoding="utf-8")
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in percent, as "12.3 %"; "–" of nothing."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.1f} %"
+
+
+def visible(text: str) -> str:
+    """Replace control characters, those of text direction included, by U+FFFD; tabs and line ends are kept."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
