@@ -83,7 +83,7 @@ def _ray() -> Iterator[dict[str, str]]:
         subprocess.run(["ray", "stop"], check=True, capture_output=True)
 
 
-_FIRST_ROW = """$(python -c 'import corpus; print(corpus.scan("out/my-mix").ledger.first().collect()["id"].item())')"""
+_FIRST_ROW = """$(python -c 'import corpus; print(corpus.scan("out/my-mix").ledger.first().collect()["row_id"].item())')"""
 _STEPS = "steps=20 schedule.warmup_steps=5 checkpoint.every=10"
 _INSTALL = r"^(?:.*&& )?(?:uv )?pip install [^&\n]*(?:&& |$)"
 
