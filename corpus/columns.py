@@ -63,10 +63,18 @@ class ColumnCounter:
         self._unused: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._examples: dict[str, str] = {}
+        self._whole: dict[tuple[str, ...], int] = {}
+        """Names of the columns of rows whose pairs used all of them, to the number of such rows not yet in `_used`."""
 
     def add(self, row: Row, used: frozenset[str]) -> None:
         """Count a row and the columns that its pairs used."""
         self.rows += 1
+        if row.keys() <= used:
+            names = tuple(row)
+            self._whole[names] = self._whole.get(names, 0) + 1
+            if len(self._whole) > MAX_COLUMNS:
+                self._count_whole()
+            return
         for name, value in row.items():
             if name in used:
                 self._used[name] = self._used.get(name, 0) + 1
@@ -77,9 +85,16 @@ class ColumnCounter:
                     self._examples.setdefault(name, shorten(value, _EXAMPLE_CHARS))
                 self._unused[name] = self._unused.get(name, 0) + 1
 
+    def _count_whole(self) -> None:
+        for names, rows in self._whole.items():
+            for name in names:
+                self._used[name] = self._used.get(name, 0) + rows
+        self._whole.clear()
+
     @property
     def columns(self) -> tuple[ColumnUse, ...]:
         """Columns that are filled in some row whose pairs did not use them, in the order of their first such row."""
+        self._count_whole()
         return tuple(
             ColumnUse(name=_shown(name), unused=rows, used=self._used.get(name, 0), example=self._examples[name])
             for name, rows in self._unused.items()

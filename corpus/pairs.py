@@ -105,7 +105,7 @@ def read_pairs(
             try:
                 if isinstance(row, RowError):
                     raise row
-                pairs = to_pairs(rows, place, file.with_columns(row))
+                pairs = to_pairs(rows, place, file.with_columns(row) if file.columns else row)
             except RowError as error:
                 yield Rejected(rows, error.reason, f"{source.unit} {place:,}", error.detail)
             else:
@@ -181,15 +181,17 @@ def _converter(
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
     fixed = order_conditions(spec.condition)
     named = _columns_of_spec(spec)
+    task_of = None if spec.map is None else spec.map.task
+    has_conditions = spec.map is not None and bool(spec.map.condition)
 
     def convert(number: int, position: int, row: Row) -> Sequence[Pair | Rejected]:
         drafts, used, dropped = adapt(row, source.context)
-        if spec.map is not None and spec.map.task is not None:
-            task = fill(spec.map.task, row)
+        if task_of is not None:
+            task = fill(task_of, row)
         else:
             task = stratum if column is None else as_text(look_up(row, column), column)
         condition = fixed
-        if spec.map is not None and spec.map.condition:
+        if spec.map is not None and has_conditions:
             condition = order_conditions((*fixed, *_mapped_conditions(spec.map, row)))
         elif (
             "condition" in row and "condition" not in used and (own := _parse_conditions(row["condition"])) is not None
@@ -201,8 +203,8 @@ def _converter(
         meta = None if row.keys() <= used else _meta(row, used, limits.max_meta_bytes)
         if not dropped:
             return [
-                Pair(number, part, task, draft.instruction, draft.response, condition, meta)
-                for part, draft in enumerate(drafts)
+                Pair(number, part, task, instruction, response, condition, meta)
+                for part, (instruction, response) in enumerate(drafts)
             ]
         place = f"{source.unit} {position:,}"
         answers: list[Pair | Rejected] = [

@@ -1,8 +1,9 @@
 """Records: instruction–response pairs, their schema and their identity."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -36,12 +37,22 @@ def row_id(source: str, file: str, row: int, part: int) -> str:
     part
         Number of the pair among the answers of the row, from 0; 0 for a row without a pair.
     """
-    key = f"{source}\0{file}\0{row}\0{part}".encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(key, digest_size=16).hexdigest()
+    (found,) = row_ids(source, file, [(row, part)])
+    return found.hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+def row_ids(source: str, file: str, places: Iterable[tuple[int, int]]) -> list[bytes]:
+    """Return the 16 bytes of the `row_id` of each (row, part) of a file."""
+    of_file = hashlib.blake2b(f"{source}\0{file}\0".encode("utf-8", "surrogateescape"), digest_size=16)
+    found = []
+    for place in places:
+        digest = of_file.copy()
+        digest.update(b"%d\0%d" % place)
+        found.append(digest.digest())
+    return found
+
+
+class Pair(NamedTuple):
     """An instruction–response pair from an adapter, before cleaning."""
 
     row: int

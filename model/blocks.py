@@ -4,17 +4,39 @@ x ← x + Attn(norm x); x ← x + SwiGLU(norm x). After the last block one more 
 (MagicNorm), so the output of a stack has unit mean square at every position, however often the stack is applied.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from model.attention import DenseMask, Mask, attend
 from model.cache import KeyValueCache
 from model.config import ModelConfig
 from model.rope import Rope
+
+Recompute = Literal["none", "elementwise", "blocks"]
+RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
+"""none: keep all activations for the backward pass. elementwise: keep the outputs of matrix products and attention,
+recompute norms, rotations, gates and activation functions between them. blocks: keep the inputs of blocks only."""
+
+_KEPT_OPERATIONS = frozenset(
+    {
+        "aten::mm",
+        "aten::_scaled_mm",  # float8
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention",
+        "aten::_scaled_dot_product_efficient_attention",
+        "aten::_scaled_dot_product_cudnn_attention",
+        "torch_attn::_varlen_attn",
+        "flex_attention",
+    }
+)
+"""Names of the operations whose outputs are kept with `elementwise`. The math implementation of dense attention is not
+among them: its weights are queries × keys."""
 
 
 class RMSNorm(nn.Module):
@@ -72,18 +94,29 @@ class Block(nn.Module):
         self.norm = RMSNorm(config)
         self.attn = Attention(config)
         self.mlp = SwiGLU(config)
-        self.recompute = False
+        self.recompute: Recompute = "none"
         self._compiled: Callable[..., Tensor] | None = None
+        self._compiled_keeping_products: Callable[..., Tensor] | None = None
 
-    def compile_training(self) -> None:
-        """Compile the training computation; evaluation and decoding, which have many shapes, are not compiled."""
-        self._compiled = torch.compile(self._compute, fullgraph=True, dynamic=False)
+    def compile_training(self, **options: Any) -> None:
+        """Compile the training computation; evaluation and decoding, which have many shapes, are not compiled.
+
+        Parameters
+        ----------
+        **options
+            Further options of `torch.compile`.
+        """
+        options |= {"fullgraph": True, "dynamic": False}
+        self._compiled = torch.compile(self._compute, **options)
+        self._compiled_keeping_products = torch.compile(self._compute_keeping_products, **options)
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         if not self.training:
             return self._compute(x, rope, mask, cache)
+        if self.recompute == "elementwise" and torch.is_grad_enabled():
+            return (self._compiled_keeping_products or self._compute_keeping_products)(x, rope, mask)
         compute = self._compiled or self._compute
-        if self.recompute and torch.is_grad_enabled():
+        if self.recompute == "blocks" and torch.is_grad_enabled():
             output: Tensor = checkpoint(compute, x, rope, mask, use_reentrant=False, preserve_rng_state=False)
             return output
         return compute(x, rope, mask, cache)
@@ -91,6 +124,38 @@ class Block(nn.Module):
     def _compute(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.attn(self.norm(x), rope, mask, cache)
         return x + self.mlp(self.norm(x))
+
+    def _compute_keeping_products(self, x: Tensor, rope: Rope, mask: Mask) -> Tensor:
+        """Compute the output so that the backward pass recomputes elementwise operations only."""
+        contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
+        output: Tensor = checkpoint(
+            self._compute_with_own_casts,
+            *(x, rope, mask),
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=contexts,
+        )
+        return output
+
+    def _compute_with_own_casts(self, x: Tensor, rope: Rope, mask: Mask) -> Tensor:
+        device = x.device.type
+        if torch.compiler.is_compiling() or not torch.is_autocast_enabled(device):
+            return self._compute(x, rope, mask)
+        # Autocast's cache of cast weights is empty when the block is recomputed, and the operations must be the same.
+        with torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False):
+            return self._compute(x, rope, mask)
+
+
+def _policy(context: Any, operation: Any, *inputs: Any, **options: Any) -> CheckpointPolicy:
+    """Whether to keep the output of an operation of a block."""
+    name = operation.name() if callable(getattr(operation, "name", None)) else str(operation)
+    if name.partition(".")[0] not in _KEPT_OPERATIONS:
+        return CheckpointPolicy.PREFER_RECOMPUTE
+    if name.endswith("mm"):
+        fan_in, fan_out = inputs[1].shape
+        if fan_in > fan_out:  # the down projection, whose output is added to the states: no backward pass needs it
+            return CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE
 
 
 class Stack(nn.Module):

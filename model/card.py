@@ -35,18 +35,33 @@ print(ask(chat, max_new_tokens=64, return_full_text=False)[0]["generated_text"])
 ```
 
 **`trust_remote_code=True` matters** (transformers 5.9 or later). The tokens of a prompt see each other. The class of
-transformers needs `token_type_ids` to know which these are; `pipeline()` and lm-eval do not pass them, and then get
-worse answers without a warning. `modeling_prefix_lm.py` in this folder finds the prompt by its end tag instead.
-Without that code, pass the tokenizer's whole output: `model.generate(**tokenizer.apply_chat_template(chat,
-return_dict=True, return_tensors="pt"), max_new_tokens=64)`, or `is_causal=False` to `ask` or `generate`, where a whole
-prompt is the prefix; never to a pass that scores or trains on answers, which would then see what follows.
+transformers needs `token_type_ids` to know which these are, and `pipeline()` and lm-eval do not pass them.
+`modeling_prefix_lm.py` in this folder finds the prompt by its end tag instead. If its code is not trusted, `pipeline()`
+stops with an error. Without that code, pass the tokenizer's whole output:
+`model.generate(**tokenizer.apply_chat_template(chat, return_dict=True, return_tensors="pt"), max_new_tokens=64)`, or
+`is_causal=False` to `generate`, where a whole prompt is the prefix; never to a pass that scores or trains on answers,
+which would then see what follows.
+
+## Score it with lm-eval
 
 ```sh
 lm_eval --model hf --model_args pretrained={name},trust_remote_code=True --apply_chat_template --tasks TASK
+python -m model.lm_eval --model millrace --model_args pretrained={name} --tasks TASK    # with Millrace's code
 ```
 
-Without `--apply_chat_template` lm-eval scores the options of a question wrongly: the tokenizer ends each text as a
-prompt.
+**Without `trust_remote_code=True` lm-eval's `hf` masks the prompt causally and prints wrong scores without a warning.**
+Without `--apply_chat_template` it scores the options of a question wrongly: the tokenizer ends each text as a prompt.
+The model `millrace` needs neither.
+
+## Serve it
+
+vLLM (since its pull request 43098) and SGLang (since 27887) have a class for `hrm_text`. By their source both let all
+tokens of a request's prompt see each other, without marks, and SGLang turns off what contradicts that (chunked prefill,
+radix cache, CUDA graphs, attention backends other than Triton); with vLLM, start it with `--no-enable-prefix-caching
+--no-enable-chunked-prefill`. The prompt must be exactly what the chat template writes for turns that end with the
+user's. A prompt with the beginning of an answer, and log-likelihoods of prompt tokens, by which lm-eval's `vllm` and
+`sglang` score options, are not what the model was trained for. This folder was not run with either of them; what was
+checked is that `generate` of transformers with that mask (`is_causal=False`) gives the answers of the training code.
 
 ## Prompt
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from model.attention import Kernel
-from model.blocks import Block, Stack
+from model.blocks import Block, Recompute, Stack
 from model.hrm import HRM
 
 
@@ -23,8 +23,9 @@ class Execution:
     """Attention kernel for training; see `model.attention`."""
     compile: bool = False
     """Apply torch.compile to each block in training; blocks of the same shape share the compiled code."""
-    recompute: bool = False
-    """Activation checkpointing of the L stack: keep its blocks' inputs, recompute the rest in the backward pass."""
+    recompute: Recompute = "none"
+    """What the backward pass recomputes: nothing; `elementwise` operations of all blocks, whose matrix products and
+    attention are kept; or whole `blocks` of the L stack, whose inputs are kept."""
     float8: bool = False
     """Linear layers of the stacks in float8 with scales per tensor (torchao); needs a GPU of compute capability 8.9."""
 
@@ -40,11 +41,13 @@ def prepare(model: HRM, execution: Execution) -> None:
     model.attention = execution.attention
     if execution.float8:
         _use_float8(model)
-    if execution.recompute:
-        if "L_module" not in model.config.stacks:
-            raise ValueError(f"recompute is for the L stack, and {model.config.architecture} has none: turn it off")
-        for block in _blocks(model.get_submodule("L_module")):
-            block.recompute = True
+    if execution.recompute == "blocks" and "L_module" not in model.config.stacks:
+        raise ValueError(
+            f"recompute: blocks is for the L stack, and {model.config.architecture} has none: use elementwise or none"
+        )
+    for name in ("L_module",) if execution.recompute == "blocks" else model.config.stacks:
+        for block in _blocks(model.get_submodule(name)):
+            block.recompute = execution.recompute
     if execution.compile:
         for name in model.config.stacks:
             for block in _blocks(model.get_submodule(name)):

@@ -12,7 +12,8 @@ A prompt is written the way the model was trained on, by the chat template and, 
     tokenizer.apply_chat_template([{"role": "user", "content": "2 + 2?"}], condition=["direct"], return_dict=True, …)
 
 Both mark its tokens by `token_type_ids` 1, from which transformers knows the prefix. `pipeline()` and lm-eval do not
-pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none.
+pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none. Without it
+`pipeline()` refuses the folder, and lm-eval's `hf` has wrong scores without a warning; `model.lm_eval` needs neither.
 """
 
 import json
@@ -160,7 +161,14 @@ def export(
             partial,
             max_positions=max_positions,
             token_ids={**ids, "end_of_prefix_token_id": loaded.special[after]},
-            auto_map={"AutoModelForCausalLM": f"{_REMOTE_CODE.stem}.HrmTextForCausalLM"},
+            remote_code={
+                "auto_map": {"AutoModelForCausalLM": f"{_REMOTE_CODE.stem}.HrmTextForCausalLM"},
+                # Without this entry pipeline() would use the class of transformers, and mask the prompt causally; with
+                # it pipeline() refuses a folder whose code is not trusted.
+                "custom_pipelines": {
+                    "text-generation": {"impl": f"{_REMOTE_CODE.stem}.AnswerPipeline", "pt": ["AutoModelForCausalLM"]}
+                },
+            },
         )
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -260,7 +268,8 @@ def _export(
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     print(
-        "pipeline() and lm-eval need trust_remote_code=True, without which they mask the prompt causally: see README.md"
+        "warning: lm-eval's model hf scores this folder wrongly unless it has trust_remote_code=True, which pipeline() "
+        "needs too: see README.md"
     )
 
 

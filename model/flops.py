@@ -11,13 +11,16 @@ lengths of the samples and are counted separately. Norms, rotary embedding, soft
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model.architectures import ARCHITECTURES, carries_gradient
 from model.command import run
-from model.config import ModelConfig, Size, config_for
+from model.config import Mask, ModelConfig, Size, config_for
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 EXAMPLE = """example:
   python -m model.flops --size L --k 5 --length 4096"""
@@ -78,6 +81,33 @@ def training_flops(
         head=6.0 * config.vocab_size * config.hidden_size * (tokens if targets is None else targets),
         attention=float(passes * products * pairs),
     )
+
+
+def visible_pairs(prefix: "Tensor", total: "Tensor", mask: Mask) -> float:
+    """Number of (query, key) pairs per head and block that a mask lets see each other.
+
+    Parameters
+    ----------
+    prefix, total
+        int [N]: tokens of the prefix, and of the whole sample.
+    mask
+        prefix_lm: a prefix of p tokens has p² pairs, and the response tokens after it see all up to themselves.
+        causal: a sample of T tokens has T·(T + 1)/2.
+    """
+    prefix, total = prefix.double(), total.double()
+    pairs = total * (total + 1) / 2
+    if mask == "prefix_lm":
+        pairs += prefix * (prefix - 1) / 2
+    return float(pairs.sum())
+
+
+PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12}
+"""Dense bf16 operations per second by NVIDIA's data sheets, for device names that contain the words of the key."""
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Dense bf16 operations per second of a device by its data sheet; None if it is not one of `PEAKS`."""
+    return next((peak for known, peak in PEAKS.items() if all(word in device_name for word in known.split())), None)
 
 
 def causal_pairs(length: int) -> int:

@@ -39,7 +39,7 @@ def config_json(
     *,
     max_positions: int,
     token_ids: Mapping[str, int],
-    auto_map: Mapping[str, str] | None = None,
+    remote_code: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of config.json.
 
@@ -51,8 +51,8 @@ def config_json(
         Tokens of the longest sample that the model was trained on.
     token_ids
         `bos_token_id`, `eos_token_id`, `pad_token_id` and `end_of_prefix_token_id`, as far as they are known.
-    auto_map
-        Classes that transformers takes from code in the folder if the code is trusted, as it writes them.
+    remote_code
+        Keys by which transformers finds code in the folder, if the code is trusted: `auto_map`, `custom_pipelines`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def config_json(
         "prefix_lm": config.mask == "prefix_lm",
         **_FIXED,
         **token_ids,
-        **({} if auto_map is None else {"auto_map": dict(auto_map)}),
+        **(remote_code or {}),
     }
 
 
@@ -94,7 +94,7 @@ def save(
     *,
     max_positions: int,
     token_ids: Mapping[str, int] | None = None,
-    auto_map: Mapping[str, str] | None = None,
+    remote_code: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model's config.json and model.safetensors, in float32.
 
@@ -104,7 +104,7 @@ def save(
         The model.
     folder
         An existing folder.
-    max_positions, token_ids, auto_map
+    max_positions, token_ids, remote_code
         As for `config_json`.
 
     Raises
@@ -112,7 +112,7 @@ def save(
     FormatError
         The model is a baseline.
     """
-    config = config_json(model.config, max_positions=max_positions, token_ids=token_ids or {}, auto_map=auto_map)
+    config = config_json(model.config, max_positions=max_positions, token_ids=token_ids or {}, remote_code=remote_code)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {_stored_name(name): tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

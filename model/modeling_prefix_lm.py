@@ -19,6 +19,10 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 
+class AnswerPipeline(transformers.TextGenerationPipeline):
+    """The pipeline of transformers. Since config.json names it, `pipeline()` refuses to run without trusted code."""
+
+
 class HrmTextForCausalLM(transformers.HrmTextForCausalLM):
     """The class of transformers, in which the tokens up to the end tag of the prefix see each other."""
 

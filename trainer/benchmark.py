@@ -22,7 +22,7 @@ example:
 \b
 tasks:
   as in HRM-Text's published evaluation: gsm8k, math, drop, mmlu, arc_c, hellaswag, winogrande, boolq
-  others: mmlu_pro, aqua, svamp, mawps, bbh, humaneval, mbpp, and entry points of the group millrace.tasks
+  others: mmlu_pro, aime, aqua, svamp, mawps, bbh, humaneval, mbpp, and entry points of the group millrace.tasks
 
 \b
 a run that was interrupted continues when it is started again

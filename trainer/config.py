@@ -11,6 +11,7 @@ from corpus.storage.location import check_scheme, is_url, local_path, normalized
 from corpus.storage.redact import redact
 from model.architectures import carries_gradient
 from model.attention import Kernel
+from model.blocks import Recompute
 from model.config import SIZES, ModelConfig, config_for
 
 Objective = Literal["response", "all"]
@@ -47,6 +48,8 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(default=0.1, ge=0)
     ema: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, used for evaluation and release."""
+    moments: Literal["fp32", "bf16"] = "fp32"
+    """In which both moments are stored. bf16: 4 bytes per weight less, the updates are rounded differently."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradients, to which longer ones are scaled down; None: no clipping."""
 
@@ -193,8 +196,10 @@ class TrainConfig(Config):
     the start."""
     compile: bool = False
     """Compile the blocks with torch.compile: takes minutes at the start, makes steps faster."""
-    recompute: bool = False
-    """Recompute the activations of the L stack in the backward pass instead of keeping them: slower, less memory."""
+    recompute: Recompute = "none"
+    """What the backward pass recomputes instead of keeping it. elementwise: norms, rotations, gates and activation
+    functions of all blocks; keeps the outputs of matrix products and attention, about 60 % of the memory. blocks: the
+    blocks of the L stack whole; slower. On a GPU, elementwise needs `compile`."""
     float8: bool = False
     """Linear layers of the stacks in float8 by torchao (precision: bf16, a GPU of compute capability 8.9 or above)."""
     threads: int | None = Field(default=None, gt=0)
@@ -266,9 +271,10 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check_recompute(self) -> "TrainConfig":
-        if self.recompute and "L_module" not in self.model_config_for(vocab_size=1).stacks:
+        if self.recompute == "blocks" and "L_module" not in self.model_config_for(vocab_size=1).stacks:
             raise ValueError(
-                f"recompute is for the L stack, which {self.model['architecture']} does not have: remove it"
+                f"recompute: blocks is for the L stack, which {self.model['architecture']} does not have: "
+                "set recompute=elementwise, or remove it"
             )
         return self
 

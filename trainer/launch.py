@@ -1,5 +1,6 @@
 """Start of a run: load the manifest, join the other ranks, build the run, train; or print its plan."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from corpus.cli import MISUSED, fail
 from corpus.config import ConfigError, load_manifest
 from corpus.storage.redact import redact
-from model.config import ModelConfig
 from model.loading import CheckpointError
-from trainer.build import build, plan_inputs
+from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
@@ -23,6 +24,7 @@ from trainer.distributed.world import World
 from trainer.evaluators import Evaluator
 from trainer.initialize import load_initial
 from trainer.loop import Loop
+from trainer.memory import describe, memory_of
 from trainer.metrics import Sink
 from trainer.resume import restore
 from trainer.step import TrainingError
@@ -30,7 +32,14 @@ from trainer.stop import StopRequest
 
 
 def launch(
-    manifest: str | Path, overrides: Sequence[str], *, dry_run: bool, request: StopRequest, allow: bool = False
+    manifest: str | Path,
+    overrides: Sequence[str],
+    *,
+    dry_run: bool,
+    request: StopRequest,
+    allow: bool = False,
+    ranks: int | None = None,
+    device_memory: str | None = None,
 ) -> int:
     """Train from a manifest, or print its plan, and print what fails.
 
@@ -44,6 +53,9 @@ def launch(
         Entered.
     allow
         See `train`.
+    ranks, device_memory
+        For the dry run: number of ranks (None: as torchrun says, or 1), and memory of a device, such as 80GB (None:
+        that of the GPU of this machine, if any).
 
     Returns
     -------
@@ -53,7 +65,9 @@ def launch(
     try:
         config = load_manifest(manifest, TrainConfig, overrides)
         if dry_run:
-            return _dry_run(config, _open(config))
+            return _dry_run(config, _open(config), ranks or int(os.environ.get("WORLD_SIZE", 1)), device_memory)
+        if ranks is not None or device_memory is not None:
+            raise ConfigError("--ranks and --device-memory are for --dry-run: remove them, or add it")
         return train(config, request=request, allow=allow)
     except ConfigError as error:
         return fail(error, MISUSED)
@@ -148,12 +162,14 @@ def _set_up_torch(config: TrainConfig, world: World) -> None:
         torch.set_flush_denormal(True)
 
 
-def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
+def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: str | None) -> int:
+    device_bytes = _device_bytes(config, device_memory)
     if config.init is not None:
         load_initial(config, dataset)
     inputs = plan_inputs(config, dataset)
     lengths = fit_lengths(dataset.lengths, row_tokens=inputs.row_tokens, truncate=inputs.truncate)
     plan = Plan(inputs, dataset.strata, lengths)
+    check_epochs(config, dataset, plan)
     model = config.model_config_for(dataset.vocab_size)
     first = plan.chunk(0, 0)
     packed = int(lengths[first.samples].sum(dtype=np.int64))
@@ -167,10 +183,21 @@ def _dry_run(config: TrainConfig, dataset: Dataset) -> int:
     )
     print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
     print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")
-    print(f"memory      {_memory(model) / 2**20:,.0f} MiB for weights and optimizer, without activations")
+    on_gpu = device_bytes is not None
+    plan_of_memory = memory_of(config, model, ranks=ranks, targets=targets / packed, on_gpu=on_gpu)
+    lines = describe(plan_of_memory, ranks=ranks, k=config.depths(model)[1], device_bytes=device_bytes)
+    for heading, line in zip(("memory", *("" for _ in lines[1:])), lines, strict=True):
+        print(f"{heading:<11} {line}")
     return 0
 
 
-def _memory(model: ModelConfig) -> int:
-    """Bytes of weights, gradients, both moments, averaged weights and the temporary update, all float32."""
-    return 6 * 4 * model.parameters
+def _device_bytes(config: TrainConfig, stated: str | None) -> int | None:
+    """Memory of a device: as stated, or that of this machine's GPU; None for a CPU."""
+    if stated is not None:
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(stated))
+        except ValidationError:
+            raise ConfigError(f"--device-memory is {stated!r}; expected bytes, as in 80GB or 80GiB") from None
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(0).total_memory)

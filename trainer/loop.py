@@ -18,6 +18,7 @@ from dataclasses import asdict
 import torch
 
 from trainer.build import Run
+from trainer.compilation import CompilationMonitor
 from trainer.data.loader import Loader
 from trainer.data.shards import ShardStore
 from trainer.distributed.stragglers import StragglerMonitor, straggler_warning
@@ -26,6 +27,7 @@ from trainer.evaluators import EvaluationContext, Evaluator
 from trainer.position import Position
 from trainer.resume import save
 from trainer.sinks.jsonl import FILE, recorded_steps
+from trainer.speed import SpeedMeter
 from trainer.step import TrainingError, train_step
 from trainer.stop import EXIT_RESUMABLE, StopRequest
 
@@ -49,16 +51,28 @@ class Loop:
         self._run = run
         self._request = request
         self._stragglers = StragglerMonitor(run.world)
+        self._speed = SpeedMeter(run)
+        self._compilations = CompilationMonitor() if run.config.compile else None
         self._loss: float | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left."""
-        at, config = self.position, self._run.config
-        if config.steps is not None:
-            return at.step >= config.steps
-        assert config.epochs is not None
-        last = config.epochs - 1
+        """Whether no step is left: of the config's steps, or in the epochs of the config or of the dataset."""
+        steps = self._run.config.steps
+        return self._is_used_up or (steps is not None and self.position.step >= steps)
+
+    @property
+    def _epochs(self) -> int | None:
+        """Epochs after which the run ends: the config's, or those that the dataset was built for; None: no bound."""
+        return self._run.config.epochs or self._run.dataset.epochs
+
+    @property
+    def _is_used_up(self) -> bool:
+        """Whether no batch is left."""
+        at = self.position
+        if self._epochs is None:
+            return False
+        last = self._epochs - 1
         return at.epoch > last or (at.epoch == last and self._run.plan.ends(at.epoch, at.chunk, at.next_batch))
 
     def train(self) -> int:
@@ -97,6 +111,8 @@ class Loop:
             with self._loader() as loader:
                 return self._train(loader)
         finally:
+            if self._compilations is not None:
+                self._compilations.close()
             run.checkpoints.wait()
             run.metrics.close()
 
@@ -106,7 +122,7 @@ class Loop:
             run.plan,
             ShardStore(run.dataset, cache_bytes=config.cache_bytes),
             run.lengths,
-            epochs=config.epochs,
+            epochs=self._epochs,
             epoch=self.position.epoch,
             chunk=self.position.chunk,
             next_batch=self.position.next_batch,
@@ -148,9 +164,10 @@ class Loop:
             timing = {
                 "step_seconds": seconds,
                 "data_wait_seconds": waited,
-                "tokens_per_second": step.tokens / seconds,
+                **self._speed.values(step, k=int(result.values["k"]), seconds=seconds),
             }
             run.metrics.write("step", self.position.step, {**result.values, **timing, **compared})
+            self._report_compilations(int(result.values["k"]))
             self._record_checkpoints()
             if warning := straggler_warning(compared):
                 run.metrics.message(warning)
@@ -225,6 +242,15 @@ class Loop:
         save(self._run, self.position, self._loss)
         self._request.is_saving = False
 
+    def _report_compilations(self, k: int) -> None:
+        """Print what was compiled since the last call."""
+        if self._compilations is None:
+            return
+        graphs, seconds = self._compilations.collect()
+        if graphs:
+            number = f"{graphs} graph{'s' if graphs > 1 else ''}"
+            self._run.metrics.message(f"step {self.position.step:,}, K = {k}: compiled {number} in {seconds:.1f} s")
+
     def _record_checkpoints(self) -> None:
         """Record the checkpoints that have been written since the last call."""
         for saved in self._run.checkpoints.collect():
@@ -239,6 +265,12 @@ class Loop:
         # torchrun ends the other ranks when one exits with a code; rank 0 may still be writing.
         self._run.world.barrier()
         self._record_checkpoints()
+        steps = self._run.config.steps
+        if code == 0 and steps is not None and self.position.step < steps:
+            self._run.metrics.message(
+                f"{steps - self.position.step:,} of {steps:,} steps were not done: the {self._epochs:,} epochs that "
+                "the dataset was built for are used up"
+            )
         end = "finished" if code == 0 else "stopped"
         hint = "" if code == 0 else "; the same command continues"
         self._run.metrics.message(f"{end} after step {self.position.step:,}{hint}")

@@ -7,7 +7,8 @@ For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c�
     ema ← d · ema + (1 - d) · p
 
 An update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε. Updates are elementwise, so a
-sharded parameter is updated on the ranks that hold its shards.
+sharded parameter is updated on the ranks that hold its shards, and parameters are updated a group at a time, so that
+temporary tensors have the size of a group and not of the model.
 """
 
 import math
@@ -21,6 +22,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
+
+GROUP_NUMBERS = 1 << 26
+"""Largest number of numbers that are updated at once, unless a single parameter has more."""
 
 
 def local(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -46,6 +50,8 @@ class AdamAtan2(Optimizer):
         Decay per update, as a multiple of lr.
     ema
         Decay d of the moving average.
+    moments
+        Dtype in which m and v are stored; None: that of the parameter, in which updates are computed in any case.
     """
 
     def __init__(
@@ -56,7 +62,9 @@ class AdamAtan2(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.1,
         ema: float = 0.9999,
+        moments: torch.dtype | None = None,
     ):
+        self._moments = moments
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "ema": ema})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -66,8 +74,8 @@ class AdamAtan2(Optimizer):
             value = p.detach()
             self.state[p] = {
                 "step": torch.tensor(0.0),
-                "m": torch.zeros_like(value),
-                "v": torch.zeros_like(value),
+                "m": torch.zeros_like(value, dtype=self._moments),
+                "v": torch.zeros_like(value, dtype=self._moments),
                 "ema": value.clone(),
             }
 
@@ -91,14 +99,15 @@ class AdamAtan2(Optimizer):
                     self.state[p]["step"] += 1
                     by_step[int(self.state[p]["step"])].append(p)
             for step, parameters in by_step.items():
-                self._update(
-                    parameters,
-                    step,
-                    lr=group["lr"],
-                    betas=group["betas"],
-                    weight_decay=group["weight_decay"],
-                    ema=group["ema"],
-                )
+                for part in _in_groups(parameters):
+                    self._update(
+                        part,
+                        step,
+                        lr=group["lr"],
+                        betas=group["betas"],
+                        weight_decay=group["weight_decay"],
+                        ema=group["ema"],
+                    )
         return loss
 
     def _update(
@@ -114,8 +123,10 @@ class AdamAtan2(Optimizer):
         """One update of parameters that have the same step count."""
         (beta1, beta2), (c1, c2) = betas, (1 - beta**step for beta in betas)
         gradients = local([p.grad for p in params if p.grad is not None])
-        ms, vs, emas = (local([self.state[p][key] for p in params]) for key in ("m", "v", "ema"))
+        stored_ms, stored_vs, emas = (local([self.state[p][key] for p in params]) for key in ("m", "v", "ema"))
         parameters = local(params)
+        # Copies only if moments are stored in another dtype.
+        ms, vs = ([m.to(p.dtype) for m, p in zip(stored, params, strict=True)] for stored in (stored_ms, stored_vs))
         torch._foreach_lerp_(ms, gradients, 1 - beta1)
         torch._foreach_mul_(vs, beta2)
         torch._foreach_addcmul_(vs, gradients, gradients, 1 - beta2)
@@ -126,6 +137,9 @@ class AdamAtan2(Optimizer):
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         torch._foreach_add_(parameters, update, alpha=-lr / c1)
         torch._foreach_lerp_(emas, parameters, 1 - ema)
+        for stored, computed in ((stored_ms, ms), (stored_vs, vs)):
+            if any(a is not b for a, b in zip(stored, computed, strict=True)):
+                torch._foreach_copy_(stored, computed)
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -150,3 +164,17 @@ class AdamAtan2(Optimizer):
             pair for group in self.param_groups for pair in zip(group["param_names"], group["params"], strict=True)
         ]
         return {key: {name: self.state[p][key] for name, p in named} for key in ("m", "v", "ema")}
+
+
+def _in_groups(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Split parameters, in order, into groups of at most `GROUP_NUMBERS` numbers of this rank; at least one each."""
+    group: list[Tensor] = []
+    size = 0
+    for p, shard in zip(parameters, local(parameters), strict=True):
+        if group and size + shard.numel() > GROUP_NUMBERS:
+            yield group
+            group, size = [], 0
+        group.append(p)
+        size += shard.numel()
+    if group:
+        yield group

@@ -32,6 +32,19 @@ def main(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check manifest and dataset, print the plan, and exit")
     ] = False,
+    ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", min=1, metavar="N", help="with --dry-run: number of ranks", show_default="1"),
+    ] = None,
+    device_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--device-memory",
+            metavar="SIZE",
+            help="with --dry-run: memory of a device, as in 80GB, to print what fits",
+            show_default="that of this machine's GPU",
+        ),
+    ] = None,
     allow: Annotated[
         bool,
         typer.Option("--allow", help="continue although optimizer, schedule or precision differ from the checkpoint's"),
@@ -42,7 +55,15 @@ def main(
         # This import takes seconds, during which requests to stop are handled already.
         from trainer.launch import launch
 
-        return launch(manifest, overrides or [], dry_run=dry_run, request=request, allow=allow)
+        return launch(
+            manifest,
+            overrides or [],
+            dry_run=dry_run,
+            request=request,
+            allow=allow,
+            ranks=ranks,
+            device_memory=device_memory,
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from corpus.formats.base import Format, Limits, Row, RowError, Rows
 from corpus.formats.json_file import layout
-from corpus.formats.stream import Input, find_line_end, read_lines
+from corpus.formats.stream import Input, find_line_end, split_lines
 from corpus.formats.strict_json import parse_bytes
 from corpus.formats.tally import Tally
 from corpus.outcome import Outcome
@@ -22,16 +22,17 @@ def read(source: Input, limits: Limits) -> Rows:
 
 def _rows(tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
     end, chunks = find_line_end(tally.chunks())
-    for number, (line, size) in enumerate(read_lines(chunks, limits.max_row_bytes, end), start=1):
+    for number, (line, size) in enumerate(split_lines(chunks, limits.max_row_bytes, end), start=1):
         if line is None:
             tally.lose(size, Outcome.TOO_LARGE)
             yield number, RowError(Outcome.TOO_LARGE, f"a row of more than {limits.max_row_bytes:,} bytes")
             continue
-        while line.startswith(BOM):  # the begin of each of several joined files may have one
-            line = line[len(BOM) :]
-        if not line or line.isspace():
-            tally.skip(size)
-            continue
+        if line[:1] != b"{":
+            while line.startswith(BOM):  # the begin of each of several joined files may have one
+                line = line[len(BOM) :]
+            if not line or line.isspace():
+                tally.skip(size)
+                continue
         try:
             row = _parse(line, limits)
         except RowError as error:

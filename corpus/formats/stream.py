@@ -287,8 +287,8 @@ class Line(NamedTuple):
     """Bytes of the line and its end."""
 
 
-def read_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> Iterator[Line]:
-    r"""Yield the lines of a stream, of which `end`, `\n` or `\r`, is the only line end.
+def split_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> Iterator[tuple[bytes | None, int]]:
+    r"""Yield content and size of the lines of a stream, as in `Line`; `end`, `\n` or `\r`, is the only line end.
 
     Of a truncated stream the last, incomplete line is not yielded.
     """
@@ -303,14 +303,19 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> I
             held.clear()
         if not others:
             continue
-        yield Line(b"".join(held) if size <= max_bytes else None, size + 1)
+        yield b"".join(held) if size <= max_bytes else None, size + 1
         last = others.pop()
         for line in others:
-            yield Line(line if len(line) <= max_bytes else None, len(line) + 1)
+            yield line if len(line) <= max_bytes else None, len(line) + 1
         size = len(last)
         held = [last] if size <= max_bytes else []
     if size:
-        yield Line(b"".join(held) if size <= max_bytes else None, size)
+        yield b"".join(held) if size <= max_bytes else None, size
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> Iterator[Line]:
+    """Yield what `split_lines` yields as objects."""
+    return map(Line._make, split_lines(chunks, max_bytes, end))
 
 
 def find_line_end(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -1,19 +1,26 @@
 """Cleaning: texts in their normal form, and the pairs that cannot be used at all.
 
 `clean(frame, spec)` takes a polars frame with `instruction` and `response` and returns it with the texts cleaned and
-three more columns: `outcome` (null for kept pairs), `detail` and `score`. All of it is polars expressions.
+three more columns: `outcome` (null for kept pairs), `detail` and `score`.
 
 Texts, in this order: the manifest's replacements are made; line terminators become a newline; other control characters
 and byte order marks are removed; from responses, thinking and other tokenizers' end tags are removed; texts are
 stripped of white space; NFC. Without replacements, cleaning a clean text changes nothing.
+
+Each step is a polars expression, which looks only at texts that have bytes of the characters it may change.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from corpus.markup import THINK_BLOCK, THINK_WITHOUT_BEGIN, end_markers_pattern
 from corpus.outcome import Outcome
 from pipeline.ingest.spec import CleanSpec
-from pipeline.text.normal import normalized
+from pipeline.text.kinds import kinds_of
+from pipeline.text.normal import normalized, where
 
 STAGE = "clean"
 
@@ -21,6 +28,21 @@ _LINE_ENDS = r"\r\n|[\r\x0b\x0c\u{85}\u{2028}\u{2029}]"
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\u{9f}\u{feff}]"
 _NOT_NFC = r"[^\x00-\u{2ff}]"
 """Characters that NFC may change: some of those from U+0300 on."""
+_THINK_TAG = "(?i)think>"
+"""The end of all tags of thinking."""
+
+
+def _kinds_of_bytes() -> NDArray[np.uint8]:
+    table = np.zeros(256, np.uint8)
+    table[[*b"\r\x0b\x0c", 0xC2, 0xE2]] |= _LINE_END
+    table[[*range(0x09), *range(0x0E, 0x20), 0x7F, 0xC2, 0xEF]] |= _CONTROL
+    table[0xCC:] |= _NOT_NFC_LEAD
+    return table
+
+
+_LINE_END, _CONTROL, _NOT_NFC_LEAD = 1, 2, 4
+"""Bits for bytes, or lead bytes, of characters that match `_LINE_ENDS`, `_CONTROLS` and `_NOT_NFC`."""
+_KINDS = _kinds_of_bytes()
 
 
 def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = False) -> pl.DataFrame:
@@ -40,15 +62,28 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     polars.DataFrame
         The same rows in the same order; `outcome` String (an `Outcome`, or null), `detail` String, `score` Float64.
     """
-    frame = frame.with_columns(_plain(_replaced(pl.col(name), spec)) for name in ("instruction", "response"))
-    frame = frame.with_columns(
-        pl.col("instruction").str.strip_chars(), _without_markup(pl.col("response"), spec).str.strip_chars()
+    instruction = _cleaned(frame["instruction"], spec)
+    response = _cleaned(frame["response"], spec, lambda text: _without_markup(text, spec))
+    frame = frame.with_columns(instruction, response)
+    has_long = frame.select(_too_long(spec).any()).item()
+    return frame.with_columns(
+        outcome=_outcome(spec, without_response),
+        detail=_detail(spec) if has_long else pl.lit(None, dtype=pl.String),
+        score=pl.lit(None, dtype=pl.Float64),
     )
-    frame = frame.with_columns(
-        normalized(frame[name], "NFC", may_change=_NOT_NFC) for name in ("instruction", "response")
-    )
-    outcome = _outcome(spec, without_response)
-    return frame.with_columns(outcome=outcome, detail=_detail(spec), score=pl.lit(None, dtype=pl.Float64))
+
+
+def _cleaned(texts: pl.Series, spec: CleanSpec, remove: Callable[[pl.Series], pl.Series] | None = None) -> pl.Series:
+    """Return cleaned texts; `remove` takes the markup out of responses."""
+    if spec.replace:
+        texts = texts.to_frame().select(_replaced(pl.col(texts.name), spec)).to_series()
+    kinds = kinds_of(texts, _KINDS)
+    texts = where(kinds & _LINE_END != 0, texts, lambda text: text.str.replace_all(_LINE_ENDS, "\n"))
+    texts = where(kinds & _CONTROL != 0, texts, lambda text: text.str.replace_all(_CONTROLS, ""))
+    if remove is not None:
+        texts = remove(texts)
+    texts = texts.str.strip_chars()
+    return where(kinds & _NOT_NFC_LEAD != 0, texts, lambda text: normalized(text, "NFC", may_change=_NOT_NFC))
 
 
 def _replaced(text: pl.Expr, spec: CleanSpec) -> pl.Expr:
@@ -57,16 +92,15 @@ def _replaced(text: pl.Expr, spec: CleanSpec) -> pl.Expr:
     return text
 
 
-def _plain(text: pl.Expr) -> pl.Expr:
-    return text.str.replace_all(_LINE_ENDS, "\n").str.replace_all(_CONTROLS, "")
-
-
-def _without_markup(response: pl.Expr, spec: CleanSpec) -> pl.Expr:
+def _without_markup(texts: pl.Series, spec: CleanSpec) -> pl.Series:
     if spec.remove_think:
-        response = response.str.replace_all(THINK_BLOCK, "").str.replace(THINK_WITHOUT_BEGIN, "")
+        tagged = texts.str.contains(_THINK_TAG).to_numpy()
+        texts = where(
+            tagged, texts, lambda text: text.str.replace_all(THINK_BLOCK, "").str.replace(THINK_WITHOUT_BEGIN, "")
+        )
     if spec.end_markers:
-        response = response.str.replace(end_markers_pattern(spec.end_markers) + r"\z", "")
-    return response
+        texts = texts.str.replace(end_markers_pattern(spec.end_markers) + r"\z", "")
+    return texts
 
 
 def _outcome(spec: CleanSpec, without_response: bool) -> pl.Expr:

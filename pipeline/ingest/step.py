@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
@@ -25,7 +26,7 @@ from corpus.discover import SourceFile
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome
 from corpus.pairs import read_pairs
-from corpus.record import FileEnd, Pair, Rejected, row_id
+from corpus.record import FileEnd, Pair, Rejected, row_ids
 from corpus.source import SourceSpec
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step
@@ -140,6 +141,15 @@ class Ingest(Step[Ingested]):
                 yield reader.get_batch(index)
 
     @classmethod
+    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
+        """Yield the tasks of the records of a finished step; reads only this column."""
+        options = pa.ipc.IpcReadOptions(included_fields=[RECORDS.get_field_index("task")])
+        with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
+            reader = pa.ipc.open_file(file, options=options)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index).column(0)
+
+    @classmethod
     def dropped_texts(cls, work: Path, key: str) -> pa.Table:
         """Return the texts of a few pairs that a finished step dropped, `DROPPED_TEXTS`."""
         with pa.OSFile(str(cls.folder(work, key) / "dropped.arrow")) as file:
@@ -209,16 +219,19 @@ class Ingest(Step[Ingested]):
 
     def _clean(self, pairs: list[Pair], texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
         """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
+        rows, parts, tasks, instructions, responses, conditions, metas = (
+            zip(*pairs, strict=True) if pairs else _NO_PAIRS
+        )
         frame = pl.DataFrame(
             {
-                "row_id": [self._row_id(pair.row, pair.part) for pair in pairs],
-                "task": [pair.task for pair in pairs],
-                "instruction": [pair.instruction for pair in pairs],
-                "response": [pair.response for pair in pairs],
-                "condition": [_ordered(tuple(pair.condition)) for pair in pairs],
-                "meta": [pair.meta for pair in pairs],
-                "row": [pair.row for pair in pairs],
-                "part": [pair.part for pair in pairs],
+                "row_id": row_ids(self.spec.name, self.file.path, zip(rows, parts, strict=True)),
+                "task": tasks,
+                "instruction": instructions,
+                "response": responses,
+                "condition": [_ordered(condition) for condition in conditions],
+                "meta": metas,
+                "row": rows,
+                "part": parts,
             },
             schema_overrides={
                 "row_id": pl.Binary,
@@ -249,9 +262,10 @@ class Ingest(Step[Ingested]):
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
         """Ledger lines of rows without a pair."""
+        places = [(line.row, line.part) for line in rejected]
         return pa.table(
             {
-                "row_id": pa.array([self._row_id(line.row, line.part) for line in rejected], ROW_ID),
+                "row_id": pa.array(row_ids(self.spec.name, self.file.path, places), ROW_ID),
                 "source": [self.spec.name] * len(rejected),
                 "file": [self.file.path] * len(rejected),
                 "row": [line.row for line in rejected],
@@ -262,8 +276,8 @@ class Ingest(Step[Ingested]):
             }
         )
 
-    def _row_id(self, row: int, part: int) -> bytes:
-        return bytes.fromhex(row_id(self.spec.name, self.file.path, row, part))
+
+_NO_PAIRS: tuple[tuple[Any, ...], ...] = ((),) * len(Pair._fields)
 
 
 class _DroppedTexts:
@@ -315,11 +329,9 @@ def _batches(spec: SourceSpec, file: SourceFile, markup: Markup, columns: Column
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")
             yield _Batch(pairs=pairs, rejected=rejected, end=item)
             return
-        expected = (row, part + 1) if item.row == row else (row + 1, 0)
-        found = (item.row, item.part)
-        if found != expected:
-            raise BuildError(f"the reader yielded row {found[0]} part {found[1]} after row {row} part {part}")
-        row, part = found
+        if not (item.row == row + 1 and item.part == 0) and not (item.row == row and item.part == part + 1):
+            raise BuildError(f"the reader yielded row {item.row} part {item.part} after row {row} part {part}")
+        row, part = item.row, item.part
         if isinstance(item, Pair):
             pairs.append(item)
             chars += len(item.instruction) + len(item.response)
@@ -349,9 +361,8 @@ def _keys(records: pa.Table, first: int) -> NDArray[Any]:
     )
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
-    frame = pl.DataFrame(records.select(["instruction", "response"]))
-    keys["response"] = frame["response"].str.len_chars()
-    keys["bytes"] = frame.select(pl.sum_horizontal(pl.all().str.len_bytes())).to_series()
+    keys["response"] = pc.utf8_length(records.column("response"))
+    keys["bytes"] = pc.add(*(pc.binary_length(records.column(name)) for name in ("instruction", "response")))
     return keys
 
 

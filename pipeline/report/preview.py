@@ -60,8 +60,7 @@ def preview(mix: Mix, base: Path) -> list[str]:
     screen.print("")
     screen.print(epoch_table(mix, by_source))
     screen.print("")
-    train = [read.pairs for spec, read in zip(mix.sources, found, strict=True) if spec.role == "train"]
-    screen.print(rules_table(mix, train))
+    screen.print(rules_table(mix, [read.trial for read in found if read.trial is not None]))
     if mix.near_dedup.enabled:
         screen.print(f"\n{describe(mix.near_dedup)}", soft_wrap=True)
     problems = Guard(mix, [file for read in found for file in read.files]).file_problems()

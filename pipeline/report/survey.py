@@ -4,7 +4,7 @@ file ─┬▶ whole, where it is within its share of the bytes
       ├▶ parts from all over it: lines of a JSON-lines file, row groups of a Parquet file
       └▶ its first bytes: other formats, and compressed files
 pairs ─▶ clean ─▶ quality rules ─▶ what `Ingest` would count
-              └─▶ a sample of the pairs
+              └─▶ a sample of the pairs ─▶ what each quality rule would drop
 """
 
 import multiprocessing
@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice, repeat
+from itertools import groupby, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 
 import polars as pl
@@ -33,6 +34,7 @@ from pipeline.ingest.clean import STAGE, clean
 from pipeline.ingest.content import GENERATOR
 from pipeline.ingest.step import Ingested
 from pipeline.manifest import Mix
+from pipeline.report.rules import Trial, try_rules
 from pipeline.rules.apply import apply_rules
 
 SOURCE_BYTES = 8 << 20
@@ -49,6 +51,7 @@ POOL_BYTES = 32 << 20
 """Bytes from which on the sources are read by several processes."""
 EXAMPLES = 3
 _BATCH = 8192
+_BATCH_CHARS = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,8 @@ class Survey:
     """Files that were not read whole."""
     examples: Sequence[tuple[SourceFile, Pair]]
     """The first pairs."""
-    pairs: pl.DataFrame
-    """The sample: columns source, instruction, response."""
+    trial: Trial | None
+    """What the quality rules would drop from a sample of the pairs; None for an eval source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +83,25 @@ def survey(mix: Mix, spec: SourceSpec, files: Sequence[SourceFile]) -> Survey:
     """Read the files of a source in part, the smaller ones whole."""
     readable = [file for file in files if file.format is not None and file.skipped is None]
     share = max(SOURCE_BYTES // max(len(readable), 1), LEAST_BYTES)
-    per_file = -(-SAMPLE_PAIRS // max(len(readable), 1))
-    reads: list[FileRead] = []
+    cleaning = _Cleaning(mix, spec, sampled=-(-SAMPLE_PAIRS // max(len(readable), 1)))
     examples: list[tuple[SourceFile, Pair]] = []
-    sampled: list[tuple[str, str]] = []
     partial = 0
-    for file in files:
-        reader = _Reader(mix, spec)
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        for file in files:
+            reader = _Reader(mix, spec, file, cleaning)
             parts = list(_parts(file, share, Path(folder)))
             for part in parts:
                 reader.read(part)
-        whole = len(parts) == 1 and parts[0].head_bytes is None
-        partial += not whole
-        reads.append(FileRead(spec=spec, file=file, found=reader.result(whole)))
-        examples += [(file, pair) for pair in reader.first[: EXAMPLES - len(examples)]]
-        sampled += reader.sample(per_file)
+            reader.whole = len(parts) == 1 and parts[0].head_bytes is None
+            partial += not reader.whole
+            examples += [(file, pair) for pair in reader.first[: EXAMPLES - len(examples)]]
+            cleaning.finish(reader)
+    cleaning.flush()
     names = ("source", "instruction", "response")
-    rows = [(spec.name, instruction, response) for instruction, response in sampled]
+    rows = [(spec.name, instruction, response) for instruction, response in cleaning.samples]
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
-    return Survey(files=reads, partial=partial, examples=examples, pairs=frame)
+    trial = try_rules(mix, frame) if spec.role == "train" else None
+    return Survey(files=cleaning.reads, partial=partial, examples=examples, trial=trial)
 
 
 def surveys(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> list[Survey]:
@@ -119,19 +121,73 @@ def surveys(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> list[Survey]:
         return list(pool.map(survey, repeat(mix), mix.sources, files))
 
 
+class _Cleaning:
+    """Cleans the pairs of a source's files together, since many files are small, and counts them by file."""
+
+    def __init__(self, mix: Mix, spec: SourceSpec, *, sampled: int) -> None:
+        self._mix, self._spec, self._sampled = mix, spec, sampled
+        self._texts: list[tuple[str, str]] = []
+        self._readers: list[_Reader] = []
+        """The reader of each of `_texts`."""
+        self._chars = 0
+        self._finished: list[_Reader] = []
+        self.reads: list[FileRead] = []
+        self.samples: list[tuple[str, str]] = []
+
+    def add(self, reader: "_Reader", instruction: str, response: str) -> None:
+        """Take a pair of a file."""
+        self._texts.append((instruction, response))
+        self._readers.append(reader)
+        self._chars += len(instruction) + len(response)
+        if len(self._texts) >= _BATCH or self._chars >= _BATCH_CHARS:
+            self.flush()
+
+    def finish(self, reader: "_Reader") -> None:
+        """Take a file that has been read; its counts are final after the next `flush`."""
+        self._finished.append(reader)
+
+    def flush(self) -> None:
+        """Clean the pairs that were added, and take the results of the files that have been read."""
+        if self._texts:
+            self._clean()
+        for reader in self._finished:
+            self.reads.append(FileRead(spec=self._spec, file=reader.file, found=reader.result()))
+            self.samples += reader.sample(self._sampled)
+        self._finished = []
+
+    def _clean(self) -> None:
+        frame = pl.DataFrame(self._texts, schema={"instruction": pl.String, "response": pl.String}, orient="row")
+        is_eval = self._spec.role == "eval"
+        frame = clean(frame, self._mix.clean, without_response=is_eval)
+        cleaned = frame["outcome"].to_list()
+        if not is_eval:
+            frame = apply_rules(frame.with_columns(stage=pl.lit(STAGE)), self._mix.rules)
+        rows = zip(self._readers, self._texts, cleaned, frame["outcome"], frame["detail"], strict=True)
+        for reader, in_file in groupby(rows, key=itemgetter(0)):
+            kept: list[tuple[str, str]] = []
+            for _, text, outcome_of_cleaning, outcome, detail in in_file:
+                reader.count(outcome, detail)
+                if outcome_of_cleaning is None:
+                    kept.append(text)
+            reader.keep(kept)
+        self._texts, self._readers, self._chars = [], [], 0
+
+
 class _Reader:
     """Reads the parts of one file and counts what `Ingest` would."""
 
-    def __init__(self, mix: Mix, spec: SourceSpec) -> None:
-        self._mix, self._spec = mix, spec
+    def __init__(self, mix: Mix, spec: SourceSpec, file: SourceFile, cleaning: _Cleaning) -> None:
+        self._mix, self._spec, self._cleaning = mix, spec, cleaning
         self._columns = ColumnCounter()
         self._pairs = self._rejected = self._records = self._rows = 0
         self._dropped: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._end: FileEnd | None = None
-        self._texts: list[tuple[str, str]] = []
         self._kept: list[tuple[str, str]] = []
+        self.file = file
         self.first: list[Pair] = []
+        self.whole = False
+        """Whether all of the file was read."""
 
     def read(self, part: _Part) -> None:
         """Read a part, further than its bytes if these do not hold a row."""
@@ -167,40 +223,32 @@ class _Reader:
             self._pairs += 1
             if len(self.first) < EXAMPLES and not part.where:
                 self.first.append(item)
-            self._texts.append((item.instruction, item.response))
-            if len(self._texts) >= _BATCH:
-                self._clean()
+            self._cleaning.add(self, item.instruction, item.response)
         else:
             self._rejected += 1
             self._dropped[item.reason.value] += 1
             self._examples.setdefault(item.reason.value, f"{part.where}{item.position}: {item.detail}")
 
-    def _clean(self) -> None:
-        if not self._texts:
+    def count(self, outcome: str | None, detail: str | None) -> None:
+        """Count the outcome of a pair's cleaning, None for one that is kept."""
+        if outcome is None:
+            self._records += 1
             return
-        frame = pl.DataFrame(self._texts, schema={"instruction": pl.String, "response": pl.String}, orient="row")
-        is_eval = self._spec.role == "eval"
-        frame = clean(frame, self._mix.clean, without_response=is_eval)
-        kept = [text for text, outcome in zip(self._texts, frame["outcome"], strict=True) if outcome is None]
-        if not is_eval:
-            frame = apply_rules(frame.with_columns(stage=pl.lit(STAGE)), self._mix.rules)
-            explained = frame.filter(pl.col("outcome").is_not_null() & pl.col("detail").is_not_null())
-            for outcome, detail in explained.select("outcome", "detail").unique("outcome", keep="first").iter_rows():
-                self._examples.setdefault(outcome, detail)
-        self._dropped.update(outcome for outcome in frame["outcome"] if outcome is not None)
-        self._records += frame["outcome"].null_count()
-        # Evenly spread, so that the sample of a large file is of bounded size.
-        self._kept += kept[:: max(1, len(kept) // SAMPLE_PAIRS)]
-        self._texts = []
+        self._dropped[outcome] += 1
+        if detail is not None:
+            self._examples.setdefault(outcome, detail)
+
+    def keep(self, texts: list[tuple[str, str]]) -> None:
+        """Keep pairs for the sample: evenly spread, so that the sample of a large file is of bounded size."""
+        self._kept += texts[:: max(1, len(texts) // SAMPLE_PAIRS)]
 
     def sample(self, count: int) -> list[tuple[str, str]]:
         """Return about `count` pairs from all over what was read."""
         return self._kept[:: max(1, len(self._kept) // count)][:count]
 
-    def result(self, whole: bool) -> Ingested:
-        """Return the counts after the last part; a file that was read in part ends as one that was read."""
-        self._clean()
-        end = self._end if whole and self._end is not None else None
+    def result(self) -> Ingested:
+        """Return the counts; a file that was read in part ends as one that was read."""
+        end = self._end if self.whole else None
         return Ingested(
             pairs=self._pairs,
             rejected=self._rejected,

@@ -1,7 +1,7 @@
 """Repetition: responses that repeat themselves, as a model without a stop token does.
 
 Repeated text is counted over all byte windows of a response with a rolling hash, by one numba kernel over Arrow
-buffers.
+buffers. It stops at the window from which the share cannot be above the limit any more.
 """
 
 from typing import ClassVar
@@ -37,7 +37,7 @@ class Repetition(Rule):
     def judge(self, frame: pl.DataFrame) -> Verdict:
         response = frame["response"]
         suspects = (response.str.len_bytes() >= self.min_bytes).arg_true().to_numpy().astype(np.int64)
-        shares = repeated_share(response.gather(suspects), self.window)
+        shares = repeated_share(response.gather(suspects), self.window, above=self.max_repeated)
         hits = shares > self.max_repeated
         details = [
             f"{share:.0%} of the response repeats earlier text (at most {self.max_repeated:.0%})"
@@ -46,7 +46,7 @@ class Repetition(Rule):
         return Verdict(suspects[hits], shares[hits], details)
 
 
-def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
+def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0) -> NDArray[np.float64]:
     """Return the share of each text's `window`-byte windows that occur earlier in it.
 
     Parameters
@@ -55,17 +55,21 @@ def repeated_share(texts: pl.Series, window: int) -> NDArray[np.float64]:
         String (n,), no nulls.
     window
         Length of a window in bytes of UTF-8.
+    above
+        Shares that are not above this are not needed: 0 may stand for them.
 
     Returns
     -------
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window)
+    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window, above)
 
 
 @numba.njit(cache=True, nogil=True)
-def _repeated_share(data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int) -> NDArray[np.float64]:
+def _repeated_share(
+    data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int, above: float
+) -> NDArray[np.float64]:
     shares = np.zeros(len(bounds) - 1, np.float64)
     seen = np.empty(0, np.uint64)
     leaving = np.uint64(1)  # factor of the byte that leaves the window
@@ -75,20 +79,27 @@ def _repeated_share(data: NDArray[np.uint8], bounds: NDArray[np.int64], window: 
         windows = bounds[text + 1] - bounds[text] - window + 1
         if windows < 1:
             continue
-        slots = slots_for(max(1024, 2 * windows))
+        # With so many distinct windows, the share is not above the limit, however the product is rounded.
+        most = windows - int(np.floor(above * windows)) + 1
+        slots = slots_for(max(512, 2 * most + 2))
         if len(seen) < slots:
             seen = np.empty(slots, np.uint64)
-        repeated = _count_repeated(data, bounds[text], bounds[text + 1], window, leaving, seen[:slots])
-        shares[text] = repeated / windows
+        distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most, seen[:slots])
+        shares[text] = (windows - distinct) / windows if distinct < most else 0.0
     return shares
 
 
 @numba.njit(**INNER_KERNEL)
-def _count_repeated(data: NDArray[np.uint8], begin: int, end: int, window: int, leaving: np.uint64, seen: U64) -> int:
-    """Hash all windows of a text (rolling polynomial), and count those already in the set `seen`, which is emptied."""
+def _count_distinct(
+    data: NDArray[np.uint8], begin: int, end: int, window: int, leaving: np.uint64, most: int, seen: U64
+) -> int:
+    """Hash the windows of a text (rolling polynomial) and count the distinct ones, up to `most`.
+
+    `seen` is a set of hashes, which is emptied first.
+    """
     seen[:] = 0
     rolling = np.uint64(0)
-    repeated = 0
+    distinct = 0
     for position in range(begin, end):
         rolling = rolling * GOLDEN + np.uint64(data[position]) + np.uint64(1)
         if position - begin >= window:
@@ -96,8 +107,9 @@ def _count_repeated(data: NDArray[np.uint8], begin: int, end: int, window: int, 
         if position - begin >= window - 1:
             key = (rolling ^ (rolling >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) | np.uint64(1)
             slot = slot_of(seen, key, key >> np.uint64(32))
-            if seen[slot] == key:
-                repeated += 1
-            else:
+            if seen[slot] != key:
                 seen[slot] = key
-    return repeated
+                distinct += 1
+                if distinct == most:
+                    break
+    return distinct

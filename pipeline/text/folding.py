@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.text import codes
 from pipeline.text.columns import texts_of
+from pipeline.text.options import INNER_KERNEL
 
 _COLLAPSED = np.array([codes.BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
 _FOLDED = _COLLAPSED.copy()
@@ -58,29 +59,62 @@ def _fold_ascii(
     ends = np.zeros(len(bounds), np.int64)
     plain = np.ones(len(bounds) - 1, np.bool_)
     for row in range(len(bounds) - 1):
-        begin = at = ends[row]
-        gap = indent = bounds[row]  # where the white space before a place begins, and its part on the same line
-        for place in range(bounds[row], bounds[row + 1]):
-            byte = content[place]
-            if byte >= 128:
-                plain[row] = False
-                at = begin
-                break
-            byte = table[byte]
-            if byte == codes.BLANK:
-                if content[place] == codes.LINE_FEED:
-                    indent = place + 1
-                continue
-            if at > begin and gap < place:
-                if gap < indent < place:
-                    out[at] = codes.LINE_FEED
-                    out[at + 1 : at + 1 + place - indent] = content[indent:place]
-                    at += 1 + place - indent
-                else:
-                    out[at] = codes.BLANK
-                    at += 1
-            out[at] = byte
-            at += 1
-            gap = indent = place + 1
-        ends[row + 1] = at
+        first, last = bounds[row], bounds[row + 1]
+        while first < last and content[first] < 128 and table[content[first]] == codes.BLANK:
+            first += 1
+        while first < last and content[last - 1] < 128 and table[content[last - 1]] == codes.BLANK:
+            last -= 1
+        begin = ends[row]
+        end, any_bits, is_indented = _fold_unindented(content[first:last], table, out, begin)
+        if any_bits >= 128:
+            plain[row], end = False, begin
+        elif is_indented:
+            end = _fold_indented(content[first:last], table, out, begin)
+        ends[row + 1] = end
     return out[: ends[-1]], ends, plain
+
+
+@numba.njit(**INNER_KERNEL)
+def _fold_unindented(
+    text: NDArray[np.uint8], table: NDArray[np.uint8], out: NDArray[np.uint8], at: int
+) -> tuple[int, np.uint8, bool]:
+    """Fold a stripped text as if no line had an indentation, without a branch for each byte.
+
+    Returns the end of the folded text, all bits of its bytes, and whether a line has an indentation.
+    """
+    any_bits = np.uint8(0)
+    is_indented = after_blank = after_feed = False
+    for byte in text:
+        any_bits |= byte
+        folded = table[byte & np.uint8(127)]
+        is_blank = folded == codes.BLANK
+        out[at] = folded
+        at += 1 - int(is_blank & after_blank)
+        is_indented |= after_feed & is_blank & (byte != codes.LINE_FEED)
+        after_blank, after_feed = is_blank, byte == codes.LINE_FEED
+    return at, any_bits, is_indented
+
+
+@numba.njit(**INNER_KERNEL)
+def _fold_indented(text: NDArray[np.uint8], table: NDArray[np.uint8], out: NDArray[np.uint8], at: int) -> int:
+    """Fold a stripped ASCII text with the indentation of its lines; return the end of the folded text."""
+    gap = indent = 0  # where the white space before a place begins, and its part on the same line
+    for place in range(len(text)):
+        byte = table[text[place]]
+        if byte == codes.BLANK:
+            if text[place] == codes.LINE_FEED:
+                indent = place + 1
+            continue
+        if gap < indent < place:
+            out[at] = codes.LINE_FEED
+            at += 1
+            for byte_of_indent in text[indent:place]:
+                out[at] = byte_of_indent
+                at += 1
+        elif gap < place:
+            out[at] = codes.BLANK
+            at += 1
+        out[at] = byte
+        at += 1
+        gap = indent = place + 1
+    return at

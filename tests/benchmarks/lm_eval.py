@@ -5,8 +5,9 @@
 
 Held-out families of the dataset become tasks of lm-eval: answers are generated and compared, or the family's few
 answers are options whose likelihoods are compared. lm-eval scores the folder that `model.export` writes, zero-shot and
-with two examples, with the folder's code and without. Ours are the answers to the same prompts by `model.generate`, and
-the likelihoods by `HRM.logits`.
+with two examples: by its model `hf` with the folder's code and without, and by the model `millrace` of `model.lm_eval`,
+with the chat template and without. Ours are the answers to the same prompts by `model.generate`, and the likelihoods by
+`HRM.logits`.
 """
 
 import argparse
@@ -70,12 +71,22 @@ def write_tasks(dataset: Path, folder: Path, *, rows: int) -> dict[str, list[str
     return tasks
 
 
-def run_lm_eval(python: Path, model: Path, tasks: Path, names: Sequence[str], *, shots: int, trusted: bool) -> Any:
+WAYS = {
+    "lm-eval": ("lm_eval", "hf", ",trust_remote_code=True", True),
+    "hf without the folder's code": ("lm_eval", "hf", "", True),
+    "millrace": ("model.lm_eval", "millrace", "", True),
+    "millrace, no template": ("model.lm_eval", "millrace", "", False),
+}
+"""Column to the command's module, lm-eval's model, its further arguments, and whether the chat template is applied."""
+
+
+def run_lm_eval(python: Path, model: Path, tasks: Path, names: Sequence[str], *, shots: int, way: str) -> Any:
     """Run lm-eval; returns its results, and the logged samples by task."""
-    out = tasks / f"out-{shots}-{trusted}"
+    module, kind, more, has_template = WAYS[way]
+    out = tasks / f"out-{shots}-{way}".replace(" ", "-")
     settings = {
-        "model": "hf",
-        "model_args": f"pretrained={model},dtype=float32" + (",trust_remote_code=True" if trusted else ""),
+        "model": kind,
+        "model_args": f"pretrained={model},dtype=float32{more}",
         "tasks": ",".join(names),
         "include_path": str(tasks),
         "num_fewshot": str(shots),
@@ -85,8 +96,14 @@ def run_lm_eval(python: Path, model: Path, tasks: Path, names: Sequence[str], *,
     }
     named = [word for key, value in settings.items() for word in (f"--{key}", value)]
     subprocess.run(
-        [python, "-m", "lm_eval", *named, "--apply_chat_template", "--log_samples"],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache"), "OMP_NUM_THREADS": "1"},
+        [python, "-m", module, *named, "--log_samples", *(["--apply_chat_template"] if has_template else [])],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_CACHE": str(tasks / "cache"),
+            "OMP_NUM_THREADS": "1",
+        },
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -148,20 +165,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     loaded = load(options.run)
-    table = Table("shots", "family", "ours", "lm-eval", "answers that differ", "without the folder's code", box=None)
+    table = Table("shots", "family", "ours", *WAYS, "answers of lm-eval that differ", box=None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         assert export([str(options.run), str(folder / "hf"), "--condition", CONDITION]) == 0
         tasks = write_tasks(options.dataset, folder, rows=options.rows)
         for shots in (0, 2):
-            results, samples = run_lm_eval(options.python, folder / "hf", folder, [*tasks], shots=shots, trusted=True)
-            plain, _ = run_lm_eval(options.python, folder / "hf", folder, [*tasks], shots=shots, trusted=False)
+            found = {
+                way: run_lm_eval(options.python, folder / "hf", folder, [*tasks], shots=shots, way=way) for way in WAYS
+            }
             for name, choices in tasks.items():
                 metric = "acc,none" if choices else "exact_match,none"
-                ours, differing = compare(loaded, samples[name], choices)
-                scores = [f"{score:.1%}" for score in (ours, results[name][metric], plain[name][metric])]
-                table.add_row(str(shots), name, *scores[:2], str(differing), scores[2])
-    Console(width=110).print(table)
+                ours, differing = compare(loaded, found["lm-eval"][1][name], choices)
+                scores = [f"{score:.1%}" for score in (ours, *(found[way][0][name][metric] for way in WAYS))]
+                table.add_row(str(shots), name, *scores, str(differing))
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

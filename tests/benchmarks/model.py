@@ -29,17 +29,15 @@ from torch import Tensor
 from model.architectures import carries_gradient
 from model.attention import KERNELS, Kernel, attend, mask_of
 from model.batch import IGNORE, PackedBatch
-from model.blocks import Block
+from model.blocks import RECOMPUTE, Block, Recompute
 from model.config import SIZES, ModelConfig, config_for
 from model.execution import Execution, prepare
-from model.flops import training_flops
+from model.flops import peak_flops, training_flops, visible_pairs
 from model.hrm import HRM
 from model.kernels import unavailable
 from model.loss import label_nll
 from trainer.optim import AdamAtan2
 
-PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12}
-"""Dense bf16 operations per second by NVIDIA's data sheets, for device names that contain the words of the key."""
 WARM_UP = 2
 
 
@@ -54,7 +52,7 @@ class Setup:
     """Dtype of matrix products."""
     steps: int
     compile: bool
-    recompute: bool
+    recompute: Recompute
     float8: bool
 
     @property
@@ -69,10 +67,10 @@ class Setup:
 
     def flops(self, k: int) -> float:
         """Number of operations per step."""
-        _, _, prefix, total = self.batch.segments.double().unbind(1)
-        pairs = prefix.square() + (total * (total + 1) - prefix * (prefix + 1)) / 2
+        _, _, prefix, total = self.batch.segments.unbind(1)
+        pairs = visible_pairs(prefix, total, self.config.mask)
         targets = int((self.batch.labels != IGNORE).sum())
-        return training_flops(self.config, k=k, tokens=self.tokens, targets=targets, pairs=pairs.sum().item()).total
+        return training_flops(self.config, k=k, tokens=self.tokens, targets=targets, pairs=pairs).total
 
 
 def batch_of(rows: int, length: int, sample_tokens: int, vocab_size: int) -> PackedBatch:
@@ -190,9 +188,8 @@ def peak_of(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """Peak operations per second of the device, and the source of that number."""
     if device.type == "cuda" and dtype == torch.bfloat16:
         name = torch.cuda.get_device_name(device)
-        for known, peak in PEAKS.items():
-            if all(word in name for word in known.split()):
-                return peak, f"{peak / 1e12:,.0f} TFLOP/s by {known}'s data sheet"
+        if known := peak_flops(name):
+            return known, f"{known / 1e12:,.0f} TFLOP/s by the data sheet of {name}"
     size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     peak = 2 * size**3 / timed(lambda: a @ a, device, 5)
@@ -218,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--compile", action="store_true", help="compile blocks with torch.compile")
-    parser.add_argument("--recompute", action="store_true", help="recompute activations of L in the backward pass")
+    parser.add_argument("--recompute", default="none", choices=RECOMPUTE, help="in the backward pass (default: none)")
     parser.add_argument("--float8", action="store_true", help="linear layers in float8 (torchao)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -242,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     peak, source = peak_of(device, setup.dtype)
     console = Console(width=120, highlight=False)
     name = torch.cuda.get_device_name() if gpu else f"{options.threads} threads of {platform.machine()}"
-    how = "".join(f", {word}" for word in ("compile", "recompute", "float8") if getattr(options, word))
+    how = "".join(f", {word}" for word in ("compile", "float8") if getattr(options, word))
+    how += f", recompute {options.recompute}" if options.recompute != "none" else ""
     console.print(
         f"size {options.size}, {setup.config.parameters:,} parameters; {rows} rows of {length:,} tokens, "
         f"{len(setup.batch.segments):,} samples; {precision}{how}\n"

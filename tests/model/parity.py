@@ -218,14 +218,13 @@ def printed_by_the_card(folder: Path) -> str:
 def ways_of_asking(folder: Path) -> dict[str, Any]:
     """Greedy answers of one model to all chats, by each way of asking it; and what the ways warn of.
 
-    The last ways lack the prefix's marks: the class of transformers without `token_type_ids`.
+    `unmarked` lacks the prefix's marks: the class of transformers without `token_type_ids`.
     """
     chats = json.loads((folder / "chats.json").read_text())
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "asked")
     ours = transformers.AutoModelForCausalLM.from_pretrained(folder / "asked", trust_remote_code=True).eval()
     plain, _ = load_theirs(folder / "asked")
     pipe = transformers.pipeline("text-generation", str(folder / "asked"), trust_remote_code=True)
-    unmarked = transformers.pipeline("text-generation", str(folder / "asked"))
     inputs = [
         tokenizer.apply_chat_template(
             chat["messages"], condition=chat["condition"], return_dict=True, return_tensors="pt"
@@ -278,9 +277,19 @@ def ways_of_asking(folder: Path) -> dict[str, Any]:
         "prompts": [encoded["input_ids"][0].tolist() for encoded in inputs],
         "ways": ways,
         "warnings": messages,
-        "unmarked": {"generate": alone(plain, unseen), "pipeline": piped(unmarked)},
+        "unmarked": alone(plain, unseen),
+        "untrusted pipeline": _refusal(folder / "asked"),
         "loss": _losses(ours, inputs[:FEWER]),
     }
+
+
+def _refusal(folder: Path) -> str:
+    """Message of the pipeline of a folder whose code is not trusted; empty if there is none."""
+    try:
+        transformers.pipeline("text-generation", str(folder))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @torch.no_grad()

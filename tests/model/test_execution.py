@@ -77,7 +77,7 @@ def test_code_compiled_for_one_packing_is_used_for_all(kernel):
     prepare(model, Execution(attention=kernel))
     for block in model.modules():
         if isinstance(block, Block):
-            block._compiled = torch.compile(block._compute, fullgraph=True, dynamic=False, backend=captured)
+            block.compile_training(backend=captured)
     sample = Sample((1, 2, 3, 4), 2)
     for samples in range(1, 16):
         with torch.set_grad_enabled(kernel != "flex"):  # which has no backward pass on a CPU
@@ -86,35 +86,22 @@ def test_code_compiled_for_one_packing_is_used_for_all(kernel):
     assert not counters["graph_break"]
 
 
+@pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("k", [2, 5, 8])
-def test_recomputed_activations_change_no_bit(k):
+def test_recomputed_activations_change_no_bit(k, bf16, recompute):
     model, recomputing = HRM(CONFIG, seed=1), HRM(CONFIG, seed=1)
-    prepare(recomputing, Execution(recompute=True))
-    for found, expected in zip(losses_and_gradients(recomputing, k), losses_and_gradients(model, k), strict=True):
-        assert torch.equal(found, expected)
+    prepare(recomputing, Execution(recompute=recompute))
+    # With autocast's cache of cast weights, their gradients would be summed over applications in bf16 where it is used.
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        for found, expected in zip(losses_and_gradients(recomputing, k), losses_and_gradients(model, k), strict=True):
+            assert torch.equal(found, expected)
 
 
-def test_recomputation_keeps_fewer_activations():
-    def saved_numbers(model: HRM) -> int:
-        sizes = []
-
-        def keep(tensor: Tensor) -> Tensor:
-            sizes.append(tensor.numel())
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(batch_of(0), k=5)
-        return sum(sizes)
-
-    model, recomputing = HRM(CONFIG, seed=1), HRM(CONFIG, seed=1)
-    prepare(recomputing, Execution(recompute=True))
-    assert saved_numbers(recomputing) < 0.7 * saved_numbers(model)
-
-
-def test_recomputation_is_refused_for_a_model_without_an_l_stack():
+def test_recomputation_of_blocks_is_refused_for_a_model_without_an_l_stack():
     model = HRM(config_for("tiny", 10, architecture="transformer"))
-    with pytest.raises(ValueError, match="recompute is for the L stack, and transformer has none: turn it off"):
-        prepare(model, Execution(recompute=True))
+    with pytest.raises(ValueError, match="recompute: blocks is for the L stack, and transformer has none"):
+        prepare(model, Execution(recompute="blocks"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchao") is not None, reason="torchao is installed here")

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.architectures import ARCHITECTURES, possible_depths
 from model.config import ModelConfig, config_for
-from model.flops import causal_pairs, main, same_cost_layers, training_flops
+from model.flops import causal_pairs, main, peak_flops, same_cost_layers, training_flops, visible_pairs
 from model.hrm import HRM
 from tests.model.packing import VOCABULARY, Sample, pack
 
@@ -85,3 +85,19 @@ def test_command_prints_a_line_for_each_architecture(capsys):
 def test_command_refuses_an_invalid_depth(capsys):
     assert main(["--k", "9"]) == 2
     assert "k is 9; expected a whole number from 2 to 8" in capsys.readouterr().err
+
+
+def test_visible_pairs_are_those_that_the_mask_shows():
+    prefix, total = torch.tensor([3, 1, 5]), torch.tensor([7, 4, 6])
+    for mask in ("prefix_lm", "causal"):
+        shown = 0
+        for p, t in zip(prefix.tolist(), total.tolist(), strict=True):
+            mutual = p if mask == "prefix_lm" else 1
+            shown += sum(max(mutual, position + 1) for position in range(t))
+        assert visible_pairs(prefix, total, mask) == shown
+
+
+def test_peak_is_that_of_the_data_sheet_whose_words_a_device_name_has():
+    assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert peak_flops("NVIDIA GeForce RTX 4090") is None

@@ -175,8 +175,9 @@ def test_every_way_of_asking_that_knows_the_prefix_gives_our_answers_to_200_chat
     assert measured["ways"].pop("remote code, padded batches") == expected
     for way, answers in measured["ways"].items():
         assert answers == expected[: len(answers)], way
-    for answers in measured["unmarked"].values():  # why the marks matter
-        assert sum(a != b for a, b in zip(answers, expected, strict=False)) > len(answers) / 4
+    unmarked = measured["unmarked"]  # why the marks matter
+    assert sum(a != b for a, b in zip(unmarked, expected, strict=False)) > len(unmarked) / 4
+    assert "trust_remote_code=True" in measured["untrusted pipeline"]
     assert [message for message in measured["warnings"] if "causal" in message] == []
 
 

@@ -18,8 +18,23 @@ def losses(folder: Path) -> list[float]:
 def test_recomputing_activations_trains_bit_for_bit_like_keeping_them(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=12)
     assert run(manifest, f"out={tmp_path / 'kept'}") == 0
-    assert run(manifest, "recompute=true") == 0
-    assert losses(tmp_path / "run") == losses(tmp_path / "kept")
+    for recompute in ("elementwise", "blocks"):
+        assert run(manifest, f"recompute={recompute}", f"out={tmp_path / recompute}") == 0
+        assert losses(tmp_path / recompute) == losses(tmp_path / "kept")
+
+
+def test_run_with_moments_in_bf16_resumes_bit_for_bit_and_changes_to_fp32_with_consent(
+    data: Path, tmp_path: Path
+) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, steps=9, schedule={"warmup_steps": 0, "k_ramp": 0.0})
+    assert run(manifest, "optimizer.moments=bf16", f"out={tmp_path / 'whole'}") == 0
+    for steps_done in (4, 9):
+        assert run(manifest, "optimizer.moments=bf16", f"steps={steps_done}") == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert run(manifest, "steps=12") == 2
+    assert "optimizer.moments was bf16 and is fp32" in log_of(manifest).read_text()
+    assert run(manifest, "steps=12", "--allow") == 0
+    assert len(losses(tmp_path / "run")) == 12
 
 
 @pytest.mark.slow  # compiles C++ kernels
@@ -28,6 +43,10 @@ def test_compiled_sharded_blocks_train_like_eager_replicated_ones(data: Path, tm
     assert run(manifest, f"out={tmp_path / 'eager'}") == 0
     assert finish(start_ranks(2, manifest, "compile=true", "distribution=fsdp2"), manifest) == [0, 0]
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "eager"), abs=1e-4)
+    assert [line["k"] for line in steps(tmp_path / "run")][::5] == [2, 5]
+    (compiled,) = (line for line in log_of(manifest).read_text().splitlines() if ": compiled " in line)
+    assert compiled.startswith("step 1, K = 2: compiled 3 graphs in "), "graphs must not depend on K"
+    assert all(line["tflops"] > 0 and "mfu" not in line for line in steps(tmp_path / "run")), "a CPU's peak is unknown"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +54,8 @@ def test_compiled_sharded_blocks_train_like_eager_replicated_ones(data: Path, tm
     [
         (["attention=flex"], "attention: flex has no backward pass without a CUDA device; set attention=auto"),
         (["attention=sparse"], "attention"),
-        (["recompute=true", "model.architecture=transformer"], "recompute is for the L stack, which transformer does"),
+        (["recompute=blocks", "model.architecture=transformer"], "recompute: blocks is for the L stack, which transfo"),
+        (["recompute=true"], "recompute"),
         (["float8=true"], "float8 is for precision=bf16, and precision is fp32"),
     ],
 )

@@ -77,6 +77,18 @@ def test_live_line_stays_one_line_on_a_narrow_terminal(
     assert "\n" not in "".join(shown)
 
 
+def test_live_line_has_the_share_of_the_peak_and_the_memory_where_they_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ({}, {"mfu": 0.3951, "memory_gb": 61.24}):
+        metrics = metrics_of(tmp_path)
+        metrics.write("step", 1, {**VALUES, **extra})
+        metrics.close()
+    without, with_both = capsys.readouterr().out.splitlines()
+    assert "1,000 tokens/s  step 0.100 s" in without
+    assert "1,000 tokens/s  MFU 39.5%  GB 61.2  step 0.100 s" in with_both
+
+
 def test_values_that_json_cannot_represent_are_written_as_null(tmp_path: Path) -> None:
     metrics = metrics_of(tmp_path)
     metrics.write("step", 1, {**VALUES, "loss": float("nan")})

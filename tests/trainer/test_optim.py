@@ -126,3 +126,37 @@ def test_closure_is_evaluated_with_gradients_and_its_loss_is_returned() -> None:
     losses = [optimizer.step(closure) for _ in range(3)]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] == 55.0
+
+
+def test_updates_in_groups_are_those_of_all_parameters_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(numbers: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("trainer.optim.GROUP_NUMBERS", numbers)
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(width, 7) for width in (3, 7, 7, 7)))
+        optimizer = AdamAtan2(model.parameters(), lr=0.1, betas=BETAS, weight_decay=DECAY, ema=EMA)
+        for _ in range(3):
+            for p in model.parameters():
+                p.grad = torch.randn_like(p)
+            optimizer.step()
+        return [optimizer.state[p][key] for p in model.parameters() for key in ("m", "v", "ema")]
+
+    whole = trained(1 << 26)
+    for numbers in (1, 30, 56):
+        assert all(torch.equal(a, b) for a, b in zip(trained(numbers), whole, strict=True))
+
+
+def test_moments_in_bfloat16_follow_those_in_float32() -> None:
+    def trained(moments: torch.dtype | None) -> tuple[AdamAtan2, torch.Tensor]:
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.zeros(2000))
+        optimizer = AdamAtan2([weight], lr=0.01, betas=BETAS, weight_decay=0.0, ema=EMA, moments=moments)
+        for _ in range(100):
+            weight.grad = 1.0 + torch.randn(2000)
+            optimizer.step()
+        return optimizer, weight.detach()
+
+    (optimizer, low), (_, full) = trained(torch.bfloat16), trained(None)
+    (state,) = optimizer.state.values()
+    assert (state["m"].dtype, state["v"].dtype, state["ema"].dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    assert full.mean() < -0.4
+    assert (low - full).norm() < 0.02 * full.norm()

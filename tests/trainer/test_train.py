@@ -220,4 +220,21 @@ def test_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path) 
     output = log_of(manifest).read_text()
     assert "120 samples in 2 strata" in output
     assert "68,096 parameters" in output
+    assert " GB on 1 rank by arithmetic, K = 5, 4 of 4 rows (128 tokens) in a pass" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_prints_the_largest_pass_that_fits_a_device(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data)
+    batch = "batch={tokens: 4096, row_tokens: 128}"
+    for size, expected in (
+        ("1GB", "all 16 rows of a rank in one pass fit into a device of 1.0 GB"),
+        ("20MB", "of 16 rows in a pass fit into a device of 0.020 GB, 6% of it set aside: batch.micro_rows="),
+        ("1MB", "not even one row in a pass fits into a device of 0.001 GB, 6% of it set aside: set "),
+    ):
+        assert run(manifest, batch, "--dry-run", "--ranks", "2", "--device-memory", size) == 0
+        assert expected in log_of(manifest).read_text()
+    assert run(manifest, "--dry-run", "--device-memory", "much") == 2
+    assert "--device-memory is 'much'; expected bytes, as in 80GB or 80GiB" in log_of(manifest).read_text()
+    assert run(manifest, "--ranks", "2") == 2
+    assert "--ranks and --device-memory are for --dry-run" in log_of(manifest).read_text()

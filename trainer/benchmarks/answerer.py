@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from tokenizers import Tokenizer
 
 from corpus.contract import END_OF_RESPONSE, prefix_ids
 from model.batching import answer_all, next_tokens
+from model.generate import generate
 from model.hrm import HRM
 from trainer.data.text import plain_tokenizer
 
@@ -26,6 +28,12 @@ class Request:
     """Largest number of tokens of prompt and answer together."""
     max_new_tokens: int | None = None
     """Largest number of tokens of the answer; None: as many as the context has room for."""
+    answers: int = 1
+    """Number of answers."""
+    temperature: float = 0.0
+    """0: greedy decoding; above: sampling."""
+    seed: int = 0
+    """Seed of the sampling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +53,11 @@ class Answerer(Protocol):
     """Whatever answers prompts: a model, or a stand-in that knows the answers."""
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer the requests, in their order; equal calls return equal answers."""
+        """Return the answers to each request, in the order of the requests; equal calls return equal answers."""
 
 
 class ModelAnswerer:
-    """Greedy answers of a model.
+    """Answers of a model.
 
     Parameters
     ----------
@@ -81,6 +89,9 @@ class ModelAnswerer:
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """See `Answerer.answer`; a prompt that fills the context gets the empty answer."""
+        if any(request.temperature for request in requests):
+            return [answer for request in requests for answer in self._sampled(request)]
+        requests = [request for request in requests for _ in range(request.answers)]
         prompts = [self._ids(request) for request in requests]
         limits = [_limit(request, len(prompt)) for request, prompt in zip(requests, prompts, strict=True)]
         end_id = self.special[END_OF_RESPONSE]
@@ -97,14 +108,35 @@ class ModelAnswerer:
                 answers = answer_all(self.model, prompts, limits=limits, end_id=end_id, rows=self.rows)
                 ended = [len(answer) < limit for answer, limit in zip(answers, limits, strict=True)]
         return [
-            Answer(
-                text=self.tokenizer.decode(answer, skip_special_tokens=False),
-                prompt_tokens=len(prompt),
-                new_tokens=len(answer),
-                is_cut=not has_ended,
-            )
+            self._answer(prompt, answer, is_cut=not has_ended)
             for prompt, answer, has_ended in zip(prompts, answers, ended, strict=True)
         ]
+
+    def _sampled(self, request: Request) -> list[Answer]:
+        """Several answers to one prompt, `rows` at a time; they depend on the request and `rows` only."""
+        prompt = self._ids(request)
+        limit = _limit(request, len(prompt))
+        generator = torch.Generator(self.model.z_L_init.device).manual_seed(request.seed)
+        found: list[list[int]] = []
+        with self._autocast:
+            while len(found) < request.answers:
+                found += generate(
+                    self.model,
+                    [prompt] * min(self.rows, request.answers - len(found)),
+                    max_new_tokens=limit,
+                    end_id=self.special[END_OF_RESPONSE],
+                    temperature=request.temperature,
+                    generator=generator,
+                )
+        return [self._answer(prompt, answer, is_cut=len(answer) == limit) for answer in found]
+
+    def _answer(self, prompt: Sequence[int], answer: Sequence[int], *, is_cut: bool) -> Answer:
+        return Answer(
+            text=self.tokenizer.decode(list(answer), skip_special_tokens=False),
+            prompt_tokens=len(prompt),
+            new_tokens=len(answer),
+            is_cut=is_cut,
+        )
 
     def _ids(self, request: Request) -> list[int]:
         text_ids = self._plain.encode(request.prompt, add_special_tokens=False).ids

@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, str] = {
     "winogrande": "winogrande",
     "boolq": "boolq",
     "mmlu_pro": "mmlu_pro",
+    "aime": "aime",
     "aqua": "aqua",
     "svamp": "svamp",
     "mawps": "mawps",

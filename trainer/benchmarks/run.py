@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainer.benchmarks.answerer import Answerer, Request
+from trainer.benchmarks.answerer import Answer, Answerer, Request
 from trainer.benchmarks.catalog import Found
 from trainer.benchmarks.files import TaskDataError, TaskFiles
 from trainer.benchmarks.journal import Journal, Outcome
@@ -39,6 +39,8 @@ class Prepared:
     """Number of questions that the files have."""
     data: Mapping[str, str]
     """File to the sha256 of its bytes."""
+    seed: int = 0
+    """Seed of sampled answers."""
 
     @property
     def task(self) -> Task:
@@ -73,6 +75,9 @@ class Prepared:
             "conditions": list(task.conditions),
             "context": task.context,
             "max_new_tokens": task.max_new_tokens,
+            "answers": task.answers,
+            "temperature": task.temperature,
+            "seed": self.seed if task.temperature else None,
             "shots": self.shots,
             "questions": len(self.questions),
             "questions_sha256": hashlib.sha256(content.encode()).hexdigest(),
@@ -113,7 +118,7 @@ def prepare(
     limit
         Largest number of questions: the first ones, in equal parts of all groups if the score is a mean over them.
     seed
-        Seed of examples that are drawn.
+        Seed of examples that are drawn, and of answers that are sampled.
 
     Raises
     ------
@@ -132,6 +137,7 @@ def prepare(
         questions=questions if limit is None else _first(questions, limit, spread=task.mean_over_groups),
         available=len(questions),
         data=files.hashes,
+        seed=seed,
     )
 
 
@@ -168,7 +174,7 @@ def run_task(
     folder
         Folder of the journals.
     unit
-        Number of questions that are answered together and recorded at once.
+        Number of answers that are made together and recorded at once.
     world
         The ranks that share the work.
     stop
@@ -189,7 +195,8 @@ def run_task(
     questions = prepared.questions
     # Similar lengths together, so that little is padded.
     order = sorted(range(len(questions)), key=lambda i: (len(questions[i].prompt), i))
-    units = [order[i : i + unit] for i in range(0, len(order), unit)]
+    size = max(1, unit // prepared.task.answers)
+    units = [order[i : i + size] for i in range(0, len(order), size)]
     key = settings_key({"model": model, "unit": unit, "millrace": version("millrace"), **prepared.settings()})
     journal = Journal(folder=folder, task=prepared.task.name, key=key, rank=world.rank)
     done = _merged(world.share(journal.read()))
@@ -199,7 +206,7 @@ def run_task(
         if stop is not None and world.any(stop()):
             raise EvaluationInterruptedError
         for number in open_units[first : first + world.size][world.rank : world.rank + 1]:
-            answered[number] = _answer(prepared.task, [(i, questions[i]) for i in units[number]], answerer)
+            answered[number] = _answer(prepared, units[number], answerer)
             journal.append(number, answered[number])
     done |= _merged(world.share(answered))
     outcomes = sorted((outcome for unit in done.values() for outcome in unit), key=lambda outcome: outcome.question)
@@ -215,31 +222,53 @@ def _merged(parts: Sequence[dict[int, list[Outcome]]]) -> dict[int, list[Outcome
     return {number: outcomes for part in parts for number, outcomes in part.items()}
 
 
-def _answer(task: Task, questions: Sequence[tuple[int, Question]], answerer: Answerer) -> list[Outcome]:
+def _answer(prepared: Prepared, indices: Sequence[int], answerer: Answerer) -> list[Outcome]:
+    task = prepared.task
     answers = answerer.answer(
         [
             Request(
-                prompt=question.prompt,
+                prompt=prepared.questions[index].prompt,
                 conditions=task.conditions,
                 context=task.context,
                 max_new_tokens=task.max_new_tokens,
+                answers=task.answers,
+                temperature=task.temperature,
+                seed=_seed(prepared, index),
             )
-            for _, question in questions
+            for index in indices
         ]
     )
-    outcomes = []
-    for (index, question), answer in zip(questions, answers, strict=True):
-        verdict = task.score(question, answer.text)
-        outcomes.append(
-            Outcome(
-                question=index,
-                generation=answer.text,
-                prompt_tokens=answer.prompt_tokens,
-                new_tokens=answer.new_tokens,
-                is_cut=answer.is_cut,
-                extracted=verdict.extracted,
-                scores=dict(verdict.scores),
-                is_valid=verdict.is_valid,
-            )
-        )
-    return outcomes
+    return [
+        _outcome(task, index, prepared.questions[index], answers[place * task.answers : (place + 1) * task.answers])
+        for place, index in enumerate(indices)
+    ]
+
+
+def _seed(prepared: Prepared, index: int) -> int:
+    """Seed of the answers to one question, which depends on no other question."""
+    name = f"{prepared.seed} {prepared.task.name} {prepared.questions[index].id}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
+
+
+def _outcome(task: Task, index: int, question: Question, answers: Sequence[Answer]) -> Outcome:
+    """The verdict of an answer, or of several: that of the first one with the extracted answer of the majority."""
+    verdicts = [task.score(question, answer.text) for answer in answers]
+    counts = Counter(verdict.extracted for verdict in verdicts if verdict.is_valid)
+    chosen = 0
+    if counts:
+        ((extracted, _),) = counts.most_common(1)
+        chosen = next(i for i, v in enumerate(verdicts) if v.is_valid and v.extracted == extracted)
+    answer, verdict = answers[chosen], verdicts[chosen]
+    scores = dict(verdict.scores)
+    if task.answers > 1:
+        scores[f"mean_{task.metric}"] = sum(v.scores[task.metric] for v in verdicts) / len(verdicts)
+    return Outcome(
+        question=index,
+        generation=answer.text,
+        prompt_tokens=answer.prompt_tokens,
+        new_tokens=answer.new_tokens,
+        is_cut=answer.is_cut,
+        extracted=verdict.extracted,
+        scores=scores,
+        is_valid=verdict.is_valid,
+    )

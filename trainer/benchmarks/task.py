@@ -73,6 +73,11 @@ class Task:
     """Largest number of generated tokens; None: as many as the context has room for."""
     shots: int = 0
     """Number of solved examples in a prompt."""
+    answers: int = 1
+    """Number of answers to each question. Of several, the extracted answer that most of the valid ones have counts (of
+    equally many, the first), and the mean of their scores is reported as `mean_` with the name of the metric."""
+    temperature: float = 0.0
+    """0: greedy decoding; above: sampling from softmax(logits / temperature)."""
     size: int | None = None
     """Number of questions of the published set."""
     mean_over_groups: bool = False

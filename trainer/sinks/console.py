@@ -83,9 +83,14 @@ class Console:
         self._last_shown = now
         done, seconds = step - self._first[0], now - self._first[1]
         left = seconds / done * max(0, self._total - step) if done else math.nan
+        device = "".join(
+            f"{label} {values[key]:{form}}  "
+            for key, label, form in (("mfu", "MFU", ".1%"), ("memory_gb", "GB", ".1f"))
+            if key in values
+        )
         text = (
             f"step {step:>7,}/{self._total:,}  loss {values['loss']:.4f}  lr {values['lr']:.2e}  K {values['k']}  "
-            f"{values['tokens_per_second']:,.0f} tokens/s  step {values['step_seconds']:.3f} s  "
+            f"{values['tokens_per_second']:,.0f} tokens/s  {device}step {values['step_seconds']:.3f} s  "
             f"data wait {values['data_wait_seconds']:.3f} s  left {_duration(left)}"
         )
         if self._terminal:

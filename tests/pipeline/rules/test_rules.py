@@ -150,6 +150,19 @@ def test_scores_are_the_values_compared_with_the_threshold() -> None:
     assert math.isclose(shares[0], repeated_share(pl.Series([DROPPED["repetition"][0][1]]), 32)[0])
 
 
+@given(
+    st.lists(st.tuples(st.text("ab", max_size=6), st.integers(0, 12)), max_size=6),
+    st.integers(4, 9),
+    st.sampled_from([0.0, 0.2, 0.7, 0.75, 1.0]),
+)
+def test_share_is_exact_where_it_is_above_the_limit(pieces: list[tuple[str, int]], window: int, above: float) -> None:
+    text = "".join(piece * times for piece, times in pieces)
+    windows = [text[at : at + window] for at in range(len(text) - window + 1)]
+    share = 1 - len(set(windows)) / len(windows) if windows else 0.0
+    (found,) = repeated_share(pl.Series([text], dtype=pl.String), window, above=above)
+    assert math.isclose(found, share, abs_tol=1e-12) or (found == 0.0 and share <= above)
+
+
 def test_mojibake_with_a_valid_round_trip_is_repaired_and_kept() -> None:
     text = "It’s a café in São Paulo, “quoted” – 5 °C"
     broken = text.encode().decode("cp1252", errors="ignore")

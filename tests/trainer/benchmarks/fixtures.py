@@ -51,4 +51,5 @@ class Oracle:
         return [
             Answer(text=self.reply[request.prompt], prompt_tokens=len(request.prompt), new_tokens=1, is_cut=False)
             for request in requests
+            for _ in range(request.answers)
         ]

@@ -94,6 +94,23 @@ def test_answers_are_those_of_one_prompt_at_a_time_and_cut_at_the_context(folder
     assert [(a.text, a.new_tokens) for a in answers[-2:]] == [("", 0), ("", 0)]
 
 
+def test_sampled_answers_depend_on_the_seed_and_not_on_what_is_asked_beside_them(folder: Path) -> None:
+    model, tokenizer, special = load_model(folder / "hf")
+
+    def request(prompt: str, seed: int) -> Request:
+        return Request(
+            prompt=prompt, conditions=["cot"], context=40, max_new_tokens=6, answers=5, temperature=0.6, seed=seed
+        )
+
+    answerer = ModelAnswerer(model, tokenizer, special, rows=2)
+    first, second = request("1?", 1), request("22?", 2)
+    both = answerer.answer([first, second])
+    assert both == answerer.answer([first]) + answerer.answer([second])
+    assert len({answer.text for answer in both[:5]}) > 1
+    assert both[:5] != answerer.answer([request("1?", 3)])
+    assert all(answer.new_tokens <= 6 for answer in both)
+
+
 def special_free(tokenizer: Tokenizer, character: str) -> int:
     token = tokenizer.token_to_id(character)
     assert token is not None

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.benchmarks.fixtures import Oracle, arithmetic, write_rows
+from trainer.benchmarks.answerer import Answer, Request
 from trainer.benchmarks.catalog import find
 from trainer.benchmarks.files import TaskDataError
 from trainer.benchmarks.results import results_of, score_of, write_results
@@ -61,6 +62,47 @@ def test_an_oracle_scores_100_percent_its_opposite_0_and_guessing_chance(tmp_pat
     assert chance.low < 0.25 < chance.high
     assert 0 < chance.high - chance.low < 0.06
     assert chance.invalid == 0
+
+
+class Sampler:
+    """Gives the answers of a list, over and over; needs the seed that the question has whatever is asked beside it."""
+
+    def __init__(self, replies: list[str]):
+        self.replies = replies
+        self.seeds: dict[str, int] = {}
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        answers = []
+        for request in requests:
+            assert (request.temperature, request.answers) == (0.6, 256)
+            assert self.seeds.setdefault(request.prompt, request.seed) == request.seed
+            texts = [self.replies[i % len(self.replies)] for i in range(request.answers)]
+            answers += [Answer(text=text, prompt_tokens=1, new_tokens=1, is_cut=False) for text in texts]
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("replies", "score", "mean", "extracted"),
+    [
+        ([r"\boxed{7}", r"\boxed{7}", r"\boxed{8}", "no"], 1, 0.5, "7"),
+        ([r"\boxed{8}", r"\boxed{7}", r"so \boxed{8}", "no"], 0, 0.25, "8"),
+        (["no", "none", r"\boxed{7}", "?"], 1, 0.25, "7"),  # invalid answers have no vote
+        ([r"\boxed{8}", r"\boxed{7}"], 0, 0.5, "8"),  # a tie: the first
+        (["no"], 0, 0, ""),
+    ],
+)
+def test_aime_counts_the_majority_of_256_sampled_answers(
+    tmp_path: Path, replies: list[str], score: float, mean: float, extracted: str
+) -> None:
+    rows = [{"problem": "What?", "answer": 7}, {"problem": "And?", "answer": "07"}, {"problem": "So?", "answer": 7}]
+    write_rows(tmp_path / "aime_2025/test.jsonl", rows)
+    prepared, sampler = prepare(find("aime"), folder=tmp_path), Sampler(replies)
+    for folder, unit in (("one", 1), ("two", 600)):
+        result = run_task(prepared, sampler, model=MODEL, folder=tmp_path / folder, unit=unit)
+        assert [outcome.extracted for outcome in result.outcomes] == [extracted] * 3
+        found = score_of(result, seed=0)
+        assert (found.score, found.metrics) == (score, {"accuracy": score, "mean_accuracy": mean})
+    assert len(set(sampler.seeds.values())) == 3
 
 
 def test_mmlu_is_the_mean_over_subjects_not_over_questions(tmp_path: Path) -> None:

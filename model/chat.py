@@ -1,0 +1,110 @@
+"""The prompts of a trained model as its chat template writes them.
+
+messages ─ chat template ─▶ text with tags ─ tokenizer ─▶ token ids of a prefix
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from model.export import Template
+from model.loading import LoadedModel, find_checkpoint, load
+
+_CHAT_TEMPLATE = "chat_template.jinja"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatModel:
+    """A trained model with its chat template."""
+
+    loaded: LoadedModel
+    template: str
+    """Jinja source, as `model.export` writes it."""
+    max_positions: int
+    """Tokens of the longest sample that the model was trained on."""
+
+    def render(self, messages: Sequence[Mapping[str, str]], condition: Sequence[str] | None = None) -> str:
+        """Write messages as a prompt with tags.
+
+        Parameters
+        ----------
+        messages
+            Objects with `role` and `content`.
+        condition
+            Names of the conditions; None: those that the template has as its default.
+
+        Raises
+        ------
+        ValueError
+            The template refuses the messages or a condition.
+        """
+        from jinja2 import TemplateError
+
+        given = {} if condition is None else {"condition": list(condition)}
+        try:
+            return self._compiled.render(messages=list(messages), **given)
+        except TemplateError as error:
+            raise ValueError(str(error)) from None
+
+    def ids(self, prompt: str) -> list[int]:
+        """Encode a rendered prompt: tags at its beginning and end are tags, all between is text."""
+        special = self.loaded.special
+        before, after = [], []
+        while tag := next((tag for tag in special if prompt.startswith(tag)), None):
+            before.append(special[tag])
+            prompt = prompt.removeprefix(tag)
+        if tag := next((tag for tag in special if prompt.endswith(tag)), None):
+            after.append(special[tag])
+            prompt = prompt.removesuffix(tag)
+        return [*before, *self.text_ids(prompt), *after]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Encode a text, in which nothing is a tag."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        content = json.loads(self.loaded.tokenizer_json)
+        return Tokenizer.from_str(json.dumps({**content, "added_tokens": [], "post_processor": None}))
+
+    @cached_property
+    def _compiled(self) -> Any:
+        from jinja2 import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        def refuse(message: str) -> None:
+            raise TemplateError(message)
+
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)  # as transformers sets it
+        environment.globals["raise_exception"] = refuse
+        return environment.from_string(self.template)
+
+
+def load_chat_model(path: str | Path, *, ema: bool = True) -> ChatModel:
+    """Load a trained model with its chat template.
+
+    Parameters
+    ----------
+    path, ema
+        As for `model.load`.
+
+    Raises
+    ------
+    CheckpointError
+        As for `model.load`; or the exported folder has no chat template.
+    """
+    path = Path(path)
+    loaded = load(path, ema=ema)
+    if (path / _CHAT_TEMPLATE).is_file():
+        template = (path / _CHAT_TEMPLATE).read_text(encoding="utf-8")
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return ChatModel(loaded=loaded, template=template, max_positions=config["max_position_embeddings"])
+    config = json.loads((find_checkpoint(path) / "config.json").read_text(encoding="utf-8"))
+    template = Template(**config["template"]).chat_template()
+    return ChatModel(loaded=loaded, template=template, max_positions=config["max_positions"])

@@ -1,0 +1,45 @@
+"""Kinds of characters that texts have, by a table of bytes: one pass that tells which texts need a slower one."""
+
+import numba
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.text.columns import texts_of
+
+
+def kinds_of(texts: pl.Series, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the kinds of bytes that occur in each text.
+
+    Parameters
+    ----------
+    texts
+        String (n,), no nulls.
+    table
+        uint8 (256,): one bit for each kind of a byte of UTF-8; 0 for printable ASCII characters, tabs and line feeds.
+
+    Returns
+    -------
+    uint8 (n,)
+        The bits of all bytes of a text together.
+    """
+    return _kinds(*texts_of(texts.to_arrow().cast(pa.large_string())), table)
+
+
+@numba.njit(cache=True, nogil=True)
+def _kinds(content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = np.zeros(len(bounds) - 1, np.uint8)
+    for text in range(len(found)):
+        piece = content[bounds[text] : bounds[text + 1]]
+        # Without a table, the compiler makes vector instructions of the loop; most texts are plain.
+        others = np.uint8(0)
+        for byte in piece:
+            is_plain = (np.uint8(byte - np.uint8(0x20)) < np.uint8(0x5F)) | (byte == 0x0A) | (byte == 0x09)
+            others |= np.uint8(not is_plain)
+        if others:
+            kinds = np.uint8(0)
+            for byte in piece:
+                kinds |= table[byte]
+            found[text] = kinds
+    return found
