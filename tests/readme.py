@@ -60,9 +60,8 @@ def _own_data(clone: Path) -> dict[str, str]:
     (clone / "maths").mkdir()
     (clone / "maths/a.jsonl.zst").write_bytes(zstandard.compress(lines(0, 400).encode()))
     (clone / "test.jsonl").write_text(lines(5000, 20))
-    posts = [
-        {"title": f"Post {n}", "body": f"Where is item {n}?", "best": {"answer": f"On shelf {n % 40}."}} for n in range(300)
-    ]
+    answers = [{"answer": f"On shelf {number % 40}."} for number in range(300)]
+    posts = [{"title": f"Post {n}", "body": f"Where is item {n}?", "best": best} for n, best in enumerate(answers)]
     pl.DataFrame(posts).write_parquet(clone / "forum.parquet")
     boto3.client("s3").upload_file(str(clone / "forum.parquet"), "bucket", "forum.parquet")
     return {}
@@ -83,13 +82,17 @@ def _ray() -> Iterator[dict[str, str]]:
         subprocess.run(["ray", "stop"], check=True, capture_output=True)
 
 
-_FIRST_ROW = """$(python -c 'import corpus; print(corpus.scan("out/my-mix").ledger.first().collect()["row_id"].item())')"""
+_FIRST_ROW = """$(python -c 'import corpus; print(corpus.scan("out/my-mix").ledger.collect()["row_id"][0])')"""
 _STEPS = "steps=20 schedule.warmup_steps=5 checkpoint.every=10"
 _INSTALL = r"^(?:.*&& )?(?:uv )?pip install [^&\n]*(?:&& |$)"
 
 BLOCKS = (
     Block(name="install-and-build", line="python3 -m venv .venv"),
-    Block(name="test", line="python -m pytest", shorten=(("pytest -n auto --dist loadfile", "pytest --collect-only -q"),)),
+    Block(
+        name="test",
+        line="python -m pytest",
+        shorten=(("pytest -n auto --dist loadfile", "pytest --collect-only -q"),),
+    ),
     Block(
         name="train",
         line="python -m trainer.train manifests/train.yaml\n",
