@@ -104,7 +104,7 @@ BLOCKS = (
     Block(
         name="own-data",
         line="python -m pipeline.build mix.yaml --dry-run",
-        replace=(("4616f2298ee0", _FIRST_ROW), ("--file a.jsonl ", "--file maths/a.jsonl.zst ")),
+        replace=(("4616f2298ee0", _FIRST_ROW),),
     ),
     Block(
         name="ray",
