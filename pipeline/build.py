@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from corpus.cli import command, fail
+from corpus.cli import command, fail, say
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
 from corpus.storage.redact import redact, redact_location
+from corpus.terminal import printable
 from pipeline.callable import make_callable
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
@@ -47,7 +48,7 @@ REBUILDS = 3
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Built:
     """A built dataset."""
 
@@ -65,6 +66,20 @@ class Built:
     """False if the dataset was there already, and no input has changed."""
     checked: str = ""
     """How the files of a dataset that was there already were checked."""
+
+    def __repr__(self) -> str:
+        """A line for each source: rows, pairs, kept pairs, tokens."""
+        head = ("source", "rows", "pairs", "kept", "tokens")
+        lines = [
+            (name, *(f"{number:,}" for number in (count.rows, count.pairs, count.kept, count.tokens)))
+            for name, count in self.dataset.counts.items()
+        ]
+        widths = [max(map(len, cells)) for cells in zip(head, *lines, strict=True)]
+        table = "\n".join(
+            "  ".join([printable(line[0]).ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+            for line in (head, *lines)
+        )
+        return f"{printable(redact_location(self.out))}: {self.dataset.samples:,} samples\n{table}"
 
 
 def build(
@@ -427,7 +442,7 @@ def main(
     except OSError as error:
         return fail(shortage(error, out or "the dataset") or error)
     if not built.is_new:
-        print(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
+        say(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
         return 0
     from pipeline.report.summary import show
 
@@ -437,7 +452,7 @@ def main(
         built.dataset,
         faults,
         built.columns,
-        out=built.out,
+        out=redact_location(built.out),
         work=built.work,
         seconds=time.monotonic() - begin,
         vocab_size=None if tokenizer.file else tokenizer.vocab_size,
