@@ -34,6 +34,10 @@ from trainer.sinks.jsonl import FILE, JsonLines
 from trainer.sinks.tensorboard import TensorBoard
 
 
+EVALUATION_ROW_TOKENS = 4096
+"""Largest row of the held-out evaluation, whose dense masks have the square of it; longer questions have longer rows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The parts of a training run in one of its processes."""
@@ -196,7 +200,7 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
                 tokenizer=tokenizer,
                 every=config.eval.every,
                 rows_per_family=config.eval.rows_per_family,
-                row_tokens=config.batch.row_tokens,
+                row_tokens=min(config.batch.row_tokens, EVALUATION_ROW_TOKENS),
             )
         )
     if config.eval.tasks is not None:

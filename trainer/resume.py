@@ -43,7 +43,7 @@ def save(run: Run, position: Position, loss: float | None) -> None:
         "model": asdict(run.model.config),
         "special": dict(run.dataset.special),
         "template": dict(TEMPLATE),
-        "max_positions": run.config.batch.row_tokens,
+        "max_positions": min(run.config.batch.row_tokens, run.dataset.max_tokens),
     }
     manifest = {"manifest": run.config.redacted(), "plan": asdict(run.plan.inputs)}
     run.checkpoints.save(
