@@ -277,6 +277,8 @@ class DatasetInfo(Described):
     response_tokens: Count
     max_tokens: Count
     """Tokens of the longest sample."""
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    """Epochs that the samples are enough for: of some strata, only what these draw was sharded. None: all of it was."""
     tokenizer: TokenizerInfo
     shards: Count
     """Number of shards."""

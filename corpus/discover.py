@@ -90,7 +90,7 @@ class SourceFile:
     @property
     def shown_url(self) -> str:
         """`url` without credentials, for ledgers, logs and messages."""
-        return _as_utf8(redact_location(self.url))
+        return as_utf8(redact_location(self.url))
 
     def with_columns(self, row: Row) -> Row:
         """Return a row with the columns of the folders; the row's own columns take precedence."""
@@ -327,10 +327,10 @@ def _relative(places: Sequence[_Place]) -> Iterator[tuple[str, _Place]]:
     shared = sum(1 for _ in takewhile(lambda steps: len(set(steps)) == 1, roots))
     for place in places:
         inside = "/".join(place.root.split("/")[shared:]).replace("://", "/")
-        yield _as_utf8(f"{inside}/{place.relative}" if inside else place.relative), place
+        yield as_utf8(f"{inside}/{place.relative}" if inside else place.relative), place
 
 
-def _as_utf8(name: str) -> str:
+def as_utf8(name: str) -> str:
     r"""Escape the bytes of a file name that are not UTF-8, as `\xff`: a name may have any bytes, a ledger only text."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -391,7 +391,7 @@ def _examine_members(
     """Describe the files of an archive, of which `url` is a copy without compression."""
     files: dict[str, SourceFile] = {}
     for item in list_members(url, kind, compression, place.bytes, Limits()):
-        name = f"{path}/{_as_utf8(item.member.name)}"
+        name = f"{path}/{as_utf8(item.member.name)}"
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in spec.exclude):
             continue
         inside = _Place(

@@ -67,6 +67,10 @@ class Outcome(StrEnum):
     OVER_CAP = "over_cap"
     """Its instruction already has as many responses as the manifest keeps; its twin has the first of them."""
 
+    # What is sharded (pipeline/shards).
+    NOT_DRAWN = "not_drawn"
+    """The epochs that the mix is built for draw no more of its stratum than is kept."""
+
     # Tokenization (pipeline/shards).
     SHORT_RESPONSE = "short_response"
     """Fewer response tokens than the manifest requires."""

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.command import run
+from model.command import fail, printable, run
 
 if TYPE_CHECKING:
     from model.loading import LoadedModel
@@ -261,12 +261,11 @@ def _export(
         with tempfile.TemporaryDirectory() as staging:
             found = _fetched(checkpoint, Path(staging))
             _export_checkpoint(found, folder, weights, condition or [], license, scores)
-        print(f"{folder}: the {weights} weights of {found.name}")
+        print(printable(f"{folder}: the {weights} weights of {found.name}"))
         if push is not None:
             print(f"uploaded: {hub.push(folder, push)}")
     except (CheckpointError, hf.FormatError, hub.PushError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise fail(error) from None
     print(
         "warning: lm-eval's model hf scores this folder wrongly unless it has trust_remote_code=True, which pipeline() "
         "needs too: see README.md"

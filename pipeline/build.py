@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from corpus.cli import command, fail
+from corpus.cli import command, fail, say
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
 from corpus.storage.redact import redact_location
@@ -388,7 +388,7 @@ def main(
     except OSError as error:
         return fail(shortage(error, out or "the dataset") or error)
     if not built.is_new:
-        print(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
+        say(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
         return 0
     from pipeline.report.summary import show
 
@@ -398,7 +398,7 @@ def main(
         built.dataset,
         faults,
         built.columns,
-        out=built.out,
+        out=redact_location(built.out),
         work=built.work,
         seconds=time.monotonic() - begin,
         vocab_size=None if tokenizer.file else tokenizer.vocab_size,

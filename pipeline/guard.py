@@ -28,9 +28,10 @@ UNGUARDED: Mapping[str, float] = {
     Outcome.REJECTED_LABEL: 1.0,
     Outcome.OUTRANKED: 1.0,
     Outcome.NOT_TRAINED: 1.0,
+    Outcome.NOT_DRAWN: 1.0,
 }
 """Rules that may drop all of a source by default: the content of an exact duplicate is kept (sources often contain each
-other), and a rejection, a rank or a mark of an answer is the data's own."""
+other), a rejection, a rank or a mark of an answer is the data's own, and what no epoch draws is the manifest's own."""
 
 MAX_LISTED = 10
 """Files of a source, or causes, that a message lists."""

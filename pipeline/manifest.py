@@ -43,7 +43,8 @@ class GuardSpec(Config):
     """Largest share of the rows of a source, or of one of its files, that one rule may drop; 1 for any. A source's own
     `guard` comes first."""
     rules: dict[str, Share] = Field(default_factory=dict)
-    """Other shares for some outcomes; the default for exact duplicates and for answers that the data excludes is 1."""
+    """Other shares for some outcomes; the default is 1 for exact duplicates, for answers that the data excludes and for
+    pairs that no epoch draws."""
     min_rows: int = Field(default=100, ge=1)
     """Train sources and files with fewer rows are not checked for shares: in them, a few rows are a large share."""
     allow_empty: tuple[str, ...] = ()
@@ -91,6 +92,9 @@ class Mix(Config):
     """Folder or fsspec URL that relative paths of sources start from; null: the manifest's folder."""
     seed: int = Field(default=0, ge=0)
     """Seed of the shuffle and of the tokenizer's sample."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Epochs that the dataset is for: of a stratum, no more than epochs x `max_per_epoch` pairs are tokenized and
+    sharded, chosen by seed after curation; the others are dropped (`not_drawn`). null: all are kept, for any number."""
     sources: list[SourceSpec] = Field(min_length=1)
     """In order of priority: among duplicates the pair of the earlier source survives."""
     clean: CleanSpec = CleanSpec()

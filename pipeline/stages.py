@@ -1,7 +1,7 @@
 """The stages of a build, in order, over the inputs of a mix.
 
-    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ caps ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
-                  └─────── eval sources ─┴──────────────────────▶ eval ───────────────────────┘
+    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ caps ─▶ draw ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+                  └─────── eval sources ─┴──────────────────────────▶ eval ────────────────────────────┘
 
 Only small numbers per file, stratum and bucket pass through here; rows go from step to step on disk.
 """
@@ -22,6 +22,7 @@ from pipeline.ingest.inputs import Input
 from pipeline.ingest.live import LiveRecords, Part
 from pipeline.ingest.step import Ingest, Ingested, TaskSize
 from pipeline.manifest import Mix
+from pipeline.shards.draw import drop_undrawn
 from pipeline.shards.encode import Encode
 from pipeline.shards.evals import WriteEval
 from pipeline.shards.shuffle import PlannedStratum, Scatter, plan
@@ -79,17 +80,18 @@ def run_stages(
         train, *held_out = after = drop_exact_duplicates(before, executor)
         for pair in zip(before, after, strict=True):
             guard.check(dropped_between(*pair))
+    tasks = {step.key: result.tasks for step, result in zip(ingests, ingested, strict=True)}
     left_out = [spec.name for spec in mix.sources if not spec.near_dedup]
     for drop in (
         lambda records: drop_near_duplicates(records, mix.near_dedup, executor, left_out),
         lambda records: drop_contaminated(records, held_out, mix.decontaminate, executor),
         lambda records: drop_over_caps(records, mix.caps, executor),
+        lambda records: drop_undrawn(records, mix, tasks, executor),
     ):
         left = drop(train)
         guard.check(dropped_between(train, left))
         train = left
 
-    tasks = {step.key: result.tasks for step, result in zip(ingests, ingested, strict=True)}
     strata, buckets = _plan(mix, train, tasks)
     scatters = _scatters(mix, train, tasks, strata, _sample_threshold(mix, train, tokenizer))
     scattered = executor.map(scatters)
@@ -118,6 +120,7 @@ def run_stages(
             SourceFacts(name=spec.name, role=spec.role, max_per_epoch=spec.max_per_epoch, repeat=spec.repeat)
             for spec in mix.sources
         ),
+        epochs=mix.epochs,
         files=tuple(item.facts for item in inputs),
         ingests=tuple(step.key for step in ingests),
         strata=tuple((stratum.source, stratum.task) for stratum in strata),

@@ -86,12 +86,13 @@ def build(
     Raises
     ------
     ConfigError
-        The device, or the set of evaluators, does not allow what the config asks for.
+        The device, the dataset or the set of evaluators does not allow what the config asks for.
     trainer.data.draw.PlanError
         The dataset cannot be packed as the config asks.
     """
     lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
     plan = Plan(plan_inputs(config, dataset), dataset.strata, lengths, config.out / "plans")
+    check_epochs(config, dataset, plan)
     plan.chunk(0, 0).rows_of_rank(0, lengths, rank=world.rank, world_size=world.size)
     total_steps = config.steps or (config.epochs or 0) * plan.batches
     model_config = config.model_config_for(dataset.vocab_size)
@@ -140,6 +141,28 @@ def plan_inputs(config: TrainConfig, dataset: Dataset) -> PlanInputs:
         row_tokens=config.batch.row_tokens,
         truncate=config.batch.truncate,
     )
+
+
+def check_epochs(config: TrainConfig, dataset: Dataset, plan: Plan) -> None:
+    """Raise if a run is longer than the epochs that the dataset was built for.
+
+    Raises
+    ------
+    ConfigError
+        It is: capped strata would repeat some samples, while others of theirs are not in the dataset.
+    """
+    if dataset.epochs is None:
+        return
+    built = f"the dataset was built for {dataset.epochs:,} {'epoch' if dataset.epochs == 1 else 'epochs'}"
+    remedy = "build it with a larger `epochs` (or epochs=null) in the mix"
+    if config.epochs is not None and config.epochs > dataset.epochs:
+        raise ConfigError(f"epochs is {config.epochs:,}, but {built}: set epochs={dataset.epochs}, or {remedy}")
+    most = dataset.epochs * plan.batches
+    if config.steps is not None and config.steps > most:
+        raise ConfigError(
+            f"steps is {config.steps:,}, which is {config.steps / plan.batches:.2f} epochs, but {built}: set "
+            f"epochs={dataset.epochs} instead of steps, or steps={most} or fewer, or {remedy}"
+        )
 
 
 def _execution(config: TrainConfig, plan: Plan, model: ModelConfig, world: World) -> Execution:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from corpus import cli
+from corpus import cli, terminal
 
 EXAMPLE = """
 examples:
@@ -26,7 +26,6 @@ def main(
     ],
 ) -> int:
     """List the checkpoints of a run, each verified against the hashes of its commit record."""
-    from rich.console import Console
     from rich.table import Table
 
     from corpus.storage import StorageError
@@ -54,7 +53,7 @@ def main(
     except StorageError as error:
         return cli.fail(error)
     if table.row_count:
-        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        terminal.console(200).print(table)
     return 0 if any_valid else cli.fail(f"{location}: no valid checkpoint here")
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict
 
 import torch
 
+from corpus.cli import say
 from trainer.build import Run
 from trainer.compilation import CompilationMonitor
 from trainer.data.loader import Loader
@@ -57,12 +58,22 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left."""
-        at, config = self.position, self._run.config
-        if config.steps is not None:
-            return at.step >= config.steps
-        assert config.epochs is not None
-        last = config.epochs - 1
+        """Whether no step is left: of the config's steps, or in the epochs of the config or of the dataset."""
+        steps = self._run.config.steps
+        return self._is_used_up or (steps is not None and self.position.step >= steps)
+
+    @property
+    def _epochs(self) -> int | None:
+        """Epochs after which the run ends: the config's, or those that the dataset was built for; None: no bound."""
+        return self._run.config.epochs or self._run.dataset.epochs
+
+    @property
+    def _is_used_up(self) -> bool:
+        """Whether no batch is left."""
+        at = self.position
+        if self._epochs is None:
+            return False
+        last = self._epochs - 1
         return at.epoch > last or (at.epoch == last and self._run.plan.ends(at.epoch, at.chunk, at.next_batch))
 
     def train(self) -> int:
@@ -86,7 +97,7 @@ class Loop:
         missing = [evaluator for evaluator, is_missing in zip(due, unrecorded, strict=True) if is_missing]
         if self.finished and not missing:
             if run.world.is_main:
-                print(f"already finished: {self.position.step:,} steps are done, see {run.config.out}")
+                say(f"already finished: {self.position.step:,} steps are done, see {run.config.out}")
             return 0
         self._request.begin(stall_timeout=run.config.stall_timeout, stop_timeout=run.config.stop_timeout)
         self._request.has_unsaved_work = lambda: self.position.step > run.checkpoints.newest_step
@@ -112,7 +123,7 @@ class Loop:
             run.plan,
             ShardStore(run.dataset, cache_bytes=config.cache_bytes),
             run.lengths,
-            epochs=config.epochs,
+            epochs=self._epochs,
             epoch=self.position.epoch,
             chunk=self.position.chunk,
             next_batch=self.position.next_batch,
@@ -255,6 +266,12 @@ class Loop:
         # torchrun ends the other ranks when one exits with a code; rank 0 may still be writing.
         self._run.world.barrier()
         self._record_checkpoints()
+        steps = self._run.config.steps
+        if code == 0 and steps is not None and self.position.step < steps:
+            self._run.metrics.message(
+                f"{steps - self.position.step:,} of {steps:,} steps were not done: the {self._epochs:,} epochs that "
+                "the dataset was built for are used up"
+            )
         end = "finished" if code == 0 else "stopped"
         hint = "" if code == 0 else "; the same command continues"
         self._run.metrics.message(f"{end} after step {self.position.step:,}{hint}")

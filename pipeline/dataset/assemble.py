@@ -120,6 +120,8 @@ class Assemble(Step[Assembled]):
     build_key: str
     lock: str
     sources: tuple[SourceFacts, ...]
+    epochs: int | None
+    """The manifest's."""
     files: tuple[InputFile, ...]
     ingests: tuple[str, ...]
     """Key of each file's `Ingest`."""
@@ -183,6 +185,7 @@ class Assemble(Step[Assembled]):
             prefix_tokens=prefix_tokens,
             response_tokens=response_tokens,
             max_tokens=max(bucket.max_tokens for bucket in encoded),
+            epochs=self.epochs if any(Outcome.NOT_DRAWN in count.dropped for count in counts.values()) else None,
             tokenizer=TokenizerInfo(
                 file=TOKENIZER,
                 sha256=hashlib.sha256(tokenizer.encode()).hexdigest(),

@@ -141,6 +141,15 @@ class Ingest(Step[Ingested]):
                 yield reader.get_batch(index)
 
     @classmethod
+    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
+        """Yield the tasks of the records of a finished step; reads only this column."""
+        options = pa.ipc.IpcReadOptions(included_fields=[RECORDS.get_field_index("task")])
+        with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
+            reader = pa.ipc.open_file(file, options=options)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index).column(0)
+
+    @classmethod
     def dropped_texts(cls, work: Path, key: str) -> pa.Table:
         """Return the texts of a few pairs that a finished step dropped, `DROPPED_TEXTS`."""
         with pa.OSFile(str(cls.folder(work, key) / "dropped.arrow")) as file:

@@ -30,10 +30,12 @@ class Draws:
     """Rows in its files; None if only reading the files would give the number."""
     drawn: int | None
     """Rows that an epoch draws, counting repeats, if every row is one sample and none is dropped."""
+    sharded: int | None = None
+    """Rows that the epochs of the mix draw at all, under the same condition; None if unknown, or for any number."""
 
 
-def draws(spec: SourceSpec, files: Sequence[SourceFile]) -> Draws:
-    """Count what an epoch draws from a source.
+def draws(spec: SourceSpec, files: Sequence[SourceFile], epochs: int | None = None) -> Draws:
+    """Count what an epoch, and all `epochs` of the mix together, draw from a source.
 
     The number of rows is known for Parquet files, from their metadata, and for generators.
     """
@@ -47,9 +49,16 @@ def draws(spec: SourceSpec, files: Sequence[SourceFile]) -> Draws:
     if None in counts:
         return Draws(strata=None if by_column else len(strata), rows=None, drawn=None)
     drawn = [rows * spec.repeat for rows in strata.values()]
+    sharded = list(strata.values())
     if spec.max_per_epoch is not None and not by_column:
         drawn = [min(rows, spec.max_per_epoch) for rows in drawn]
-    return Draws(strata=None if by_column else len(strata), rows=sum(strata.values()), drawn=sum(drawn))
+        sharded = [rows if epochs is None else min(rows, epochs * spec.max_per_epoch) for rows in sharded]
+    return Draws(
+        strata=None if by_column else len(strata),
+        rows=sum(strata.values()),
+        drawn=sum(drawn),
+        sharded=None if by_column or epochs is None else sum(sharded),
+    )
 
 
 def _rows(spec: SourceSpec, file: SourceFile) -> int | None:
@@ -83,14 +92,18 @@ def epoch_table(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> Table:
     table.add_column("source", no_wrap=True)
     for name in ("files", "strata", "rows", "at most per stratum", "repeat", "rows drawn"):
         table.add_column(name, justify="right")
-    total, known = Counter[str](), True
+    if mix.epochs is not None:
+        table.add_column(f"rows sharded for {_epochs(mix.epochs)}", justify="right")
+    total, known, all_known = Counter[str](), True, True
     for spec, found in zip(mix.sources, files, strict=True):
         if spec.role != "train":
             continue
-        epoch = draws(spec, found)
+        epoch = draws(spec, found, mix.epochs)
         total.update(files=len(found), strata=epoch.strata or 0, rows=epoch.rows or 0, drawn=epoch.drawn or 0)
+        total.update(sharded=epoch.sharded or 0)
         known = known and epoch.drawn is not None
-        table.add_row(
+        all_known = all_known and epoch.sharded is not None
+        cells = (
             safe(spec.name),
             f"{len(found):,}",
             "by column" if epoch.strata is None else f"{epoch.strata:,}",
@@ -98,9 +111,16 @@ def epoch_table(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> Table:
             "-" if spec.max_per_epoch is None else f"{spec.max_per_epoch:,}",
             "-" if spec.repeat == 1 else f"x {spec.repeat}",
             "?" if epoch.drawn is None else f"{epoch.drawn:,}",
+            *([] if mix.epochs is None else ["?" if epoch.sharded is None else f"{epoch.sharded:,}"]),
         )
+        table.add_row(*cells)
     more = "" if known else " + ?"
     counts = [f"{total[name]:,}" for name in ("files", "strata", "rows", "drawn")]
     table.add_section()
-    table.add_row("all", counts[0], counts[1], counts[2] + more, "", "", counts[3] + more)
+    sharded = [] if mix.epochs is None else [f"{total['sharded']:,}" + ("" if all_known else " + ?")]
+    table.add_row("all", counts[0], counts[1], counts[2] + more, "", "", counts[3] + more, *sharded)
     return table
+
+
+def _epochs(count: int) -> str:
+    return f"{count:,} {'epoch' if count == 1 else 'epochs'}"

@@ -18,6 +18,7 @@ STEPS = (
     ("after near duplicates", ("near",)),
     ("after decontamination", ("decontaminate",)),
     ("after caps", ("caps",)),
+    ("drawn by the epochs", ("draw",)),
 )
 """What is left after which stages of the ledger; the rest, by lengths in tokens, are the samples."""
 

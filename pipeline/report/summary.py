@@ -61,6 +61,12 @@ def show(
         f"({info.response_tokens:,} in responses), {info.shards:,} {'shard' if info.shards == 1 else 'shards'}, "
         f"vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
     )
+    if info.epochs is not None:
+        screen.print(
+            f"built for {info.epochs:,} {'epoch' if info.epochs == 1 else 'epochs'}: pairs that a run of so many never "
+            "draws are not in the shards (not drawn)",
+            soft_wrap=True,
+        )
     if vocab_size is not None and info.tokenizer.vocab_size < vocab_size:
         screen.print(
             f"the vocabulary is smaller than tokenizer.vocab_size={vocab_size:,}: the texts have no further pair of "

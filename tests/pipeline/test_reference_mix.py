@@ -110,22 +110,23 @@ def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(imitation: Path, capsys
     shown = capsys.readouterr().out
     table = shown[shown.index("an epoch draws") :]
     lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
-    assert lines["flan"] == ["2", "2", "5,106", "5,000", "-", "5,006"]
-    assert lines["flan_cot"] == ["1", "1", "5,100", "-", "-", "5,100"]
-    assert lines["synth"] == ["2", "2", "20,056", "20,000", "-", "20,006"]
-    assert lines["openmathinstruct2"] == ["2", "2", "12", "2,000,000", "-", "12"]
-    assert lines["platypus"] == ["2", "2", "?", "-", "x", "10", "?"]
+    assert lines["flan"] == ["2", "2", "5,106", "5,000", "-", "5,006", "5,106"]
+    assert lines["flan_cot"] == ["1", "1", "5,100", "-", "-", "5,100", "5,100"]
+    assert lines["synth"] == ["2", "2", "20,056", "20,000", "-", "20,006", "20,056"]
+    assert lines["openmathinstruct2"] == ["2", "2", "12", "2,000,000", "-", "12", "12"]
+    assert lines["platypus"] == ["2", "2", "?", "-", "x", "10", "?", "?"]
     assert lines["all"][0] == "29"
     assert "skipped" not in {word for line in lines.values() for word in line}
     assert "condition: synth, cot" in shown
 
 
-def test_imitation_is_built_with_its_caps_and_repeats(imitation: Path, tmp_path: Path) -> None:
+def test_imitation_is_built_with_its_caps_repeats_and_what_one_epoch_draws(imitation: Path, tmp_path: Path) -> None:
     small = [
         "tokenizer.file=null",
         "tokenizer.vocab_size=600",
         "tokenizer.sample_bytes=100kB",
         "near_dedup.enabled=false",
+        "epochs=1",
     ]
     out = tmp_path / "out"
     assert main([str(MANIFEST), "--out", str(out), "--workers", "1", *overrides(imitation), *small]) == 0
@@ -134,11 +135,14 @@ def test_imitation_is_built_with_its_caps_and_repeats(imitation: Path, tmp_path:
         for stratum in json.loads((out / "strata.json").read_text())["strata"]
     }
     capped = strata["flan", "t0_fsopt_data__trec"]
-    assert (capped["max_per_epoch"], capped["repeat"], capped["end"] - capped["begin"]) == (5000, 1, 5100)
+    assert (capped["max_per_epoch"], capped["repeat"], capped["end"] - capped["begin"]) == (5000, 1, 5000)
+    assert strata["synth", "part_000"]["end"] - strata["synth", "part_000"]["begin"] == 20_000
     assert strata["flan_cot", "cot_zsopt_data__cot_gsm8k"]["max_per_epoch"] is None
     assert strata["platypus", "openbookqa"]["repeat"] == 10
     dataset = json.loads((out / "dataset.json").read_text())
-    assert {name for name, count in dataset["counts"].items() if count["kept"] != count["rows"]} == set()
+    lost = {name: count["dropped"] for name, count in dataset["counts"].items() if count["kept"] != count["rows"]}
+    assert lost == {"flan": {"not_drawn": 100}, "synth": {"not_drawn": 50}}
+    assert dataset["epochs"] == 1
 
     for name, response in RESPONSES.items():
         (row,) = [json.loads(line) for line in (out / f"eval/{name}.jsonl").read_text().splitlines()]

@@ -42,7 +42,7 @@ def batches(
     seed
         Seed of the order.
     epochs
-        Number of epochs; None: endless.
+        Number of epochs; None: endless, for a dataset that was not built for a number of them.
     truncate
         Cut the end of the response of longer samples.
     objective
@@ -64,7 +64,7 @@ def batches(
     Raises
     ------
     ValueError
-        `batch_tokens` is not a positive multiple of `row_tokens`.
+        `batch_tokens` is not a positive multiple of `row_tokens`, or the dataset was built for fewer epochs.
     trainer.data.fetch.DatasetError
         The dataset cannot be read.
     trainer.data.draw.PlanError
@@ -83,6 +83,11 @@ def batches(
             f"batch_tokens is {batch_tokens} and row_tokens is {row_tokens}; expected a positive multiple of row_tokens"
         )
     dataset = open_dataset(str(path), Path(cache))
+    if dataset.epochs is not None and (epochs is None or epochs > dataset.epochs):
+        raise ValueError(
+            f"epochs is {epochs}, but the dataset was built for {dataset.epochs}: ask for as many or fewer, or build "
+            "it with a larger `epochs` (or epochs=null) in the mix"
+        )
     inputs = PlanInputs(
         fingerprint=dataset.fingerprint,
         seed=seed,

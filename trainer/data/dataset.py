@@ -50,6 +50,8 @@ class Dataset:
     """Tokens of all samples."""
     max_tokens: int
     """Tokens of the longest sample."""
+    epochs: int | None
+    """Epochs that the samples are enough for; None: any number."""
     vocab_size: int
     special: Mapping[str, int]
     """Tag to token id, for all of `corpus.contract.SPECIAL_TOKENS`."""
@@ -119,6 +121,7 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         samples=info.samples,
         tokens=info.tokens,
         max_tokens=info.max_tokens,
+        epochs=info.epochs,
         vocab_size=info.tokenizer.vocab_size,
         special=info.tokenizer.special,
         strata=parse_strata(get(STRATA).read_bytes(), files.url(STRATA), samples=info.samples),

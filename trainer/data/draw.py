@@ -3,7 +3,9 @@
 A stratum is an endless sequence of passes over its samples, each in a new seeded
 order; an epoch takes the next `per_epoch` of it. So draws are without replacement
 until the stratum is used up, and caps and repeats hold exactly. A pass is shuffled
-in blocks, so that the draw of an epoch is from a contiguous range of shards.
+in blocks, so that the draw of an epoch is from a contiguous range of shards. No block
+reaches over the end of an epoch: the first E epochs of a capped stratum draw its first
+E x `per_epoch` samples and no other, so a dataset that has only these gives the same draws.
 
 Draw j of the m draws of a stratum is placed at (j + u)/m of the epoch, with u
 random in [0, 1). So each stratum is spread evenly over the epoch, and the draws of
@@ -118,13 +120,18 @@ def _draw(
             # Draws up to the end of the shuffled block.
             position = epoch * m + j
             pass_number = position // size[s]
-            inside = position - pass_number * size[s]
+            pass_begin = pass_number * size[s]
+            inside = position - pass_begin
             block = inside // BLOCK
-            block_begin = block * BLOCK
-            block_size = min(np.int64(BLOCK), size[s] - block_begin)
-            until = min(last + 1, j + block_begin + block_size - inside)
+            # A block that the begin or end of the epoch divides is two.
+            block_begin = max(block * BLOCK, epoch * m - pass_begin)
+            block_end = min(min((block + 1) * BLOCK, size[s]), (epoch + 1) * m - pass_begin)
+            block_size = block_end - block_begin
+            until = min(last + 1, j + block_end - inside)
             bits = _bits(block_size)
             key = _mix(_mix(stratum_seed + np.uint64(pass_number)) + np.uint64(block))
+            if block_begin > block * BLOCK:
+                key = _mix(key + np.uint64(block_begin))
             for k in range(4):
                 key = _mix(key)
                 keys[k] = key

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from trainer.data.draw import PlanError, Stratum, draw_order
 from trainer.data.pack import pack_rows, share_rows, square_sums, target_tokens, total_lengths
 
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 """Version of the algorithm; part of the key, so that plans of other versions are not used."""
 CHUNK_BATCHES = 2048
 """Approximate number of batches of a chunk, of which the last one is partly filled."""
@@ -213,13 +213,8 @@ class Plan:
         """Number of draws of an epoch."""
         if not self.draws:
             raise PlanError("the dataset has no samples to draw: its strata are empty or capped to 0 per epoch")
-        # On average over the epochs, samples drawn from a capped stratum have its mean length.
-        self.tokens = sum(
-            round(stratum.per_epoch / stratum.samples * int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64)))
-            for stratum in strata
-            if stratum.per_epoch
-        )
-        """Tokens of an epoch, without padding; on average over the epochs if strata are capped."""
+        self.tokens = sum(_first_epoch(stratum, lengths) for stratum in strata if stratum.per_epoch)
+        """Tokens of the first epoch, without padding; those of others differ a little if strata are capped."""
         self.chunks = max(
             1, round(self.tokens / (CHUNK_BATCHES * inputs.batch_tokens)), -(-self.draws // CHUNK_SAMPLES)
         )
@@ -262,6 +257,15 @@ class Plan:
             targets=targets,
             hash=_hash(samples, row_begins, targets),
         )
+
+
+def _first_epoch(stratum: Stratum, lengths: NDArray[np.uint16]) -> int:
+    """Tokens of what the first epoch draws of a stratum: its first samples, after whole passes if it is repeated."""
+    passes, rest = divmod(stratum.per_epoch, stratum.samples)
+    whole, part = (
+        int(lengths[stratum.begin : stratum.begin + count].sum(dtype=np.int64)) for count in (stratum.samples, rest)
+    )
+    return passes * whole + part
 
 
 def _read(path: Path, rows: int) -> Chunk | None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from corpus.contract import SPECIAL_TOKENS, DatasetInfo, EvalInfo, FileInfo, SourceCounts, Stratum, TokenizerInfo
 from corpus.outcome import FileOutcome
-from corpus.pages.render import share, visible
+from corpus.pages.render import share
 from corpus.record import SCHEMA
+from corpus.terminal import printable
 from pipeline.decontaminate.contaminated import EXAMPLES as HITS
 from pipeline.decontaminate.findings import SETS, Findings
 from pipeline.dedup.near.examples import EXAMPLES as NEAR
@@ -278,5 +279,5 @@ def test_shares_are_rounded_to_nothing_and_all_only_where_they_are(part: int, wh
     assert share(part, whole) == shown
 
 
-def test_control_characters_are_made_visible() -> None:
-    assert visible("a\x00\x1b\u202e\u2066b\tc\n") == "a����b\tc\n"
+def test_control_characters_are_made_printable() -> None:
+    assert printable("a\x00\x1b\u202e\u2066b\tc\n") == "a����b\tc\n"

@@ -1,0 +1,280 @@
+"""Draw: of each stratum, the pairs that the epochs of a training run can draw; the others are dropped.
+
+    keys of `Ingest` ─ DrawKeys ─▶ entries by bucket of the global order ─ Draw, by bucket ─▶ drops
+
+A run of `epochs` draws at most epochs x `max_per_epoch` samples of a stratum, and draws them in the global order
+(`pipeline.shards.shuffle`), so the first ones of that order are kept. Which these are does not depend on `epochs`
+otherwise: a dataset for fewer epochs has the beginning of each stratum of a dataset for more.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from corpus.outcome import Outcome
+from pipeline.engine.counters import count
+from pipeline.engine.executor import Executor
+from pipeline.engine.step import Step
+from pipeline.ingest.live import LiveRecords, LiveStep
+from pipeline.ingest.step import Ingest, TaskSize
+from pipeline.manifest import Mix
+from pipeline.records.buckets import BucketWriter, read_bucket
+from pipeline.records.drops import Dropped, dropped_indices, empty_drops, write_drops
+from pipeline.records.seeds import keyed_hash
+from pipeline.shards.shuffle import PlannedStratum, bucket_of, plan
+
+ENTRIES = pa.schema(
+    [
+        ("stratum", pa.int32()),
+        ("order", pa.uint64()),
+        ("id_high", pa.uint64()),
+        ("id_low", pa.uint64()),
+        ("partition", pa.uint32()),
+        ("index", pa.uint32()),
+        ("bytes", pa.uint32()),
+    ]
+)
+"""Number of the stratum, place in its shuffled order, row id, place of the record, size of its texts."""
+
+ENTRY_BYTES = 200
+"""Memory that `Draw` takes for an entry, sorting included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StratumRows:
+    """Live records of a stratum in one bucket."""
+
+    stratum: int
+    bucket: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnKeys:
+    """Result of `DrawKeys`."""
+
+    found: tuple[StratumRows, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawKeys(LiveStep[DrawnKeys]):
+    """Write the entries of live records of some strata by bucket of the global order."""
+
+    stage: ClassVar[str] = "draw-keys"
+
+    sources: tuple[str, ...]
+    """For each of the `inputs`: its source."""
+    strata: tuple[PlannedStratum, ...]
+    """Strata of which not all can be drawn; records of others have no entries."""
+    seed: int
+
+    @classmethod
+    def bucket(cls, work: Path, keys: Sequence[str], bucket: int) -> pa.Table:
+        """Return the `ENTRIES` of one bucket from finished steps."""
+        return read_bucket([cls.folder(work, key) for key in keys], "entries", ENTRIES, bucket)
+
+    def run(self, work: Path, out: Path) -> DrawnKeys:
+        found: Counter[tuple[int, int]] = Counter()
+        with BucketWriter(out, "entries", ENTRIES) as writer:
+            for (partition, key), source in zip(self.inputs, self.sources, strict=True):
+                strata = {stratum.task: stratum for stratum in self.strata if stratum.source == source}
+                numbers = _numbers(Ingest.tasks(work, key), strata)
+                numbers[dropped_indices(work, self.drops, partition)] = -1
+                planned = {stratum.number: stratum for stratum in strata.values()}
+                for keys in Ingest.keys(work, key):
+                    live = np.array(keys[numbers[keys["index"]] >= 0])
+                    stratum = numbers[live["index"]]
+                    order = keyed_hash(
+                        np.ascontiguousarray(live["id_high"]),
+                        np.ascontiguousarray(live["id_low"]),
+                        seed=self.seed,
+                        purpose="shuffle",
+                    )
+                    buckets = _buckets(order, stratum, planned)
+                    columns = {
+                        "stratum": stratum,
+                        "order": order,
+                        **{name: live[name] for name in ("id_high", "id_low", "index", "bytes")},
+                        "partition": np.full(len(live), partition, np.uint32),
+                    }
+                    if len(live):
+                        writer.add(pa.table({name: columns[name] for name in ENTRIES.names}, schema=ENTRIES), buckets)
+                        pairs, rows = np.unique(np.stack([stratum, buckets]), axis=1, return_counts=True)
+                        for number, bucket, size in zip(*pairs.tolist(), rows.tolist(), strict=True):
+                            found[number, bucket] += size
+                    count(rows=len(keys))
+        return DrawnKeys(
+            found=tuple(
+                StratumRows(stratum=number, bucket=bucket, rows=rows)
+                for (number, bucket), rows in sorted(found.items())
+            )
+        )
+
+
+def _numbers(tasks: Iterator[pa.Array], strata: Mapping[str, PlannedStratum]) -> NDArray[np.int32]:
+    """Return the stratum of each record of a partition (n,); -1 for a task that has no stratum here."""
+    lookup = pl.DataFrame(
+        [(task, stratum.number) for task, stratum in strata.items()],
+        schema={"task": pl.String, "number": pl.Int32},
+        orient="row",
+    )
+    parts = [
+        pl.DataFrame({"task": pl.Series(batch)})
+        .join(lookup, on="task", how="left", maintain_order="left")["number"]
+        .fill_null(-1)
+        .to_numpy()
+        for batch in tasks
+    ]
+    return np.concatenate([np.empty(0, np.int32), *parts])
+
+
+def _buckets(
+    order: NDArray[np.uint64], stratum: NDArray[np.int32], planned: Mapping[int, PlannedStratum]
+) -> NDArray[np.int64]:
+    """Return the bucket of each entry (n,)."""
+    numbers, places = np.unique(stratum, return_inverse=True)
+    first = np.array([planned[number].first for number in numbers.tolist()], np.int64)
+    span = np.array([planned[number].span for number in numbers.tolist()], np.int64)
+    return bucket_of(order, first[places], span[places])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How many entries of a stratum a bucket keeps: the first ones."""
+
+    stratum: int
+    keep: int
+    detail: str
+    """Of the others, in the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw(Step[Dropped]):
+    """Drop the records of one bucket that no epoch draws."""
+
+    stage: ClassVar[str] = "draw"
+
+    inputs: tuple[str, ...]
+    """Keys of all `DrawKeys`."""
+    bucket: int
+    quotas: tuple[Quota, ...]
+    """Of strata with more entries in this bucket; those of others are all kept."""
+
+    @property
+    def partition(self) -> str:
+        return f"bucket {self.bucket + 1}"
+
+    def run(self, work: Path, out: Path) -> Dropped:
+        table = DrawKeys.bucket(work, self.inputs, self.bucket)
+        quota = {each.stratum: number for number, each in enumerate(self.quotas)}
+        stratum = table.column("stratum").to_numpy()
+        count(rows=len(stratum))
+        number = np.full(max([*quota, int(stratum.max(initial=-1))], default=0) + 1, -1, np.int64)
+        number[list(quota)] = list(quota.values())
+        chosen = np.flatnonzero(number[stratum] >= 0)
+        entries = {name: table.column(name).to_numpy()[chosen] for name in ENTRIES.names}
+        ranked = np.lexsort([entries[name] for name in ("id_low", "id_high", "order", "stratum")])
+        _, begins, places = np.unique(entries["stratum"][ranked], return_index=True, return_inverse=True)
+        rank = np.arange(len(ranked)) - begins[places]
+        keep = np.array([each.keep for each in self.quotas], np.int64)
+        of = number[entries["stratum"][ranked]]
+        lost = ranked[rank >= keep[of]]
+        drops = empty_drops(len(lost))
+        for name in ("partition", "index"):
+            drops[name] = entries[name][lost]
+        drops["detail"] = number[entries["stratum"][lost]]
+        return write_drops(out, drops, entries["bytes"][lost], [each.detail for each in self.quotas])
+
+
+def drop_undrawn(
+    records: LiveRecords, mix: Mix, tasks: Mapping[str, Mapping[str, TaskSize]], executor: Executor
+) -> LiveRecords:
+    """Return the records without those that `mix.epochs` epochs never draw.
+
+    Parameters
+    ----------
+    records
+        What curation left.
+    mix
+        Its `epochs`; None keeps all.
+    tasks
+        Key of each `Ingest` to the sizes of its tasks.
+    executor
+        Completes steps.
+    """
+    if mix.epochs is None:
+        return records
+    limits = {spec.name: mix.epochs * spec.max_per_epoch for spec in mix.sources if spec.max_per_epoch is not None}
+    # A file's tasks are known, but not how many of its records each has left: at most all of them.
+    most: Counter[tuple[int, str]] = Counter()
+    for number, part in enumerate(records.parts):
+        for task in tasks[part.key]:
+            most[part.priority, task] += part.records - records.lost_rows.get(number, 0)
+    names = {part.priority: part.source for part in records.parts}
+    bounded = [
+        (names[priority], task, rows * ENTRY_BYTES)
+        for (priority, task), rows in sorted(most.items())
+        if rows > limits.get(names[priority], rows)
+    ]
+    if not bounded:
+        return records
+    strata, _ = plan(bounded, sum(size for _, _, size in bounded))
+    sorters = _sorters(records, strata, mix.seed, tasks)
+    found = executor.map(sorters)
+    quotas = _quotas(strata, [rows for result in found for rows in result.found], limits, mix.epochs)
+    keys = tuple(step.key for step in sorters)
+    steps = [Draw(inputs=keys, bucket=bucket, quotas=tuple(quotas[bucket])) for bucket in sorted(quotas)]
+    return records.without(steps, executor.map(steps), Outcome.NOT_DRAWN)
+
+
+def _sorters(
+    records: LiveRecords, strata: Sequence[PlannedStratum], seed: int, tasks: Mapping[str, Mapping[str, TaskSize]]
+) -> list[DrawKeys]:
+    """Plan a step for each group of partitions that has a record of some of the strata."""
+    by_name = {(stratum.source, stratum.task): stratum for stratum in strata}
+    steps = []
+    for group in records.groups():
+        inputs, chosen = [], set()
+        for number, key in group:
+            here = {(records.parts[number].source, task) for task in tasks[key]} & by_name.keys()
+            if here:
+                inputs.append((number, key))
+                chosen |= here
+        if inputs:
+            steps.append(
+                DrawKeys(
+                    inputs=tuple(inputs),
+                    drops=records.drops,
+                    sources=tuple(records.parts[number].source for number, _ in inputs),
+                    strata=tuple(sorted((by_name[name] for name in chosen), key=lambda stratum: stratum.number)),
+                    seed=seed,
+                )
+            )
+    return steps
+
+
+def _quotas(
+    strata: Sequence[PlannedStratum], found: Sequence[StratumRows], limits: Mapping[str, int], epochs: int
+) -> dict[int, list[Quota]]:
+    """Return the quotas of each bucket in which a stratum has more records than are kept."""
+    rows: dict[int, Counter[int]] = {stratum.number: Counter() for stratum in strata}
+    for each in found:
+        rows[each.stratum][each.bucket] += each.rows
+    quotas: dict[int, list[Quota]] = {}
+    for stratum in strata:
+        buckets, limit = rows[stratum.number], limits[stratum.source]
+        times = "one epoch draws" if epochs == 1 else f"{epochs:,} epochs draw"
+        detail = f"{times} at most {limit:,} of the stratum's {buckets.total():,} pairs (epochs, max_per_epoch)"
+        left = limit
+        for bucket, size in sorted(buckets.items()):
+            if size > left:
+                quotas.setdefault(bucket, []).append(Quota(stratum=stratum.number, keep=left, detail=detail))
+            left = max(0, left - size)
+    return quotas
