@@ -33,9 +33,8 @@ from trainer.sinks.console import Console
 from trainer.sinks.jsonl import FILE, JsonLines
 from trainer.sinks.tensorboard import TensorBoard
 
-
 EVALUATION_ROW_TOKENS = 4096
-"""Largest row of the held-out evaluation, whose dense masks have the square of it; longer questions have longer rows."""
+"""Longest row of the held-out evaluation, whose dense masks grow with its square; longer questions have longer rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
