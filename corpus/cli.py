@@ -15,12 +15,13 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import typer
 
 from corpus.config import ConfigError, closest
-from corpus.storage.redact import redact
+from corpus.storage.redact import redact, remember, remember_environment
+from corpus.terminal import printable
 
 FAILED = 1
 MISUSED = 2
@@ -69,7 +70,10 @@ def command(
         def guarded(**parameters: object) -> None:
             try:
                 code = function(**parameters)
-            except (typer.BadParameter, typer.Exit):  # typer's own, for usage errors and early exits
+            except typer.Exit:
+                raise
+            except typer.BadParameter as error:  # printed by typer as it is
+                error.message = printable(redact(error.message))
                 raise
             except ConfigError as error:
                 code = fail(error, MISUSED)
@@ -92,6 +96,8 @@ def command(
 
         def main(arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
             set_up_logging()
+            remember_environment()
+            remember(sys.argv if arguments is None else list(arguments))
             try:
                 app(None if arguments is None else list(arguments), prog_name=program or default_program)
             except SystemExit as left:
@@ -104,9 +110,14 @@ def command(
     return decorate
 
 
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a text that may come from data or name a URL: without control characters and credentials."""
+    print(printable(redact(text)), file=file or sys.stdout, flush=True)
+
+
 def fail(error: Exception | str, code: int = FAILED) -> int:
     """Print `error: …` on standard error, without credentials, and return the exit code."""
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    say(f"error: {error}", sys.stderr)
     return code
 
 
@@ -136,7 +147,7 @@ class _StandardError(logging.StreamHandler):
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return prefix + redact(record.getMessage())
+        return printable(prefix + redact(record.getMessage()))
 
 
 def millrace(arguments: Sequence[str] | None = None) -> int:

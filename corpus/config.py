@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from corpus.storage.redact import redact, remember
+
 
 class ConfigError(Exception):
     """A manifest that cannot be used; the message says where, why, and what to change."""
@@ -74,20 +76,31 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         raise ConfigError(f"{path}: is a folder; expected a YAML manifest") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
+    remember(text)
     try:
         data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+        raise ConfigError(f"{path}: is not valid YAML: {_yaml_problem(error)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deep; expected a mapping of keys to values") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds {type(data).__name__}; expected a mapping of keys to values")
     for override in overrides:
         _apply(data, override)
+    remember(data)
     try:
         return model.model_validate(data, context={"base": path.parent})
     except ValidationError as error:
         raise ConfigError(_explain(error, model, str(path))) from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Return what is wrong and where, without the lines around it, which may hold secrets."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    what = ": ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -150,7 +163,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """Return a value for a message; a list or mapping, which may hold secrets, by its type only."""
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = redact(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -20,12 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from corpus import cli
+from corpus import cli, terminal
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
 from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
-from corpus.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +57,7 @@ def main(
 
     if dropped and not search:
         raise typer.BadParameter("--dropped needs --search TEXT")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal.console(120)
     try:
         if dropped and search:
             show_dropped(console, out, source, search, sample, base)
@@ -210,9 +209,9 @@ def _show_records(console: Console, records: "pl.LazyFrame", search: str | None,
 
 
 def _show_record(console: Console, record: Mapping[str, Any], head: str) -> None:
-    console.rule(Text(printable(f"{record['row_id']}  {head}")), align="left")
-    console.print(Text(printable(record["instruction"])))
-    console.print(Text("→ " + printable(record["response"])))
+    console.rule(Text(f"{record['row_id']}  {head}"), align="left")
+    console.print(Text(record["instruction"]))
+    console.print(Text("→ " + record["response"]))
 
 
 def show_dropped(console: Console, out: str, source: str | None, search: str, sample: int, base: Path) -> None:
@@ -245,7 +244,7 @@ def show_dropped(console: Console, out: str, source: str | None, search: str, sa
             unread.append(str(error))
     console.print(Text(f"{count:,} dropped rows contain {search!r}; {min(count, sample)} shown"))
     for problem in unread:
-        console.print(Text(printable(f"not searched: {problem}; --base names the manifest's folder")))
+        console.print(Text(f"not searched: {problem}; --base names the manifest's folder"))
 
 
 def _dropped_by_file(

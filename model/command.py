@@ -7,6 +7,17 @@ from collections.abc import Callable, Sequence
 import typer
 
 
+def printable(text: str) -> str:
+    """Replace each character with which data could control a terminal by U+FFFD; tabs and line ends are kept."""
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
+
+
+def fail(error: Exception) -> typer.Exit:
+    """Print `error: …` on standard error, and return the exit with code 1, to be raised."""
+    print(printable(f"error: {error}"), file=sys.stderr)
+    return typer.Exit(1)
+
+
 def run(function: Callable[..., None], arguments: Sequence[str] | None, *, program: str, epilog: str) -> int:
     """Run a command and return its exit code: 0 done, 2 wrong usage, 130 interrupted, or that of a `typer.Exit`.
 

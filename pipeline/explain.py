@@ -20,6 +20,7 @@ import typer
 from corpus import cli
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
+from corpus.discover import as_utf8
 from corpus.originals import OriginalError, Originals
 from corpus.outcome import Outcome
 from corpus.terminal import printable
@@ -257,7 +258,9 @@ def main(
         if near is not None:
             _show_near(console(), dataset, near)
             return
-        found = [find(dataset, row_id.lower())] if row_id is not None else find_at(dataset, file or "", row or 0)
+        found = (
+            [find(dataset, row_id.lower())] if row_id is not None else find_at(dataset, as_utf8(file or ""), row or 0)
+        )
         for number, line in enumerate(found):
             if number:
                 console().rule()

@@ -15,6 +15,7 @@ import typer
 from corpus import cli
 from corpus.contract import COMMIT, FORMAT, DatasetError, ShardInfo
 from corpus.dataset import NoDatasetError, open_dataset
+from corpus.storage.redact import redact_location
 from pipeline.verification.check import Check, check
 
 SHOWN = 20
@@ -84,7 +85,7 @@ def _show(checks: Sequence[Check], out: str) -> None:
     from pipeline.report.console import console
 
     screen = console()
-    table = Table(title=escape(out), title_justify="left")
+    table = Table(title=escape(redact_location(out)), title_justify="left")
     for name in ("check", "checked", "result"):
         table.add_column(name)
     for done in checks:

@@ -1,42 +1,31 @@
 """Fixtures for tests of any package: an S3 server, and a faulty proxy before it."""
 
 import os
-import socket
-import urllib.request
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults import FaultyProxy
+from tests.s3 import serve_bucket
 
 # OpenMP threads that spin while they wait make small products many times slower where tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of an empty bucket on an S3 server of its own, which the usual AWS variables name."""
-    boto3 = pytest.importorskip("boto3")
-    server_module = pytest.importorskip("moto.server")
-    import s3fs
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """A training run in this process turns denormal numbers off, which hypothesis refuses to work without."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    # What servers of earlier tests were given lives on in this process.
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    boto3.client("s3").create_bucket(Bucket="millrace")
-    yield "s3://millrace"
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """URL of an empty bucket on an S3 server of its own, which the usual AWS variables name."""
+    with serve_bucket() as url:
+        yield url
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def main(
                 )
                 paths = write_results(results, out)
                 _print(results)
-                print(*paths, sep="\n")
+                cli.say("\n".join(map(str, paths)))
             world.barrier()
         finally:
             world.leave()
@@ -183,8 +183,9 @@ def _shot_counts(options: list[str], known: set[str]) -> dict[str, int]:
 
 
 def _print(results: "Results") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from corpus import terminal
 
     columns = ("task", "metric", "score", "95 % interval", "questions", "invalid")
     table = Table(*columns, "in training data", "differs from the protocol in")
@@ -199,7 +200,7 @@ def _print(results: "Results") -> None:
             results.contamination_of(name),
             "; ".join(results.deviations[name]),
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    terminal.console(140).print(table)
 
 
 if __name__ == "__main__":

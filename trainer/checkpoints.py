@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from corpus import cli
+from corpus import cli, terminal
 
 EXAMPLE = """
 examples:
@@ -26,7 +26,6 @@ def main(
     ],
 ) -> int:
     """List the checkpoints of a run, each verified against the hashes of its commit record."""
-    from rich.console import Console
     from rich.table import Table
 
     from corpus.storage import StorageError
@@ -54,7 +53,7 @@ def main(
     except StorageError as error:
         return cli.fail(error)
     if table.row_count:
-        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        terminal.console(200).print(table)
     return 0 if any_valid else cli.fail(f"{location}: no valid checkpoint here")
 
 
@@ -65,9 +64,8 @@ def _loss_and_time(parent: str, step: int) -> tuple[str, str]:
 
     with tempfile.TemporaryDirectory() as staging:
         folder = CheckpointManager(parent, staging=Path(staging), keep=1).fetch(step)
-        recorded = open_checkpoint(folder, verified=True).sidecar("trainer.json")
-    loss = recorded.get("loss")
-    return "" if loss is None else f"{loss:.4f}", str(recorded.get("time", ""))
+        state = open_checkpoint(folder, verified=True).state
+    return "" if state.loss is None else f"{state.loss:.4f}", state.time
 
 
 if __name__ == "__main__":

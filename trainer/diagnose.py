@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from corpus import cli
+from corpus import cli, terminal
 
 EXAMPLE = """
 example:
@@ -49,7 +49,6 @@ def main(
         raise typer.BadParameter("the page needs matplotlib: pip install 'millrace[diagnose]'")
 
     import torch
-    from rich.console import Console
     from rich.table import Table
 
     from corpus.contract import DatasetError
@@ -73,13 +72,13 @@ def main(
         write_page(report, page, title=f"Diagnostics of {cli.redact(checkpoint)}")
     except (CheckpointError, DatasetError, OSError) as error:
         return cli.fail(error)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = terminal.console(140)
     for section in sections(report):
         table = Table(*section.columns, title=section.title, title_justify="left")
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
-    print(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
+    cli.say(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
     return 0
 
 

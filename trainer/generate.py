@@ -217,7 +217,7 @@ def _loop(
         try:
             asked = prompt([*turns, ("user", line.strip())], conditions)
         except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
+            cli.fail(error)
             continue
         ((text, is_complete),) = _answer(loaded, [asked], sampling, stream=number)
         _print(text, is_complete, sampling)
@@ -252,7 +252,7 @@ def _answer_file(
     }
     done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
     earlier = f", {done:,} of them in an earlier run" if done else ""
-    print(f"{out}: {len(prompts):,} answers{earlier}")
+    cli.say(f"{out}: {len(prompts):,} answers{earlier}")
     return 0
 
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from corpus.cli import say
 from corpus.config import ConfigError
 from corpus.contract import SPECIAL_TOKENS, without_special_tokens
 from corpus.storage.redact import redact
@@ -57,7 +58,7 @@ def initialize(run: Run) -> None:
             if name in averages:
                 _assign(averages[name], value)
     if world.is_main:
-        print(f"init: the {run.config.init_weights} weights of {redact(run.config.init)}", flush=True)
+        say(f"init: the {run.config.init_weights} weights of {run.config.init}")
 
 
 def load_initial(config: TrainConfig, dataset: Dataset) -> LoadedModel:

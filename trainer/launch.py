@@ -10,9 +10,8 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from corpus.cli import MISUSED, fail
+from corpus.cli import MISUSED, fail, say
 from corpus.config import ConfigError, load_manifest
-from corpus.storage.redact import redact
 from model.loading import CheckpointError
 from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
@@ -175,7 +174,7 @@ def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: s
     packed = int(lengths[first.samples].sum(dtype=np.int64))
     targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
     steps = config.steps or (config.epochs or 0) * plan.batches
-    print(f"data        {redact(config.data)}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
+    say(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
     print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "

@@ -9,15 +9,13 @@ it is not escaped.
 
 import base64
 import hashlib
-import re
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that show nothing, or that change the direction of the text behind them."""
+from corpus.terminal import printable
 
 
 def render(package: str, template: str, *, script: str | None = None, **values: Any) -> str:
@@ -39,12 +37,17 @@ def render(package: str, template: str, *, script: str | None = None, **values: 
     return _environment(package).get_template(template).render(script=content, script_hash=digest, **values)
 
 
+def render_card(package: str, template: str, **values: Any) -> str:
+    """Return a text in Markdown, which may contain HTML, from a template; values are escaped as in `render`."""
+    return _environment(package).get_template(template).render(**values)
+
+
 @cache
 def _environment(package: str) -> Environment:
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader(__package__, "")]),
         autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,11 +76,6 @@ def share(part: float, whole: float) -> str:
     if 99.9 < percent < 100:
         return "> 99.9 %"
     return f"{percent:.1f} %"
-
-
-def visible(text: str) -> str:
-    """Replace control characters, those of text direction included, by U+FFFD; tabs and line ends are kept."""
-    return _CONTROLS.sub("\ufffd", text)
 
 
 def _words(name: str) -> str:

@@ -9,7 +9,7 @@ import fsspec
 
 from corpus.storage import StorageError
 from corpus.storage.location import is_url, local_path, normalized
-from corpus.storage.redact import redact, redact_location
+from corpus.storage.redact import redact, redact_location, remember
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ SILENCE = 20.0
 
 def connect(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a location, and the path in it."""
+    remember(location)
     options: dict[str, dict[str, Any]] = {}
     for scheme in ("s3", "s3a"):
         if f"{scheme}://" in location and "config_kwargs" not in fsspec.config.conf.get("s3", {}):

@@ -1,6 +1,14 @@
-"""Removal of credentials from messages. Imports nothing but `re`, so that every module can afford it."""
+"""Removal of credentials from messages. Imports so little that every module can afford it.
 
+command line, manifests, locations ─ remember ─▶ known secrets ─┐
+message of a program or library ────────────────────────────────┴─ redact ─▶ text without credentials
+"""
+
+import os
 import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, unquote
 
 HIDDEN = "..."
 """Replaces everything after a URL's scheme where credentials and path cannot be separated."""
@@ -13,8 +21,73 @@ _ARCHIVES = re.compile(r"(?:(?!://)\S)*?(?<![\w+.-])(?:(?:zip|tar|libarchive)://
 _GENERATOR = re.compile(r"(?<![\w+.-])generator$")
 
 
+_VARIABLE = re.compile("(?i)secret|token|password|access_key|api_key")
+"""Names of environment variables that hold secrets."""
+_SHORTEST = 6
+"""Characters of the shortest secret that is looked for outside of URLs: a shorter one would be found by chance."""
+_SHORTEST_PART = 4
+"""The same for what a library, which ends a user or host at a `/`, makes of a secret."""
+
+_known: set[str] = set()
+_pattern = re.compile("(?!)")
+
+
+def remember(value: Any) -> None:
+    """Remember the credentials of the URLs in a text, or in the texts of nested lists and mappings.
+
+    From then on `redact` removes them wherever they are: libraries quote the password of a URL as part of the name of
+    a bucket or host.
+    """
+    if isinstance(value, str):
+        _add(secret for match in _WORD_WITH_URL.finditer(value) for secret in _secrets_of(match[0]))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            remember(key)
+            remember(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            remember(item)
+
+
+def remember_environment() -> None:
+    """Remember the values of environment variables whose names say that they are secret."""
+    _add(value for name, value in os.environ.items() if _VARIABLE.search(name) and len(value) > _SHORTEST)
+
+
+def _secrets_of(word: str) -> Iterator[str]:
+    """Yield the credentials of a word with a URL, whole and in the parts that a library may take for something else."""
+    scheme, _, rest = _without_archives(word)[1].partition("://")
+    if _is_generator(scheme, rest) or (_OBJECT_STORES.match(f"{scheme}://{rest}") and not _SIGNATURE.search(rest)):
+        return
+    shown = _redact_word(f"{scheme}://{rest}").partition("://")[2]
+    before, _, after = (rest, "", "") if shown == HIDDEN else rest.rpartition(shown) if shown else ("", "", rest)
+    user, _, password = before.removesuffix("@").partition(":")
+    for secret in (
+        before.rpartition("@")[0],
+        before.removesuffix("@"),
+        password.rpartition("@")[0],
+        password or user,
+        *re.findall("[?&#][^=&#]*=([^&#]*)", after),
+    ):
+        if len(secret) >= _SHORTEST:
+            yield secret
+    for part in re.split("[/@?#:]", before):
+        if len(part) >= _SHORTEST_PART:
+            yield part
+
+
+def _add(secrets: Iterator[str]) -> None:
+    global _pattern
+    found = {
+        spelled for secret in secrets for spelled in (secret, unquote(secret), quote(secret), quote(secret, safe=""))
+    }
+    if not found <= _known:
+        _known.update(found)
+        _pattern = re.compile("|".join(re.escape(secret) for secret in sorted(_known, key=len, reverse=True)))
+
+
 def redact(text: str) -> str:
-    """Remove user, password, query and fragment from every URL in a text.
+    """Remove user, password, query and fragment from every URL in a text, and what `remember` was given.
 
     A URL ends at white space. Secrets may contain `/`, `@`, `:`, `?` and `#`; only a user name without a password must
     not contain `/`, since `s3://bucket/a@b` is a key with an `@`. The query of a `generator://` URL, which holds no
@@ -25,7 +98,7 @@ def redact(text: str) -> str:
     >>> redact("403 at https://me:secret@host/a.json?X-Amz-Signature=1 of s3://bucket/b@2.json")
     '403 at https://host/a.json of s3://bucket/b@2.json'
     """
-    return _WORD_WITH_URL.sub(lambda match: _redact_word(match[0]), text)
+    return _pattern.sub(HIDDEN, _without_credentials(text))
 
 
 def redact_location(location: str) -> str:
@@ -38,14 +111,28 @@ def redact_location(location: str) -> str:
     """
     if _OBJECT_STORES.match(location) and not _SIGNATURE.search(location):
         return location
-    return redact(location)
+    return _without_credentials(location)
+
+
+def _without_credentials(text: str) -> str:
+    return _WORD_WITH_URL.sub(lambda match: _redact_word(match[0]), text)
+
+
+def _without_archives(word: str) -> tuple[str, str]:
+    """Split the outer parts of a chained URL, which are paths inside an archive, from the URL of the archive."""
+    archives = _ARCHIVES.match(word)
+    size = len(archives[0]) if archives else 0
+    return word[:size], word[size:]
+
+
+def _is_generator(scheme: str, rest: str) -> bool:
+    return _GENERATOR.search(scheme) is not None and not re.search("@|://", rest)
 
 
 def _redact_word(word: str) -> str:
-    archives = _ARCHIVES.match(word)
-    kept = archives[0] if archives else ""
-    scheme, mark, rest = word[len(kept) :].partition("://")
-    if _GENERATOR.search(scheme) and not re.search("@|://", rest):
+    kept, url = _without_archives(word)
+    scheme, mark, rest = url.partition("://")
+    if _is_generator(scheme, rest):
         return word
     before_query = re.split("[?#]", rest, maxsplit=1)[0]
     at = rest.rfind("@")

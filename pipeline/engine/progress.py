@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from corpus.terminal import make_console
 from pipeline.engine.counters import Counts
 
 RATES = (("rows", "rows/s", 1.0), ("bytes", "MB/s", 1e6), ("tokens", "tokens/s", 1.0))
@@ -27,7 +27,7 @@ class Display:
     """
 
     def __init__(self, stream: TextIO | None = None, *, interval: float = 10.0) -> None:
-        self.console = Console(file=stream or sys.stderr, highlight=False, markup=False, soft_wrap=True)
+        self.console = make_console(file=stream or sys.stderr, highlight=False, markup=False, soft_wrap=True)
         self.interval = interval
         self.stages: list[StageProgress] = []
         """Stages that have ended."""

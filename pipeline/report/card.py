@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from corpus.contract import SPECIAL_TOKENS, DatasetInfo
+from corpus.pages.render import render_card
+from corpus.terminal import printable
 
 
 def card(info: DatasetInfo, sources: Sequence[Mapping[str, Any]], license: str | None) -> str:
@@ -21,15 +22,9 @@ def card(info: DatasetInfo, sources: Sequence[Mapping[str, Any]], license: str |
     license
         The mix's licence; None: not stated.
     """
-    templates = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return templates.get_template("card.md.jinja").render(
+    return render_card(
+        __package__,
+        "card.md.jinja",
         front_matter=_front_matter(info, license),
         info=info,
         sources=sources,
@@ -48,8 +43,8 @@ def _front_matter(info: DatasetInfo, license: str | None) -> str:
         {"name": "meta", "dtype": "string"},
     ]
     metadata = {
-        "pretty_name": " ".join(info.name.split()),
-        "license": license or "unknown",
+        "pretty_name": printable(" ".join(info.name.split())),
+        "license": printable(license or "unknown"),
         "task_categories": ["text-generation"],
         "size_categories": [_size_category(info.samples)],
         "tags": ["instruction-tuning", "millrace"],

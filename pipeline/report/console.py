@@ -1,20 +1,18 @@
 """The terminal: how wide it is, and texts from data made safe to print."""
 
-import sys
-
 from rich.console import Console
 from rich.markup import escape
 
-from corpus.terminal import printable
+from corpus import terminal
 
 
 def console() -> Console:
     """Return a console on standard output, wide enough for tables where that is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    return terminal.console(180, markup=True)
 
 
 def safe(text: str, chars: int | None = None) -> str:
-    """Return text from data for a rich console: no markup, no control characters.
+    """Return text from data for a rich console with markup: shown as it is.
 
     Parameters
     ----------
@@ -26,4 +24,4 @@ def safe(text: str, chars: int | None = None) -> str:
     if chars is not None:
         text = text if len(text) <= chars else text[: chars - 3] + "..."
         text = text.replace("\n", "\\n")
-    return escape(printable(text))
+    return escape(terminal.printable(text))

@@ -1,7 +1,9 @@
 """`python -m tests.benchmarks.generate`: tokens per second with cached keys and values, and without a cache.
 
 Then answers of very different lengths: one prompt at a time, in batches that wait for their longest answer, and with
-continuous batching, in which the next prompts take the places of finished ones.
+continuous batching, in which the next prompts take the places of finished ones. Last, one-token answers to prompts that
+begin with the same solved examples, as in benchmarks of multiple choice: under the PrefixLM mask the states of examples
+depend on the question, so nothing of them is cached, and the gain is that of batches.
 
     python -m tests.benchmarks.generate --size tiny --rows 1 16 128
 
@@ -21,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.attention import dense_mask
-from model.batching import answer_all
+from model.batching import answer_all, next_tokens
 from model.config import SIZES, config_for
 from model.generate import generate
 from model.hrm import HRM
@@ -108,6 +110,28 @@ def mixed(model: HRM, rows: int, *, prompt_tokens: int, new_tokens: int) -> list
     return cells
 
 
+def shared(model: HRM, rows: int, *, prompt_tokens: int) -> list[list[str]]:
+    """Rows of the table about one-token answers to prompts that begin with the same tokens, 16 times their own."""
+    vocab_size = model.config.vocab_size
+    random = torch.Generator().manual_seed(2)
+    examples = torch.randint(0, vocab_size, (16 * prompt_tokens,), generator=random).tolist()
+    lengths = torch.randint(1, prompt_tokens + 1, (2 * rows,), generator=random).tolist()
+    prompts = [examples + torch.randint(0, vocab_size, (n,), generator=random).tolist() for n in lengths]
+    ways: dict[str, Callable[[], Answers]] = {
+        "one prompt at a time": lambda: [[next_tokens(model, [prompt], rows=1)[0]] for prompt in prompts],
+        f"batches of up to {rows}": lambda: [[token] for token in next_tokens(model, prompts, rows=rows)],
+    }
+    with torch.autocast("cuda", torch.bfloat16) if model.z_L_init.device.type == "cuda" else nullcontext():
+        results = {way: timed(call, model.z_L_init.device) for way, call in ways.items()}
+    _, expected = results["one prompt at a time"]
+    cells = []
+    for way, (seconds, answers) in results.items():
+        equal = sum(answer == alone for answer, alone in zip(answers, expected, strict=True))
+        speeds = (f"{sum(map(len, prompts)) / seconds:,.0f}", f"{len(prompts) / seconds:,.1f}")
+        cells.append([way, *speeds, f"{equal / len(prompts):.1%}"])
+    return cells
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
@@ -152,6 +176,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("way", "tokens/s", "answers agree"):
         table.add_column(name, justify="left" if name == "way" else "right")
     for cells in mixed(model, rows, prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens):
+        table.add_row(*cells)
+    Console(width=120).print(table)
+    table = Table(
+        title=f"{2 * rows:,} prompts with the same first {16 * options.prompt_tokens:,} tokens, one-token answers"
+    )
+    for name in ("way", "tokens of prompts/s", "answers/s", "answers agree"):
+        table.add_column(name, justify="left" if name == "way" else "right")
+    for cells in shared(model, rows, prompt_tokens=options.prompt_tokens):
         table.add_row(*cells)
     Console(width=120).print(table)
 

@@ -6,8 +6,8 @@
 Held-out families of the dataset become tasks of lm-eval: answers are generated and compared, or the family's few
 answers are options whose likelihoods are compared. lm-eval scores the folder that `model.export` writes, zero-shot and
 with two examples: by its model `hf` with the folder's code and without, and by the model `millrace` of `model.lm_eval`,
-with the chat template and without. Ours are the answers to the same prompts by `model.generate`, and the likelihoods by
-`HRM.logits`.
+with the chat template and without. `pipeline()` of transformers answers the same instructions. Ours are the answers to
+the same prompts by `model.generate`, and the likelihoods by `HRM.logits`.
 """
 
 import argparse
@@ -34,6 +34,15 @@ CHOSEN = ("logic-heldout",)
 CONDITION = "direct"
 NEW_TOKENS = 16
 """Together with a prompt at most the model's context, or lm-eval cuts the prompt's beginning off."""
+
+
+PIPELINE = """
+import json, sys, transformers
+ask = transformers.pipeline("text-generation", sys.argv[1], trust_remote_code=True, device="cpu", dtype="float32")
+chats = [[{"role": "user", "content": text}] for text in json.load(sys.stdin)]
+found = (ask(chat, max_new_tokens=int(sys.argv[2]), return_full_text=False) for chat in chats)
+print(json.dumps([answers[0]["generated_text"] for answers in found]))
+"""
 
 
 def write_tasks(dataset: Path, folder: Path, *, rows: int) -> dict[str, list[str]]:
@@ -116,12 +125,33 @@ def run_lm_eval(python: Path, model: Path, tasks: Path, names: Sequence[str], *,
     return json.loads(results.read_text())["results"], samples
 
 
-def prefix_of(loaded: LoadedModel, prompt: str) -> list[int]:
-    """Ids of a prompt that the chat template wrote, by our own encoding of its instruction."""
+def piped_score(python: Path, model: Path, samples: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the answers of `pipeline()` to the instructions of logged samples that are right."""
+    instructions = [instruction_of(sample["arguments"]["gen_args_0"]["arg_0"]) for sample in samples]
+    done = subprocess.run(
+        [python, "-c", PIPELINE, str(model), str(NEW_TOKENS)],
+        input=json.dumps(instructions),
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return sum(a == sample["doc"]["response"] for a, sample in zip(found, samples, strict=True)) / len(samples)
+
+
+def instruction_of(prompt: str) -> str:
+    """Instruction of a prompt that the chat template wrote."""
     tag = CONDITION_TAGS[CONDITION]
     instruction = prompt.removeprefix(START).removeprefix(tag).removesuffix(END_OF_PREFIX)
     assert prompt == f"{START}{tag}{instruction}{END_OF_PREFIX}", prompt
-    ids = plain_tokenizer(loaded.tokenizer).encode(instruction, add_special_tokens=False).ids
+    return instruction
+
+
+def prefix_of(loaded: LoadedModel, prompt: str) -> list[int]:
+    """Ids of a prompt that the chat template wrote, by our own encoding of its instruction."""
+    ids = plain_tokenizer(loaded.tokenizer).encode(instruction_of(prompt), add_special_tokens=False).ids
     return prefix_ids(loaded.special, [CONDITION], ids)
 
 
@@ -165,7 +195,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     loaded = load(options.run)
-    table = Table("shots", "family", "ours", *WAYS, "answers of lm-eval that differ", box=None)
+    table = Table("shots", "family", "ours", *WAYS, "pipeline()", "answers of lm-eval that differ", box=None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         assert export([str(options.run), str(folder / "hf"), "--condition", CONDITION]) == 0
@@ -178,8 +208,10 @@ def main() -> None:
                 metric = "acc,none" if choices else "exact_match,none"
                 ours, differing = compare(loaded, found["lm-eval"][1][name], choices)
                 scores = [f"{score:.1%}" for score in (ours, *(found[way][0][name][metric] for way in WAYS))]
-                table.add_row(str(shots), name, *scores, str(differing))
-    Console(width=130).print(table)
+                logged = found["lm-eval"][1][name]
+                piped = "-" if choices else f"{piped_score(options.python, folder / 'hf', logged):.1%}"
+                table.add_row(str(shots), name, *scores, piped, str(differing))
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 import corpus
 from corpus.contract import SPECIAL_TOKENS, DatasetError, DatasetInfo
@@ -21,6 +20,7 @@ from corpus.dataset import NoDatasetError, open_dataset
 from corpus.inspect import main, show
 from corpus.look import scan
 from corpus.record import SCHEMA, row_id
+from corpus.terminal import make_console
 
 LEDGER = pa.schema(
     [
@@ -142,7 +142,7 @@ def change(out: Path, **fields: Any) -> None:
 def shown(out: str, **options: Any) -> str:
     text = io.StringIO()
     defaults: dict[str, Any] = {"source": None, "search": None, "sample": 2, "seed": 0}
-    show(Console(file=text, width=160), out, **(defaults | options))
+    show(make_console(file=text, width=160), out, **(defaults | options))
     return text.getvalue()
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from corpus.pages.render import render
 from trainer.benchmarks.contamination import BuildFindings, Contamination
 from trainer.benchmarks.journal import Outcome
 from trainer.benchmarks.parquet import write_parquet
@@ -245,17 +245,8 @@ def question_rows(run: TaskRun) -> list[dict[str, Any]]:
 
 def html(results: Results) -> str:
     """Return the page of a run: scores, and the first questions of each verdict."""
-    templates = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     examples = {run.prepared.task.name: _examples(run) for run in results.runs}
-    shown = templates.get_template("page.html.jinja")
-    return shown.render(results=results, examples=examples, content=results.as_json())
+    return render(__package__, "page.html.jinja", results=results, examples=examples, content=results.as_json())
 
 
 def _examples(run: TaskRun) -> dict[str, list[tuple[Question, Outcome, str]]]:

@@ -112,6 +112,8 @@ class ShardStore:
         file = self._open.get(number) or self._opened(number)
         try:
             begin, end = struct.unpack("<II", _bytes_at(file, 4 * (1 + index - shard.begin), 8))
+            if not begin <= end <= shard.bytes:
+                raise ValueError(f"it is at bytes {begin:,} to {end:,} of {shard.bytes:,}")
             stored = shard.reader.decode_sample(_bytes_at(file, begin, end - begin))
         except (ValueError, IndexError) as error:
             raise DatasetError(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from corpus.pages.render import render
 from trainer.diagnostics.depth import Change
 from trainer.diagnostics.gradients import EPSILON, TAIL, Similarity
 from trainer.diagnostics.report import Report
@@ -46,16 +45,8 @@ def page(report: Report, *, title: str) -> str:
     ModuleNotFoundError
         matplotlib is not installed; it comes with the extra `diagnose`.
     """
-    templates = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     shown = [(section, _svg(section.draw)) for section in sections(report)]
-    return templates.get_template("page.html.jinja").render(title=title, report=report, sections=shown)
+    return render(__package__, "page.html.jinja", title=title, report=report, sections=shown)
 
 
 def write_page(report: Report, path: Path, *, title: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 
+from corpus.terminal import printable
 from trainer.metrics import Values
 
 INTERVAL_SECONDS = 10.0
@@ -46,7 +47,7 @@ class Console:
     def message(self, text: str) -> None:
         """Print a line."""
         self._clear()
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def close(self) -> None:
         """See `Sink.close`."""

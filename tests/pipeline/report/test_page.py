@@ -1,8 +1,6 @@
 """The report's page: its size, its numbers, and that a text of the data is nothing but text on it."""
 
 import json
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from hypothesis import strategies as st
 
 from corpus.contract import SPECIAL_TOKENS, DatasetInfo, EvalInfo, FileInfo, SourceCounts, Stratum, TokenizerInfo
 from corpus.outcome import FileOutcome
-from corpus.pages.render import share, visible
+from corpus.pages.render import share
 from corpus.record import SCHEMA
+from corpus.terminal import printable
 from pipeline.decontaminate.contaminated import EXAMPLES as HITS
 from pipeline.decontaminate.findings import SETS, Findings
 from pipeline.dedup.near.examples import EXAMPLES as NEAR
@@ -27,6 +26,7 @@ from pipeline.report.figures import length_bins, score_bin, score_bins
 from pipeline.report.page import Material, write
 from pipeline.report.texts import CuratedPart, Texts
 from tests.browser import Browser, browser, needs_browser
+from tests.page import Tags
 
 HOSTILE = (
     '</td><script>window.hacked=1</script><img src=x onerror="window.hacked=1">{{ 7*7 }}&lt;\u202ereversed\x1b[31m'
@@ -140,20 +140,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("thousand")
     write(folder, material(folder))
     return folder
-
-
-class Tags(HTMLParser):
-    """Collects a page's tags with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.attributes: dict[str, set[str]] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes.setdefault(tag, set()).update(name for name, _ in attrs)
 
 
 def test_report_of_a_thousand_sources_is_below_two_megabytes(out: Path) -> None:
@@ -278,5 +264,5 @@ def test_shares_are_rounded_to_nothing_and_all_only_where_they_are(part: int, wh
     assert share(part, whole) == shown
 
 
-def test_control_characters_are_made_visible() -> None:
-    assert visible("a\x00\x1b\u202e\u2066b\tc\n") == "a����b\tc\n"
+def test_control_characters_are_made_printable() -> None:
+    assert printable("a\x00\x1b\u202e\u2066b\tc\n") == "a����b\tc\n"

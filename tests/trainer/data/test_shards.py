@@ -1,9 +1,11 @@
 """Claims about shards of a remote dataset: how the cache is shared and bounded, and when an error is raised."""
 
 import http.server
+import json
 import multiprocessing
 import os
 import signal
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from streaming import Stream
 from streaming.base.world import World
 
 import corpus.storage.retry
 from tests.faults import FaultyProxy
 from tests.trainer.data.test_dataset import edit, tree, upload
-from tests.trainer.fixtures import FIRST, write_dataset
+from tests.trainer.fixtures import FIRST, seal, write_dataset
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, PlanInputs
@@ -69,6 +72,23 @@ def processes(count: int, url: str, cache: Path) -> list[multiprocessing.process
     for process in started:
         process.start()
     return started
+
+
+@pytest.mark.parametrize("bounds", [(40, 20), (0, 2**32 - 1), (2**32 - 1, 2**32 - 1)])
+def test_sample_whose_bounds_are_outside_of_its_shard_is_an_error_that_reads_nothing(
+    data: Path, tmp_path: Path, bounds: tuple[int, int]
+) -> None:
+    shard = data / "shards/shard.00000.mds"
+    content = bytearray(shard.read_bytes())
+    content[4:12] = struct.pack("<II", *bounds)
+    shard.write_bytes(content)
+    index = json.loads((data / "shards/index.json").read_text())
+    index["shards"][0]["raw_data"]["hashes"]["xxh64"] = xxhash.xxh64(content).hexdigest()
+    (data / "shards/index.json").write_text(json.dumps(index))
+    counts = json.loads((data / "dataset.json").read_text())
+    seal(data, samples=counts["samples"], tokens=counts["tokens"], vocab_size=counts["tokenizer"]["vocab_size"])
+    with pytest.raises(DatasetError, match=r"sample 0 cannot be decoded \(it is at bytes"):
+        ShardStore(open_dataset(str(data), tmp_path / "cache")).read(0)
 
 
 def test_dataset_is_read_from_a_plain_web_server(web: str, tmp_path: Path) -> None:
