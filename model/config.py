@@ -5,6 +5,7 @@ stores `dataclasses.asdict(config)`, which `ModelConfig(**stored)` restores.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -23,9 +24,18 @@ def intermediate_size_for(hidden_size: int) -> int:
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"architecture": ARCHITECTURES, "mask": get_args(Mask)})
 
 
+_LARGEST: Mapping[str, int] = MappingProxyType(
+    {"vocab_size": 2**24, "num_layers": 1024, "num_heads": 4096, "head_dim": 4096, "H_cycles": 64, "L_cycles": 64}
+)
+"""Largest value of some counts, far above those of a model that has been trained."""
+_LARGEST_WIDTH = 2**18
+
+
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if value > (largest := _LARGEST.get(name, _LARGEST_WIDTH)):
+        raise ValueError(f"{name} is {value:,}; expected at most {largest:,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,7 @@ class ModelConfig:
                 if value not in _CHOICES[name]:
                     raise ValueError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}")
             elif field.type is float:
-                if not isinstance(value, (int, float)) or not value > 0:
+                if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
                     raise ValueError(f"{name} is {value!r}; expected a number above 0")
             else:
                 _check_count(name, value)

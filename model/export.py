@@ -276,12 +276,19 @@ def _export_checkpoint(
     found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str, scores: Path | None
 ) -> None:
     from model.card import ScoresError, card, read_scores
-    from model.loading import load_checkpoint, weights_hash
-
-    config, manifest, trainer = (
-        json.loads((found / name).read_text(encoding="utf-8"))
-        for name in ("config.json", "manifest.json", "trainer.json")
+    from model.loading import (
+        CheckpointError,
+        load_checkpoint,
+        read_config,
+        read_manifest,
+        read_trainer_state,
+        weights_hash,
     )
+
+    config = read_config(found).content
+    for name in ("template", "max_positions"):
+        if name not in config:
+            raise CheckpointError(f"{found}/config.json lacks the field {name}; export a checkpoint of this version")
     template = Template(**config["template"])
     try:
         template.tags(condition)
@@ -298,8 +305,8 @@ def _export_checkpoint(
         weights=weights,
         config=config,
         model=loaded.model.config,
-        step=trainer["progress"]["step"],
-        manifest=manifest,
+        step=read_trainer_state(found).position["step"],
+        manifest=read_manifest(found),
         condition=condition,
         scores=found_scores,
     )

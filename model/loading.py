@@ -11,21 +11,20 @@
       manifest.json               the run's manifest, and the inputs of its batch plan
       COMMIT.json                 written last: size and hash of each file above
 
-Nothing is unpickled without restriction: tensors are loaded with `weights_only`, and the pickle in which
-torch.distributed.checkpoint keeps its table of contents may only name the classes of such a table.
+Nothing is unpickled without restriction: tensors are loaded with `weights_only`, and the table of contents by
+`model.table`. `model.sidecars` checks the other files.
 `trainer.checkpointing` writes these folders.
 """
 
-import json
 import logging
-import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,10 +34,26 @@ import xxhash
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
 
 from model import hf
 from model.config import ModelConfig
+from model.fields import FieldError, read_fields, shown
 from model.hrm import HRM
+from model.sidecars import (
+    CheckpointConfig,
+    TrainerState,
+    parse_commit,
+    parse_config,
+    parse_manifest,
+    parse_trainer,
+)
+from model.table import TableError, read_table
+from model.tokenizer import TokenizerError, parse_tokenizer
+
+T = TypeVar("T")
+_SHOWN = 200
+"""Characters of another library's message that a message shows."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +68,7 @@ Tensors = Mapping[str, Mapping[str, Tensor]]
 """Tensors by group (model, ema, m, v) and name."""
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+warnings.filterwarnings("ignore", message="Detected pickle protocol")
 
 
 class CheckpointError(Exception):
@@ -112,7 +128,7 @@ def load(path: str | Path, *, ema: bool = True) -> LoadedModel:
     is_checkpoint = STEP_FOLDER.fullmatch(path.name) or (path / "COMMIT.json").exists()
     if (path / "config.json").is_file() and not is_checkpoint:
         return _load_exported(path)
-    return load_checkpoint(find_checkpoint(path), ema=ema)
+    return _newest(path, lambda folder: load_checkpoint(folder, ema=ema))
 
 
 def _load_exported(folder: Path) -> LoadedModel:
@@ -121,10 +137,13 @@ def _load_exported(folder: Path) -> LoadedModel:
         tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
     except hf.FormatError as error:
         raise CheckpointError(str(error)) from None
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{folder}/tokenizer.json is not UTF-8 text; copy it again") from None
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no tokenizer.json; `model.hf.load` loads a model without one") from None
-    added = json.loads(tokenizer_json)["added_tokens"]
-    special = {token["content"]: token["id"] for token in added if token["special"]}
+    with _named(folder / "tokenizer.json"):
+        added = parse_tokenizer(tokenizer_json.encode()).get_added_tokens_decoder()
+    special = {token.content: number for number, token in added.items() if token.special}
     return LoadedModel(model=model, tokenizer_json=tokenizer_json, special=special)
 
 
@@ -141,16 +160,21 @@ def find_checkpoint(path: Path) -> Path:
     CheckpointError
         There is no valid checkpoint.
     """
+    return _newest(path, lambda folder: folder)
+
+
+def _newest(path: Path, use: Callable[[Path], T]) -> T:
+    """`use` of the newest valid checkpoint; one with which it raises `CheckpointError` is skipped too."""
     if STEP_FOLDER.fullmatch(path.name):
         verify(path)
-        return path
+        return use(path)
     inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     for folder in sorted(inside.glob("step-*/"), reverse=True):
         if not STEP_FOLDER.fullmatch(folder.name) or not (folder / "COMMIT.json").exists():
             continue
         try:
             verify(folder)
-            return folder
+            return use(folder)
         except (CheckpointError, OSError) as error:
             logger.warning("skipping checkpoint %s: %s", folder, error)
     raise CheckpointError(f"{path}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
@@ -165,9 +189,15 @@ def load_checkpoint(folder: Path, *, ema: bool = True) -> LoadedModel:
         The folder that holds COMMIT.json.
     ema
         Load the averaged weights instead of those of the last step.
+
+    Raises
+    ------
+    CheckpointError
+        A file does not have its content.
     """
-    config = json.loads((folder / "config.json").read_text())
-    model = HRM(ModelConfig(**config["model"]))
+    config = read_config(folder)
+    _check_shapes(folder, config.model)
+    model = HRM(config.model)
     weights = dict(model.state_dict())
     if ema:
         averaged = {name: weights[name] for name, _ in model.named_parameters()}
@@ -177,12 +207,12 @@ def load_checkpoint(folder: Path, *, ema: bool = True) -> LoadedModel:
         read_tensors(folder, {"model": weights})
     return LoadedModel(
         model=model.eval(),
-        tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
-        special={str(token): int(number) for token, number in config["special"].items()},
+        tokenizer_json=_tokenizer(folder, config),
+        special=config.special,
     )
 
 
-def recorded_files(folder: Path) -> dict[str, tuple[int, str]]:
+def recorded_files(folder: Path) -> Mapping[str, tuple[int, str]]:
     """Read a checkpoint's commit record.
 
     Returns
@@ -196,29 +226,32 @@ def recorded_files(folder: Path) -> dict[str, tuple[int, str]]:
         There is no record, or it is damaged, lacks a required file, or names a file outside of the folder.
     """
     try:
-        commit = json.loads((folder / "COMMIT.json").read_text())
-        files = {str(name): (int(entry["bytes"]), str(entry["xxh3_128"])) for name, entry in commit["files"].items()}
+        step, files = parse_commit(folder / "COMMIT.json")
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no COMMIT.json: it was never finished") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder}/COMMIT.json is damaged") from None
+    except FieldError as error:
+        raise CheckpointError(f"{folder}/COMMIT.json {error}; use another checkpoint") from None
+    if (match := STEP_FOLDER.fullmatch(folder.name)) and int(match[1]) != step:
+        raise CheckpointError(f"{folder}/COMMIT.json: step is {step:,}, expected that of the folder's name")
     if not files.keys() >= REQUIRED_FILES:
         raise CheckpointError(f"{folder}/COMMIT.json does not list {min(REQUIRED_FILES - files.keys())}")
     for name in files:
         if Path(name).name != name:
-            raise CheckpointError(f"{folder}/COMMIT.json lists {name!r}, which is outside of the checkpoint")
+            raise CheckpointError(f"{folder}/COMMIT.json lists {shown(name)}, which is outside of the checkpoint")
     return files
 
 
 def verify(folder: Path) -> None:
-    """Check a checkpoint's files against its commit record.
+    """Check a checkpoint's files against its commit record, and what they hold.
 
     Raises
     ------
     CheckpointError
-        There is no record, a file is missing or has another size or hash, or the checkpoint has another format.
+        There is no record, a file is missing or has another size or hash, the checkpoint has another format, a small
+        file does not have its content, or the tensors are not those of the model in config.json.
     """
-    for name, (size, digest) in recorded_files(folder).items():
+    files = recorded_files(folder)
+    for name, (size, digest) in files.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing")
@@ -226,10 +259,75 @@ def verify(folder: Path) -> None:
             raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; COMMIT.json records {size:,}")
         if file_hash(path) != digest:
             raise CheckpointError(f"{path} does not have the hash that COMMIT.json records")
-    found = json.loads((folder / "trainer.json").read_text())["format"]
+    with _named(folder / "trainer.json"):
+        found = read_fields(folder / "trainer.json").text("format")
     if found != FORMAT:
         reason = f": {OUTDATED[found]}; train again" if found in OUTDATED else ""
-        raise CheckpointError(f"{folder} has format {found!r}; expected {FORMAT!r}{reason}")
+        raise CheckpointError(f"{folder} has format {shown(found)}; expected {FORMAT!r}{reason}")
+    read_trainer_state(folder)
+    read_manifest(folder)
+    config = read_config(folder)
+    _tokenizer(folder, config)
+    _check_shapes(folder, config.model)
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """Read config.json; `CheckpointError` if it does not have its content."""
+    with _named(folder / "config.json"):
+        return parse_config(folder / "config.json")
+
+
+def read_trainer_state(folder: Path) -> TrainerState:
+    """Read trainer.json; `CheckpointError` if it does not have its content."""
+    with _named(folder / "COMMIT.json"):
+        step, _ = parse_commit(folder / "COMMIT.json")
+    with _named(folder / "trainer.json"):
+        return parse_trainer(folder / "trainer.json", step=step)
+
+
+def read_manifest(folder: Path) -> Mapping[str, Any]:
+    """Read manifest.json; `CheckpointError` if it does not have its content."""
+    with _named(folder / "manifest.json"):
+        return parse_manifest(folder / "manifest.json")
+
+
+def _tokenizer(folder: Path, config: CheckpointConfig) -> str:
+    with _named(folder / "tokenizer.json"):
+        content = (folder / "tokenizer.json").read_bytes()
+        parse_tokenizer(content, config.special)
+        return content.decode("utf-8")
+
+
+def _table(folder: Path) -> dcp_metadata.Metadata:
+    with _named(folder / ".metadata"):
+        return read_table(folder / ".metadata")
+
+
+def _check_shapes(folder: Path, config: ModelConfig) -> None:
+    """Raise unless the tensors of a checkpoint have the shapes of the model, before memory is taken for it."""
+    table = _table(folder).state_dict_metadata
+    with torch.device("meta"):
+        expected = HRM(config).state_dict()
+    for name, tensor in expected.items():
+        entry = table.get(f"model.{name}")
+        size = entry.size if isinstance(entry, dcp_metadata.TensorStorageMetadata) else None
+        if size != tensor.shape:
+            found = "is missing" if size is None else f"has the shape {list(size)}"
+            raise CheckpointError(
+                f"{folder}/.metadata: model.{name} {found}, expected {list(tensor.shape)} by config.json; use another "
+                "checkpoint"
+            )
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in the error about its content."""
+    try:
+        yield
+    except (FieldError, TableError, TokenizerError) as error:
+        raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
 
 
 def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None = None) -> None:
@@ -243,13 +341,23 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
         Filled with the checkpoint's values by group and name; may be sharded over `group`.
     group
         Processes that read together; None: this process alone.
+
+    Raises
+    ------
+    CheckpointError
+        A tensor is missing, has another shape, or is damaged; on all ranks. Some of `tensors` may have been filled.
     """
-    dcp.load(
-        {key: dict(part) for key, part in tensors.items()},
-        storage_reader=_Reader(folder),
-        process_group=group,
-        no_dist=group is None,
-    )
+    try:
+        dcp.load(
+            {key: dict(part) for key, part in tensors.items()},
+            storage_reader=_Reader(folder),
+            process_group=group,
+            no_dist=group is None,
+        )
+    except CheckpointException as error:  # of every rank, if the files cannot be read on one
+        cause, _ = next(iter(error.failures.values()))
+        reason = " ".join(str(cause).split())[:_SHOWN] or type(cause).__name__
+        raise CheckpointError(f"{folder}: its tensors cannot be read ({reason}); do not use this checkpoint") from None
 
 
 def file_hash(path: Path) -> str:
@@ -270,44 +378,12 @@ def weights_hash(model: HRM) -> str:
     return digest.hexdigest()
 
 
-def _memory_format(owner: Any, name: str) -> Any:
-    """Return a memory format by name, in place of `getattr`, as which Python 3.11.0 to 3.11.3 pickle enum members."""
-    if owner is not dcp_metadata._MEM_FORMAT_ENCODING or name not in owner.__members__:
-        raise CheckpointError(f".metadata names the attribute {name}, which no checkpoint needs; do not use it")
-    return owner[name]
-
-
-class _TableUnpickler(pickle.Unpickler):
-    """Unpickles a checkpoint's table of contents and refuses all classes that such a table does not use."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("builtins", "getattr"):
-            return _memory_format
-        allowed = (
-            (module == dcp_metadata.__name__ and name in (*dcp_metadata.__all__, "_MEM_FORMAT_ENCODING"))
-            or (module, name) == ("torch.distributed.checkpoint.filesystem", "_StorageInfo")
-            or (module, name) in (("torch", "Size"), ("torch.serialization", "_get_layout"))
-            or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
-            or (module.split(".")[0] == "pathlib" and name in ("PosixPath", "WindowsPath"))
-        )
-        if not allowed:
-            raise CheckpointError(f".metadata names {module}.{name}, which no checkpoint needs; do not use it")
-        return super().find_class(module, name)
-
-
 class _Reader(FileSystemReader):
-    """torch's reader, with a table of contents that was unpickled by `_TableUnpickler` and lists only tensors."""
+    """torch's reader, with a table of contents that `model.table` has checked."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        with (folder / ".metadata").open("rb") as file:
-            self._table: dcp_metadata.Metadata = _TableUnpickler(file).load()
-        for name, entry in self._table.state_dict_metadata.items():
-            if not isinstance(entry, dcp_metadata.TensorStorageMetadata):
-                raise CheckpointError(f"{folder}: {name} is not a tensor; do not use this checkpoint")
-        for info in self._table.storage_data.values():
-            if Path(info.relative_path).name != info.relative_path:
-                raise CheckpointError(f"{folder}: .metadata names a file outside of it; do not use this checkpoint")
+        self._table = _table(folder)
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> dcp_metadata.Metadata:
         return self._table

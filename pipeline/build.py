@@ -22,7 +22,8 @@ import typer
 from corpus.cli import command, fail, say
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
-from corpus.storage.redact import redact_location
+from corpus.storage.redact import redact, redact_location
+from corpus.terminal import printable
 from pipeline.callable import make_callable
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
@@ -47,7 +48,7 @@ REBUILDS = 3
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Built:
     """A built dataset."""
 
@@ -65,6 +66,20 @@ class Built:
     """False if the dataset was there already, and no input has changed."""
     checked: str = ""
     """How the files of a dataset that was there already were checked."""
+
+    def __repr__(self) -> str:
+        """A line for each source: rows, pairs, kept pairs, tokens."""
+        head = ("source", "rows", "pairs", "kept", "tokens")
+        lines = [
+            (name, *(f"{number:,}" for number in (count.rows, count.pairs, count.kept, count.tokens)))
+            for name, count in self.dataset.counts.items()
+        ]
+        widths = [max(map(len, cells)) for cells in zip(head, *lines, strict=True)]
+        table = "\n".join(
+            "  ".join([printable(line[0]).ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+            for line in (head, *lines)
+        )
+        return f"{printable(redact_location(self.out))}: {self.dataset.samples:,} samples\n{table}"
 
 
 def build(
@@ -189,7 +204,7 @@ def _build(
     from pipeline.dataset.publish import DamagedError, find_published, publish, read_commit
     from pipeline.engine.step import prune, sweep
     from pipeline.ingest.content import discard_archives
-    from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
+    from pipeline.ingest.inputs import discover_inputs, disk_warning, doubts, hash_inputs, lock_text
 
     tokenizer = _given_tokenizer(mix, base)
     found = discover_inputs(mix, base)
@@ -215,6 +230,8 @@ def _build(
             )
         if (warning := disk_warning(files, work)) is not None:
             log.warning(warning)
+        for doubt in doubts(files):
+            log.warning(doubt)
         from pipeline.stages import run_stages
 
         if is_url(out):
@@ -273,6 +290,26 @@ def _refuse_own_files(files: "Sequence[SourceFile]", out: str, work: Path) -> No
                         f"source {file.source!r} reads {file.path} from the folder of this build's own results, "
                         f"{folder}; use an --out outside of the source's path, or `exclude` it"
                     )
+
+
+def _refusals(mix: "Mix", base: Path, files: "Sequence[SourceFile]", out: str | None, work: Path | None) -> list[str]:
+    """Return why a build would refuse to start, apart from its sources; nothing is written."""
+    from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+    from corpus.storage.store import Store
+    from pipeline.dataset.inventory import take_inventory
+
+    place = str(out or mix.out or "")
+    try:
+        _given_tokenizer(mix, base)
+        if place:
+            place = normalized(place)
+            folder = work or default_work(place)
+            _refuse_own_files(files, place, folder)
+            _check_folders(place, folder)
+            take_inventory(Store(place, attempts=INTERACTIVE_ATTEMPTS), folder, place)
+    except (ConfigError, BuildError, OSError) as error:
+        return [redact(str(error))]
+    return []
 
 
 def _folders(out: str, work: Path) -> list[Path]:
@@ -357,22 +394,41 @@ def main(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show how sources are read, and whether a build would stop; write nothing")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="show what would be read and dropped, what it takes, and whether a build would stop (exit code 1); "
+            "write nothing",
+        ),
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="with --dry-run: every source's files, examples, columns, and all rules")
+    ] = False,
+    source: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="with --dry-run: such details of this source only")
+    ] = None,
     work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
 ) -> int:
     """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
     if address is not None and executor != "ray":
         raise typer.BadParameter("--address is that of a Ray cluster; it needs --executor ray")
+    if (verbose or source) and not dry_run:
+        raise typer.BadParameter("--verbose and --source are for --dry-run")
     from pipeline.manifest import load
 
     if dry_run:
         from pipeline.report.preview import preview
 
         mix, base = load(manifest, overrides or ()), manifest.resolve().parent
-        would_stop = preview(mix, base)
-        _given_tokenizer(mix, base)
-        return 1 if would_stop else 0
+        problems = preview(
+            mix,
+            base,
+            workers=_affordable(workers, memory),
+            verbose=verbose,
+            only=source or (),
+            refused=lambda files: _refusals(mix, base, files, out, work),
+        )
+        return 1 if problems else 0
     begin = time.monotonic()
     try:
         built = build(

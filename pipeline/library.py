@@ -24,7 +24,7 @@ __all__ = ["Decontaminated", "Filtered", "apply_rules", "clean", "decontaminate"
 _VERDICT = ("outcome", "detail", "score")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Filtered:
     """Rows that a stage kept and dropped."""
 
@@ -37,6 +37,10 @@ class Filtered:
     def counts(self) -> dict[str, int]:
         """Reason to the number of rows dropped for it."""
         return dict(sorted(self.dropped.group_by("outcome").len().iter_rows()))
+
+    def __repr__(self) -> str:
+        reasons = "".join(f"\n{count:>12,}  dropped: {reason}" for reason, count in self.counts.items())
+        return f"{len(self.kept):>12,}  kept{reasons}"
 
 
 def clean(frame: pl.DataFrame, *, spec: CleanSpec | None = None, without_response: bool = False) -> Filtered:
@@ -96,7 +100,7 @@ def _split(marked: pl.DataFrame, columns: Sequence[str]) -> Filtered:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Decontaminated:
     """Rows that contain no eval item, and those that do."""
 
@@ -113,6 +117,10 @@ class Decontaminated:
         """Number of an eval set to the number of its items that were found."""
         found = self.hits.unique(["eval", "item"])
         return dict(sorted(found.group_by("eval").len().iter_rows()))
+
+    def __repr__(self) -> str:
+        items = "".join(f"\n{count:>12,}  items of eval set {number} found" for number, count in self.counts.items())
+        return f"{len(self.kept):>12,}  kept\n{len(self.dropped):>12,}  dropped{items}"
 
 
 def decontaminate(

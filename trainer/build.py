@@ -4,10 +4,9 @@ TrainConfig, Dataset, World ─ build ─▶ Run ─ trainer.resume ─▶ Posit
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from model.hrm import HRM
 from model.kernels import describe, fastest, measure, unavailable
 from trainer.benchmarks.evaluator import benchmarks_of
 from trainer.checkpointing.manager import CheckpointManager
-from trainer.config import TrainConfig
+from trainer.config import Logger, TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.plan import Plan, PlanInputs, fit_lengths
 from trainer.distributed.layout import Replicated, Sharded, WeightLayout
@@ -31,7 +30,13 @@ from trainer.metrics import Metrics, Sink
 from trainer.optim import AdamAtan2
 from trainer.sinks.console import Console
 from trainer.sinks.jsonl import FILE, JsonLines
+from trainer.sinks.mlflow import MLflow
 from trainer.sinks.tensorboard import TensorBoard
+from trainer.sinks.trackio import Trackio
+from trainer.sinks.wandb import WandB
+
+EVALUATION_ROW_TOKENS = 4096
+"""Longest row of the held-out evaluation, whose dense masks grow with its square; longer questions have longer rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +208,14 @@ def _layout(config: TrainConfig, model: HRM, world: World) -> WeightLayout:
 
 
 def _metrics(config: TrainConfig, total_steps: int, sinks: Sequence[Sink]) -> Metrics:
-    own: list[Sink] = [JsonLines(config.out / FILE)]
-    if find_spec("tensorboard") is not None:
-        own.append(TensorBoard(config.out / "tensorboard"))
-    return Metrics([*own, *sinks], Console(total_steps))
+    makers: dict[Logger, Callable[[], Sink]] = {
+        "tensorboard": lambda: TensorBoard(config.out / "tensorboard"),
+        "wandb": lambda: WandB(config.out, config.redacted()),
+        "mlflow": lambda: MLflow(config.out, config.redacted()),
+        "trackio": lambda: Trackio(config.out, config.redacted()),
+    }
+    chosen = [makers[name]() for name in config.loggers]
+    return Metrics([JsonLines(config.out / FILE), *chosen, *sinks], Console(total_steps))
 
 
 def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator]) -> tuple[Evaluator, ...]:
@@ -219,7 +228,7 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
                 tokenizer=tokenizer,
                 every=config.eval.every,
                 rows_per_family=config.eval.rows_per_family,
-                row_tokens=config.batch.row_tokens,
+                row_tokens=min(config.batch.row_tokens, EVALUATION_ROW_TOKENS),
             )
         )
     if config.eval.tasks is not None:

@@ -64,9 +64,8 @@ def _loss_and_time(parent: str, step: int) -> tuple[str, str]:
 
     with tempfile.TemporaryDirectory() as staging:
         folder = CheckpointManager(parent, staging=Path(staging), keep=1).fetch(step)
-        recorded = open_checkpoint(folder, verified=True).sidecar("trainer.json")
-    loss = recorded.get("loss")
-    return "" if loss is None else f"{loss:.4f}", str(recorded.get("time", ""))
+        state = open_checkpoint(folder, verified=True).state
+    return "" if state.loss is None else f"{state.loss:.4f}", state.time
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from model.blocks import Recompute
 from model.config import SIZES, ModelConfig, config_for
 
 Objective = Literal["response", "all"]
+Logger = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""A sink of metrics, named as the package that it needs."""
 
 
 class BatchConfig(Config):
@@ -177,6 +179,9 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    log: tuple[Logger, ...] | None = None
+    """Where metrics go besides OUT/metrics.jsonl and the console: some of tensorboard, wandb (offline unless WANDB_MODE
+    is set), mlflow (OUT/mlruns unless MLFLOW_TRACKING_URI is set), trackio. None: tensorboard, if it is installed."""
     eval: EvalConfig = EvalConfig()
     diagnose: DiagnoseConfig = DiagnoseConfig()
     epochs: int | None = Field(default=None, gt=0)
@@ -192,8 +197,8 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
     attention: Kernel | Literal["auto"] = "auto"
-    """Attention kernel (`model.attention`): dense, flex, flash or varlen; auto: the fastest on the device, measured at
-    the start."""
+    """Attention kernel (`model.attention`): dense, flex, flex64, flash or varlen; auto: the fastest on the device,
+    measured at the start."""
     compile: bool = False
     """Compile the blocks with torch.compile: takes minutes at the start, makes steps faster."""
     recompute: Recompute = "none"
@@ -235,6 +240,21 @@ class TrainConfig(Config):
             raise ValueError(f"size is {fields['size']!r}; known sizes: {', '.join(SIZES)}")
         config_for(vocab_size=1, **fields)
         return fields
+
+    @field_validator("log")
+    @classmethod
+    def _check_log(cls, log: tuple[Logger, ...] | None) -> tuple[Logger, ...] | None:
+        for name in log or ():
+            if find_spec(name) is None:
+                raise ValueError(f"{name} is not installed: pip install {name}, or remove it")
+        return log
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """`log`, or its default."""
+        if self.log is not None:
+            return self.log
+        return ("tensorboard",) if find_spec("tensorboard") is not None else ()
 
     @model_validator(mode="after")
     def _check_length(self) -> "TrainConfig":

@@ -10,7 +10,8 @@ from typing import Any
 from corpus.config import ConfigError
 from corpus.contract import TEMPLATE
 from corpus.storage.redact import redact
-from trainer.build import Run
+from model.loading import CheckpointError
+from trainer.build import EVALUATION_ROW_TOKENS, Run
 from trainer.checkpointing.checkpoint import Checkpoint
 from trainer.folder import claim, differences
 from trainer.initialize import initialize
@@ -43,7 +44,8 @@ def save(run: Run, position: Position, loss: float | None) -> None:
         "model": asdict(run.model.config),
         "special": dict(run.dataset.special),
         "template": dict(TEMPLATE),
-        "max_positions": run.config.batch.row_tokens,
+        # Rows that are longer than this are so to hold more samples.
+        "max_positions": min(run.config.batch.row_tokens, max(run.dataset.max_tokens, EVALUATION_ROW_TOKENS)),
     }
     manifest = {"manifest": run.config.redacted(), "plan": asdict(run.plan.inputs)}
     run.checkpoints.save(
@@ -86,23 +88,25 @@ def restore(run: Run, *, allow: bool = False) -> Position:
     run.checkpoints.own()
     if run.world.is_local_main:
         run.checkpoints.clean()
-    checkpoint = run.checkpoints.newest()
+
+    def use(checkpoint: Checkpoint) -> None:
+        _check_same_run(run, checkpoint)
+        _check_settings(run, checkpoint, allow=allow)
+        tensors = {"model": run.model.state_dict(), **run.optimizer.named_state()}
+        checkpoint.load_into(tensors, group=run.world.saving)
+        checkpoint.restore_random_state()
+
+    checkpoint = run.checkpoints.newest(use)
     identity = {"checkpoint.path": redact(run.config.checkpoint_url), **_identity(run)}
     if checkpoint is None:
         run.world.broadcast_from_main(lambda: claim(run.config.out, identity, is_continued=False))
         initialize(run)
         first = run.plan.chunk(0, 0).hash
         return Position(step=0, updates=0, plan_key=inputs.key, plan_hash=first, epoch=0, chunk=0, next_batch=0)
-    _check_same_run(run, checkpoint)
-    _check_settings(run, checkpoint, allow=allow)
     run.world.broadcast_from_main(lambda: claim(run.config.out, identity, is_continued=True))
-    position = checkpoint.position
-    tensors = {"model": run.model.state_dict(), **run.optimizer.named_state()}
-    checkpoint.load_into(tensors, group=run.world.saving)
     for state in run.optimizer.state.values():
-        state["step"].fill_(position.updates)
-    checkpoint.restore_random_state()
-    return position
+        state["step"].fill_(checkpoint.position.updates)
+    return checkpoint.position
 
 
 def _identity(run: Run) -> dict[str, Any]:
@@ -117,9 +121,7 @@ def _identity(run: Run) -> dict[str, Any]:
 
 def _check_settings(run: Run, checkpoint: Checkpoint, *, allow: bool) -> None:
     """Name the settings that have changed since the checkpoint, and raise unless that is allowed."""
-    before, now = (
-        _settings(manifest) for manifest in (checkpoint.sidecar("manifest.json")["manifest"], run.config.redacted())
-    )
+    before, now = (_settings(manifest) for manifest in (checkpoint.manifest, run.config.redacted()))
     differing = differences(before, {key: value for key, value in now.items() if key in before})
     if not differing:
         return
@@ -146,13 +148,12 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
-    made_with = checkpoint.sidecar("manifest.json")
     here = _identity(run)
     defaults = {"init": None, "init_weights": "averaged"}  # of checkpoints from before these keys
     there = {
-        **made_with["plan"],
-        **{key: ({**defaults, **made_with["manifest"]})[key] for key in COMPARED},
-        "model": checkpoint.sidecar("config.json")["model"],
+        **checkpoint.plan,
+        **{key: {**defaults, **checkpoint.manifest}.get(key) for key in COMPARED},
+        "model": asdict(checkpoint.model),
     }
     position = checkpoint.position
     differing = [key for key in here if here[key] != there.get(key)]
@@ -169,7 +170,18 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
             f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
             f"Restore these values to continue it, or set another out= to begin a new run"
         )
-    planned = run.plan.chunk(position.epoch, position.chunk).hash
+    if position.chunk >= run.plan.chunks:
+        raise CheckpointError(
+            f"{checkpoint.folder}/trainer.json: progress.chunk is {position.chunk:,}, expected less than the "
+            f"{run.plan.chunks:,} chunks of an epoch"
+        )
+    chunk = run.plan.chunk(position.epoch, position.chunk)
+    planned = chunk.hash
+    if planned == position.plan_hash and position.next_batch > chunk.batches:
+        raise CheckpointError(
+            f"{checkpoint.folder}/trainer.json: progress.next_batch is {position.next_batch:,}, expected at most the "
+            f"{chunk.batches:,} batches of the chunk"
+        )
     if planned != position.plan_hash:
         raise ConfigError(
             f"{checkpoint.folder} counts batches of another plan of epoch {position.epoch}, chunk {position.chunk} "

@@ -128,14 +128,31 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
     return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)
 
 
+def doubts(files: Sequence[SourceFile]) -> list[str]:
+    """Return what is uncertain about how files are read, one message for the files of a source with one doubt."""
+    by_doubt: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        if file.doubt is not None:
+            by_doubt.setdefault((file.source, file.doubt), []).append(file.path)
+    return [
+        f"source {source!r}, {paths[0]}{f' and {len(paths) - 1:,} more files' if len(paths) > 1 else ''}: {doubt}"
+        for (source, doubt), paths in by_doubt.items()
+    ]
+
+
+def text_bytes(files: Sequence[SourceFile]) -> float:
+    """Estimate the bytes of text in input files, of which some are compressed."""
+    return sum(
+        file.bytes * (TEXT_PER_BYTE if file.compression or file.format in PACKED_FORMATS else 1.0) for file in files
+    )
+
+
 def disk_warning(files: Sequence[SourceFile], work: Path) -> str | None:
     """Return a warning if the disk of the existing folder `work` seems too small for a build of `files`.
 
     An estimate, and so not a reason to stop. Results of earlier runs in `work` need no further space.
     """
-    text = sum(
-        file.bytes * (TEXT_PER_BYTE if file.compression or file.format in PACKED_FORMATS else 1.0) for file in files
-    )
+    text = text_bytes(files)
     needed = DISK_PER_TEXT * text - sum(path.lstat().st_size for path in work.rglob("*") if path.is_file())
     free = shutil.disk_usage(work).free
     if needed <= free:

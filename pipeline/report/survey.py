@@ -79,10 +79,16 @@ class _Part:
     """Bytes after which it is cut off; None: at its end."""
 
 
+def share_of(files: Sequence[SourceFile]) -> int:
+    """Return the bytes that are read, about, of each of a source's files that has more."""
+    readable = sum(file.format is not None and file.skipped is None for file in files)
+    return max(SOURCE_BYTES // max(readable, 1), LEAST_BYTES)
+
+
 def survey(mix: Mix, spec: SourceSpec, files: Sequence[SourceFile]) -> Survey:
     """Read the files of a source in part, the smaller ones whole."""
     readable = [file for file in files if file.format is not None and file.skipped is None]
-    share = max(SOURCE_BYTES // max(len(readable), 1), LEAST_BYTES)
+    share = share_of(files)
     cleaning = _Cleaning(mix, spec, sampled=-(-SAMPLE_PAIRS // max(len(readable), 1)))
     examples: list[tuple[SourceFile, Pair]] = []
     partial = 0

@@ -122,8 +122,8 @@ def _npy_attacks() -> Iterator[Attack]:
         yield _attack("array", LENGTHS, what, damage)
 
 
-def named() -> list[Attack]:
-    """The attacks that were first made by hand."""
+def attacks() -> list[Attack]:
+    """All attacks."""
     found: list[Attack] = []
     for name in (COMMIT, STRATA, SHARD_INDEX, TOKENIZER):
         found += [

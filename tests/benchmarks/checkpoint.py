@@ -18,6 +18,7 @@ Loading reads files that the page cache may still hold.
 """
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -26,21 +27,22 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
+from corpus.contract import START
 from model.config import config_for
 from model.hrm import HRM
 from tests.benchmarks.rclone import serve_s3
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.optim import AdamAtan2
 from trainer.position import Position
-
-SIDECARS = {"config.json": "{}", "tokenizer.json": "{}", "manifest.json": "{}"}
 
 
 class Trained:
@@ -57,6 +59,13 @@ class Trained:
     @property
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"model": self.model.state_dict(), **self.optimizer.named_state()}
+
+    @property
+    def sidecars(self) -> dict[str, str]:
+        tokenizer = Tokenizer(WordLevel({START: 0}, unk_token=START))
+        tokenizer.add_special_tokens([START])
+        config = {"model": asdict(self.config), "special": {START: 0}}
+        return {"config.json": json.dumps(config), "tokenizer.json": tokenizer.to_str(), "manifest.json": "{}"}
 
     @property
     def bytes(self) -> int:
@@ -85,7 +94,7 @@ def measure(trained: Trained, location: str, staging: Path, saves: int) -> Measu
         nonlocal step
         step += 1
         began = time.perf_counter()
-        checkpoints.save(position(step), trained.tensors, sidecars=SIDECARS)
+        checkpoints.save(position(step), trained.tensors, sidecars=trained.sidecars)
         return time.perf_counter() - began
 
     undisturbed = products_per_second(lambda seconds: seconds < 2)

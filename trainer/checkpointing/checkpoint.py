@@ -24,7 +24,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.loading import FORMAT, STEP_FOLDER, Tensors, file_hash, read_tensors, verify
+from model.config import ModelConfig
+from model.loading import (
+    FORMAT,
+    STEP_FOLDER,
+    Tensors,
+    file_hash,
+    read_config,
+    read_manifest,
+    read_tensors,
+    read_trainer_state,
+    verify,
+)
+from model.sidecars import TrainerState
 from trainer.position import Position
 
 
@@ -36,9 +48,23 @@ class Checkpoint:
     folder: Path
     position: Position
 
-    def sidecar(self, name: str) -> Any:
-        """Content of one of its JSON files."""
-        return json.loads((self.folder / name).read_text())
+    state: TrainerState
+    """Content of trainer.json."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """Shape of its model."""
+        return read_config(self.folder).model
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The run's manifest; empty in checkpoints of earlier versions."""
+        return read_manifest(self.folder).get("manifest", {})
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """Inputs of the run's batch plan; empty in checkpoints of earlier versions."""
+        return read_manifest(self.folder).get("plan", {})
 
     def load_into(self, tensors: Tensors, *, group: dist.ProcessGroup | None = None) -> None:
         """Read tensors in place by group and name; they may be sharded differently than when they were saved."""
@@ -46,14 +72,13 @@ class Checkpoint:
 
     def restore_random_state(self) -> None:
         """Set the state of torch's random number generators to the saved one."""
-        state = self.sidecar("trainer.json")["random"]
-        torch.set_rng_state(_from_text(state["cpu"]))
-        if state["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(_from_text(state["cuda"]))
+        torch.set_rng_state(_tensor(self.state.random))
+        if self.state.random_cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(_tensor(self.state.random_cuda))
 
 
 def open_checkpoint(folder: Path, *, verified: bool = False) -> Checkpoint:
-    """Open a checkpoint, after checking its files against its commit record.
+    """Open a checkpoint, after checking its files against its commit record and what they hold.
 
     Parameters
     ----------
@@ -65,12 +90,13 @@ def open_checkpoint(folder: Path, *, verified: bool = False) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        There is no commit record, or a file is missing or has another size or hash.
+        There is no commit record, a file is missing or has another size or hash, or does not have its content.
     """
     if not verified:
         verify(folder)
-    position = Position(**json.loads((folder / "trainer.json").read_text())["progress"])
-    return Checkpoint(step=position.step, folder=folder, position=position)
+    state = read_trainer_state(folder)
+    position = Position(**state.position)
+    return Checkpoint(step=position.step, folder=folder, position=position, state=state)
 
 
 def trainer_json(position: Position, loss: float | None) -> str:
@@ -113,5 +139,5 @@ def _to_text(state: Tensor) -> str:
     return base64.b64encode(state.numpy().tobytes()).decode()
 
 
-def _from_text(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+def _tensor(state: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(state), dtype=torch.uint8)

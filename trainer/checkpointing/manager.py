@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
@@ -178,8 +179,14 @@ class CheckpointManager:
         if self._remote:
             self._world.broadcast_from_main(self._store.probe)
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, use: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
         """Find the newest valid checkpoint and fetch it to this machine. All ranks call it.
+
+        Parameters
+        ----------
+        use
+            Called with the checkpoint, to read it. If it raises `CheckpointError` on one rank, the checkpoint is not
+            valid, and the one before is tried.
 
         Returns
         -------
@@ -193,14 +200,28 @@ class CheckpointManager:
         StorageError
             The store does not respond.
         """
-        step: int | None = self._world.broadcast_from_main(self._newest_step)
-        if step is None:
-            return None
-        if self._remote and self._world.is_local_main and not self._world.is_main:
-            self.fetch(step)
-        self._world.barrier()
-        self.newest_step = step
-        return open_checkpoint(self._folder(step), verified=True)
+        before: int | None = None
+        while True:
+            step: int | None = self._world.broadcast_from_main(partial(self._newest_step, before))
+            if step is None:
+                return None
+            if self._remote and self._world.is_local_main and not self._world.is_main:
+                self.fetch(step)
+            self._world.barrier()
+            fault = ""
+            try:
+                checkpoint = open_checkpoint(self._folder(step), verified=True)
+                if use is not None:
+                    use(checkpoint)
+            except CheckpointError as error:
+                fault = str(error)
+            fault = next(filter(None, self._world.share(fault)), "")
+            if not fault:
+                self.newest_step = step
+                return checkpoint
+            if self._world.is_main:
+                self._skip(step, fault)
+            before = step
 
     def fetch(self, step: int) -> Path:
         """Fetch a step's checkpoint to this machine and verify it.
@@ -232,16 +253,21 @@ class CheckpointManager:
         for folder in self._staging.glob("*step-*" if self._remote else "partial-*step-*"):
             shutil.rmtree(folder)
 
-    def _newest_step(self) -> int | None:
-        """Fetch the newest valid checkpoint and return its step."""
+    def _skip(self, step: int, fault: object) -> None:
+        logger.warning("skipping checkpoint %s/%s: %s", self._location, folder_name(step), fault)
+
+    def _newest_step(self, before: int | None) -> int | None:
+        """Fetch the newest valid checkpoint, of those before a step, and return its step."""
         committed = self.steps()
         for step in reversed(committed):
+            if before is not None and step >= before:
+                continue
             try:
                 self.fetch(step)
             except StorageError:
                 raise
             except (CheckpointError, OSError) as error:
-                logger.warning("skipping checkpoint %s/%s: %s", self._location, folder_name(step), error)
+                self._skip(step, error)
                 continue
             self._fetch_history()
             return step

@@ -20,7 +20,7 @@ from pipeline.dedup.near.vocabulary import count_sample, frequent_sentences, voc
 from pipeline.text.hashing import U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NearDuplicates:
     """The near duplicates among the rows of a table."""
 
@@ -38,6 +38,10 @@ class NearDuplicates:
     """(g,): group of each of these rows; only rows of one group are compared."""
     _features: RecordFeatures
     """Of these rows."""
+
+    def __repr__(self) -> str:
+        scores = f", of similarity {self.score.min():.3f} to {self.score.max():.3f}" if len(self.lost) else ""
+        return f"{len(self.table) - len(self.lost):>12,}  kept\n{len(self.lost):>12,}  near duplicates{scores}"
 
     @property
     def selected(self) -> pl.DataFrame:

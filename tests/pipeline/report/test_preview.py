@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def test_dry_run_names_many_files_of_another_kind_in_one_line(
         w.write(tmp_path / "set" / name, w.jsonl(w.pairs(2)))
     manifest = tmp_path / "mix.yaml"
     manifest.write_text("{name: m, sources: [{name: s, path: set}]}")
-    preview(load(manifest), tmp_path)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    preview(load(manifest), tmp_path, verbose=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " skipped: " in line]
     assert len(lines) == 3
     (xml,) = (line for line in lines if ".xml" in line)
     assert "600 files (300 .xml, 1 .a0, 1 .b1, …; 000.a0, 000.xml, 001.b1, …) skipped: plain text" in xml
@@ -40,19 +41,88 @@ def test_dry_run_names_many_files_of_another_kind_in_one_line(
 def dry_run(folder: Path, **source: Any) -> list[str]:
     """Preview a mix of one source; return the problems that a build would stop for."""
     (folder / "mix.yaml").write_text(json.dumps({"name": "m", "sources": [{"name": "s", "path": "set", **source}]}))
-    return preview(load(folder / "mix.yaml"), folder)
+    return preview(load(folder / "mix.yaml"), folder, verbose=True)
 
 
 def test_dry_run_fails_where_the_build_would_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     w.write(tmp_path / "set/good.jsonl", w.jsonl(w.pairs(5)))
     w.write(tmp_path / "set/odd.jsonl", w.jsonl([{"colour": "red"}] * 4))
     (tmp_path / "mix.yaml").write_text("{name: m, sources: [{name: s, path: set}]}")
-    assert main([str(tmp_path / "mix.yaml"), "--dry-run"]) == 1
+    assert main([str(tmp_path / "mix.yaml"), "--dry-run", "--verbose"]) == 1
     shown = capsys.readouterr().out
     assert "4 missing_field, as in odd.jsonl, line 1: " in shown
     assert "a build would stop: no pair was read from these sources or files" in shown
     assert "source s (train): 1 of 2 files" in shown
     assert main([str(tmp_path / "mix.yaml"), "--dry-run", "sources.s.exclude=[odd.jsonl]"]) == 0
+
+
+def many_sources(folder: Path, count: int) -> Path:
+    """Write a mix of many sources; one row of ten has no answer, and one column is unused."""
+    rows = [{"instruction": f"Say {n}.", "response": f"{n}" if n % 10 else "", "note": "x"} for n in range(20)]
+    sources = []
+    for number in range(count):
+        w.write(folder / f"data/{number}.jsonl", w.jsonl(rows))
+        sources.append({"name": f"source-{number}", "path": f"data/{number}.jsonl"})
+    manifest = folder / "mix.yaml"
+    manifest.write_text(json.dumps({"name": "m", "out": str(folder / "out"), "sources": sources}))
+    return manifest
+
+
+def test_dry_run_is_one_page_with_a_verdict_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(many_sources(tmp_path, 60)), "--dry-run", "--workers", "1"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) < 45
+    text = "\n".join(lines)
+    assert re.search(r"source-0 +train +1 +- +\S+ kB +20 +20 +10.0 % +jsonl pairs", text)
+    assert re.search(r"and 40 more +40 +- +\S+ kB +800 +800 +10.0 %", text)
+    assert re.search(r"all +60 +- +\S+ kB +1,200 +1,200 +10.0 %", text)
+    assert "rules keep 1,080 (90.0 %); empty response 120" in text
+    assert "source-0: note (100 %)" in text
+    assert "and 54 more" in text
+    assert re.search(r"a build takes about 10 s with 1 worker .* of memory and about \S+ kB of disk", text)
+    assert lines[-1].startswith("verdict: nothing in what was read would stop a build; nothing was written.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_shows_details_of_one_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = str(many_sources(tmp_path, 2))
+    assert main([manifest, "--dry-run", "--source", "source-1"]) == 0
+    text = capsys.readouterr().out
+    assert "2 empty_response" in text
+    assert "source-1 (train): 1 file, " in text
+    assert "source-0 (train)" not in text
+    assert main([manifest, "--dry-run", "--source", "source-9"]) == 2
+    assert "--source source-9: the manifest has no such source" in capsys.readouterr().err
+    assert main([manifest, "--verbose"]) == 2
+
+
+def test_dry_run_fails_where_the_build_would_refuse_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = str(many_sources(tmp_path, 1))
+    (tmp_path / "out/shards").mkdir(parents=True)
+    (tmp_path / "out/shards/mine.txt").write_text("mine")
+    assert main([manifest, "--dry-run"]) == 1
+    text = capsys.readouterr().out
+    assert "a build would stop: " in text
+    assert "shards/mine.txt" in text
+    assert text.rstrip().endswith("verdict: a build would stop (1 problem, above); nothing was written")
+    assert main([manifest, "--dry-run", "--out", str(tmp_path / "other")]) == 0
+    assert main([manifest, "--dry-run", "--out", str(tmp_path / "other"), "tokenizer.file=absent.json"]) == 1
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_of_a_file_that_is_read_in_part_are_estimated(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(survey, "SOURCE_BYTES", 40_000)
+    monkeypatch.setattr(survey, "LEAST_BYTES", 40_000)
+    text = w.jsonl([{"instruction": f"Say {n} {n**9}.", "response": f"{n}"} for n in range(20_000)])
+    w.write(tmp_path / "set" / name, text if name == "rows.jsonl" else gzip.compress(text))
+    preview(load_mix(tmp_path), tmp_path)
+    about = re.search(r"about (\d+),(\d+)", capsys.readouterr().out)
+    assert about is not None
+    assert 10_000 < int("".join(about.groups())) < 40_000
 
 
 def test_dry_run_reads_beyond_the_first_good_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,3 +212,10 @@ def load_mix(folder: Path) -> Mix:
     """Load a mix of one source, the folder `set`."""
     (folder / "mix.yaml").write_text("{name: m, sources: [{name: s, path: set}]}")
     return load(folder / "mix.yaml")
+
+
+def test_dry_run_says_what_is_uncertain_once_for_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, index in (("a", 1), ("b", 1)):
+        w.write(tmp_path / f"set/{name}.jsonl", w.jsonl([{"question": "q", "options": ["w", "x"], "answer": index}]))
+    dry_run(tmp_path)
+    assert capsys.readouterr().out.count("uncertain: source 's', a.jsonl and 1 more files: the numbers in") == 1

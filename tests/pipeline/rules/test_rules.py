@@ -195,7 +195,7 @@ def test_the_dry_run_shows_what_each_rule_would_drop(tmp_path: Path, capsys: pyt
     pl.DataFrame(rows, schema=["instruction", "response"], orient="row").write_ndjson(tmp_path / "a.jsonl")
     sources = [{"name": "a", "path": "a.jsonl"}]
     mix = Mix.model_validate({"name": "m", "sources": sources, "rules": {"echo": {"enabled": False}}})
-    preview(mix, tmp_path)
+    preview(mix, tmp_path, verbose=True)
     shown = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines() if line.count("│") >= 4]
     cells = {line[1]: line[2:4] for line in lines}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.attack import GOOD, Attack, Verdict, make
-from tests.attacks.datasets import Dataset, named
+from tests.attacks.datasets import Dataset, attacks
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, object]:
     return target, target.read(target.sound)
 
 
-@pytest.mark.parametrize("attack", named(), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", attacks(), ids=lambda attack: attack.name)
 def test_damaged_file_of_a_dataset_is_refused_with_one_line(
     sound: tuple[Dataset, object], attack: Attack, tmp_path: Path
 ) -> None:
