@@ -7,15 +7,14 @@ Also lists the input files that were not read whole. The texts of dropped rows a
 them again from the input files.
 """
 
+import json
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +26,9 @@ from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA_SHOWN = 40
@@ -51,15 +52,22 @@ def main(
     base: Annotated[
         Path, typer.Option(help="the manifest's folder, which relative paths of input files start from", metavar="DIR")
     ] = Path(),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print sources, strata, drop reasons and found records as JSON")
+    ] = False,
 ) -> int:
     """Show what is in a built dataset: sources, strata, lengths, drop reasons, samples."""
     import polars as pl
 
     if dropped and not search:
         raise typer.BadParameter("--dropped needs --search TEXT")
+    if dropped and as_json:
+        raise typer.BadParameter("--json is for the dataset's own records, --dropped for rows of the input files")
     console = terminal.console(120)
     try:
-        if dropped and search:
+        if as_json:
+            print(json.dumps(overview(out, source, search, sample)))
+        elif dropped and search:
             show_dropped(console, out, source, search, sample, base)
         else:
             show(console, out, source, search, sample, seed)
@@ -98,6 +106,48 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
         _show_records(console, look.records, search, sample, seed)
 
 
+def overview(out: str, source: str | None, search: str | None, sample: int) -> dict[str, Any]:
+    """Return the overview of the dataset at `out`, or of one of its sources, with the first records that have `search`.
+
+    Raises
+    ------
+    DatasetError
+        There is no finished dataset, or it has no such source.
+    """
+    import polars as pl
+
+    from corpus.look import scan
+
+    dataset = open_dataset(out)
+    if source is not None:
+        _check_source(dataset, source)
+    counts = {name: count for name, count in dataset.info.counts.items() if source in (None, name)}
+    records = scan(dataset).records.filter(pl.col("source").is_in(list(counts)))
+    found = [] if search is None else _containing(records, search).head(sample).collect().to_dicts()
+    return {
+        "name": dataset.info.name,
+        "samples": dataset.info.samples,
+        "tokens": dataset.info.tokens,
+        "sources": {name: count.model_dump() for name, count in counts.items()},
+        "strata": [
+            {**stratum.model_dump(), "tokens": int(dataset.lengths[stratum.begin : stratum.end].sum(dtype="int64"))}
+            for stratum in dataset.strata
+            if stratum.source in counts
+        ],
+        "records": found,
+    }
+
+
+def _containing(records: "pl.LazyFrame", search: str) -> "pl.LazyFrame":
+    """Return the records whose instruction or response contains a text, in any letter case."""
+    import polars as pl
+
+    return records.filter(
+        pl.col("instruction").str.to_lowercase().str.contains(search.lower(), literal=True)
+        | pl.col("response").str.to_lowercase().str.contains(search.lower(), literal=True)
+    )
+
+
 def _check_source(dataset: Dataset, source: str) -> None:
     if source not in dataset.info.counts:
         known = ", ".join(sorted(dataset.info.counts))
@@ -121,21 +171,23 @@ def _show_sources(console: Console, counts: dict[str, SourceCounts]) -> None:
     console.print(table)
 
 
-def _show_strata(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
+def _show_strata(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
     title, shown = "Strata", strata
     if len(strata) > _STRATA_SHOWN:
         title = f"The largest {_STRATA_SHOWN} of {len(strata):,} strata"
         shown = sorted(strata, key=lambda stratum: -stratum.samples)[:_STRATA_SHOWN]
     table = _table(title, "source", "task", "samples", "tokens", "max per epoch", "repeat", numbers=4)
     for stratum in shown:
-        tokens = int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64))
+        tokens = int(lengths[stratum.begin : stratum.end].sum(dtype="int64"))
         cap = "" if stratum.max_per_epoch is None else f"{stratum.max_per_epoch:,}"
         names = Text(stratum.source), Text(stratum.task)
         table.add_row(*names, f"{stratum.samples:,}", f"{tokens:,}", cap, f"{stratum.repeat:,}")
     console.print(table)
 
 
-def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
+def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
+    import numpy as np
+
     heads = [{0.0: "min", 0.5: "median", 1.0: "max"}.get(q, f"{q:.0%}") for q in _QUANTILES]
     table = _table("Lengths in tokens", "source", "part", *heads, numbers=len(heads))
     for name in dict.fromkeys(stratum.source for stratum in strata):
@@ -194,11 +246,7 @@ def _show_records(console: Console, records: "pl.LazyFrame", search: str | None,
         found = records.with_row_index("index").filter(pl.col("index").is_in(chosen)).drop("index").collect()
         title = f"{len(found)} random records"
     else:
-        wanted = search.lower()
-        matches = records.filter(
-            pl.col("instruction").str.to_lowercase().str.contains(wanted, literal=True)
-            | pl.col("response").str.to_lowercase().str.contains(wanted, literal=True)
-        )
+        matches = _containing(records, search)
         count = matches.select(pl.len()).collect().item()
         found = matches.head(sample).collect()
         title = f"{count:,} records contain {search!r}; the first {len(found)}:"
