@@ -25,13 +25,15 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-Kernel = Literal["dense", "flex", "flash", "varlen"]
+Kernel = Literal["dense", "flex", "flex64", "flash", "varlen"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
-"""dense: scaled_dot_product_attention with a bias. flex: FlexAttention's Triton kernels. flash: FlexAttention by
-FlashAttention 4. varlen: torch's packed variable-length attention."""
+"""dense: scaled_dot_product_attention with a bias. flex, flex64: FlexAttention's Triton kernels, with blocks of 128 and
+64 positions. flash: FlexAttention by FlashAttention 4. varlen: torch's packed variable-length attention."""
 
-_BLOCK = 128
-"""Queries, and keys, per block of FlexAttention."""
+_BLOCK_OF: dict[Kernel, int] = {"flex": 128, "flex64": 64, "flash": 128}
+"""Queries, and keys, per block of FlexAttention. `tests.benchmarks.attention_blocks` counts the pairs in both."""
+_TILES_OF_64 = {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64}
+"""Tiles of the forward pass for blocks of 64, which older versions of torch do not choose by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class BlockedMask:
     blocks: BlockMask
     sees_any: Tensor
     """As in `DenseMask`."""
-    use_flash: bool
-    """Use FlashAttention 4 instead of Triton."""
+    options: dict[str, Any] | None
+    """FlexAttention's kernel options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,9 @@ def mask_of(segments: Tensor, *, rows: int, length: int, dtype: torch.dtype, ker
     match kernel:
         case "dense":
             return dense_mask(begin, end, length, dtype)
-        case "flex" | "flash":
-            return blocked_mask(begin, end, dtype, use_flash=kernel == "flash")
+        case "flex" | "flex64" | "flash":
+            options = {"flex": None, "flex64": _TILES_OF_64, "flash": {"BACKEND": "FLASH"}}[kernel]
+            return blocked_mask(begin, end, dtype, block=_BLOCK_OF[kernel], options=options)
         case "varlen":
             return varlen_mask(segments, begin, end, dtype)
 
@@ -197,7 +200,9 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, mask: DenseMask) -> Tensor
 # --- FlexAttention -----------------------------------------------------------------------------------------------
 
 
-def blocked_mask(begin: Tensor, end: Tensor, dtype: torch.dtype, *, use_flash: bool = False) -> BlockedMask:
+def blocked_mask(
+    begin: Tensor, end: Tensor, dtype: torch.dtype, *, block: int = 128, options: dict[str, Any] | None = None
+) -> BlockedMask:
     """Build a FlexAttention mask from intervals.
 
     The intervals of successive positions touch (a padding position sees itself here), so the keys that any query of a
@@ -210,24 +215,26 @@ def blocked_mask(begin: Tensor, end: Tensor, dtype: torch.dtype, *, use_flash: b
         int [R, T], from `key_intervals`.
     dtype
         Dtype of the queries.
-    use_flash
-        Use FlashAttention 4.
+    block
+        Queries, and keys, per block.
+    options
+        FlexAttention's kernel options.
     """
     rows, length = begin.shape
     padding = begin >= end
     position = torch.arange(length, device=begin.device)
     first, last = torch.where(padding, position, begin), torch.where(padding, position + 1, end)
-    blocks = -(-length // _BLOCK)
-    rest = blocks * _BLOCK - length
+    blocks = -(-length // block)
+    rest = blocks * block - length
     # Fill the last block up with copies of the row's last query.
     fill = position[-1:].expand(rest)
-    first_of, last_of = (torch.cat((bound, bound[:, fill]), 1).view(rows, blocks, _BLOCK) for bound in (first, last))
-    visible = first_of.amin(-1) // _BLOCK, -(-last_of.amax(-1) // _BLOCK)
+    first_of, last_of = (torch.cat((bound, bound[:, fill]), 1).view(rows, blocks, block) for bound in (first, last))
+    visible = first_of.amin(-1) // block, -(-last_of.amax(-1) // block)
     # A block of keys that extends past the end of the row is never full.
-    whole = -(-first_of.amax(-1) // _BLOCK), last_of.amin(-1) // _BLOCK
-    block = torch.arange(blocks, device=begin.device)
-    touched = (block >= visible[0][..., None]) & (block < visible[1][..., None])
-    full = (block >= whole[0][..., None]) & (block < whole[1][..., None])
+    whole = -(-first_of.amax(-1) // block), last_of.amin(-1) // block
+    number = torch.arange(blocks, device=begin.device)
+    touched = (number >= visible[0][..., None]) & (number < visible[1][..., None])
+    full = (number >= whole[0][..., None]) & (number < whole[1][..., None])
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key >= first[row, query]) & (key < last[row, query])
@@ -235,11 +242,11 @@ def blocked_mask(begin: Tensor, end: Tensor, dtype: torch.dtype, *, use_flash: b
     mask = BlockMask.from_kv_blocks(
         *_block_lists(touched & ~full),
         *_block_lists(full),
-        BLOCK_SIZE=_BLOCK,
+        BLOCK_SIZE=block,
         mask_mod=sees,
         seq_lengths=(length, length),
     )
-    return BlockedMask(mask, (~padding)[..., None, None].to(dtype), use_flash)
+    return BlockedMask(mask, (~padding)[..., None, None].to(dtype), options)
 
 
 def _block_lists(selected: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,10 +262,9 @@ def _compiled_flex() -> Callable[..., Tensor]:
 
 def _blocked(query: Tensor, key: Tensor, value: Tensor, mask: BlockedMask) -> Tensor:
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    options = {"BACKEND": "FLASH"} if mask.use_flash else None
     # FlexAttention needs torch.compile; inside of a compiled block it is compiled with the block.
     flex: Any = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
-    return flex(query, key, value, block_mask=mask.blocks, kernel_options=options).transpose(1, 2)
+    return flex(query, key, value, block_mask=mask.blocks, kernel_options=mask.options).transpose(1, 2)
 
 
 # --- Variable-length sequences -----------------------------------------------------------------------------------

@@ -36,8 +36,10 @@ def unavailable(kernel: Kernel, *, device: torch.device, dtype: torch.dtype) -> 
     if kernel == "dense":
         return ""
     if device.type != "cuda":
-        return "needs a CUDA device" if kernel != "flex" else "has no backward pass without a CUDA device"
-    if kernel == "flex":
+        return (
+            "needs a CUDA device" if kernel not in ("flex", "flex64") else "has no backward pass without a CUDA device"
+        )
+    if kernel in ("flex", "flex64"):
         return "" if importlib.util.find_spec("triton") else "needs triton"
     if not low:
         return f"supports bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"

@@ -35,6 +35,9 @@ from trainer.sinks.tensorboard import TensorBoard
 from trainer.sinks.trackio import Trackio
 from trainer.sinks.wandb import WandB
 
+EVALUATION_ROW_TOKENS = 4096
+"""Longest row of the held-out evaluation, whose dense masks grow with its square; longer questions have longer rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -225,7 +228,7 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
                 tokenizer=tokenizer,
                 every=config.eval.every,
                 rows_per_family=config.eval.rows_per_family,
-                row_tokens=config.batch.row_tokens,
+                row_tokens=min(config.batch.row_tokens, EVALUATION_ROW_TOKENS),
             )
         )
     if config.eval.tasks is not None:

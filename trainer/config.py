@@ -197,8 +197,8 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products under autocast; weights and optimizer stay in fp32."""
     attention: Kernel | Literal["auto"] = "auto"
-    """Attention kernel (`model.attention`): dense, flex, flash or varlen; auto: the fastest on the device, measured at
-    the start."""
+    """Attention kernel (`model.attention`): dense, flex, flex64, flash or varlen; auto: the fastest on the device,
+    measured at the start."""
     compile: bool = False
     """Compile the blocks with torch.compile: takes minutes at the start, makes steps faster."""
     recompute: Recompute = "none"

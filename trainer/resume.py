@@ -11,7 +11,7 @@ from corpus.config import ConfigError
 from corpus.contract import TEMPLATE
 from corpus.storage.redact import redact
 from model.loading import CheckpointError
-from trainer.build import Run
+from trainer.build import EVALUATION_ROW_TOKENS, Run
 from trainer.checkpointing.checkpoint import Checkpoint
 from trainer.folder import claim, differences
 from trainer.initialize import initialize
@@ -44,7 +44,8 @@ def save(run: Run, position: Position, loss: float | None) -> None:
         "model": asdict(run.model.config),
         "special": dict(run.dataset.special),
         "template": dict(TEMPLATE),
-        "max_positions": run.config.batch.row_tokens,
+        # Rows that are longer than this are so to hold more samples.
+        "max_positions": min(run.config.batch.row_tokens, max(run.dataset.max_tokens, EVALUATION_ROW_TOKENS)),
     }
     manifest = {"manifest": run.config.redacted(), "plan": asdict(run.plan.inputs)}
     run.checkpoints.save(

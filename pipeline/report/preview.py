@@ -19,10 +19,11 @@ from corpus.config import ConfigError, closest
 from corpus.discover import SourceFile
 from corpus.source import SourceSpec
 from corpus.storage.location import is_url
+from corpus.terminal import counted
 from pipeline.dedup.near.spec import describe
 from pipeline.engine.budget import PROCESS_BYTES, STEP_BYTES
 from pipeline.guard import Guard
-from pipeline.ingest.inputs import DISK_PER_TEXT, TEXT_PER_BYTE, discover_inputs, text_bytes
+from pipeline.ingest.inputs import DISK_PER_TEXT, TEXT_PER_BYTE, discover_inputs, doubts, text_bytes
 from pipeline.ingest.step import unused_columns
 from pipeline.manifest import Mix
 from pipeline.report.console import console, safe
@@ -138,6 +139,8 @@ def preview(
     _show_outcomes(found, screen)
     _show_rules(mix, found, screen)
     _show_columns(found, screen)
+    for doubt in doubts([file for source in found for file in source.files]):
+        screen.print(f"[bold]uncertain:[/] {safe(doubt)}", soft_wrap=True)
     problems = [
         *Guard(mix, [file for source in found for file in source.survey.files]).file_problems(),
         *refused([file for source in found for file in source.files]),
@@ -237,11 +240,11 @@ def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: S
     memory = PROCESS_BYTES + workers * (PROCESS_BYTES + STEP_BYTES)
     place = Path(mix.out) if mix.out and not is_url(str(mix.out)) else Path()
     free = shutil.disk_usage(next(folder for folder in (place, *place.resolve().parents) if folder.exists())).free
-    number = "1 worker" if workers == 1 else f"{workers:,} workers"
+    seconds = START_SECONDS + text / CORE_RATE / cores
     screen.print(
-        f"a build takes about {_duration(START_SECONDS + text / CORE_RATE / cores)} with {number} (the first on a "
-        f"machine a minute longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of "
-        f"disk ({_size(free)} free); estimates from {_size(text)} of text",
+        f"a build takes about {_duration(seconds)} with {counted(workers, 'worker')} (the first on a machine a minute "
+        f"longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of disk "
+        f"({_size(free)} free); estimates from {_size(text)} of text",
         soft_wrap=True,
     )
     if disk > free:
@@ -249,8 +252,9 @@ def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: S
     for problem in problems:
         screen.print(f"\n[bold]a build would stop:[/] {safe(problem)}", soft_wrap=True)
     if problems:
-        number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-        screen.print(f"\n[bold]verdict: a build would stop[/] ({number}, above); nothing was written")
+        screen.print(
+            f"\n[bold]verdict: a build would stop[/] ({counted(len(problems), 'problem')}, above); nothing was written"
+        )
     else:
         screen.print(
             "\n[bold]verdict: nothing in what was read would stop a build[/]; nothing was written. --verbose or "

@@ -8,7 +8,7 @@ attention over visible pairs; further operations of a kernel are not counted.
 
 Then the parts of one step: the attention kernel, the four projections of a block, and the head with the loss are timed
 separately, forward and backward, and multiplied by their number per step; the optimizer is timed once. The rest is
-norms, gates, rotary embedding, conversions and waiting.
+norms, gates, rotary embedding, conversions and waiting. `--profile` lists the kernels of whole steps by group instead.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from model.flops import peak_flops, training_flops, visible_pairs
 from model.hrm import HRM
 from model.kernels import unavailable
 from model.loss import label_nll
+from tests.benchmarks.profiling import kernel_times, table_of
 from trainer.optim import AdamAtan2
 
 WARM_UP = 2
@@ -107,11 +108,8 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int) -> flo
     return median(seconds[WARM_UP:])
 
 
-def whole_step(setup: Setup, kernel: Kernel, k: int) -> tuple[float, int]:
-    """Seconds per training step, and the peak memory of the device in bytes (0 on a CPU)."""
-    if setup.device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(setup.device)
+def training_step(setup: Setup, kernel: Kernel, k: int) -> Callable[[], None]:
+    """A function that does one training step of a new model."""
     torch._dynamo.reset()  # compiled graphs of other kernels count towards the limit per function
     model = HRM(setup.config).to(setup.device)
     execution = Execution(attention=kernel, compile=setup.compile, recompute=setup.recompute, float8=setup.float8)
@@ -128,7 +126,15 @@ def whole_step(setup: Setup, kernel: Kernel, k: int) -> tuple[float, int]:
         (nll / count).backward()
         optimizer.step()
 
-    seconds = timed(step, setup.device, setup.steps)
+    return step
+
+
+def whole_step(setup: Setup, kernel: Kernel, k: int) -> tuple[float, int]:
+    """Seconds per training step, and the peak memory of the device in bytes (0 on a CPU)."""
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(setup.device)
+    seconds = timed(training_step(setup, kernel, k), setup.device, setup.steps)
     return seconds, torch.cuda.max_memory_allocated(setup.device) if setup.device.type == "cuda" else 0
 
 
@@ -216,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--compile", action="store_true", help="compile blocks with torch.compile")
     parser.add_argument("--recompute", default="none", choices=RECOMPUTE, help="in the backward pass (default: none)")
+    parser.add_argument("--profile", action="store_true", help="list the kernels of the fastest step by group")
     parser.add_argument("--float8", action="store_true", help="linear layers in float8 (torchao)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -247,7 +254,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{name}, torch {torch.__version__}; peak: {source}"
     )
     fastest = show_steps(setup, console, options.kernels, options.k, peak)
-    if fastest is not None:
+    if fastest is not None and options.profile:
+        kernel, seconds = fastest
+        step = training_step(setup, kernel, max(options.k))
+        for _ in range(WARM_UP):
+            step()
+        console.print(f"{kernel}, K = {max(options.k)}")
+        console.print(table_of(kernel_times(step, device, options.steps), seconds * 1e3))
+    elif fastest is not None:
         show_parts(setup, console, *fastest, k=max(options.k))
     if not gpu:
         console.print(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 from model.attention import BlockedMask, Kernel, attend, dense_mask, key_intervals, mask_of
 from model.config import config_for
@@ -165,6 +166,19 @@ class TestKernels:
     def test_the_dense_kernel_equals_float64(self, device, rows):
         self.check(rows, "dense", device, backward=True)
 
+    @pytest.mark.parametrize("kernel", ["flex", "flex64"])
+    @settings(deadline=None, max_examples=25)
+    @given(rows=layouts())
+    @example(SPECIAL[0])
+    @example(SPECIAL[1])
+    @example(SPECIAL[3])
+    def test_blocked_masks_equal_float64_forward_and_backward_in_plain_operations(self, kernel, rows):
+        """FlexAttention outside of torch.compile, which torch refuses to differentiate on a CPU because it is slow."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *tensors: None)
+            patch.setattr("model.attention._compiled_flex", lambda: flex_attention)
+            self.check(rows, kernel, "cpu", backward=True)
+
     @pytest.mark.slow  # compiles a C++ kernel
     @settings(deadline=None, max_examples=200)
     @given(rows=layouts())
@@ -176,8 +190,8 @@ class TestKernels:
         self.check(rows, "flex", "cpu", backward=False)
 
     @pytest.mark.gpu
-    @pytest.mark.parametrize("kernel", ["flex", "flash", "varlen"])
-    @settings(deadline=None, max_examples=200)
+    @pytest.mark.parametrize("kernel", ["flex", "flex64", "flash", "varlen"])
+    @settings(deadline=None, max_examples=20)  # GPUs are lent by the minute
     @given(rows=layouts())
     @example(SPECIAL[0])
     @example(SPECIAL[1])
@@ -214,19 +228,22 @@ class TestKernels:
             patch.setattr("model.attention.varlen_attn", as_documented)
             self.check(rows, "varlen", "cpu", backward=True)
 
-    @settings(deadline=None, max_examples=200)
+    @pytest.mark.parametrize(("kernel", "block"), [("flex", 128), ("flex64", 64)])
+    @settings(deadline=None, max_examples=100)
     @given(rows=layouts())
     @example(SPECIAL[3])
-    def test_block_lists_are_exactly_those_of_the_mask_per_score(self, rows):
+    def test_block_lists_are_exactly_those_of_the_mask_per_score(self, kernel, block, rows):
         segments, seen = self.seen(rows)
-        mask = mask_of(segments, rows=self.ROWS, length=self.LENGTH, dtype=torch.float32, kernel="flex")
+        mask = mask_of(segments, rows=self.ROWS, length=self.LENGTH, dtype=torch.float32, kernel=kernel)
         assert isinstance(mask, BlockedMask)
         blocks = mask.blocks
         seen = seen | (torch.eye(self.LENGTH, dtype=torch.bool) & ~seen.any(-1)[..., None])  # padding sees itself
-        by_block = F.pad(seen, (0, 84, 0, 84)).view(self.ROWS, 3, 128, 3, 128)
+        number = -(-self.LENGTH // block)
+        rest = number * block - self.LENGTH
+        by_block = F.pad(seen, (0, rest, 0, rest)).view(self.ROWS, number, block, number, block)
         some = by_block.any(2).any(-1)
         # Queries past the end of the row do not exist and are ignored; keys past it are masked, so a block is not full.
-        exists = F.pad(torch.ones(self.ROWS, self.LENGTH, self.LENGTH, dtype=torch.bool), (0, 84, 0, 84))
+        exists = F.pad(torch.ones(self.ROWS, self.LENGTH, self.LENGTH, dtype=torch.bool), (0, rest, 0, rest))
         real = exists.view(by_block.shape).any(-1, keepdim=True)
         whole = (by_block | ~real).all(2).all(-1)
         assert torch.equal(listed(blocks.full_kv_num_blocks, blocks.full_kv_indices), whole)
@@ -239,7 +256,12 @@ class TestKernels:
         shape = {"rows": 2, "length": 64, "sample_tokens": 20}
         timings = measure(config_for("tiny", 10), **shape, device=device, dtype=torch.float32)
         assert fastest(timings) == "dense"
-        assert [timing.kernel for timing in timings if timing.milliseconds is None] == ["flex", "flash", "varlen"]
+        assert [timing.kernel for timing in timings if timing.milliseconds is None] == [
+            "flex",
+            "flex64",
+            "flash",
+            "varlen",
+        ]
         assert "flex has no backward pass without a CUDA device" in describe(timings)
 
     def test_a_kernel_with_other_results_is_refused(self, monkeypatch):

@@ -62,7 +62,7 @@ def test_compiled_blocks_equal_eager_ones_in_one_graph_for_all_blocks_and_batche
     assert counters["stats"]["unique_graphs"] <= 3
 
 
-@pytest.mark.parametrize("kernel", ["dense", "flex", "varlen"])
+@pytest.mark.parametrize("kernel", ["dense", "flex64", "varlen"])
 def test_code_compiled_for_one_packing_is_used_for_all(kernel):
     """Graphs are captured and not run, since the kernels need a GPU; there each graph takes a minute to compile."""
 
@@ -80,7 +80,7 @@ def test_code_compiled_for_one_packing_is_used_for_all(kernel):
             block.compile_training(backend=captured)
     sample = Sample((1, 2, 3, 4), 2)
     for samples in range(1, 16):
-        with torch.set_grad_enabled(kernel != "flex"):  # which has no backward pass on a CPU
+        with torch.set_grad_enabled(kernel != "flex64"):  # which has no backward pass on a CPU
             model(pack([samples * [sample], samples // 2 * [sample]], LENGTH))
     assert counters["stats"]["unique_graphs"] <= 3
     assert not counters["graph_break"]
@@ -122,7 +122,7 @@ def test_float8_applies_to_the_stacks_and_keeps_every_weight_and_its_name():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("kernel", ["dense", "flex", "varlen"])
+@pytest.mark.parametrize("kernel", ["dense", "flex", "flex64", "varlen"])
 def test_every_kernel_trains_on_a_gpu_like_fp32_on_a_cpu(cuda, kernel, compiled):
     shape = {"num_layers": 4, "hidden_size": 64, "num_heads": 2, "head_dim": 32, "intermediate_size": 128}
     model = HRM(ModelConfig(vocab_size=VOCABULARY, **shape), seed=1)

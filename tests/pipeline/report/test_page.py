@@ -1,8 +1,6 @@
 """The report's page: its size, its numbers, and that a text of the data is nothing but text on it."""
 
 import json
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from pipeline.report.figures import length_bins, score_bin, score_bins
 from pipeline.report.page import Material, write
 from pipeline.report.texts import CuratedPart, Texts
 from tests.browser import Browser, browser, needs_browser
+from tests.page import Tags
 
 HOSTILE = (
     '</td><script>window.hacked=1</script><img src=x onerror="window.hacked=1">{{ 7*7 }}&lt;\u202ereversed\x1b[31m'
@@ -141,20 +140,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("thousand")
     write(folder, material(folder))
     return folder
-
-
-class Tags(HTMLParser):
-    """Collects a page's tags with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.attributes: dict[str, set[str]] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes.setdefault(tag, set()).update(name for name, _ in attrs)
 
 
 def test_report_of_a_thousand_sources_is_below_two_megabytes(out: Path) -> None:

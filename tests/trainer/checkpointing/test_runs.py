@@ -23,3 +23,17 @@ def test_two_ranks_write_three_checkpoints_and_resume(data: Path, tmp_path: Path
     assert run(manifest, "steps=8", "distribution=ddp", f"out={tmp_path / 'single'}") == 0
     resumed, single = ([line["loss"] for line in steps(tmp_path / name)] for name in ("run", "single"))
     assert resumed == pytest.approx(single, rel=1e-5)
+
+
+def test_rows_as_long_as_the_share_of_a_rank_train_like_micro_batches_of_one_rank(data: Path, tmp_path: Path) -> None:
+    batch = {"tokens": 1024, "row_tokens": 512}
+    manifest = write_manifest(
+        tmp_path, data, epochs=None, steps=4, batch=batch, checkpoint={"every": 2}, eval={"rows_per_family": 4}
+    )
+    run_ranks(2, manifest)
+    assert run(manifest, "batch.micro_rows=1", "recompute=elementwise", f"out={tmp_path / 'single'}") == 0
+    ranks, single = ([line["loss"] for line in steps(tmp_path / name)] for name in ("run", "single"))
+    assert ranks == pytest.approx(single, rel=1e-5)
+    evaluated = [[line["loss"] for line in lines(tmp_path / name, "eval")] for name in ("run", "single")]
+    assert evaluated[0] == pytest.approx(evaluated[1], rel=1e-5)
+    assert len(evaluated[0]) == 2

@@ -1,0 +1,180 @@
+"""The page of one or several runs: their numbers, curves, scores by family and settings, side by side."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpus.pages.render import render
+from trainer.runs.record import RunRecord, Series, summary
+
+MAX_POINTS = 400
+"""Points of a curve; of more values, each point is the mean of several neighbours."""
+MAX_RUNS = 8
+"""Runs that differ in color."""
+LOG_FROM = 10.0
+"""Largest divided by smallest value from which on an axis is logarithmic."""
+
+CURVES = (
+    ("step/loss", "training loss, nats per target token"),
+    ("eval/loss", "held-out loss, nats per response token"),
+    ("eval/exact_match", "held-out exact match"),
+    ("step/tokens_per_second", "tokens per second"),
+    ("step/mfu", "MFU, share of the device's peak"),
+    ("step/step_seconds", "seconds per step"),
+    ("step/data_wait_seconds", "seconds waiting for data per step"),
+    ("step/memory_gb", "peak device memory, GB"),
+    ("step/gradient_norm", "norm of the gradients"),
+    ("step/lr", "learning rate"),
+    ("step/k", "applications that carry gradients, K"),
+)
+"""Metric and title of each chart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A run's curve in a chart."""
+
+    run: int
+    points: str
+    """Points of an SVG polyline in a box of 1000 by 300."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A metric of all runs over their steps."""
+
+    title: str
+    low: str
+    high: str
+    """Values at the lower and the upper end of the axis."""
+    last_step: int
+    lines: Sequence[Line]
+
+
+def page(runs: Sequence[RunRecord], version: str) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    runs
+        At least one, at most `MAX_RUNS`.
+    version
+        Of Millrace.
+    """
+    families = list(dict.fromkeys(family for run in runs for family in run.families))
+    others = sorted(
+        {
+            name
+            for run in runs
+            for name in run.series
+            if name.partition("/")[0] not in ("step", "eval", "checkpoint", "diagnosis")
+        }
+    )
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    settings = [{"key": key, "values": [run.settings.get(key, "–") for run in runs]} for key in keys]
+    return render(
+        __package__,
+        "page.html.jinja",
+        title=", ".join(run.name for run in runs),
+        version=version,
+        runs=runs,
+        numbers=_numbers(runs),
+        charts=_charts(runs, CURVES),
+        families=_charts(runs, [(f"eval/exact_match/{family}", family) for family in families], limits=(0.0, 1.0)),
+        scores=[
+            {"family": family, "values": [_last(run, f"eval/exact_match/{family}") for run in runs]}
+            for family in families
+        ],
+        others=_charts(runs, [(name, name) for name in others]),
+        differing=[line for line in settings if len(set(line["values"])) > 1],
+        settings=settings,
+    )
+
+
+def write_page(runs: Sequence[RunRecord], path: Path, version: str) -> None:
+    """Write `page` to a file; creates its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(runs, version), encoding="utf-8")
+
+
+def _last(run: RunRecord, name: str) -> str:
+    found = run.get(name)
+    return "–" if found is None else f"{found.last:.1%}"
+
+
+def _numbers(runs: Sequence[RunRecord]) -> list[dict[str, object]]:
+    """Rows of the table of numbers; a number that no run has is left out."""
+    found = [summary(run) for run in runs]
+    shares = ("exact_match", "mfu", "data_wait")
+    rows: list[dict[str, object]] = []
+    for name in found[0]:
+        values = [numbers[name] for numbers in found]
+        if any(value is not None for value in values):
+            rows.append({"name": name.replace("_", " "), "values": [_shown(value, name in shares) for value in values]})
+    return rows
+
+
+def _shown(value: float | None, is_share: bool = False) -> str:
+    if value is None:
+        return "–"
+    if is_share:
+        return f"{value:.2%}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def _charts(
+    runs: Sequence[RunRecord], curves: Sequence[tuple[str, str]], limits: tuple[float, float] | None = None
+) -> list[Chart]:
+    charts = []
+    for name, title in curves:
+        found = [(number, series) for number, run in enumerate(runs) if (series := run.get(name)) is not None]
+        if found:
+            charts.append(_chart(title, found, limits))
+    return charts
+
+
+def _chart(title: str, found: Sequence[tuple[int, Series]], limits: tuple[float, float] | None) -> Chart:
+    curves = [(number, _reduced(series)) for number, series in found]
+    values = [value for _, curve in curves for _, value in curve]
+    low, high = limits or (min(values), max(values))
+    is_log = limits is None and low > 0 and high / low >= LOG_FROM
+    last_step = max(series.steps[-1] for _, series in found)
+
+    def height(value: float) -> float:
+        if high == low:
+            return 0.5
+        if is_log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    return Chart(
+        title=title + (", logarithmic" if is_log else ""),
+        low=_shown(low),
+        high=_shown(high),
+        last_step=last_step,
+        lines=[
+            Line(
+                run=number,
+                points=" ".join(
+                    f"{1000 * step / max(last_step, 1):.1f},{295 - 290 * height(value):.1f}" for step, value in curve
+                ),
+            )
+            for number, curve in curves
+        ],
+    )
+
+
+def _reduced(series: Series) -> list[tuple[float, float]]:
+    """Return at most `MAX_POINTS` points, means over neighbours; a single value becomes a short line."""
+    size = -(-len(series.steps) // MAX_POINTS)
+    points = [
+        (
+            sum(series.steps[first : first + size]) / len(series.steps[first : first + size]),
+            sum(series.values[first : first + size]) / len(series.values[first : first + size]),
+        )
+        for first in range(0, len(series.steps), size)
+    ]
+    return points if len(points) > 1 else [points[0], (points[0][0] + 0.01, points[0][1])]
