@@ -49,6 +49,7 @@ class _BoundedLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
+        mark: Any = event.start_mark
         node = super().compose_node(parent, index)
         if node is None:
             return None
@@ -61,11 +62,11 @@ class _BoundedLoader(yaml.SafeLoader):
                 children = [child for pair in node.value for child in pair]
             self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in children)
         elif id(node) not in self._sizes:
-            raise yaml.MarkedYAMLError(problem="an alias of a value that contains it", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="an alias of a value that contains it", problem_mark=mark)
         if max(self._composed, self._sizes[id(node)]) > MAX_VALUES:
             raise yaml.MarkedYAMLError(
                 problem=f"more than {MAX_VALUES:,} values, aliases expanded; expected a manifest",
-                problem_mark=event.start_mark,
+                problem_mark=mark,
             )
         return node
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from corpus.config import ConfigError, load_manifest
-from tests.attacks.attack import DEEP, Attack
+from tests.attacks.attack import Attack
 from trainer.config import TrainConfig
 
 SOUND = """data: data
@@ -54,8 +54,8 @@ def attacks() -> list[Attack]:
         "a list in itself": "data: &a [*a]",
         "a long list": "a: [" + "x," * 60_000 + "]",
         "large": "#" * 5_000_000,
-        "deep list": "a: " + "[" * DEEP,
-        "deep mapping": "a: " + "{b: " * DEEP,
+        "deep list": "a: " + "[" * 5_000,
+        "deep mapping": "a: " + "{b: " * 5_000,
         "a tag of Python": "data: !!python/object/apply:os.system ['true']",
         "an unknown tag": "data: !x 1",
         "twice the same key": SOUND + "data: other\n",

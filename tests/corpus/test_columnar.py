@@ -4,6 +4,7 @@ import datetime
 import decimal
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -311,5 +312,6 @@ def test_lack_of_memory_is_no_property_of_a_file(suffix: str, tmp_path: Path) ->
         with pa.ipc.new_file(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
             writer.write_table(table)
     command = [sys.executable, "-c", OUT_OF_MEMORY, str(path), suffix[1:], str(small)]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # others reserve memory in advance
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.stdout == "no memory\n", ran.stderr

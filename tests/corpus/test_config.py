@@ -105,16 +105,15 @@ def test_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (bomb(30), "line 5, column .*: more than 50,000 values, aliases expanded"),
         ("a: &a {b: *a}", "line 1, column 11: an alias of a value that contains it"),
         ("a: &a [*a]", "an alias of a value that contains it"),
-        ("a: [" + "x," * 60_000 + "]", "more than 50,000 values"),
         (
-            "a: &a {b: 1}\n" + "".join(f"c{n}: &c{n} {{<<: [{'*a, ' * 9}*a]}}\n" for n in range(3_000)),
+            "a: &a {b: 1}\n" + "".join(f"c{n}: &c{n} {{<<: [{'*a, ' * 9}*a]}}\n" for n in range(2_600)),
             "more than 50,000",
         ),
         ("x" * 5_000_000, "is larger than 4,194,304 bytes"),
-        ("a: " + "[" * 100_000, "is nested too deep"),
-        ("a: " + "{b: " * 100_000, "is nested too deep"),
+        ("a: " + "[" * 5_000, "is nested too deep"),
+        ("a: " + "{b: " * 5_000, "is nested too deep"),
     ],
-    ids=["aliases", "mapping in itself", "list in itself", "long list", "merges", "large", "deep list", "deep mapping"],
+    ids=["aliases", "mapping in itself", "list in itself", "merges", "large", "deep list", "deep mapping"],
 )
 def test_manifest_that_grows_without_bound_is_refused_before_it_grows(text: str, message: str, tmp_path: Path) -> None:
     found = error(tmp_path, text)
