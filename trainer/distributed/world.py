@@ -152,6 +152,12 @@ class World:
             dist.destroy_process_group()
 
 
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether an error of a collective operation means that another rank has ended or cannot be reached."""
+    in_run = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return in_run and (isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection " in str(error))
+
+
 SINGLE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
 """A single process on the CPU."""
 
