@@ -1,14 +1,18 @@
 """Columns that no pair used: how often each is filled, and which of them are context by their names.
 
+Keys of the turns of a conversation that no adapter reads count as columns too, as in `messages.*.name`.
+
 read_pairs ─ row, columns that its pairs used ─▶ ColumnCounter ─▶ ColumnUse, one for each column
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from corpus.adapters.base import is_filled, plain
 from corpus.adapters.columns import HISTORY_NAMES, PASSAGE_NAMES, SYSTEM_NAMES, TOOL_NAMES
+from corpus.adapters.conversation import unread_keys
 from corpus.formats.base import Row, shorten
 
 MAX_COLUMNS = 1000
@@ -69,6 +73,9 @@ class ColumnCounter:
     def add(self, row: Row, used: frozenset[str]) -> None:
         """Count a row and the columns that its pairs used."""
         self.rows += 1
+        for name, value in row.items():
+            if type(value) is list and name in used and value and type(value[0]) is dict:
+                self._add_keys(name, value)
         if row.keys() <= used:
             names = tuple(row)
             self._whole[names] = self._whole.get(names, 0) + 1
@@ -79,11 +86,27 @@ class ColumnCounter:
             if name in used:
                 self._used[name] = self._used.get(name, 0) + 1
             elif value is not None and value == value and is_filled(value):  # NaN is null
-                if name not in self._unused:
-                    if len(self._unused) >= MAX_COLUMNS:
-                        name = OTHERS
-                    self._examples.setdefault(name, shorten(value, _EXAMPLE_CHARS))
-                self._unused[name] = self._unused.get(name, 0) + 1
+                self._count_unused(name, value)
+
+    def _add_keys(self, column: str, turns: Sequence[Any]) -> None:
+        """Count the keys of turns that no adapter reads, each once."""
+        found: dict[str, Any] = {}
+        for turn in turns:
+            if type(turn) is not dict or len(turn) < 3:
+                continue
+            text, unread = unread_keys(tuple(turn))
+            # All of a turn without text is read: it may be a call, or a tool's result.
+            if unread and turn[text] is not None:
+                found |= {key: turn[key] for key in unread if key not in found and is_filled(turn[key])}
+        for key, value in found.items():
+            self._count_unused(f"{column}.*.{key}", value)
+
+    def _count_unused(self, name: str, value: Any) -> None:
+        if name not in self._unused:
+            if len(self._unused) >= MAX_COLUMNS:
+                name = OTHERS
+            self._examples.setdefault(name, shorten(value, _EXAMPLE_CHARS))
+        self._unused[name] = self._unused.get(name, 0) + 1
 
     def _count_whole(self) -> None:
         for names, rows in self._whole.items():

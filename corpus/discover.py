@@ -17,12 +17,13 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
 from corpus.adapters import guess
+from corpus.adapters.choices import CHOICE_ADAPTERS, has_numbers, settle
 from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.archive import decompressed, is_tar_of_files, is_zip, list_members, of_compressed
@@ -38,6 +39,9 @@ from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
 
 GUESS_ROWS = 32
 """Number of first rows by which a file's adapter is detected."""
+
+CHOICE_ROWS = 1000
+"""Number of first rows of a multiple-choice file by which it is detected what their numbers count from."""
 
 HEAD_BYTES = 4 << 20
 """Largest part of a file's decompressed content that is read to detect its adapter."""
@@ -86,6 +90,10 @@ class SourceFile:
     """Reason why the file is not data; None for data."""
     problem: str | None = None
     """Reason why a file without format cannot be read."""
+    doubt: str | None = None
+    """What the file's first rows leave uncertain about how it is read."""
+    shows_numbers: bool = False
+    """Whether its first rows show what the numbers of right options count from."""
 
     @property
     def shown_url(self) -> str:
@@ -141,7 +149,7 @@ def discover(spec: SourceSpec, base: Path) -> list[SourceFile]:
                 return retry(lambda: _examine_all(spec, path, files[path]), attempts=INTERACTIVE_ATTEMPTS)
 
             examined = list(pool.map(examine_all, paths))
-    return [file for group in examined for file in group]
+    return _without_doubts([file for group in examined for file in group])
 
 
 # Locations
@@ -446,25 +454,40 @@ def _examine(spec: SourceSpec, path: str, place: _Place) -> SourceFile:
     )
     if file.format is None or spec.states_pairs:
         return file
-    return replace(file, adapter=_adapter(spec, file))
+    return _with_adapter(spec, file)
 
 
-def _adapter(spec: SourceSpec, file: SourceFile) -> str | None:
-    """Return the source's adapter, or the one that fits the first rows of the file's head."""
+def _with_adapter(spec: SourceSpec, file: SourceFile) -> SourceFile:
+    """Return a file with the source's adapter, or with the one that fits the first rows of the file's head."""
     if spec.adapter is not None:
-        return str(spec.adapter)
+        return replace(file, adapter=str(spec.adapter))
     source = Input(file.url, file.compression, HEAD_BYTES, file.encoding, spec.layout, file.member)
     rows: list[Row] = []
     context: Mapping[str, Any] = {}
     try:
         source_rows = open_rows(source, spec.format_of(file.format or ""), Limits())
         context = source_rows.context
-        for _, row in islice(source_rows.rows, GUESS_ROWS):
+        for count, (_, row) in enumerate(source_rows.rows, start=1):
             if isinstance(row, dict):
                 rows.append(file.with_columns(row))
+            if (count == GUESS_ROWS and not has_numbers(rows)) or count == CHOICE_ROWS:
+                break
     except BrokenFileError:
         pass  # the head ends here, or the file is broken, which reading it reports
-    return guess(rows, context)
+    found = guess(rows[:GUESS_ROWS], context)
+    if found not in CHOICE_ADAPTERS:
+        return replace(file, adapter=found)
+    settled = settle(found, rows)
+    return replace(file, adapter=settled.adapter, doubt=settled.doubt, shows_numbers=settled.is_shown)
+
+
+def _without_doubts(files: list[SourceFile]) -> list[SourceFile]:
+    """Read the files that leave uncertain what numbers count from like those that show it, if these all agree."""
+    shown = {file.adapter for file in files if file.shows_numbers}
+    if len(shown) != 1:
+        return files
+    (adapter,) = shown
+    return [file if file.doubt is None else replace(file, adapter=adapter, doubt=None) for file in files]
 
 
 # Generators
@@ -483,6 +506,6 @@ def _generated(spec: SourceSpec) -> list[SourceFile]:
         file = SourceFile(source=spec.name, path=path, url=url, bytes=0, format="jsonl")
         if not spec.states_pairs:
             # All rows of a family have one schema, so all files have the adapter of the first.
-            file = replace(file, adapter=files[0].adapter if files else _adapter(spec, file))
+            file = replace(file, adapter=files[0].adapter) if files else _with_adapter(spec, file)
         files.append(file)
     return files

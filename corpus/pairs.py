@@ -98,7 +98,7 @@ def read_pairs(
             member=file.member,
         )
         source = open_rows(content, spec.format_of(file.format), limits)
-        tally, notes = source.tally, [source.note] if source.note else []
+        tally, notes = source.tally, [note for note in (source.note, file.doubt) if note]
         source = source._replace(context={**source.context, MARKUP_KEY: markup})
         to_pairs = _converter(spec, file, source, limits, columns)
         for place, row in source.rows:

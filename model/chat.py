@@ -51,17 +51,34 @@ class ChatModel:
         except TemplateError as error:
             raise ValueError(str(error)) from None
 
-    def ids(self, prompt: str) -> list[int]:
-        """Encode a rendered prompt: tags at its beginning and end are tags, all between is text."""
-        special = self.loaded.special
-        before, after = [], []
-        while tag := next((tag for tag in special if prompt.startswith(tag)), None):
-            before.append(special[tag])
-            prompt = prompt.removeprefix(tag)
-        if tag := next((tag for tag in special if prompt.endswith(tag)), None):
-            after.append(special[tag])
-            prompt = prompt.removesuffix(tag)
-        return [*before, *self.text_ids(prompt), *after]
+    def ids(self, prompt: str, condition: Sequence[str] | None = None) -> list[int]:
+        """Encode a prompt that `render` wrote with these conditions: what is between its tags is text.
+
+        Raises
+        ------
+        ValueError
+            The prompt does not begin and end with the tags.
+        """
+        before, after = self.tags(condition)
+        if not (prompt.startswith(before) and prompt.endswith(after)):
+            raise ValueError(f"the prompt {prompt[:60]!r} has other tags than {before} … {after}")
+        text = prompt[len(before) : len(prompt) - len(after)]
+        return [*self._tag_ids(before), *self.text_ids(text), *self._tag_ids(after)]
+
+    def tags(self, condition: Sequence[str] | None = None) -> tuple[str, str]:
+        """Return the tags before and after the instruction of a prompt."""
+        before, _, after = self.render([{"role": "user", "content": "?"}], condition).partition("?")
+        return before, after
+
+    @cached_property
+    def end_id(self) -> int:
+        """Id of the tag that ends an answer."""
+        answered = self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}])
+        return self._tag_ids(answered.rpartition("!")[2])[0]
+
+    def _tag_ids(self, tags: str) -> list[int]:
+        ids: list[int] = self.loaded.tokenizer.encode(tags, add_special_tokens=False).ids
+        return ids
 
     def text_ids(self, text: str) -> list[int]:
         """Encode a text, in which nothing is a tag."""

@@ -61,15 +61,14 @@ class MillraceLM(LM):
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
         self.chat: ChatModel = load_chat_model(pretrained, ema=weights == "averaged")
         self.condition = None if condition is None else condition.split("+")
-        self.chat.render([{"role": "user", "content": "?"}], self.condition)  # refuses an unknown condition
+        self.tags = self.chat.tags(self.condition)
         self.name = pretrained
         self.max_length = max_length or self.chat.max_positions
         self.rows = 32 if str(batch_size).startswith("auto") else int(batch_size)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         is_half = dtype == "bfloat16" or (dtype == "auto" and self._device.type == "cuda")
         self.model = self.chat.loaded.model.to(self._device, torch.bfloat16 if is_half else torch.float32)
-        answered = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-        self.end_id = self.chat.ids(self.chat.render(answered))[-1]  # a chat with an answer ends with its tag
+        self.end_id = self.chat.end_id
 
     @property
     def tokenizer_name(self) -> str:
@@ -88,10 +87,10 @@ class MillraceLM(LM):
 
     def prompt_ids(self, context: str) -> list[int]:
         """Token ids of a prompt that `apply_chat_template` wrote, or of a text as the message of a user."""
-        start = self.chat.render([{"role": "user", "content": "?"}], self.condition).partition("?")[0]
-        if not context.startswith(start):
+        before, after = self.tags
+        if not (context.startswith(before) and context.endswith(after)):
             context = self.chat.render([{"role": "user", "content": context.strip()}], self.condition)
-        return self.chat.ids(context)
+        return self.chat.ids(context, self.condition)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """See `lm_eval.api.model.LM`; greedy only."""

@@ -204,7 +204,7 @@ def _build(
     from pipeline.dataset.publish import DamagedError, find_published, publish, read_commit
     from pipeline.engine.step import prune, sweep
     from pipeline.ingest.content import discard_archives
-    from pipeline.ingest.inputs import discover_inputs, disk_warning, hash_inputs, lock_text
+    from pipeline.ingest.inputs import discover_inputs, disk_warning, doubts, hash_inputs, lock_text
 
     tokenizer = _given_tokenizer(mix, base)
     found = discover_inputs(mix, base)
@@ -230,6 +230,8 @@ def _build(
             )
         if (warning := disk_warning(files, work)) is not None:
             log.warning(warning)
+        for doubt in doubts(files):
+            log.warning(doubt)
         from pipeline.stages import run_stages
 
         if is_url(out):

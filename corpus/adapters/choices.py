@@ -4,7 +4,7 @@ If several options are right, the answer has one a line. `corpus.adapters.option
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -223,6 +223,45 @@ def _right(
     return right, frozenset(agreeing)
 
 
+class _Number(NamedTuple):
+    """The number of the right option of a row, in a column that no label of the options explains."""
+
+    value: int
+    cell: Any
+    column: str
+    options: Options
+    stated: int | None
+    """Index of the right option by another column; None without one."""
+
+    def is_valid(self, base: int | None) -> bool:
+        """Whether there is such an option, and another column states no other, if numbers count from `base`."""
+        index = self.value - number_base(self.options, self.cell, self.column, base)
+        return 0 <= index < len(self.options.texts) and self.stated in (None, index)
+
+    @property
+    def is_decisive(self) -> bool:
+        """Whether the row shows what its number counts from."""
+        return self.stated is not None or self.value in (0, len(self.options.texts))
+
+
+def _number(row: Row, names: _Columns, gold: str | None, options: Options) -> _Number | None:
+    cell = None if gold is None else row[gold]
+    text = str(cell).strip().removesuffix(".0")
+    if gold is None or isinstance(cell, bool | list | dict) or not text.isdecimal():
+        return None
+    if text in options.labels and not options.names:  # the options state their numbers
+        return None
+    stated = None
+    for column in names.golds:
+        other = row[column]
+        if column == gold or column in options.columns or not isinstance(other, str) or other.strip().isdecimal():
+            continue
+        if is_filled(other) and _states(options, other, column):
+            stated, *_ = right_options(options, other, column, None)
+            break
+    return _Number(int(text), cell, gold, options, stated)
+
+
 def _fits(row: Row, context: Mapping[str, Any], *, base: int | None) -> bool:
     """Whether a row is multiple choice, and its answer, if a number, is one that counts from `base`."""
     try:
@@ -231,27 +270,62 @@ def _fits(row: Row, context: Mapping[str, Any], *, base: int | None) -> bool:
         return base is None
     if found is None:
         return False
-    _, _, gold, options = found
-    value = None if gold is None else row[gold]
-    text = str(value).strip().removesuffix(".0")
-    if isinstance(value, bool | list | dict) or not text.isdecimal():
+    names, _, gold, options = found
+    number = _number(row, names, gold, options)
+    if number is None:
         return base is None
-    number = int(text)
-    assert gold is not None
-    if str(number) in options.labels and not options.names:  # the options state their numbers
-        return base is None
-
-    def is_valid(base: int | None) -> bool:
-        if base == 1 and re.search(r"gold$|idx|index", plain(gold)):
-            return False
-        return 0 <= number - number_base(options, value, gold, base) < len(options.texts)
-
-    if base is not None or is_valid(None):
-        return is_valid(base)
-    return (str(number) in options.labels and isinstance(value, str)) or not (is_valid(0) or is_valid(1))
+    if base is not None or number.is_valid(None):
+        return number.is_valid(base)
+    is_label = str(number.value) in options.labels and isinstance(number.cell, str)
+    return is_label or not (number.is_valid(0) or number.is_valid(1))
 
 
 CHOICES, CHOICES_FROM_0, CHOICES_FROM_1 = (
     Adapter(name=name, rank=rank, fits=partial(_fits, base=base), adapt=partial(_adapt, base=base))
     for name, rank, base in (("choices", 60, None), ("choices_from_0", 61, 0), ("choices_from_1", 62, 1))
 )
+CHOICE_ADAPTERS = {adapter.name: adapter for adapter in (CHOICES, CHOICES_FROM_0, CHOICES_FROM_1)}
+
+
+def _numbers(rows: Sequence[Row]) -> Iterator[_Number]:
+    for row in rows:
+        try:
+            found = _find(row)
+        except RowError:
+            continue
+        if found is not None and (number := _number(row, found[0], found[2], found[3])) is not None:
+            yield number
+
+
+def has_numbers(rows: Sequence[Row]) -> bool:
+    """Whether the right option of a multiple-choice row is stated by a number."""
+    return next(_numbers(rows), None) is not None
+
+
+class Settled(NamedTuple):
+    """What the numbers of a file's right options count from."""
+
+    adapter: str
+    """The adapter in `CHOICE_ADAPTERS` that fits most rows."""
+    is_shown: bool
+    """Whether the rows show it."""
+    doubt: str | None
+    """A remark if there are numbers and the rows do not show it."""
+
+
+def settle(name: str, rows: Sequence[Row]) -> Settled:
+    """Decide by more rows of a file what numbers of right options count from; `name` is the adapter of the first."""
+    numbers = list(_numbers(rows))
+    if not numbers:
+        return Settled(name, False, None)
+    if any(number.is_decisive for number in numbers):
+        counts = {name: sum(adapter.fits(row, {}) for row in rows) for name, adapter in CHOICE_ADAPTERS.items()}
+        return Settled(max(counts, key=lambda name: counts[name]), True, None)
+    first = numbers[0]
+    base = number_base(first.options, first.cell, first.column, None)
+    doubt = (
+        f"the numbers in {shorten(first.column)} may count the options from 0 or from 1, since none of the first "
+        f"{len(numbers):,} is 0 or the number of options; they are read as counting from {base}: if they do not, state "
+        f"`adapter: choices_from_{1 - base}`"
+    )
+    return Settled(name, False, doubt)

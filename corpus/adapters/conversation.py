@@ -135,6 +135,31 @@ def kind_of_mark(name: str) -> str | None:
     return "weight" if _WEIGHT.fullmatch(found) else "mask" if _MASK.fullmatch(found) else None
 
 
+@lru_cache(maxsize=4096)
+def unread_keys(keys: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Sort the keys of a turn with a role and a text.
+
+    Returns
+    -------
+    str
+        The key of its text; "" for what is no such turn.
+    tuple of str
+        The keys that are neither its role, its text nor anything else that decides a pair.
+    """
+    by_name = {key.lower(): key for key in reversed(keys)}
+    role = next((by_name[name] for name in _ROLE_KEYS if name in by_name and name not in ("type", "name")), None)
+    text = next((by_name[name] for name in _TEXT_KEYS if name in by_name), None)
+    if role is None or text is None:
+        return "", ()
+    known = {role, text, "channel", "tools", "functions", "type"}
+    plain_known = _CALL_KEYS | _MESSAGE_CONTEXT
+    return text, tuple(
+        key
+        for key in keys
+        if not (key in known or plain(key) in plain_known or kind_of_mark(key) or _MEDIA_KEYS.fullmatch(key))
+    )
+
+
 # Messages
 
 

@@ -526,6 +526,44 @@ def _outline(text: _Text, limits: Limits) -> _Outline:
     return outline
 
 
+def rows_of_object(value: Row) -> tuple[Sequence[Any], Mapping[str, Any], str]:
+    """Return the rows of an object that is all of a file and in memory, their context, and a remark for the ledger.
+
+    The layouts are those of JSON files; an object in none of them is one row.
+
+    Raises
+    ------
+    BrokenFileError
+        It is not clear which of several lists are the rows.
+    """
+    outline = _Outline(is_alone=True)
+    for key, field_value in value.items():
+        if (
+            key not in _LISTS_OF_A_ROW
+            and isinstance(field_value, list)
+            and field_value
+            and isinstance(field_value[0], dict)
+        ):
+            outline.lists[key] = len(field_value)
+            outline.all_objects = False
+            continue
+        outline.add(key, field_value)
+        if key in _LISTS_OF_A_ROW and isinstance(field_value, list):
+            outline.all_lists = False  # of a row
+        if len(outline.fields) < _MAX_CONTEXT_FIELDS:
+            outline.fields[key] = field_value
+    note = outline.choose()
+    if outline.layout == "list" and outline.rows_key is not None:
+        return value[outline.rows_key], {**outline.fields, LIST_KEY: outline.rows_key}, note
+    if outline.layout == "by id":
+        inside = value if outline.rows_key is None else value[outline.rows_key]
+        context = {} if outline.rows_key is None else {**outline.fields, LIST_KEY: outline.rows_key}
+        return [{"id": key, **row} if isinstance(row, dict) else row for key, row in inside.items()], context, note
+    if outline.layout == "columns" and all(isinstance(column, list) for column in value.values()):
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)], {}, note
+    return [value], {}, ""
+
+
 def _of_object(text: _Text, outline: _Outline, limits: Limits) -> Iterator[Row | RowError]:
     """Yield the rows of the object at `pos`, in the layout that its outline has."""
     if outline.layout == "row":

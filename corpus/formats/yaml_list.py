@@ -1,22 +1,24 @@
-"""A YAML list whose items begin with `- ` in the first column.
+"""YAML: a list whose items begin with `- ` in the first column, or documents, each a row or an object with rows.
 
-    lines ─▶ text of one item ─▶ events of the parser ─▶ row
+    lines ─┬▶ text of one item ─▶ events of the parser ─▶ row
+           └▶ text of one document ─▶ events ─▶ the row that it is, or its rows in one of the layouts of JSON objects
 
-Each item is parsed separately, so memory is bounded and only a broken item is
-lost. Plain values are text, so `yes`, `1.10` and dates keep their spelling; only
-an empty value, `~` and `null` are null. Tags, anchors and aliases are errors:
-nothing but text, lists and objects is ever constructed.
+Each item, and each document, is parsed separately, so memory is bounded and only a broken one is lost. Plain values are
+text, so `yes`, `1.10` and dates keep their spelling; only an empty value, `~` and `null` are null. Tags, anchors and
+aliases are errors: nothing but text, lists and objects is ever constructed.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import yaml
 
 from corpus.formats.base import BrokenFileError, Format, Head, Limits, Row, RowError, Rows, shorten
-from corpus.formats.stream import Input, find_line_end, read_lines
+from corpus.formats.json_file import rows_of_object
+from corpus.formats.stream import Input, find_line_end, split_lines
 from corpus.formats.tally import Tally
 from corpus.outcome import Outcome
 
@@ -26,22 +28,108 @@ _NULLS = frozenset(
     | {sign + infinity for sign in ("", "-", "+") for infinity in (".inf", ".Inf", ".INF")}
 )
 
+_MARKS = (b"---", b"...")
+"""Lines between documents."""
+
 
 def read(source: Input, limits: Limits) -> Rows:
-    """Rows of a YAML list; positions are the numbers of the lines on which items begin, from 1."""
+    """Rows of a YAML file; positions are the numbers of the lines on which items or documents begin, from 1.
+
+    The iterator raises `BrokenFileError` if the only document is broken, or does not show which of several lists are
+    its rows.
+    """
     tally = Tally(source.chunks())
-    return Rows("line", _rows(tally, limits), {}, tally=tally)
+    if not _is_document(source.chunks(), limits):
+        return Rows("line", _rows(tally, limits), {}, tally=tally)
+    tally = Tally(source.whole().chunks())  # the end of a document shows its layout
+    documents = _documents(tally, limits)
+    first, second = next(documents), next(documents, None)
+    if second is not None:
+        return Rows("line", _rows_of(chain([first, second], documents), tally, limits), {}, tally=tally)
+    items: Sequence[Any] = ()
+    context: Mapping[str, Any] = {}
+    note = ""
+    problem: BrokenFileError | None = None
+    try:
+        value = _parse(first, limits)
+        if isinstance(value, dict) and source.layout.rows is None:
+            items, context, note = rows_of_object(value)
+        else:  # `corpus.formats.open_rows` finds rows inside
+            items = value if isinstance(value, list) else [value]
+    except RowError as error:
+        problem = BrokenFileError(f"line {first.line:,}", error.detail)
+    except BrokenFileError as error:
+        problem = error
+
+    def rows() -> Iterator[tuple[int, Row | RowError]]:
+        if problem is not None:
+            raise problem
+        tally.row(first.size)
+        for item in items:
+            yield first.line, item if isinstance(item, dict) else _no_record(item)
+
+    return Rows("line", rows(), context, note, tally)
+
+
+def _is_document(chunks: Iterator[bytes], limits: Limits) -> bool:
+    """Whether a file's first line with content does not begin an item of a list in the first column."""
+    end, chunks = find_line_end(chunks)
+    for line, _ in split_lines(chunks, limits.max_row_bytes, end):
+        text = b"" if line is None else line.removeprefix(b"\xef\xbb\xbf")
+        if text.strip() and text[:1] not in b"#%" and text.rstrip() not in _MARKS:
+            return not _begins_item(text)
+    return False
+
+
+def _begins_item(line: bytes) -> bool:
+    return line.startswith(b"- ") or line.rstrip() == b"-"
+
+
+def _documents(tally: Tally, limits: Limits) -> Iterator["_Item"]:
+    """Yield the documents of a file, separated by lines `---` or `...`; at least one."""
+    item: _Item | None = None
+    end, chunks = find_line_end(tally.chunks())
+    for number, (line, size) in enumerate(split_lines(chunks, limits.max_row_bytes, end), start=1):
+        if number == 1 and line is not None:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        is_mark = line is not None and line.rstrip() in _MARKS
+        if item is not None and not is_mark:
+            item.size += size
+            if line is None or item.size > limits.max_row_bytes:
+                item.lines.clear()
+                item.is_whole = False
+            elif item.is_whole:
+                item.lines.append(line)
+            continue
+        if item is not None:
+            yield item
+            item = None
+        if line is None or (not is_mark and line.strip() and line[:1] not in b"#%"):
+            item = _Item(number, [] if line is None else [line], size, line is not None)
+        else:
+            tally.skip(size)
+    if item is not None:
+        yield item
+
+
+def _no_record(value: Any) -> RowError:
+    return RowError(Outcome.NOT_A_RECORD, f"found {shorten(value)}; expected an object with named fields")
 
 
 def _rows(tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
-    for item in _items(tally, limits):
-        content = b"\n".join(item.lines) + b"\n"
+    yield from _rows_of(_items(tally, limits), tally, limits)
+
+
+def _rows_of(items: Iterator["_Item"], tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+    """Yield the row that each item of a list, or each document, is."""
+    for item in items:
         try:
-            if item.size > limits.max_row_bytes:
-                raise RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
-            row = _parse(content, limits)
+            value = _parse(item, limits)
+            row = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if not isinstance(row, dict):
+                raise _no_record(row)
         except RowError as error:
-            tally.lose(item.size, error.reason, content)
+            tally.lose(item.size, error.reason, b"\n".join(item.lines))
             yield item.line, error
         else:
             tally.row(item.size)
@@ -50,22 +138,24 @@ def _rows(tally: Tally, limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
 
 @dataclass(slots=True)
 class _Item:
-    """The text of one item."""
+    """The text of one item or document."""
 
     line: int
     """Number of its first line."""
     lines: list[bytes]
     size: int
     """Bytes in the file, also of lines that are not kept because the item is too large."""
+    is_whole: bool = True
+    """Whether all of its lines are kept."""
 
 
 def _items(tally: Tally, limits: Limits) -> Iterator[_Item]:
     item: _Item | None = None
     end, chunks = find_line_end(tally.chunks())
-    for number, (line, size) in enumerate(read_lines(chunks, limits.max_row_bytes, end), start=1):
+    for number, (line, size) in enumerate(split_lines(chunks, limits.max_row_bytes, end), start=1):
         if number == 1 and line is not None:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        if line is not None and (line.startswith(b"- ") or line.rstrip() == b"-"):
+        if line is not None and _begins_item(line):
             if item is not None:
                 yield item
             item = _Item(number, [line], size)
@@ -74,9 +164,10 @@ def _items(tally: Tally, limits: Limits) -> Iterator[_Item]:
             item.size += size
             if item.size > limits.max_row_bytes:
                 item.lines.clear()
-            elif line is not None and line.rstrip() not in (b"---", b"..."):
+                item.is_whole = False
+            elif line is not None and line.rstrip() not in _MARKS:
                 item.lines.append(line)
-        elif line is None or (line.strip() and line[:1] not in b"#%" and line.rstrip() not in (b"---", b"...")):
+        elif line is None or (line.strip() and line[:1] not in b"#%" and line.rstrip() not in _MARKS):
             detail = f"found {shorten(line or b'a line beyond the limit')}; expected an item that begins with '- '"
             raise BrokenFileError(f"line {number:,}", f"{detail} in the first column")
         else:
@@ -85,14 +176,18 @@ def _items(tally: Tally, limits: Limits) -> Iterator[_Item]:
         yield item
 
 
-def _parse(item: bytes, limits: Limits) -> Row:
+def _parse(item: "_Item", limits: Limits) -> Any:
+    """Return the value of an item, a list with it, or of a document."""
+    if not item.is_whole or item.size > limits.max_row_bytes:
+        raise RowError(Outcome.TOO_LARGE, f"an item of more than {limits.max_row_bytes:,} bytes")
+    content = b"\n".join(item.lines) + b"\n"
     try:
-        text = item.decode()
+        text = content.decode()
     except UnicodeDecodeError as error:
-        detail = f"byte {error.start} of the item, {item[error.start : error.start + 1]!r}, is not UTF-8"
+        detail = f"byte {error.start} of the item, {content[error.start : error.start + 1]!r}, is not UTF-8"
         raise RowError(Outcome.INVALID_UNICODE, detail) from None
     try:
-        value = _value(text, limits)
+        return _value(text, limits)
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in (error.problem or ""):  # newer versions of libyaml have a limit, too
             raise RowError(Outcome.TOO_DEEP, "lists and objects are nested deeper than YAML's parser reads") from None
@@ -100,19 +195,16 @@ def _parse(item: bytes, limits: Limits) -> Row:
         raise RowError(Outcome.INVALID_SYNTAX, f"{line}{error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise RowError(Outcome.INVALID_SYNTAX, str(error).splitlines()[0]) from None
-    if not isinstance(value, dict):
-        raise RowError(Outcome.NOT_A_RECORD, f"found {shorten(value)}; expected an object with named fields")
-    return value
 
 
 def _value(text: str, limits: Limits) -> Any:
-    """Return the only item of the list `text`.
+    """Return the value of a text.
 
     It is built from the parser's events with an explicit stack, because the library's composer recurses at each level.
     """
     stack: list[Any] = []
     keys: list[Any] = []  # for each open object the key whose value follows, for each open list None
-    items: list[Any] = []
+    whole: Any = None
     value: Any
     for event in yaml.parse(text, _LOADER):
         if isinstance(event, yaml.ScalarEvent):
@@ -135,7 +227,7 @@ def _value(text: str, limits: Limits) -> Any:
         else:
             continue
         if not stack:
-            items = value
+            whole = value
         elif isinstance(stack[-1], list):
             stack[-1].append(value)
         elif keys[-1] is None:
@@ -143,7 +235,7 @@ def _value(text: str, limits: Limits) -> Any:
         else:
             stack[-1][keys[-1][0]] = value
             keys[-1] = None
-    return items[0]
+    return whole
 
 
 def _key(value: Any, seen: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 values ─▶ PACKAGE/NAME.html.jinja ─ extends ─▶ base.html.jinja (style, search); imports parts.html.jinja (tables, …)
 
 A page needs no other file and no network. Every text is escaped and without control characters, and the page's content
-security policy allows no script but the one of this package, so that a text of the data cannot run anything even where
+security policy allows no script but the page's own, so that a text of the data cannot run anything even where
 it is not escaped.
 """
 
@@ -18,7 +18,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from corpus.terminal import printable
 
 
-def render(package: str, template: str, **values: Any) -> str:
+def render(package: str, template: str, *, script: str | None = None, **values: Any) -> str:
     """Return a page.
 
     Parameters
@@ -27,12 +27,14 @@ def render(package: str, template: str, **values: Any) -> str:
         The package that has the template.
     template
         File name of the template in that package, which extends `base.html.jinja`.
+    script
+        File name of the page's script in that package; None: that of this one, which searches tables.
     values
         Values for the template; plain texts, which are escaped.
     """
-    script = _script()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment(package).get_template(template).render(script=script, script_hash=digest, **values)
+    content = _script(__package__, "search.js") if script is None else _script(package, script)
+    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return _environment(package).get_template(template).render(script=content, script_hash=digest, **values)
 
 
 def render_card(package: str, template: str, **values: Any) -> str:
@@ -56,8 +58,8 @@ def _environment(package: str) -> Environment:
 
 
 @cache
-def _script() -> str:
-    return resources.files(__package__).joinpath("search.js").read_text(encoding="utf-8")
+def _script(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _count(value: int) -> str:

@@ -28,6 +28,8 @@ class Index(NamedTuple):
     """(p + 1,): probe q has words[bounds[q]:bounds[q + 1]]."""
     stems: NDArray[np.int64]
     """(p, 2): begin and end of the words by which a `WHOLE` or `EXACT` probe is searched."""
+    leads: U64
+    """(p, l): words of the template before the first of a probe's words, the nearest first; 0 where there is none."""
     anchors: NDArray[np.int64]
     """(p,): offset in its stem of the n-gram by which a `WHOLE` probe enters the table."""
     mode: U8

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.decontaminate.gram_table import build_gram_table
 from pipeline.decontaminate.index import EXACT, LONG, UNSEARCHABLE, WHOLE, Index
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
-from pipeline.decontaminate.scan import scan
+from pipeline.decontaminate.scan import DISTINCTIVE_WORDS, scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.templates import (
     TEMPLATE_ITEMS,
@@ -28,7 +28,7 @@ from pipeline.decontaminate.templates import (
     template_limit,
     trimmed,
 )
-from pipeline.decontaminate.word_hashes import NUMBER, U8, words_of
+from pipeline.decontaminate.word_hashes import NUMBER, OPTION, U8, words_of
 from pipeline.text.hashing import U64
 
 STEM_WORDS = 4
@@ -66,8 +66,9 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     flags = probes.flags.copy()
     mark_informative(probes, flags)
     mark_templates(probes, flags, groups)
-    mostly_template = settle_flags(probes.bounds, flags, STEM_WORDS, spec.min_words)
-    words, flags, bounds = trimmed(probes.words, flags, probes.bounds)
+    shared = _shared_stems(probes.words, flags, probes.bounds, groups, spec.n)
+    mostly_template = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
+    words, flags, bounds, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
     stem = stems(bounds, flags, STEM_WORDS)
     answers, answer_bounds = _answers(items["response"])
 
@@ -82,7 +83,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     has_answer = np.diff(answer_bounds)[item] > 0
     mode[(mode == EXACT) & (~has_answer | (sizes == 0))] = UNSEARCHABLE
 
-    long_grams, long_probes = _long_entries(words, bounds, mode, mostly_template, groups, spec.n)
+    long_grams, long_probes = _long_entries(words, bounds, stem, mode, mostly_template, groups, spec.n)
     short_grams, short_probes, anchors = _short_entries(words, stem, mode)
     grams, probe = _unique_entries(np.append(long_grams, short_grams), np.append(long_probes, short_probes))
     table, first, following, sieve = build_gram_table(grams)
@@ -91,6 +92,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         flags=flags,
         bounds=bounds,
         stems=stem,
+        leads=leads,
         anchors=anchors,
         mode=mode,
         solution=solution,
@@ -161,6 +163,19 @@ def _distinctive(answers: U64, bounds: NDArray[np.int64], groups: NDArray[np.int
     return _group_counts(span_hashes(answers, spans(bounds)), groups) <= template_limit(groups)
 
 
+def _shared_stems(
+    words: U64, flags: U8, bounds: NDArray[np.int64], groups: NDArray[np.int64], n: int
+) -> NDArray[np.bool_]:
+    """Whether each n-gram of the words of a probe that are not in options is a template's, or there is none."""
+    kept = flags & np.uint8(OPTION) == 0
+    kept_bounds = np.append(0, np.cumsum(kept))[bounds]
+    keys, probe, _ = all_grams(words[kept], spans(kept_bounds), n)
+    counts = document_counts(in_group(keys, groups[probe]), probe)
+    shared = np.ones(len(groups), bool)
+    shared[probe[counts <= template_limit(groups)[probe]]] = False
+    return shared
+
+
 def _group_counts(keys: U64, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each text, how many of its group have the same key."""
     return document_counts(in_group(keys, groups), np.arange(len(groups)))
@@ -169,21 +184,24 @@ def _group_counts(keys: U64, groups: NDArray[np.int64]) -> NDArray[np.int64]:
 def _long_entries(
     words: U64,
     bounds: NDArray[np.int64],
+    stem: NDArray[np.int64],
     mode: U8,
     mostly_template: NDArray[np.bool_],
     groups: NDArray[np.int64],
     n: int,
 ) -> tuple[U64, NDArray[np.int64]]:
     """N-grams by which `LONG` probes are found, and their probes."""
-    keys, probe, _ = all_grams(words, spans(bounds), n)
+    keys, probe, at = all_grams(words, spans(bounds), n)
     is_long = mode[probe] == LONG
-    keys, probe = keys[is_long], probe[is_long]
+    keys, probe, at = keys[is_long], probe[is_long], at[is_long]
     counts = document_counts(in_group(keys, groups[probe]), probe)
+    # A probe whose stem has no distinctive n-gram is found by the rarest of the stem, since its options may be absent,
+    # and then compared as a whole.
+    in_stem = (at >= stem[probe, 0]) & (at + n <= stem[probe, 1])
     least = np.full(len(mode), np.iinfo(np.int64).max)
-    np.minimum.at(least, probe, counts)
-    # A probe without distinctive n-grams is found by its rarest one, and then compared as a whole.
+    np.minimum.at(least, probe[in_stem], counts[in_stem])
     rarest = np.zeros(len(keys), bool)
-    candidates = np.flatnonzero(counts == least[probe])
+    candidates = np.flatnonzero(in_stem & (counts == least[probe]))
     _, chosen = np.unique(probe[candidates], return_index=True)
     rarest[candidates[chosen]] = True
     distinctive = (counts <= TEMPLATE_ITEMS) & ~mostly_template[probe]

@@ -15,7 +15,7 @@ A shared n-gram makes a candidate. The record contains the probe if
   under any labels; or its answer is in the response and distinguishes the item from others.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
-of the instruction, or to have `DISTINCTIVE_WORDS`.
+of the instruction, or to have `DISTINCTIVE_WORDS`; the words of the template that precede it in the record count too.
 """
 
 from typing import NamedTuple
@@ -100,12 +100,13 @@ def _scan(
                     entry = index.entry_next[entry]
                     if compared[probe] == row or (index.mode[probe] == EXACT) != exact:
                         continue
-                    stem = 0  # words of the stem that are found as one stretch
+                    stem = lead = 0  # words of the stem that are found as one stretch, and of the template before it
                     if index.mode[probe] == WHOLE:
                         stem = index.stems[probe, 1] - index.stems[probe, 0]
                         place = at - index.anchors[probe]
                         if not _found_at(index.words, index.stems[probe, 0], stem, records.words, place, begin, end):
                             continue
+                        lead = _lead(index, probe, records.words, place, begin)
                     compared[probe] = row
                     answer_found = _answer_found(index, probe, records.words, split, end)
                     answered = answer_found and index.distinctive[index.item[probe]]
@@ -114,11 +115,11 @@ def _scan(
                         if not filled:
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
-                        coverage = _compare(index, probe, stem, answered, probe_prefix, power, grams[:filled])
+                        coverage = _compare(index, probe, stem, lead, answered, probe_prefix, power, grams[:filled])
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
                             coverage *= _question_found(index, probe, records.words, begin, end)
                     else:
-                        enough = stem >= DISTINCTIVE_WORDS or 2 * stem >= split - begin
+                        enough = stem + lead >= DISTINCTIVE_WORDS or 2 * (stem + lead) >= split - begin
                         coverage = 1.0 if answer_found or (enough and index.mode[probe] == WHOLE) else 0.0
                     if coverage == 0.0:
                         continue
@@ -147,6 +148,18 @@ def _found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: in
     while same < size and words[at + same] == sought[first + same]:
         same += 1
     return same == size
+
+
+@numba.njit(**INNER_KERNEL)
+def _lead(index: Index, probe: int, words: U64, at: int, begin: int) -> int:
+    """Words of the template before a probe's stem that a record has before the stem's place, in a row."""
+    if index.stems[probe, 0] != index.bounds[probe]:
+        return 0
+    same = 0
+    lead = index.leads[probe]
+    while same < len(lead) and lead[same] != 0 and at - 1 - same >= begin and words[at - 1 - same] == lead[same]:
+        same += 1
+    return same
 
 
 @numba.njit(**INNER_KERNEL)
@@ -204,7 +217,9 @@ def _cover(
 
 
 @numba.njit(cache=True, nogil=True)
-def _compare(index: Index, probe: int, stem: int, answered: bool, prefix: U64, power: U64, grams: U64) -> float:
+def _compare(
+    index: Index, probe: int, stem: int, lead: int, answered: bool, prefix: U64, power: U64, grams: U64
+) -> float:
     """Coverage of a probe by a record's n-grams and by the first `stem` words of its stem; 0 if it is not contained."""
     begin, end = index.bounds[probe], index.bounds[probe + 1]
     covered = np.zeros(end - begin, np.bool_)
@@ -224,7 +239,7 @@ def _compare(index: Index, probe: int, stem: int, answered: bool, prefix: U64, p
         segment = after
     without_options = answered and (index.mode[probe] == LONG or stem >= index.sizes[2])
     options = 1.0  # share of the options' words that may be missing
-    if not (index.solution[probe] or without_options or _stem_suffices(flags, covered)):
+    if not (index.solution[probe] or without_options or _stem_suffices(flags, covered, lead)):
         options = MISSING_OPTIONS_SHORT if stem else MISSING_OPTIONS
     return coverage if _missing_little(flags, covered, without_options, options) else 0.0
 
@@ -241,8 +256,11 @@ def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
 
 
 @numba.njit(**INNER_KERNEL)
-def _stem_suffices(flags: U8, covered: NDArray[np.bool_]) -> bool:
-    """Whether enough of a stem is found to know the question without its options: all words, or nearly all own ones."""
+def _stem_suffices(flags: U8, covered: NDArray[np.bool_], lead: int) -> bool:
+    """Whether enough of a stem is found to know the question without its options: all words, or nearly all own ones.
+
+    `lead` words of the template before it are found too.
+    """
     total = own = found = found_own = 0
     for place in range(len(flags)):
         if flags[place] & OPTION == 0:
@@ -251,7 +269,7 @@ def _stem_suffices(flags: U8, covered: NDArray[np.bool_]) -> bool:
             if flags[place] & TEMPLATE == 0:
                 own += 1
                 found_own += covered[place]
-    verbatim = total >= DISTINCTIVE_WORDS and found == total
+    verbatim = total + lead >= DISTINCTIVE_WORDS and found == total
     return verbatim or (own >= DISTINCTIVE_WORDS and found_own >= STEM_SHARE * own)
 
 

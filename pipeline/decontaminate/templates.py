@@ -71,8 +71,13 @@ def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def settle_flags(bounds: NDArray[np.int64], flags: U8, least_stem: int, least: int) -> NDArray[np.bool_]:
+def settle_flags(
+    bounds: NDArray[np.int64], flags: U8, shared: NDArray[np.bool_], least_stem: int, least: int
+) -> NDArray[np.bool_]:
     """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
+
+    Where `TEMPLATE` is cleared, `OPTION` stays unless the words without options are `shared`, a template's: they tell
+    the probe from others, as the premises of a puzzle do, although short stretches of them are in many probes.
 
     Returns
     -------
@@ -87,24 +92,35 @@ def settle_flags(bounds: NDArray[np.int64], flags: U8, least_stem: int, least: i
             if flag & TEMPLATE == 0:
                 own_with_options += 1
                 own += flag & OPTION == 0
-        if own < least_stem:
+        mostly_template[probe] = own_with_options < least
+        if own < least_stem and (shared[probe] or not mostly_template[probe]):
             words &= np.uint8(0xFF ^ OPTION)
-        if own_with_options < least:
-            words &= np.uint8(0xFF ^ TEMPLATE)
-            mostly_template[probe] = True
+        if mostly_template[probe]:
+            last = len(words)  # what follows the options, such as "Answer:", stays the template's
+            while last and (words & np.uint8(OPTION)).any() and words[last - 1] & OPTION == 0:
+                last -= 1
+            words[:last] &= np.uint8(0xFF ^ TEMPLATE)
     return mostly_template
 
 
 @numba.njit(cache=True, nogil=True)
-def trimmed(words: U64, flags: U8, bounds: NDArray[np.int64]) -> tuple[U64, U8, NDArray[np.int64]]:
-    """Words, flags and bounds of probes without the template's words at their beginning and end."""
+def trimmed(
+    words: U64, flags: U8, bounds: NDArray[np.int64], lead_words: int
+) -> tuple[U64, U8, NDArray[np.int64], U64]:
+    """Words, flags and bounds of probes without the template's words at their beginning and end; and their leads.
+
+    A lead, a row of (p, lead_words), are the words before the first one that is kept, the nearest first, and then 0.
+    """
     keep = np.zeros(len(words), np.bool_)
     kept = np.zeros(len(bounds), np.int64)
+    leads = np.zeros((len(bounds) - 1, lead_words), np.uint64)
     for probe in range(len(bounds) - 1):
         begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE)
         keep[begin:end] = True
         kept[probe + 1] = kept[probe] + end - begin
-    return words[keep], flags[keep], kept
+        for place in range(min(lead_words, begin - bounds[probe])):
+            leads[probe, place] = words[begin - 1 - place]
+    return words[keep], flags[keep], kept, leads
 
 
 @numba.njit(cache=True, nogil=True)

@@ -165,6 +165,8 @@ def as_hashed(
             copy.parent.mkdir(parents=True, exist_ok=True)
             own.replace(copy)
         found = examine(spec, file, str(copy) if file.format is not None else file.url)
+        if found.doubt is not None:  # other files of the source may have settled it
+            found = replace(found, adapter=file.adapter, doubt=file.doubt)
         if replace(found, url=file.url) != file:
             raise BuildError(f"{file.shown_url}: has changed since the build began; run the build again")
         yield found

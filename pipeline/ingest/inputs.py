@@ -128,6 +128,18 @@ def lock_text(mix: Mix, inputs: Sequence[Input]) -> str:
     return yaml.safe_dump({"manifest": resolved, "inputs": files}, sort_keys=False, allow_unicode=True, width=1000)
 
 
+def doubts(files: Sequence[SourceFile]) -> list[str]:
+    """Return what is uncertain about how files are read, one message for the files of a source with one doubt."""
+    by_doubt: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        if file.doubt is not None:
+            by_doubt.setdefault((file.source, file.doubt), []).append(file.path)
+    return [
+        f"source {source!r}, {paths[0]}{f' and {len(paths) - 1:,} more files' if len(paths) > 1 else ''}: {doubt}"
+        for (source, doubt), paths in by_doubt.items()
+    ]
+
+
 def text_bytes(files: Sequence[SourceFile]) -> float:
     """Estimate the bytes of text in input files, of which some are compressed."""
     return sum(

@@ -22,7 +22,7 @@ from corpus.storage.location import is_url
 from pipeline.dedup.near.spec import describe
 from pipeline.engine.budget import PROCESS_BYTES, STEP_BYTES
 from pipeline.guard import Guard
-from pipeline.ingest.inputs import DISK_PER_TEXT, TEXT_PER_BYTE, discover_inputs, text_bytes
+from pipeline.ingest.inputs import DISK_PER_TEXT, TEXT_PER_BYTE, discover_inputs, doubts, text_bytes
 from pipeline.ingest.step import unused_columns
 from pipeline.manifest import Mix
 from pipeline.report.console import console, safe
@@ -138,6 +138,8 @@ def preview(
     _show_outcomes(found, screen)
     _show_rules(mix, found, screen)
     _show_columns(found, screen)
+    for doubt in doubts([file for source in found for file in source.files]):
+        screen.print(f"[bold]uncertain:[/] {safe(doubt)}", soft_wrap=True)
     problems = [
         *Guard(mix, [file for source in found for file in source.survey.files]).file_problems(),
         *refused([file for source in found for file in source.files]),

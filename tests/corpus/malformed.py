@@ -248,7 +248,16 @@ MALFORMED: list[Case] = [
         0,
         {Outcome.TOO_DEEP: 1},
     ),
-    Case("mapping.yaml", b"instruction: a\nresponse: b\n", FileOutcome.UNREADABLE, says="first column"),
+    Case(
+        "mapping.yaml", b"instruction: a\nresponse: b: c\n", FileOutcome.UNREADABLE, says="not allowed in this context"
+    ),
+    Case(
+        "documents.yaml",
+        b"instruction: a\nresponse: b\n---\ninstruction: *c\n---\n- 1\n---\ninstruction: d\nresponse: e\n",
+        FileOutcome.READ,
+        2,
+        {Outcome.INVALID_SYNTAX: 1, Outcome.NOT_A_RECORD: 1},
+    ),
     # Parquet and Arrow
     _cut("half.parquet", w.parquet(w.pairs(50))[:500], 0, "footer"),
     _cut("noise.parquet", b"no parquet at all", 0, "Parquet"),

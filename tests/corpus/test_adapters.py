@@ -96,7 +96,7 @@ def test_multiple_choice_asks_with_lettered_options_and_answers_with_the_text(ro
 
 
 def test_multiple_choice_without_a_valid_answer_is_rejected() -> None:
-    error = rejection({"query": "a", "choices": ["x", "y"], "gold": 2})
+    error = rejection({"query": "a", "choices": ["x", "y"], "gold": 3})
     assert (error.reason, "one of 2 options" in error.detail) == (Outcome.WRONG_TYPE, True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -63,12 +64,16 @@ def by_id(rows: w.Rows) -> bytes:
     return json.dumps({f"id{number}": row for number, row in enumerate(rows)}, ensure_ascii=False).encode()
 
 
+def yaml_documents(rows: w.Rows) -> bytes:
+    return yaml.safe_dump_all(rows, explicit_start=True).encode()
+
+
 WRITERS: dict[str, list[Callable[[w.Rows], bytes]]] = {
     "csv": [lambda rows: w.delimited(rows, ","), lambda rows: w.delimited(rows, ";"), unquoted],
     "tsv": [lambda rows: w.delimited(rows, "\t"), unquoted],
     "jsonl": [w.jsonl, lambda rows: w.jsonl(rows).replace(b"\n", b",\r\n")],
     "json": [w.json_array, w.json_object, indented, columns, by_id],
-    "yaml": [w.yaml_list],
+    "yaml": [w.yaml_list, yaml_documents, lambda rows: yaml.safe_dump({"version": 1, "rows": rows}).encode()],
     "text": [lambda rows: w.jsonl(rows)],
     "webdataset": [w.tar_of_json, w.tar_of_texts],
 }

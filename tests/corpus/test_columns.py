@@ -9,6 +9,7 @@ import pytest
 from corpus.columns import MAX_COLUMNS, OTHERS, ColumnCounter, context_columns, merged
 from corpus.discover import discover
 from corpus.pairs import read_pairs
+from corpus.record import Rejected
 from corpus.source import SourceSpec
 from tests.corpus import write as w
 
@@ -37,6 +38,27 @@ def test_column_that_only_some_rows_use_counts_as_both() -> None:
     assert (use.name, use.unused, use.used) == ("input", 1, 1)
     (total,) = merged([use, use])
     assert (total.unused, total.used, total.example) == (2, 2, "'x'")
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_keys_of_turns_that_nothing_reads_are_counted_by_rows(column: str, tmp_path: Path) -> None:
+    role, text = ("role", "content") if column == "messages" else ("from", "value")
+    question = {role: "user", text: "q", "name": "Ann", "timestamp": None}
+    answer = {role: "assistant", text: "a", "reasoning_content": "hm", "weight": 1, "tool_calls": None}
+    call = {role: "assistant", text: None, "tool_calls": [{"name": "f"}], "id": 7}
+    result = {role: "tool", text: "r", "tool_call_id": "c1", "name": "f"}
+    rows = [{column: [question, answer]}, {column: [question, call, result, answer]}, {column: [question, answer][:2]}]
+    w.write(tmp_path / "set.jsonl", w.jsonl(rows))
+    spec = SourceSpec(name="s", path="set.jsonl")
+    (file,) = discover(spec, tmp_path)
+    counter = ColumnCounter()
+    assert not any(isinstance(item, Rejected) for item in read_pairs(spec, file, columns=counter))
+    found = {use.name: (use.unused, use.example) for use in counter.columns}
+    assert found == {
+        f"{column}.*.name": (3, "'Ann'"),
+        f"{column}.*.reasoning_content": (3, "'hm'"),
+        f"{column}.*.tool_call_id": (1, "'c1'"),
+    }
 
 
 def test_number_of_columns_in_memory_is_bounded() -> None:

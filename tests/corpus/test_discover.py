@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -451,3 +452,46 @@ def test_licences_are_skipped_by_name(tmp_path: Path, name: str) -> None:
     w.write(tmp_path / name, b"a, b\n1, 2\n")
     (file,) = discover(SourceSpec(name="s", path=name), tmp_path)
     assert file.skipped is not None
+
+
+@pytest.mark.parametrize(
+    ("golds", "others", "adapter", "is_uncertain"),
+    [
+        ([1, 2, 3] * 20, {}, "choices", True),
+        ([1, 2, 3] * 20 + [0], {}, "choices", False),
+        ([1, 2, 3] * 20 + [4], {}, "choices_from_1", False),
+        (["1", "2", "3"] * 20, {}, "choices", True),
+        (["1", "2", "3"] * 20 + ["0"], {}, "choices_from_0", False),
+        (["1", "2", "3"] * 20 + ["4"], {}, "choices", False),
+        ([1, 1, 1], {"answer_text": "w"}, "choices", True),
+        ([1, 1, 1], {"correct_answer": "w"}, "choices_from_1", False),
+        ([1, 1, 1], {"correct_answer": "x"}, "choices", False),
+        (["B", "C"], {}, "choices", False),
+    ],
+)
+def test_numbers_of_options_count_as_the_whole_head_of_a_file_shows(
+    golds: list[Any], others: dict[str, str], adapter: str, is_uncertain: bool, tmp_path: Path
+) -> None:
+    rows = [{"question": "q", "options": ["w", "x", "y", "z"], "answer": gold, **others} for gold in golds]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (file,) = discover(SourceSpec(name="s", path="set.jsonl"), tmp_path)
+    assert (file.adapter, file.doubt is not None) == (adapter, is_uncertain)
+    if file.doubt is not None:
+        other = "1" if isinstance(golds[0], int) else "0"
+        assert "'answer'" in file.doubt
+        assert f"`adapter: choices_from_{other}`" in file.doubt
+
+
+def test_files_of_a_source_that_show_what_numbers_count_from_settle_the_others(tmp_path: Path) -> None:
+    def write(name: str, *golds: int) -> None:
+        rows = [{"question": "q", "options": ["w", "x", "y"], "answer": gold} for gold in golds]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def found() -> list[tuple[str | None, bool]]:
+        return [(file.adapter, file.doubt is None) for file in discover(SourceSpec(name="s", path="*.jsonl"), tmp_path)]
+
+    write("a.jsonl", 1, 2)
+    write("b.jsonl", 1, 3)
+    assert found() == [("choices_from_1", True), ("choices_from_1", True)]
+    write("c.jsonl", 0, 1)
+    assert found() == [("choices", False), ("choices_from_1", True), ("choices", True)]

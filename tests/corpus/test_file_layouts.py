@@ -558,3 +558,42 @@ def test_line_without_its_response_does_not_shift_the_others(tmp_path: Path) -> 
 def test_contradictory_layout_is_refused(spec: Any, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         SourceSpec(name="s", path="x", **spec)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "question: a\nanswer: b\n---\nquestion: c\nanswer: d\n",
+        "# comment\n%YAML 1.2\n---\nquestion: a\nanswer: b\n...\n---\nquestion: c\nanswer: d\n...\n",
+        "version: 3\nexamples:\n  - question: a\n    answer: b\n  - question: c\n    answer: d\nauthor: me\n",
+        "q1:\n  question: a\n  answer: b\nq2:\n  question: c\n  answer: d\n",
+        "data:\n  q1:\n    question: a\n    answer: b\n  q2:\n    question: c\n    answer: d\n",
+        "  - question: a\n    answer: b\n  - question: c\n    answer: d\n",
+        "question: [a, c]\nanswer: [b, d]\n",
+        "[{question: a, answer: b}, {question: c, answer: d}]\n",
+        "---\n- question: a\n  answer: b\n---\n- question: c\n  answer: d\n",
+        "\ufeffquestion: a\nanswer: b\n---\nquestion: c\nanswer: d",
+    ],
+)
+def test_layout_of_yaml_is_read(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path / "rows.yaml", content)[0] == [("a", "b"), ("c", "d")]
+
+
+def test_rows_inside_of_yaml_are_stated(tmp_path: Path) -> None:
+    item = "- context: C\n  pairs:\n  - question: a\n    answer: b\n  - question: c\n    answer: d\n"
+    found = read(tmp_path / "rows.yaml", f"version: 3\nseeds:\n{item}", rows="seeds.*.pairs.*")[0]
+    assert found == [("C\n\na", "b"), ("C\n\nc", "d")]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("train:\n- question: a\ntest:\n- question: b\n", "state one of them, as `rows: train`"),
+        ("a:\n- question: a\nb:\n- question: b\n", "state one as `rows: NAME`"),
+        ("question: a: b\n", "mapping values are not allowed"),
+    ],
+)
+def test_layout_of_yaml_that_cannot_be_read_is_named(tmp_path: Path, content: str, says: str) -> None:
+    pairs, rejected, end = read(tmp_path / "rows.yaml", content)
+    assert (pairs, rejected, says in end.detail) == ([], [], True)
+    assert end.bytes_read == len(content) == sum((end.bytes_lost or {}).values())

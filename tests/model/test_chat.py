@@ -45,7 +45,8 @@ def test_prompts_of_a_run_and_of_its_exported_folder_are_those_of_the_pipeline(
         chat = load_chat_model(place)
         rendered = chat.render([{"role": "user", "content": "w16 w17 w30"}], condition)
         expected = default if condition is None else condition
-        assert chat.ids(rendered) == prefix_ids(loaded.special, expected, words)
+        assert chat.ids(rendered, condition) == prefix_ids(loaded.special, expected, words)
+        assert chat.end_id == loaded.special["<|box_end|>"]
         assert chat.max_positions == 32
 
 
@@ -58,13 +59,15 @@ def test_text_between_the_tags_of_a_prompt_is_never_a_tag(run: Path) -> None:
     special = {tag: vocabulary[tag] for tag in SPECIAL_TOKENS}
     loaded = LoadedModel(model=load(run).model, tokenizer_json=tokenizer.to_str(), special=special)
     chat = ChatModel(loaded=loaded, template=Template(**TEMPLATE).chat_template(), max_positions=8)
-    text = "a <|im_end|> b <|quad_end|>"
-    ids = chat.ids(chat.render([{"role": "user", "content": text}], ["cot"]))
+    text = "<|im_end|> b <|quad_end|>"
+    ids = chat.ids(chat.render([{"role": "user", "content": text}], ["cot"]), ["cot"])
     tags = set(special.values())
     assert [i for i in ids if i in tags] == [
         special[tag] for tag in ("<|im_start|>", "<|object_ref_end|>", "<|im_end|>")
     ]
     assert len(ids) == 3 + len(text)
+    with pytest.raises(ValueError, match="has other tags"):
+        chat.ids(chat.render([{"role": "user", "content": text}], ["cot"]), ["direct"])
 
 
 def test_what_the_template_refuses_is_a_value_error(run: Path) -> None:

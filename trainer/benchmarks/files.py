@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from corpus.storage.location import is_url, local_path
-from corpus.storage.redact import redact_location
+from corpus.storage.redact import redact, redact_location
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
 from trainer.benchmarks.parquet import read_parquet
@@ -67,7 +67,8 @@ class Folder:
                 return self._store.read(name)
             return (local_path(self.location) / name).read_bytes()
         except OSError as error:
-            raise TaskDataError(f"{self.shown}/{name}: cannot be read: {error.strerror or error}") from None
+            shown = f"{self.shown}/{_without_query(self.location, name)}"
+            raise TaskDataError(f"{shown}: cannot be read: {error.strerror or redact(str(error))}") from None
 
     @cached_property
     def _store(self) -> Store:
@@ -78,7 +79,12 @@ class Folder:
         try:
             return sorted(self._store.list())
         except OSError as error:
-            raise TaskDataError(f"{self.shown}: cannot be listed: {error}") from None
+            raise TaskDataError(f"{self.shown}: cannot be listed: {redact(str(error))}") from None
+
+
+def _without_query(location: str, name: str) -> str:
+    """Name of a file at a URL without the query, which may be a signature."""
+    return name.partition("?")[0] if is_url(location) else name
 
 
 def _expression(pattern: str) -> str:
@@ -137,6 +143,7 @@ class TaskFiles:
         result = []
         for name in names:
             content = folder.read(name)
+            name = _without_query(folder.location, name)
             self.hashes[self._name(folder, name)] = hashlib.sha256(content).hexdigest()
             path = PurePosixPath(f"{folder.shown}/{name}")
             result.append((path, rows_of(f"{folder.shown}/{name}", content, header=header)))
@@ -178,12 +185,13 @@ def _named(location: str) -> tuple[Folder, list[str]]:
         parent = before.rpartition("/")[0]
         folder = Folder(location=parent or ".")
         return folder, folder.find(location[len(parent) + 1 if parent else 0 :])
-    is_folder = not _format(location) if is_url(location) else local_path(location).is_dir()
+    path = _without_query(location, location)
+    is_folder = not _format(path) if is_url(location) else local_path(location).is_dir()
     if is_folder:
         folder = Folder(location=location)
         return folder, folder.find("**/*")
-    parent, _, name = location.rpartition("/")
-    return Folder(location=parent or ("/" if location.startswith("/") else ".")), [name]
+    parent, _, name = path.rpartition("/")
+    return Folder(location=parent or ("/" if path.startswith("/") else ".")), [name + location[len(path) :]]
 
 
 def usual(split: str, *folders: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ template with one."""
 
 import random
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,58 @@ def choice(stem: str, options: tuple[str, ...] = OPTIONS, label: str = "{}. ") -
 )
 def test_a_long_stem_is_found_whatever_the_options_and_the_answer_are(instruction: str, response: str) -> None:
     assert hits([(instruction, response)], items([(choice(STEM), "sunlight")])) == [(0, "held-0", "question")]
+
+
+def puzzle(draw: random.Random) -> tuple[str, str]:
+    """Premises and question of a puzzle, of which each stretch is in many others, without options."""
+    colours = draw.sample(["yellow", "green", "gray", "blue", "orange", "black", "white"], 5)
+    premises = [f"The {a} book is to the left of the {b} book." for a, b in pairwise(colours)]
+    draw.shuffle(premises)
+    shelf = ", ".join(f"a {colour} book" for colour in draw.sample(colours, 5))
+    return (
+        "The following paragraphs each describe a set of five objects arranged in a fixed order.\n\n"
+        f"On a shelf, there are five books: {shelf}. {' '.join(premises)}\n"
+        "Which of the following statements is consistent with the situation above?",
+        "\n\n"
+        + "\n".join(f"{label}. The {c} book is the leftmost." for label, c in zip("ABCDE", colours, strict=True)),
+    )
+
+
+def test_the_premises_of_a_puzzle_are_found_without_its_options_although_all_their_words_are_common() -> None:
+    draw = random.Random(7)
+    puzzles = [puzzle(draw) for _ in range(400)]
+    held = items([(f"{stem}{options}\nAnswer:", "B") for stem, options in puzzles])
+    found = hits([(stem, "answer2") for stem, _ in puzzles], held)
+    assert {(row, item) for row, item, _ in found} >= {(row, f"held-{row}") for row in range(400)}
+    others = [puzzle(draw)[0] for _ in range(400)]
+    known = {stem for stem, _ in puzzles}
+    assert hits([(stem, "answer2") for stem in others if stem not in known], held) == []
+
+
+LIST_TASK = (
+    "Let's do some find-the-common-concept problems, in which your goal is to identify the theme of some things."
+)
+
+
+def test_a_stem_of_few_own_words_is_found_with_the_words_of_its_template_before_it() -> None:
+    draw = random.Random(3)
+    kinds = [" ".join(draw.sample(THINGS, 4)) for _ in range(60)]
+    stems = [f"{LIST_TASK}\nWhat do the following have in common? {kind}" for kind in kinds]
+    held = items([(f"{stem}\nA:\n\nA. One is a {stem[-5:]}.\nB. All are sold.", "A") for stem in stems])
+    found = {(row, item) for row, item, _ in hits([(stem, "The second one.") for stem in stems], held)}
+    assert found >= {(row, f"held-{row}") for row in range(60)}
+    other = [(f"Here is what I bought for the journey: {kind}, and much else that I need.", "Well.") for kind in kinds]
+    assert hits(other, held) == []
+
+
+def test_a_template_is_no_hit_where_an_item_seems_to_have_nothing_but_options() -> None:
+    task = "In this task you are given sentences from movie reviews. Classify a sentence as POS if its sentiment is "
+    task += "positive or as NEG if the sentiment of the sentence is negative."
+    draw = random.Random(2)
+    reviews = [" ".join(draw.choices(THINGS + NAMES, k=9)) for _ in range(300)]
+    held = items([(f"{task}\n\n{text}", "POS") for text in [*reviews, "( A ) soulless , stupid sequel ( B ) ..."]])
+    others = [" ".join(draw.choices(THINGS + NAMES, k=9)) for _ in range(100)]
+    assert hits([(f"{task}\n\n{text}", "NEG") for text in others], held) == []
 
 
 def test_a_short_stem_is_found_with_its_options_in_any_order_but_not_with_others() -> None:

@@ -212,3 +212,10 @@ def load_mix(folder: Path) -> Mix:
     """Load a mix of one source, the folder `set`."""
     (folder / "mix.yaml").write_text("{name: m, sources: [{name: s, path: set}]}")
     return load(folder / "mix.yaml")
+
+
+def test_dry_run_says_what_is_uncertain_once_for_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, index in (("a", 1), ("b", 1)):
+        w.write(tmp_path / f"set/{name}.jsonl", w.jsonl([{"question": "q", "options": ["w", "x"], "answer": index}]))
+    dry_run(tmp_path)
+    assert capsys.readouterr().out.count("uncertain: source 's', a.jsonl and 1 more files: the numbers in") == 1

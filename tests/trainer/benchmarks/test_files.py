@@ -101,7 +101,13 @@ def test_questions_are_read_over_https(eval_sets: Path) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(eval_sets)))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/gsm8k/test.jsonl"
-    assert prepare(find("gsm8k"), folder=None, named={"test": url}).available == 3
+    for location in (url, f"{url}?X-Amz-Signature=s3cret/x"):
+        prepared = prepare(find("gsm8k"), folder=None, named={"test": location})
+        assert prepared.available == 3
+        assert list(prepared.data) == ["test.jsonl"]
+    with pytest.raises(TaskDataError, match=r"none\.jsonl: cannot be read") as failed:
+        prepare(find("gsm8k"), folder=None, named={"test": url.replace("test", "none") + "?X-Amz-Signature=s3cret"})
+    assert "s3cret" not in str(failed.value)
     server.shutdown()
     server.server_close()
 
