@@ -71,17 +71,18 @@ def launch(
         return train(config, request=request, allow=allow)
     except ConfigError as error:
         return fail(error, MISUSED)
-    except (DatasetError, PlanError, CheckpointError, TrainingError) as error:
+    except (DatasetError, PlanError, TrainingError) as error:
         return fail(error)
-    except RuntimeError as error:
-        if not is_lost_rank(error):
+    except (CheckpointError, RuntimeError) as error:
+        if is_lost_rank(error):
+            return fail(
+                "another rank has ended or cannot be reached, see its own message; the same command continues from the "
+                f"last checkpoint ({str(error).strip().splitlines()[0]})",
+                EXIT_RESUMABLE,
+            )
+        if not isinstance(error, CheckpointError):
             raise
-        reason = str(error).strip().splitlines()[0]
-        return fail(
-            f"another rank has ended or cannot be reached, see its own message ({reason}); the same command continues "
-            "from the last checkpoint",
-            EXIT_RESUMABLE,
-        )
+        return fail(error)
     except (OSError, ValueError, MemoryError) as error:
         what = lack(error)
         if what is None and not isinstance(error, OSError):

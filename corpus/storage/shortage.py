@@ -22,7 +22,7 @@ def lack(error: BaseException) -> str | None:
     error
         The error, or one that was raised because of it.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         if is_full_disk(cause):
             return f"{FULL}: free some"
         if isinstance(cause, OSError) and cause.errno in _OPEN:
@@ -42,7 +42,7 @@ def is_full_disk(error: BaseException) -> bool:
     return any(os.strerror(code) in message for code in _FULL) or _SHORT_WRITE.search(message) is not None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error, the errors that led to it, and those of ranks that torch has collected in it."""
     seen: set[int] = set()
     waiting = [error]

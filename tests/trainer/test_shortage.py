@@ -51,8 +51,9 @@ def _starved(manifest: str, disk: str, out: str, log: str) -> None:
             options = setting
         if setting == "inodes":
             state = os.statvfs(disk)
-            options = f"size=90m,nr_inodes={state.f_files - state.f_ffree + 2}"
-        assert libc.mount(b"tmpfs", disk.encode(), b"tmpfs", flags, options.encode()) == 0
+            options = f"size=90m,nr_inodes={state.f_files - state.f_ffree + 3}"
+        if libc.mount(b"tmpfs", disk.encode(), b"tmpfs", flags, options.encode()):
+            raise OSError(ctypes.get_errno(), f"{setting}: {options}")
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         if setting == "files":
             used = len(os.listdir("/proc/self/fd"))

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from corpus.config import ConfigError
+from corpus.storage.shortage import causes
 
 T = TypeVar("T")
 
@@ -153,9 +154,11 @@ class World:
 
 
 def is_lost_rank(error: BaseException) -> bool:
-    """Whether an error of a collective operation means that another rank has ended or cannot be reached."""
-    in_run = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    return in_run and (isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection " in str(error))
+    """Whether an error, or what led to it, means that another rank has ended or cannot be reached."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return False
+    found = [cause for cause in causes(error) if isinstance(cause, RuntimeError)]
+    return any(isinstance(cause, dist.DistError) or "gloo" in str(cause) for cause in found)
 
 
 SINGLE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
