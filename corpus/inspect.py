@@ -7,6 +7,7 @@ Also lists the input files that were not read whole. The texts of dropped rows a
 them again from the input files.
 """
 
+import json
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,15 +52,22 @@ def main(
     base: Annotated[
         Path, typer.Option(help="the manifest's folder, which relative paths of input files start from", metavar="DIR")
     ] = Path(),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print sources, strata, drop reasons and found records as JSON")
+    ] = False,
 ) -> int:
     """Show what is in a built dataset: sources, strata, lengths, drop reasons, samples."""
     import polars as pl
 
     if dropped and not search:
         raise typer.BadParameter("--dropped needs --search TEXT")
+    if dropped and as_json:
+        raise typer.BadParameter("--json is for the dataset's own records, --dropped for rows of the input files")
     console = terminal.console(120)
     try:
-        if dropped and search:
+        if as_json:
+            print(json.dumps(overview(out, source, search, sample)))
+        elif dropped and search:
             show_dropped(console, out, source, search, sample, base)
         else:
             show(console, out, source, search, sample, seed)
@@ -96,6 +104,48 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
         _show_files(console, look.files)
     if search is not None or sample:
         _show_records(console, look.records, search, sample, seed)
+
+
+def overview(out: str, source: str | None, search: str | None, sample: int) -> dict[str, Any]:
+    """Return the overview of the dataset at `out`, or of one of its sources, with the first records that have `search`.
+
+    Raises
+    ------
+    DatasetError
+        There is no finished dataset, or it has no such source.
+    """
+    import polars as pl
+
+    from corpus.look import scan
+
+    dataset = open_dataset(out)
+    if source is not None:
+        _check_source(dataset, source)
+    counts = {name: count for name, count in dataset.info.counts.items() if source in (None, name)}
+    records = scan(dataset).records.filter(pl.col("source").is_in(list(counts)))
+    found = [] if search is None else _containing(records, search).head(sample).collect().to_dicts()
+    return {
+        "name": dataset.info.name,
+        "samples": dataset.info.samples,
+        "tokens": dataset.info.tokens,
+        "sources": {name: count.model_dump() for name, count in counts.items()},
+        "strata": [
+            {**stratum.model_dump(), "tokens": int(dataset.lengths[stratum.begin : stratum.end].sum(dtype=np.int64))}
+            for stratum in dataset.strata
+            if stratum.source in counts
+        ],
+        "records": found,
+    }
+
+
+def _containing(records: "pl.LazyFrame", search: str) -> "pl.LazyFrame":
+    """Return the records whose instruction or response contains a text, in any letter case."""
+    import polars as pl
+
+    return records.filter(
+        pl.col("instruction").str.to_lowercase().str.contains(search.lower(), literal=True)
+        | pl.col("response").str.to_lowercase().str.contains(search.lower(), literal=True)
+    )
 
 
 def _check_source(dataset: Dataset, source: str) -> None:
@@ -194,11 +244,7 @@ def _show_records(console: Console, records: "pl.LazyFrame", search: str | None,
         found = records.with_row_index("index").filter(pl.col("index").is_in(chosen)).drop("index").collect()
         title = f"{len(found)} random records"
     else:
-        wanted = search.lower()
-        matches = records.filter(
-            pl.col("instruction").str.to_lowercase().str.contains(wanted, literal=True)
-            | pl.col("response").str.to_lowercase().str.contains(wanted, literal=True)
-        )
+        matches = _containing(records, search)
         count = matches.select(pl.len()).collect().item()
         found = matches.head(sample).collect()
         title = f"{count:,} records contain {search!r}; the first {len(found)}:"

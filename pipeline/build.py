@@ -8,6 +8,7 @@ Run again, it does nothing if nothing has changed; after a crash it continues fr
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -232,8 +233,11 @@ def _build(
             log.warning(warning)
         for doubt in doubts(files):
             log.warning(doubt)
+        from pipeline.engine.kernels import are_compiled
         from pipeline.stages import run_stages
 
+        if not are_compiled():
+            log.info("compiling kernels, first run only: about half a minute")
         if is_url(out):
             lease = resources.enter_context(acquire(Store(out), f"the build of {mix.name}"))
         lock = lock_text(mix, inputs)
@@ -408,12 +412,15 @@ def main(
         list[str] | None, typer.Option(metavar="NAME", help="with --dry-run: such details of this source only")
     ] = None,
     work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
 ) -> int:
     """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
     if address is not None and executor != "ray":
         raise typer.BadParameter("--address is that of a Ray cluster; it needs --executor ray")
     if (verbose or source) and not dry_run:
         raise typer.BadParameter("--verbose and --source are for --dry-run")
+    if as_json and dry_run:
+        raise typer.BadParameter("--json is for a build; a dry run has its exit code")
     from pipeline.manifest import load
 
     if dry_run:
@@ -443,6 +450,9 @@ def main(
         )
     except OSError as error:
         return fail(shortage(error, out or "the dataset") or error)
+    if as_json:
+        print(json.dumps(_summary(built, time.monotonic() - begin)))
+        return 0
     if not built.is_new:
         say(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
         return 0
@@ -460,6 +470,19 @@ def main(
         vocab_size=None if tokenizer.file else tokenizer.vocab_size,
     )
     return 0
+
+
+def _summary(built: Built, seconds: float) -> dict[str, Any]:
+    """Return a build's result for machines: dataset.json without its list of files, and what the summary prints."""
+    return {
+        "out": redact_location(built.out),
+        "work": str(built.work),
+        "is_new": built.is_new,
+        "seconds": round(seconds, 3),
+        "dataset": built.dataset.model_dump(mode="json", exclude={"files"}),
+        "faults": [asdict(line) for line in built.faults],
+        "unused_columns": [asdict(line) for line in built.columns],
+    }
 
 
 make_callable(__name__, "pipeline.build:build")

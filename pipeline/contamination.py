@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,13 +129,14 @@ def main(
         list[int] | None,
         typer.Option("--n", min=1, help="words of an n-gram; may be repeated (default: 13 and 20)", metavar="N"),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> int:
     """Test whether eval items that occur in a dataset score better than the others."""
     import numpy as np
     import polars as pl
 
     from pipeline.decontaminate.word_hashes import words_of
-    from pipeline.report.contamination_effect import contamination, subset_test
+    from pipeline.report.contamination_effect import contamination, significant, subset_test
 
     try:
         dataset = open_dataset(out)
@@ -142,9 +144,16 @@ def main(
         scores = read_scores(scores_file.read_text(encoding="utf-8"), items)
         words = words_of(pl.Series([items[name] for name in scores], dtype=pl.String))
         values = np.array(list(scores.values()))
-        for n in sizes or SIZES:
-            shares = contamination(words, _texts(dataset), n)
-            _show(n, subset_test(shares, values), values)
+        found = {n: subset_test(contamination(words, _texts(dataset), n), values) for n in sizes or SIZES}
+        if as_json:
+            listed = [
+                {"n": n, "significant": significant(results), "subsets": [asdict(result) for result in results]}
+                for n, results in found.items()
+            ]
+            print(json.dumps({"items": len(values), "mean_score": float(values.mean()), "tests": listed}))
+        else:
+            for n, results in found.items():
+                _show(n, results, values)
     except FileNotFoundError as error:
         return cli.fail(f"{error.filename}: is missing, expected a file of scores or of eval items", cli.MISUSED)
     except (DatasetError, OSError, ValueError) as error:

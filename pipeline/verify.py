@@ -6,8 +6,10 @@ dataset.json is checked against everything else, and everything else against dat
 `pipeline.verification`.
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ from corpus import cli
 from corpus.contract import COMMIT, FORMAT, DatasetError, ShardInfo
 from corpus.dataset import NoDatasetError, open_dataset
 from corpus.storage.redact import redact_location
+from corpus.terminal import counted
 from pipeline.verification.check import Check, check
 
 SHOWN = 20
@@ -62,10 +65,10 @@ def verify(out: str) -> list[Check]:
         checks.append(check("sidecars", "lengths, strata, index", samples.sidecar_problems(dataset, shards)))
     if checks[-1].problems:
         return checks
-    checked_shards = f"{len(shards):,} shards, {info.samples:,} samples"
+    checked_shards = f"{counted(len(shards), 'shard')}, {counted(info.samples, 'sample')}"
     checks += [
         check("fingerprint", "index, lengths, strata, tokenizer", files.fingerprint_problems(dataset)),
-        check("counts", f"{len(info.counts):,} sources", samples.count_problems(dataset)),
+        check("counts", counted(len(info.counts), "source"), samples.count_problems(dataset)),
         check("tokenizer", f"{info.tokenizer.vocab_size:,} ids", samples.tokenizer_problems(dataset)),
         check("shards", checked_shards, samples.shard_problems(dataset, shards, row_ids)),
     ]
@@ -73,7 +76,7 @@ def verify(out: str) -> list[Check]:
     return [
         *checks,
         check("curated", "row ids and strata in sample order", records.curated_problems(dataset, ids)),
-        check("eval", f"{info.eval.rows:,} rows", records.eval_problems(dataset)),
+        check("eval", counted(info.eval.rows, "row"), records.eval_problems(dataset)),
         check("ledger", "conservation, unique rows, samples", ledger.ledger_problems(dataset, ids)),
     ]
 
@@ -89,7 +92,7 @@ def _show(checks: Sequence[Check], out: str) -> None:
     for name in ("check", "checked", "result"):
         table.add_column(name)
     for done in checks:
-        result = f"{len(done.problems):,} problems" if done.problems else "ok"
+        result = counted(len(done.problems), "problem") if done.problems else "ok"
         table.add_row(done.name, escape(done.checked), result)
     screen.print(table)
     for done in checks:
@@ -102,13 +105,20 @@ def _show(checks: Sequence[Check], out: str) -> None:
 
 
 @cli.command("python -m pipeline.verify", errors=(), epilog=_EPILOG)
-def main(out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")]) -> int:
+def main(
+    out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the checks and all problems as JSON")] = False,
+) -> int:
     """Check every hash, count and invariant of a dataset."""
     try:
         checks = verify(out)
     except (DatasetError, OSError) as error:
         return cli.fail(error, cli.MISUSED)
-    _show(checks, out)
+    if as_json:
+        is_ok = not any(done.problems for done in checks)
+        print(json.dumps({"out": redact_location(out), "ok": is_ok, "checks": [asdict(done) for done in checks]}))
+    else:
+        _show(checks, out)
     return 1 if any(done.problems for done in checks) else 0
 
 

@@ -82,6 +82,7 @@ def main(
     ] = "averaged",
     seed: Annotated[int, typer.Option(min=0, help="of examples that are drawn, and of the confidence intervals")] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where to compute")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="print the content of results.json")] = False,
 ) -> int:
     """Score a trained model on benchmarks.
 
@@ -111,6 +112,8 @@ def main(
     from trainer.checkpointing.load import load_model
     from trainer.distributed.world import World
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
     try:
         prepared = [
             prepare(
@@ -149,8 +152,11 @@ def main(
                     | {task.task.requires: version(task.task.requires) for task in prepared if task.task.requires},
                 )
                 paths = write_results(results, out)
-                _print(results)
-                cli.say("\n".join(map(str, paths)))
+                if as_json:
+                    print(paths[0].read_text(encoding="utf-8"))
+                else:
+                    _print(results)
+                    cli.say("\n".join(map(str, paths)))
             world.barrier()
         finally:
             world.leave()

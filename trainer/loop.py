@@ -53,7 +53,7 @@ class Loop:
         self._request = request
         self._stragglers = StragglerMonitor(run.world)
         self._speed = SpeedMeter(run)
-        self._compilations = CompilationMonitor() if run.config.compile else None
+        self._compilations: CompilationMonitor | None = None
         self._loss: float | None = None
 
     @property
@@ -104,6 +104,8 @@ class Loop:
         run.metrics.start(self.position.step)
         if self.position.step:
             run.metrics.message(f"continuing after step {self.position.step:,}")
+        if run.config.compile:
+            self._compilations = CompilationMonitor()
         try:
             if not self._evaluate(missing):
                 return self._leave(EXIT_RESUMABLE)

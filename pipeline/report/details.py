@@ -10,6 +10,7 @@ from rich.table import Table
 from corpus.discover import SourceFile
 from corpus.outcome import FileOutcome
 from corpus.source import SourceSpec
+from corpus.terminal import counted
 from pipeline.ingest.step import unused_columns
 from pipeline.report.console import safe
 from pipeline.report.summary import show_columns
@@ -24,8 +25,7 @@ EXAMPLE_CHARS = 300
 def show_details(spec: SourceSpec, files: Sequence[SourceFile], found: Survey, screen: Console) -> None:
     """Print all that a survey found of a source."""
     size = sum(file.bytes for file in files)
-    number = "1 file" if len(files) == 1 else f"{len(files):,} files"
-    screen.print(f"\n[bold]{safe(spec.name)}[/] ({spec.role}): {number}, {size:,} bytes")
+    screen.print(f"\n[bold]{safe(spec.name)}[/] ({spec.role}): {counted(len(files), 'file')}, {size:,} bytes")
     _show_files(files, screen)
     _show_survey(spec, found, screen)
 

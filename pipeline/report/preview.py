@@ -19,6 +19,7 @@ from corpus.config import ConfigError, closest
 from corpus.discover import SourceFile
 from corpus.source import SourceSpec
 from corpus.storage.location import is_url
+from corpus.terminal import counted
 from pipeline.dedup.near.spec import describe
 from pipeline.engine.budget import PROCESS_BYTES, STEP_BYTES
 from pipeline.guard import Guard
@@ -239,11 +240,11 @@ def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: S
     memory = PROCESS_BYTES + workers * (PROCESS_BYTES + STEP_BYTES)
     place = Path(mix.out) if mix.out and not is_url(str(mix.out)) else Path()
     free = shutil.disk_usage(next(folder for folder in (place, *place.resolve().parents) if folder.exists())).free
-    number = "1 worker" if workers == 1 else f"{workers:,} workers"
+    seconds = START_SECONDS + text / CORE_RATE / cores
     screen.print(
-        f"a build takes about {_duration(START_SECONDS + text / CORE_RATE / cores)} with {number} (the first on a "
-        f"machine a minute longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of "
-        f"disk ({_size(free)} free); estimates from {_size(text)} of text",
+        f"a build takes about {_duration(seconds)} with {counted(workers, 'worker')} (the first on a machine a minute "
+        f"longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of disk "
+        f"({_size(free)} free); estimates from {_size(text)} of text",
         soft_wrap=True,
     )
     if disk > free:
@@ -251,8 +252,9 @@ def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: S
     for problem in problems:
         screen.print(f"\n[bold]a build would stop:[/] {safe(problem)}", soft_wrap=True)
     if problems:
-        number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-        screen.print(f"\n[bold]verdict: a build would stop[/] ({number}, above); nothing was written")
+        screen.print(
+            f"\n[bold]verdict: a build would stop[/] ({counted(len(problems), 'problem')}, above); nothing was written"
+        )
     else:
         screen.print(
             "\n[bold]verdict: nothing in what was read would stop a build[/]; nothing was written. --verbose or "

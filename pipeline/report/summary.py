@@ -13,6 +13,7 @@ from rich.table import Table
 
 from corpus.contract import REPORT, DatasetInfo
 from corpus.formats.tally import describe_losses
+from corpus.terminal import counted
 from pipeline.records.ledger import ColumnLine
 from pipeline.report.console import console, safe
 
@@ -57,8 +58,8 @@ def show(
     if columns:
         show_columns(columns, screen)
     screen.print(
-        f"{info.samples:,} {'sample' if info.samples == 1 else 'samples'}, {info.tokens:,} tokens "
-        f"({info.response_tokens:,} in responses), {info.shards:,} {'shard' if info.shards == 1 else 'shards'}, "
+        f"{counted(info.samples, 'sample')}, {info.tokens:,} tokens "
+        f"({info.response_tokens:,} in responses), {counted(info.shards, 'shard')}, "
         f"vocabulary {info.tokenizer.vocab_size:,}, {seconds:.1f} s"
     )
     if info.epochs is not None:

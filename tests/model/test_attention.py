@@ -229,7 +229,7 @@ class TestKernels:
             self.check(rows, "varlen", "cpu", backward=True)
 
     @pytest.mark.parametrize(("kernel", "block"), [("flex", 128), ("flex64", 64)])
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=100)
     @given(rows=layouts())
     @example(SPECIAL[3])
     def test_block_lists_are_exactly_those_of_the_mask_per_score(self, kernel, block, rows):

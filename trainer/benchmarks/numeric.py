@@ -9,7 +9,7 @@ from trainer.benchmarks.task import Question, Verdict
 
 METRIC = "accuracy"
 TOLERANCE = 1e-3
-"""Largest difference of a right answer, relative to numbers above 1."""
+"""Largest difference of a right answer."""
 
 _TEXT = ("original_text", "instruction", "context", "problem", "question", "Question", "sQuestion")
 _ANSWER = ("Answer", "ans", "lSolutions", "final_ans", "answer")
@@ -43,7 +43,7 @@ def score(question: Question, generation: str) -> Verdict:
     box = last_box(generation)
     extracted = last_number(generation if box is None else box)
     value = None if extracted is None else value_of(extracted)
-    is_right = value is not None and abs(value - question.answer) <= TOLERANCE * max(1, abs(question.answer))
+    is_right = value is not None and abs(value - question.answer) <= TOLERANCE
     return Verdict(extracted=extracted or "", scores={METRIC: float(is_right)}, is_valid=value is not None)
 
 

@@ -9,15 +9,18 @@ import csv
 import importlib.util
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.trainer.benchmarks.fixtures import read
+from tests.trainer.benchmarks.fixtures import Oracle, read
 from trainer.benchmarks.catalog import BUILT_IN, find
+from trainer.benchmarks.results import score_of
+from trainer.benchmarks.run import prepare, run_task
+from trainer.benchmarks.task import Question
 
 FOLDER = Path(__file__).parent / "expected"
 
@@ -46,16 +49,22 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_prompts_and_verdicts_of_20_questions_are_those_written_by_hand(name: str, tmp_path: Path) -> None:
+def read_expected(name: str, folder: Path) -> tuple[Mapping[str, Any], dict[str, Path]]:
+    """Write the files of a task; returns the expectations, and the files that are named for a split."""
     if name == "math" and importlib.util.find_spec("math_verify") is None:
         pytest.skip("the extra `math` is not installed")
     expected = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-    write_files(expected, tmp_path)
+    write_files(expected, folder)
     named = {
-        **({"shots": tmp_path / "mine.jsonl"} if "named_shots" in expected else {}),
-        **({expected["named"]: tmp_path / expected["file"]} if "named" in expected else {}),
+        **({"shots": folder / "mine.jsonl"} if "named_shots" in expected else {}),
+        **({expected["named"]: folder / expected["file"]} if "named" in expected else {}),
     }
+    return expected, named
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_prompts_and_verdicts_of_20_questions_are_those_written_by_hand(name: str, tmp_path: Path) -> None:
+    expected, named = read_expected(name, tmp_path)
     questions = read(name, tmp_path, named=named)
     assert len(questions) == len(expected["questions"]) == 20
     task = find(name).task
@@ -71,3 +80,40 @@ def test_prompts_and_verdicts_of_20_questions_are_those_written_by_hand(name: st
         assert verdict.extracted == wanted.get("found", verdict.extracted), number
         if "exact_match" in wanted:
             assert verdict.scores["exact_match"] == wanted["exact_match"], number
+
+
+RIGHT: Mapping[str, Callable[[Question], str]] = {
+    "math": lambda q: rf"\boxed{{{q.answer}}}",
+    "drop": lambda q: q.answer[-1][0],
+    "humaneval": lambda q: "return n / 2",
+    "mbpp": lambda q: "def double(n):\n    return 2 * n",
+}
+"""Task to its right answers, where they are not the reference answer as text."""
+BEST = {"drop": 0.975}
+"""A text cannot be both spans of the one answer that has two: it earns half."""
+
+
+def wrong(question: Question) -> str:
+    """A valid answer that is wrong."""
+    if isinstance(question.answer, int | float):
+        return str(question.answer + 1)
+    if question.options:
+        return "BA"[question.answer == "B"]
+    if str(question.answer).startswith("("):
+        return "(Z)"
+    return r"\boxed{98765}"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_right_answers_score_100_percent_wrong_ones_0_and_invalid_ones_chance(name: str, tmp_path: Path) -> None:
+    _, named = read_expected(name, tmp_path)
+    found = find(name)
+    prepared = prepare(found, folder=tmp_path, named=named, limit=4 if found.task.runs_code else None)
+    is_choice = found.task.max_new_tokens == 1
+    chance = [1 / q.options if is_choice else 0.0 for q in prepared.questions]
+    scores = []
+    for number, reply in enumerate((RIGHT.get(name, lambda q: str(q.answer)), wrong, lambda q: "?")):
+        oracle = Oracle(prepared.questions, reply)
+        run = run_task(prepared, oracle, model={}, folder=tmp_path / str(number), unit=64)
+        scores.append(score_of(run, seed=0).score)
+    assert scores == pytest.approx([BEST.get(name, 1), 0, sum(chance) / len(chance)])
