@@ -13,9 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from corpus.contract import (
     COMMIT,
     LENGTHS,
@@ -33,7 +30,9 @@ from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class NoDatasetError(DatasetError):
@@ -89,7 +88,7 @@ class Dataset:
         return parse_strata(self.read(STRATA), self.url(STRATA), samples=self.info.samples)
 
     @cached_property
-    def lengths(self) -> NDArray[np.uint16]:
+    def lengths(self) -> "NDArray[np.uint16]":
         """uint16 [N, 2]: tokens of prefix and response of each sample."""
         return load_lengths(io.BytesIO(self.read(LENGTHS)), self.url(LENGTHS), samples=self.info.samples)
 
@@ -157,7 +156,7 @@ def unfinished(location: str) -> str | None:
     )
 
 
-def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray[np.uint16]:
+def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> "NDArray[np.uint16]":
     """Load and check lengths.npy; memory-mapped where `file` is a path.
 
     Parameters
@@ -174,6 +173,8 @@ def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray
     ndarray
         uint16 [N, 2]: tokens of prefix and response of each sample.
     """
+    import numpy as np  # imported late: help of the commands needs no arrays
+
     size = file.stat().st_size if isinstance(file, Path) else file.seek(0, io.SEEK_END)
     try:
         with file.open("rb") if isinstance(file, Path) else nullcontext(file) as content:
@@ -205,11 +206,11 @@ def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> NDArray
     return np.frombuffer(file.read(), "<u2").reshape(samples, 2)
 
 
-def check_lengths(lengths: NDArray[np.uint16], info: DatasetInfo, where: str) -> None:
+def check_lengths(lengths: "NDArray[np.uint16]", info: DatasetInfo, where: str) -> None:
     """Raise `DatasetError` unless the lengths of lengths.npy have the sums and the maximum in dataset.json."""
     prefix = response = longest = 0
     for begin in range(0, len(lengths), _BLOCK):
-        block = lengths[begin : begin + _BLOCK].astype(np.int64)
+        block = lengths[begin : begin + _BLOCK].astype("int64")
         prefix, response = prefix + int(block[:, 0].sum()), response + int(block[:, 1].sum())
         longest = max(longest, int(block.sum(axis=1).max()))
     for name, expected, found in (

@@ -14,9 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +26,9 @@ from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA_SHOWN = 40
@@ -130,7 +130,7 @@ def overview(out: str, source: str | None, search: str | None, sample: int) -> d
         "tokens": dataset.info.tokens,
         "sources": {name: count.model_dump() for name, count in counts.items()},
         "strata": [
-            {**stratum.model_dump(), "tokens": int(dataset.lengths[stratum.begin : stratum.end].sum(dtype=np.int64))}
+            {**stratum.model_dump(), "tokens": int(dataset.lengths[stratum.begin : stratum.end].sum(dtype="int64"))}
             for stratum in dataset.strata
             if stratum.source in counts
         ],
@@ -171,21 +171,23 @@ def _show_sources(console: Console, counts: dict[str, SourceCounts]) -> None:
     console.print(table)
 
 
-def _show_strata(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
+def _show_strata(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
     title, shown = "Strata", strata
     if len(strata) > _STRATA_SHOWN:
         title = f"The largest {_STRATA_SHOWN} of {len(strata):,} strata"
         shown = sorted(strata, key=lambda stratum: -stratum.samples)[:_STRATA_SHOWN]
     table = _table(title, "source", "task", "samples", "tokens", "max per epoch", "repeat", numbers=4)
     for stratum in shown:
-        tokens = int(lengths[stratum.begin : stratum.end].sum(dtype=np.int64))
+        tokens = int(lengths[stratum.begin : stratum.end].sum(dtype="int64"))
         cap = "" if stratum.max_per_epoch is None else f"{stratum.max_per_epoch:,}"
         names = Text(stratum.source), Text(stratum.task)
         table.add_row(*names, f"{stratum.samples:,}", f"{tokens:,}", cap, f"{stratum.repeat:,}")
     console.print(table)
 
 
-def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: NDArray[np.uint16]) -> None:
+def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
+    import numpy as np
+
     heads = [{0.0: "min", 0.5: "median", 1.0: "max"}.get(q, f"{q:.0%}") for q in _QUANTILES]
     table = _table("Lengths in tokens", "source", "part", *heads, numbers=len(heads))
     for name in dict.fromkeys(stratum.source for stratum in strata):

@@ -20,8 +20,6 @@ import typer
 from corpus import cli
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
-from corpus.discover import as_utf8
-from corpus.originals import OriginalError, Originals
 from corpus.outcome import Outcome
 from corpus.terminal import printable
 
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
     from rich.text import Text
+
+    from corpus.originals import Originals
 
 Row = dict[str, Any]
 """A row of a Parquet file, by column."""
@@ -133,7 +133,7 @@ def text_of(dataset: Dataset, line: Row) -> Row | None:
     return None
 
 
-def _show(screen: "Console", originals: Originals, line: Row) -> None:
+def _show(screen: "Console", originals: "Originals", line: Row) -> None:
     """Print a ledger line and the text of its row, then those of the row that it lost to with the differences."""
     dataset = originals.dataset
     record, problem = _text(originals, line)
@@ -150,8 +150,10 @@ def _show(screen: "Console", originals: Originals, line: Row) -> None:
             screen.print(f"  {name}: ", _difference(record[name], kept[name]), soft_wrap=True)
 
 
-def _text(originals: Originals, line: Row) -> tuple[Row, str]:
+def _text(originals: "Originals", line: Row) -> tuple[Row, str]:
     """Return the text of a line's row, and why it cannot be shown; either is empty."""
+    from corpus.originals import OriginalError
+
     record = text_of(originals.dataset, line)
     if record is not None:
         return record, ""
@@ -249,6 +251,8 @@ def main(
     ] = Path(),
 ) -> None:
     """Explain what happened to a row, and why."""
+    from corpus.discover import as_utf8
+    from corpus.originals import Originals
     from pipeline.report.console import console
 
     if (file is None) != (row is None) or [row_id, file, near].count(None) != 2:

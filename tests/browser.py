@@ -51,12 +51,6 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def printed(self) -> bytes:
-        """Return the page as PDF."""
-        import base64
-
-        return base64.b64decode(self._call("Page.printToPDF", {"printBackground": True})["data"])
-
     def requests(self) -> list[str]:
         """URLs that the page has asked for."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]

@@ -15,7 +15,8 @@ A shared n-gram makes a candidate. The record contains the probe if
   under any labels; or its answer is in the response and distinguishes the item from others.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
-of the instruction, or to have `DISTINCTIVE_WORDS`; the words of the template that precede it in the record count too.
+of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
+the record count too where the line ends behind it, since a longer question is another one.
 """
 
 from typing import NamedTuple
@@ -106,7 +107,9 @@ def _scan(
                         place = at - index.anchors[probe]
                         if not _found_at(index.words, index.stems[probe, 0], stem, records.words, place, begin, end):
                             continue
-                        lead = _lead(index, probe, records.words, place, begin)
+                        after = place + stem
+                        if stem >= index.sizes[2] and (after in (split, end) or records.flags[after] & BREAK):
+                            lead = _lead(index, probe, records.words, place, begin)
                     compared[probe] = row
                     answer_found = _answer_found(index, probe, records.words, split, end)
                     answered = answer_found and index.distinctive[index.item[probe]]

@@ -3,8 +3,8 @@
     words of probes ─ mark_informative, mark_templates ─ settle_flags ─▶ flags ─ trimmed, stems ─▶ words to search
 
 Template are three words in a row that more than a tenth of the task's items share, and labels at the beginning of lines
-("Question:") that as many share: they do not count. Informative are words that few of the items have. Firm are
-informative words that have a digit, are capitalised inside a sentence, or negate.
+("Question:") and one or two words after the options that as many share: they do not count. Informative are words that
+few of the items have. Firm are informative words that have a digit, are capitalised inside a sentence, or negate.
 """
 
 import numba
@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE
-from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, spans
+from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
 from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, U8, Words, words_of
 from pipeline.text.hashing import U64
 
@@ -63,6 +63,21 @@ def mark_templates(probes: Words, flags: U8, groups: NDArray[np.int64]) -> None:
     place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
     shared = document_counts(in_group(probes.words[labels], groups[place]), place)
     flags[labels[shared > limit[place]]] |= np.uint8(TEMPLATE)
+    _mark_tails(probes, flags, groups, limit)
+
+
+def _mark_tails(probes: Words, flags: U8, groups: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
+    """Set `TEMPLATE` for the few words after the options, such as "Answer format:", that many of a group end with."""
+    options = np.flatnonzero(probes.flags & OPTION)
+    begins = np.zeros(len(groups), np.int64)  # of the words after the last option
+    np.maximum.at(begins, np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[options], options + 1)
+    sizes = probes.bounds[1:] - begins
+    short = np.flatnonzero((begins > 0) & (sizes > 0) & (sizes < TEMPLATE_WORDS))
+    tails = np.stack([begins[short], probes.bounds[1:][short]], axis=1)
+    keys = in_group(span_hashes(probes.words, tails), groups[short])
+    shared = document_counts(keys, np.arange(len(short))) > limit[short]
+    for begin, end in tails[shared].tolist():
+        flags[begin:end] |= np.uint8(TEMPLATE)
 
 
 def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:

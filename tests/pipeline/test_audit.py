@@ -3,8 +3,6 @@
 import json
 import random
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +15,7 @@ from corpus.originals import Originals
 from pipeline.audit import main as audit
 from pipeline.report.decisions import decisions, lines_of, sampled
 from pipeline.report.precision import wilson
+from tests.browser import browser, needs_browser
 from tests.in_process import InProcess
 from tests.pipeline.conftest import run_build, write_jsonl, write_mix
 
@@ -146,13 +145,29 @@ def test_decision_of_a_row_without_twin_is_not_shown(built: Path) -> None:
     assert decisions(Originals(dataset=dataset, base=built), near) == []
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_buttons_keep_verdicts_in_a_browser(built: Path, page: str) -> None:
-    script = "<script>addEventListener('load', () => document.querySelector('button[value=same]').click())</script>"
-    path = built / "clicked.html"
-    policy = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
-    path.write_text(policy.replace("</body>", script + "</body>"))
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", path.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    assert "1 of 17 judged" in shown
-    assert '<button type="button" value="same" aria-pressed="true">' in shown
+@needs_browser
+def test_verdicts_of_the_page_in_a_browser_are_those_of_the_download(
+    built: Path, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with browser() as opened:
+        opened.open(built / "page/audit.html", width=1100)
+        assert opened.evaluate("document.getElementById('done').textContent") == "0 of 17 judged"
+        for number, verdict in enumerate(["same", "different", "same", "same"]):
+            opened.evaluate(f"document.querySelectorAll('button[value={verdict}]')[{number}].click()")
+        opened.evaluate("document.querySelectorAll('button[value=same]')[2].click()")  # takes the verdict back
+        assert opened.evaluate("document.getElementById('done').textContent") == "3 of 17 judged"
+        assert opened.evaluate("document.querySelectorAll('button[aria-pressed=true]').length") == 3
+        assert opened.evaluate("document.title") == "small: audit"
+        opened.evaluate(
+            "window.make = URL.createObjectURL; URL.createObjectURL = (blob) => "
+            "{ blob.text().then((text) => { window.saved = text; }); return make.call(URL, blob); }"
+        )
+        opened.evaluate("document.getElementById('download').click()")
+        while (saved := opened.evaluate("window.saved")) is None:
+            pass
+        assert opened.problems() == []
+    (built / "saved.json").write_text(saved)
+    rows = rows_of(page)
+    assert json.loads(saved)["verdicts"] == {rows[0]: "same", rows[1]: "different", rows[3]: "same"}
+    assert audit([str(built / "out"), "--verdicts", str(built / "saved.json")]) == 0
+    assert "66.7%" in capsys.readouterr().out

@@ -292,6 +292,30 @@ def test_a_stem_of_few_own_words_is_found_with_the_words_of_its_template_before_
     assert hits(other, held) == []
 
 
+@pytest.mark.parametrize("end", ["", "\n\nAnswer format: answer1/answer2/answer3/answer4", "\nAnswer:"])
+def test_permuted_options_are_found_in_whatever_layout_the_item_has_them(end: str) -> None:
+    draw = random.Random(4)
+    ask = "Please choose the correct answer to the question:"
+    questions = []
+    for number in range(80):
+        stem = f"Why do {' '.join(f'w{draw.randrange(10**6)}' for _ in range(5))} weigh that much?"
+        questions.append((stem, [f"because of {number} {' '.join(draw.sample(THINGS, 3))}" for _ in range(4)]))
+    held = items(
+        [
+            (f"{ask} {stem}\n\n" + " ".join(f"Answer{n}: {text}" for n, text in enumerate(options, 1)) + end, "answer2")
+            for stem, options in questions
+        ]
+    )
+
+    def asked(stem: str, options: list[str]) -> tuple[str, str]:
+        return f"{stem}\n" + "\n".join(f"({label}) {text}" for label, text in zip("abcd", options, strict=True)), "(c)"
+
+    found = {(row, item) for row, item, _ in hits([asked(stem, options[::-1]) for stem, options in questions], held)}
+    assert found >= {(row, f"held-{row}") for row in range(80)}
+    longer = [(f"{ask} {stem[:-1]} on the day on which the market by the river opens?", "No.") for stem, _ in questions]
+    assert hits(longer, held) == []
+
+
 def test_a_template_is_no_hit_where_an_item_seems_to_have_nothing_but_options() -> None:
     task = "In this task you are given sentences from movie reviews. Classify a sentence as POS if its sentiment is "
     task += "positive or as NEG if the sentiment of the sentence is negative."
