@@ -24,7 +24,7 @@ class ConfigError(Exception):
 class Config(BaseModel):
     """Base of all manifest models: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former to present names of keys; the error about an unknown key suggests the present one."""
 
@@ -32,8 +32,43 @@ class Config(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """The loader of `yaml.safe_load`, except that a duplicate key is an error."""
+MAX_BYTES = 4 << 20
+"""Largest size of a manifest."""
+MAX_VALUES = 50_000
+"""Most values of a manifest once its aliases are expanded: those of about 5,000 sources."""
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """The loader of `yaml.safe_load`, except that a duplicate key is an error, and so are more than `MAX_VALUES`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._composed = 0
+        self._sizes: dict[int, int] = {}
+        """Number of values of each complete node, with its aliases expanded, by the node's id."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        mark: Any = event.start_mark
+        node = super().compose_node(parent, index)
+        if node is None:
+            return None
+        self._composed += 1
+        if not isinstance(event, yaml.AliasEvent):
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                children = node.value
+            elif isinstance(node, yaml.MappingNode):
+                children = [child for pair in node.value for child in pair]
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in children)
+        elif id(node) not in self._sizes:
+            raise yaml.MarkedYAMLError(problem="an alias of a value that contains it", problem_mark=mark)
+        if max(self._composed, self._sizes[id(node)]) > MAX_VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MAX_VALUES:,} values, aliases expanded; expected a manifest",
+                problem_mark=mark,
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -69,7 +104,11 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; expected a YAML manifest")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such manifest") from None
     except IsADirectoryError:
@@ -78,7 +117,7 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); expected a YAML manifest") from None
     remember(text)
     try:
-        data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, _BoundedLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
         raise ConfigError(f"{path}: is not valid YAML: {_yaml_problem(error)}") from None
     except RecursionError:
@@ -98,7 +137,7 @@ def _yaml_problem(error: Exception) -> str:
     """Return what is wrong and where, without the lines around it, which may hold secrets."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return str(error)
+        return " ".join(str(error).split())
     what = ": ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
     return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 

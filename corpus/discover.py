@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 from corpus.adapters import guess
-from corpus.adapters.choices import CHOICE_ADAPTERS, has_numbers, settle
+from corpus.adapters.choices import CHOICE_ADAPTERS, has_doubtful_numbers, settle
 from corpus.config import ConfigError
 from corpus.formats import open_rows
 from corpus.formats.archive import decompressed, is_tar_of_files, is_zip, list_members, of_compressed
@@ -41,7 +41,7 @@ GUESS_ROWS = 32
 """Number of first rows by which a file's adapter is detected."""
 
 CHOICE_ROWS = 1000
-"""Number of first rows of a multiple-choice file by which it is detected what their numbers count from."""
+"""Number of first rows of a multiple-choice file by which it is detected what its numbers count from."""
 
 HEAD_BYTES = 4 << 20
 """Largest part of a file's decompressed content that is read to detect its adapter."""
@@ -470,7 +470,7 @@ def _with_adapter(spec: SourceSpec, file: SourceFile) -> SourceFile:
         for count, (_, row) in enumerate(source_rows.rows, start=1):
             if isinstance(row, dict):
                 rows.append(file.with_columns(row))
-            if (count == GUESS_ROWS and not has_numbers(rows)) or count == CHOICE_ROWS:
+            if (count == GUESS_ROWS and not has_doubtful_numbers(rows)) or count == CHOICE_ROWS:
                 break
     except BrokenFileError:
         pass  # the head ends here, or the file is broken, which reading it reports

@@ -64,7 +64,7 @@ class Originals:
             lock = yaml.safe_load(self.dataset.read(LOCK))
             sources = {spec["name"]: spec for spec in lock["manifest"]["sources"]}
             inputs = {(item["source"], item["path"]): item for item in lock["inputs"]}
-        except (yaml.YAMLError, TypeError, KeyError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise DatasetError(f"{where}: is not a lock file ({error}); build the dataset again") from None
         return {"sources": sources, "inputs": inputs}
 

@@ -12,6 +12,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from corpus.cli import MISUSED, fail, say
 from corpus.config import ConfigError, load_manifest
+from corpus.storage.shortage import lack
 from model.loading import CheckpointError
 from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
@@ -19,7 +20,7 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
 from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
-from trainer.distributed.world import World
+from trainer.distributed.world import World, is_lost_rank
 from trainer.evaluators import Evaluator
 from trainer.initialize import load_initial
 from trainer.loop import Loop
@@ -27,7 +28,7 @@ from trainer.memory import describe, memory_of
 from trainer.metrics import Sink
 from trainer.resume import restore
 from trainer.step import TrainingError
-from trainer.stop import StopRequest
+from trainer.stop import EXIT_RESUMABLE, StopRequest
 
 
 def launch(
@@ -70,8 +71,23 @@ def launch(
         return train(config, request=request, allow=allow)
     except ConfigError as error:
         return fail(error, MISUSED)
-    except (DatasetError, PlanError, CheckpointError, TrainingError, OSError) as error:
+    except (DatasetError, PlanError, TrainingError) as error:
         return fail(error)
+    except (CheckpointError, RuntimeError) as error:
+        if is_lost_rank(error):
+            return fail(
+                "another rank has ended or cannot be reached, see its own message; the same command continues from the "
+                f"last checkpoint ({str(error).strip().splitlines()[0]})",
+                EXIT_RESUMABLE,
+            )
+        if not isinstance(error, CheckpointError):
+            raise
+        return fail(error)
+    except (OSError, ValueError, MemoryError) as error:
+        what = lack(error)
+        if what is None and not isinstance(error, OSError):
+            raise
+        return fail(error if what is None else f"{what}; the same command continues ({error})")
 
 
 def train(

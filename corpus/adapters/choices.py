@@ -297,9 +297,10 @@ def _numbers(rows: Sequence[Row]) -> Iterator[_Number]:
             yield number
 
 
-def has_numbers(rows: Sequence[Row]) -> bool:
-    """Whether the right option of a multiple-choice row is stated by a number."""
-    return next(_numbers(rows), None) is not None
+def has_doubtful_numbers(rows: Sequence[Row]) -> bool:
+    """Whether right options are stated by numbers, and no row shows what these count from."""
+    numbers = list(_numbers(rows))
+    return bool(numbers) and not any(number.is_decisive for number in numbers)
 
 
 class Settled(NamedTuple):

@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
-from corpus.formats.columnar import ARROW_ERRORS, batch_rows, distinct_names, error_text, with_names
+from corpus.formats.columnar import (
+    ARROW_ERRORS,
+    batch_rows,
+    distinct_names,
+    error_text,
+    raise_if_out_of_memory,
+    with_names,
+)
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
@@ -28,6 +35,7 @@ def read(source: Input, limits: Limits) -> Rows:
     except StorageError:
         raise
     except ARROW_ERRORS as error:
+        raise_if_out_of_memory(error)
         file.close()
         detail = f"not a complete Arrow file: {error_text(error)}; download or write it again"
         raise BrokenFileError("the schema", detail) from None
@@ -73,6 +81,7 @@ def _rows(
     except (BrokenFileError, *ARROW_ERRORS) as error:
         if isinstance(error, BrokenFileError):
             raise
+        raise_if_out_of_memory(error)
         detail = f"the next batch is damaged: {error_text(error)}; download or write the file again"
         raise BrokenFileError(f"after row {number:,}", detail) from None
 

@@ -1,5 +1,6 @@
 """Rows of Arrow record batches, for Parquet and Arrow files."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -46,9 +47,14 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
     """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`."""
     average = _size(batch) // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
-    for begin in range(0, batch.num_rows, step):
+    for begin, part in _parts(batch, step, limits.max_row_bytes):
+        if (size := _expanded_size(part)) > limits.max_row_bytes:
+            yield RowError(Outcome.TOO_LARGE, f"a row of {size:,} bytes; the limit is {limits.max_row_bytes:,}")
+            continue
         try:
-            piece = _plain(batch.slice(begin, step))
+            piece = _plain(part)
+        except MemoryError:
+            raise
         except pa.ArrowException as error:
             detail = f"the batch is damaged: {error_text(error)}; write the file again"
             raise BrokenFileError(f"rows of the batch from {begin + 1:,} on", detail) from None
@@ -56,6 +62,8 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
         if _size(piece) <= limits.max_row_bytes:
             try:
                 rows = piece.to_pylist()
+            except MemoryError:
+                raise
             except _UNREADABLE:
                 pass  # some row is bad: convert them one by one
             else:
@@ -63,6 +71,50 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError
                 continue
         for index in range(piece.num_rows):
             yield _single(piece.slice(index, 1), converters, limits)
+
+
+def _parts(batch: pa.RecordBatch, step: int, max_bytes: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield first row and rows of parts of a batch that expand to no more than a limit, unless they are one row."""
+    for begin in range(0, batch.num_rows, step):
+        part = batch.slice(begin, step)
+        if part.num_rows == 1 or _expanded_size(part) <= max_bytes:
+            yield begin, part
+        else:
+            yield from ((begin + row, part.slice(row, 1)) for row in range(part.num_rows))
+
+
+def _expanded_size(batch: pa.RecordBatch) -> int:
+    """Bytes that the shared values of a batch, of dictionaries and runs, take once each row has its own."""
+    return sum(_shared_bytes(column) for column in batch.columns)
+
+
+def _shared_bytes(column: pa.Array) -> int:
+    kind = column.type
+    if isinstance(column, pa.ExtensionArray):
+        return _shared_bytes(column.storage)
+    if pa.types.is_dictionary(kind):
+        values = column.dictionary
+        if pa.types.is_nested(kind.value_type) or not len(values):
+            return len(column) * (values.nbytes // max(len(values), 1))
+        if not _is_text(kind.value_type):
+            return 0
+        return int(pc.sum(pc.take(pc.binary_length(values), column.indices.cast(pa.int64()))).as_py() or 0)
+    if pa.types.is_run_end_encoded(kind):
+        values = column.values
+        longest = pc.max(pc.binary_length(values)).as_py() if _is_text(kind.value_type) and len(values) else 0
+        return len(column) * int(longest or 0)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _shared_bytes(column.flatten())
+    if pa.types.is_struct(kind):
+        return sum(map(_shared_bytes, column.flatten()))
+    return 0
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )  # fmt: skip
 
 
 _UNREADABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
@@ -198,6 +250,8 @@ def _single(row: pa.RecordBatch, converters: Mapping[str, Convert], limits: Limi
         return RowError(Outcome.TOO_LARGE, f"a row of {size:,} bytes; the limit is {limits.max_row_bytes:,}")
     try:
         return _checked(row.to_pylist()[0], converters, limits)
+    except MemoryError:
+        raise
     except UnicodeDecodeError as error:
         return RowError(
             Outcome.INVALID_UNICODE, f"byte {error.start} of a text, {error.object[error.start]:#04x}, is not UTF-8"
@@ -227,7 +281,29 @@ ARROW_ERRORS = (
     RuntimeError,
     SystemError,
 )
-"""What Arrow raises for damaged bytes."""
+"""What Arrow raises for damaged bytes. A lack of memory is among them: see `raise_if_out_of_memory`."""
+
+_LARGEST_CLAIM = 1 << 40
+"""Bytes that no row group has: a larger request for memory is of a damaged length, on any machine."""
+_SHORT = ("Failed to launch worker thread", "Cannot allocate memory")
+"""What Arrow says, as an error of any kind, where the system gives it no thread or no memory."""
+_REQUESTED = re.compile(r"(?:malloc of size|realloc of size) (\d+) failed")
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Raise an error that tells of this machine's memory and not of the file, since what is read must not depend on it.
+
+    Raises
+    ------
+    MemoryError
+        Memory is short. Not where so much was requested that the length in the file must be damaged.
+    """
+    if any(text in str(error) for text in _SHORT):
+        raise MemoryError(error_text(error)) from error
+    if isinstance(error, MemoryError):
+        requested = _REQUESTED.search(str(error))
+        if requested is None or int(requested[1]) < _LARGEST_CLAIM:
+            raise error
 
 
 def error_text(error: BaseException) -> str:

@@ -8,7 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
-from corpus.formats.columnar import ARROW_ERRORS, SLICE_ROWS, batch_rows, distinct_names, error_text, with_names
+from corpus.formats.columnar import (
+    ARROW_ERRORS,
+    SLICE_ROWS,
+    batch_rows,
+    distinct_names,
+    error_text,
+    raise_if_out_of_memory,
+    with_names,
+)
 from corpus.formats.stream import Input
 from corpus.storage import StorageError
 
@@ -35,6 +43,7 @@ def read(source: Input, limits: Limits) -> Rows:
     except StorageError:
         raise
     except ARROW_ERRORS as error:
+        raise_if_out_of_memory(error)
         detail = _why_not_open(file, error)
         file.close()
         raise BrokenFileError("the footer", detail) from None
@@ -59,6 +68,7 @@ def _rows(parquet: pq.ParquetFile, names: Sequence[str], limits: Limits) -> Iter
             except (BrokenFileError, *ARROW_ERRORS) as error:
                 if isinstance(error, BrokenFileError):
                     raise
+                raise_if_out_of_memory(error)
                 lost = f"{parquet.metadata.num_rows - number:,} of {parquet.metadata.num_rows:,} rows are not read"
                 detail = f"{_why_not_read(about, error)}; {lost}"
                 raise BrokenFileError(f"row group {group}, after row {number:,}", detail) from None

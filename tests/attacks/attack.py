@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-SECONDS = 30.0
+SECONDS = 120.0
 """After which a reader hangs."""
 DEEP = 100_000
 """Levels of nesting of a file that is nested deep."""

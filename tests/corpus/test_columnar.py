@@ -4,7 +4,10 @@ import datetime
 import decimal
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +247,71 @@ def test_repeated_column_is_read_under_a_name_with_its_number(tmp_path: Path, su
     assert json.loads(pair.meta or "") == {"score (column 2)": "x", "score (column 4)": "y"}
     assert isinstance(end, FileEnd)
     assert "names the column 'score' more than once, so they are 'score (column 2)', 'score (column 4)'" in end.detail
+
+
+@BOTH
+def test_value_of_a_dictionary_that_all_rows_share_is_expanded_a_few_rows_at_a_time(
+    suffix: str, tmp_path: Path
+) -> None:
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 200_000]))
+    nested = pa.StructArray.from_arrays([text], ["text"])
+    path = tmp_path / f"a{suffix}"
+    table = pa.table({"text": text, "nested": nested})
+    with (
+        pa.ipc.new_file(str(path), table.schema)
+        if suffix == ".arrow"
+        else pq.ParquetWriter(path, table.schema) as writer
+    ):
+        writer.write_table(table)
+    pool = pa.default_memory_pool()
+    before, most, rows = pool.bytes_allocated(), 0, 0
+    limits = Limits(max_row_bytes=1 << 20)
+    for _, row in open_rows(Input(str(path), None), suffix[1:], limits).rows:
+        most, rows = max(most, pool.bytes_allocated() - before), rows + 1
+        assert len(row["text"]) == len(row["nested"]["text"]) == 200_000
+    assert rows == 1000
+    assert most < 100 << 20  # of 400 MB
+
+
+def test_row_whose_shared_value_is_above_the_limit_is_rejected_alone(tmp_path: Path) -> None:
+    values = pa.array(["short", "x" * 2_000_000])
+    path = tmp_path / "a.arrow"
+    written(path, pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), values)}))
+    rows = [row for _, row in open_rows(Input(str(path), None), "arrow", Limits(max_row_bytes=1 << 20)).rows]
+    assert [row if isinstance(row, dict) else row.reason for row in rows] == [
+        {"text": "short"},
+        Outcome.TOO_LARGE,
+        {"text": "short"},
+    ]
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from corpus.formats import open_rows
+from corpus.formats.base import Limits
+from corpus.formats.stream import Input
+from pathlib import Path
+list(open_rows(Input(sys.argv[3], None), sys.argv[2], Limits()).rows)  # starts Arrow's threads
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)
+try:
+    print(len(list(open_rows(Input(sys.argv[1], None), sys.argv[2], Limits()).rows)))
+except MemoryError:
+    print("no memory")
+"""
+
+
+@BOTH
+def test_lack_of_memory_is_no_property_of_a_file(suffix: str, tmp_path: Path) -> None:
+    path, small = tmp_path / f"a{suffix}", tmp_path / f"small{suffix}"
+    written(small, pa.table({"text": ["x"]}))
+    table = pa.table({"text": pa.array([b"x" * (128 << 20)], pa.large_binary())})
+    if suffix == ".parquet":
+        pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+    else:
+        with pa.ipc.new_file(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(table)
+    command = [sys.executable, "-c", OUT_OF_MEMORY, str(path), suffix[1:], str(small)]
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # others reserve memory in advance
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.stdout == "no memory\n", ran.stderr

@@ -1,5 +1,6 @@
 """A manifest is read strictly: errors name the place and the closest valid key."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import pytest
 from pydantic import Field
 
 from corpus.config import Config, ConfigError, load_manifest
+from tests.attacks.manifests import bomb
 
 
 class Source(Config):
@@ -95,6 +97,28 @@ def test_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"out: \xff")
     with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 5\)"):
         load_manifest(tmp_path / "bytes.yaml", Manifest)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb(30), "line 5, column .*: more than 50,000 values, aliases expanded"),
+        ("a: &a {b: *a}", "line 1, column 11: an alias of a value that contains it"),
+        ("a: &a [*a]", "an alias of a value that contains it"),
+        (
+            "a: &a {b: 1}\n" + "".join(f"c{n}: &c{n} {{<<: [{'*a, ' * 9}*a]}}\n" for n in range(2_600)),
+            "more than 50,000",
+        ),
+        ("x" * 5_000_000, "is larger than 4,194,304 bytes"),
+        ("a: " + "[" * 5_000, "is nested too deep"),
+        ("a: " + "{b: " * 5_000, "is nested too deep"),
+    ],
+    ids=["aliases", "mapping in itself", "list in itself", "merges", "large", "deep list", "deep mapping"],
+)
+def test_manifest_that_grows_without_bound_is_refused_before_it_grows(text: str, message: str, tmp_path: Path) -> None:
+    found = error(tmp_path, text)
+    assert re.search(message, found), found
+    assert "\n" not in found
 
 
 def test_overrides_set_nested_keys_and_items_by_name_or_number(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`python -m tests.fuzz --minutes 60 [READER …]`: fuzz readers in turn, and print inputs tried and findings."""
 
 import argparse
+import contextlib
+import itertools
 import random
 import sys
 import time
@@ -26,9 +28,9 @@ def main() -> int:
     tried = dict.fromkeys(names, 0)
     findings: dict[str, set[str]] = {name: set() for name in names}
     end = time.monotonic() + 60 * options.minutes
-    print(f"seed {seed}", flush=True)
-    while time.monotonic() < end:
-        for name in names:
+    print(f"seed {seed}; Ctrl-C ends with the table", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for name in itertools.cycle(names):
             if time.monotonic() >= end:
                 break
             seed += 1

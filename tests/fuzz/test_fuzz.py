@@ -7,6 +7,6 @@ from tests.fuzz.run import check
 
 
 @pytest.mark.slow  # a second or two for each reader
-@pytest.mark.parametrize("name", [name for name in READERS if name not in ("checkpoint", "exported")])
+@pytest.mark.parametrize("name", READERS)
 def test_reader_ends_as_stated_on_broken_files(name: str) -> None:
     check(READERS[name], examples=READERS[name].examples, seed=0)

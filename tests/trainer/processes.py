@@ -13,6 +13,8 @@ from typing import Any
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["trainer.train", "trainer.launch", "streaming"])
 
+WAIT = 300
+"""Seconds to wait for the end of a run: compilation takes long on a busy machine."""
 DETERMINED = ("step", "loss", "lr", "k", "gradient_norm", "epoch", "batch", "tokens", "target_tokens", "skipped")
 
 
@@ -59,7 +61,7 @@ def start_ranks(ranks: int, manifest: Path, *overrides: str, nodes: int = 1) -> 
 def finish(processes: Sequence[BaseProcess], manifest: Path) -> list[int]:
     """Wait for the end of a run; the exit codes by rank, negative for a signal."""
     for process in processes:
-        process.join(120)
+        process.join(WAIT)
     if any(process.is_alive() for process in processes):
         kill(processes)
         raise AssertionError(f"the run did not end: {log_of(manifest).read_text()}")

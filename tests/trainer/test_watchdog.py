@@ -39,6 +39,26 @@ def test_rank_that_waits_for_a_frozen_one_exits_as_resumable_and_says_why(
     assert [line["step"] for line in steps(tmp_path / "run")] == list(range(1, reached + 4))
 
 
+def test_rank_whose_peer_was_killed_leaves_within_a_minute_and_says_why(data: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, data, epochs=None, steps=400, checkpoint={"every": 5})
+    ranks = start_ranks(2, manifest)
+    wait_for_step(ranks[0], tmp_path / "run", 12)
+    os.kill(ranks[1].pid or 0, signal.SIGKILL)
+    began = time.monotonic()
+    ranks[0].join(60)
+    seconds = time.monotonic() - began
+    code = ranks[0].exitcode
+    kill(ranks)
+    said = log_of(manifest).read_text()
+    print(f"the other rank left after {seconds:.1f} s")
+    assert code == EXIT_RESUMABLE, said
+    assert said.count("error: another rank has ended or cannot be reached") == 1
+    assert "Traceback" not in said
+    reached = steps(tmp_path / "run")[-1]["step"]
+    run_ranks(2, manifest, f"steps={reached + 3}")
+    assert [line["step"] for line in steps(tmp_path / "run")] == list(range(1, reached + 4))
+
+
 def test_process_that_waits_for_other_ranks_to_start_answers_a_signal(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=None, steps=5)
     (alone, other) = start_ranks(2, manifest)

@@ -77,7 +77,7 @@ def read_findings(dataset: str | Path) -> BuildFindings:
         hashes = {entry["sha256"]: entry["source"] for entry in inputs if roles.get(entry["source"]) == "eval"}
         content = json.loads(folder.read(COMMIT))
         fingerprint, files = str(content["fingerprint"]), content.get("files", {})
-    except (TaskDataError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (TaskDataError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise TaskDataError(
             f"{folder.shown}: is not a built dataset ({error!r}); expected {LOCK} and {COMMIT}"
         ) from None

@@ -34,6 +34,7 @@ from corpus.storage.lease import CONFLICTS, Lease, LeaseError, acquire
 from corpus.storage.location import local_path
 from corpus.storage.redact import redact
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+from corpus.storage.shortage import lack
 from corpus.storage.store import Store
 from model.loading import CheckpointError, Tensors, file_hash, recorded_files, verify
 from trainer.checkpointing.checkpoint import (
@@ -374,8 +375,10 @@ class CheckpointManager:
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
+            what = lack(error)
+            reason = str(error).strip() if what is None else f"{what}; the same command continues"
             raise CheckpointError(
-                f"a checkpoint could not be written to {self._location}: {redact(str(error))}"
+                f"a checkpoint could not be written to {self._location}: {redact(reason.splitlines()[-1])}"
             ) from error
 
     def _own_share(self, group: Mapping[str, Tensor]) -> dict[str, Tensor]:

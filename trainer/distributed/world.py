@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from corpus.config import ConfigError
+from corpus.storage.shortage import causes
 
 T = TypeVar("T")
 
@@ -150,6 +151,14 @@ class World:
         """Destroy the process groups."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether an error, or what led to it, means that another rank has ended or cannot be reached."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return False
+    found = [cause for cause in causes(error) if isinstance(cause, RuntimeError)]
+    return any(isinstance(cause, dist.DistError) or "gloo" in str(cause) for cause in found)
 
 
 SINGLE = World(rank=0, size=1, device=torch.device("cpu"), control=None, saving=None)
