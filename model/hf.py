@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.fields import FieldError, Fields, read_fields, shown
 from model.hrm import HRM
 
 _FIXED: Mapping[str, Any] = {
@@ -28,6 +29,9 @@ _FIXED: Mapping[str, Any] = {
     "tie_word_embeddings": False,
 }
 """Keys of a config.json for which `HRM` supports one value; transformers assumes the same value for a missing key."""
+
+_ROPE: Mapping[str, Any] = {"rope_type": "default", "partial_rotary_factor": 1.0}
+"""The same for rope_parameters."""
 
 
 class FormatError(ValueError):
@@ -141,8 +145,12 @@ def load(folder: str | Path) -> HRM:
         A file cannot be read.
     """
     folder = Path(folder)
-    found = _read_json(folder / "config.json")
-    config = _model_config(found, folder)
+    found = _read(folder / "config.json")
+    try:
+        config = _model_config(found)
+        scale = _embedding_scale(found, config)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{folder / 'config.json'}: {error}") from None
     try:
         stored = {name: tensor for file in _tensor_files(folder) for name, tensor in load_file(file).items()}
     except SafetensorError as error:
@@ -162,8 +170,6 @@ def load(folder: str | Path) -> HRM:
                 f"files from the same model"
             )
         weights[name] = tensor.float()
-    # HRM's scale is the root of the width; another scale is folded into the embedding.
-    scale = float(found.get("embedding_scale", math.sqrt(config.hidden_size))) / math.sqrt(config.hidden_size)
     if not math.isclose(scale, 1, rel_tol=1e-6):
         weights["embed_tokens.weight"] = weights["embed_tokens.weight"] * scale
     model.load_state_dict(weights, assign=True)
@@ -175,53 +181,61 @@ def _stored_name(name: str) -> str:
     return name if name.startswith("lm_head.") else f"model.{name}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Fields:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_fields(path)
     except FileNotFoundError:
         raise FormatError(f"{path} is missing; expected a folder with an hrm_text model") from None
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise FormatError(f"{path} holds {type(content).__name__}; expected an object")
-    return content
+    except FieldError as error:
+        raise FormatError(f"{path}: {error}") from None
 
 
-def _model_config(found: Mapping[str, Any], folder: Path) -> ModelConfig:
-    where = folder / "config.json"
-    if found.get("model_type") != "hrm_text":
-        raise FormatError(f"{where}: model_type is {found.get('model_type')!r}; expected 'hrm_text'")
+def _model_config(found: Fields) -> ModelConfig:
+    content = found.content
+    if content.get("model_type") != "hrm_text":
+        raise FieldError(f"model_type is {shown(content.get('model_type'))}; expected 'hrm_text'")
     for key, value in _FIXED.items():
-        if found.get(key, value) != value:
-            raise FormatError(f"{where}: {key} is {found[key]!r}; expected {value!r}, the only value that HRM supports")
+        if content.get(key, value) != value:
+            raise FieldError(f"{key} is {shown(content[key])}; expected {value!r}, the only value that HRM supports")
     # Before transformers 5, these keys were not inside rope_parameters.
-    top_level = {key: found[key] for key in ("rope_theta", "partial_rotary_factor") if key in found}
-    rope = {"rope_type": "default", "partial_rotary_factor": 1.0, **top_level, **(found.get("rope_parameters") or {})}
-    theta = rope.pop("rope_theta", 10_000.0)
-    if rope != {"rope_type": "default", "partial_rotary_factor": 1.0}:
-        raise FormatError(
-            f"{where}: rope_parameters has {rope}, expected rope_theta only; HRM supports no other rotations"
+    top_level = {key: content[key] for key in ("rope_theta", "partial_rotary_factor") if key in found}
+    given = found.fields("rope_parameters").content if "rope_parameters" in found else {}
+    rope = {**_ROPE, "rope_theta": 10_000.0, **top_level, **given}
+    theta = Fields(rope, "rope_parameters").number("rope_theta")
+    if {key: value for key, value in rope.items() if key != "rope_theta"} != _ROPE:
+        raise FieldError(
+            f"rope_parameters has {shown(rope)}, expected rope_theta only; HRM supports no other rotations"
         )
-    try:
-        # transformers writes stack applications × blocks as num_hidden_layers.
-        per_stack = found.get("num_layers_per_stack") or found["num_hidden_layers"]
-        return ModelConfig(
-            vocab_size=found["vocab_size"],
-            num_layers=2 * per_stack,
-            hidden_size=found["hidden_size"],
-            num_heads=found["num_attention_heads"],
-            head_dim=found["head_dim"],
-            intermediate_size=found["intermediate_size"],
-            H_cycles=found.get("H_cycles", 2),
-            L_cycles=found.get("L_cycles", 3),
-            rope_theta=theta,
-            norm_eps=found.get("rms_norm_eps", 1e-6),
-            mask="prefix_lm" if found.get("prefix_lm", True) else "causal",
-        )
-    except KeyError as error:
-        raise FormatError(f"{where} has no {error}") from None
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: {error}") from None
+
+    def count(name: str, default: int | None = None) -> int:
+        return default if default is not None and name not in found else found.count(name, at_least=1)
+
+    # transformers writes stack applications × blocks as num_hidden_layers.
+    blocks = "num_layers_per_stack" if "num_layers_per_stack" in found else "num_hidden_layers"
+    is_prefix_lm = content.get("prefix_lm", True)
+    if not isinstance(is_prefix_lm, bool):
+        raise FieldError(f"prefix_lm is {shown(is_prefix_lm)}, expected true or false")
+    return ModelConfig(
+        vocab_size=count("vocab_size"),
+        num_layers=2 * count(blocks),
+        hidden_size=count("hidden_size"),
+        num_heads=count("num_attention_heads"),
+        head_dim=count("head_dim"),
+        intermediate_size=count("intermediate_size"),
+        H_cycles=count("H_cycles", 2),
+        L_cycles=count("L_cycles", 3),
+        rope_theta=theta,
+        norm_eps=found.number("rms_norm_eps") if "rms_norm_eps" in found else 1e-6,
+        mask="prefix_lm" if is_prefix_lm else "causal",
+    )
+
+
+def _embedding_scale(found: Fields, config: ModelConfig) -> float:
+    """Return the factor of the embedding, relative to HRM's, which is the root of the width."""
+    scale = found.number("embedding_scale") if "embedding_scale" in found else math.sqrt(config.hidden_size)
+    if not 0 < scale < math.inf:
+        raise FieldError(f"embedding_scale is {scale}, expected a number above 0")
+    return scale / math.sqrt(config.hidden_size)
 
 
 def _tensor_files(folder: Path) -> list[Path]:
@@ -230,7 +244,11 @@ def _tensor_files(folder: Path) -> list[Path]:
         return [whole]
     if not index.exists():
         raise FormatError(f"{folder} has no model.safetensors and no model.safetensors.index.json")
-    names = sorted({str(name) for name in (_read_json(index).get("weight_map") or {}).values()})
+    try:
+        files = _read(index).fields("weight_map")
+        names = sorted({files.text(tensor) for tensor in files})
+    except FieldError as error:
+        raise FormatError(f"{index}: {error}") from None
     for name in names:
         if Path(name).name != name:
             raise FormatError(f"{index} names {name!r}, a file outside of the folder; do not use this model")
