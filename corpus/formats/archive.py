@@ -20,7 +20,7 @@ from lzma import LZMAError
 from typing import Any, BinaryIO, cast
 
 from corpus.formats.base import BrokenFileError, Limits
-from corpus.formats.stream import CHUNK_BYTES, ForwardFile, Input, Member
+from corpus.formats.stream import CHUNK_BYTES, ForwardFile, Input, Member, check_ratio
 from corpus.storage import StorageError
 from corpus.storage.connect import open_file
 
@@ -28,9 +28,6 @@ MAX_MEMBERS = 1000
 """Largest number of files in an archive; each is read by opening the archive again."""
 MAX_MEMBERS_COMPRESSED = 100
 """The same for a compressed tar, which is decompressed up to each file's begin."""
-_MAX_RATIO = 200
-_ALWAYS_ALLOWED_BYTES = 1 << 30
-"""An archive may unpack to this size, or to `_MAX_RATIO` times its own."""
 _PEEK_MEMBERS = 64
 _PEEK_BYTES = 8 << 20
 _PEEK_JSON_BYTES = 64 << 10
@@ -77,15 +74,8 @@ def list_members(url: str, kind: str, compression: str | None, size: int, limits
     largest = MAX_MEMBERS if compression is None else MAX_MEMBERS_COMPRESSED
     if len(found) > largest:
         raise BrokenFileError("the archive", f"holds {len(found):,} files; at most {largest:,} are read: {_UNPACK}")
-    check_ratio(sum(item.member.size for item in found), size)
+    check_ratio(sum(item.member.size for item in found), size, "the archive", _UNPACK)
     return found
-
-
-def check_ratio(unpacked: int, packed: int) -> None:
-    """Raise `BrokenFileError` when an archive unpacks to so many bytes that it is probably an attack on the disk."""
-    if unpacked > max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * packed):
-        detail = f"unpacks to {unpacked:,} bytes or more from {packed:,}; at most {_MAX_RATIO} times as many are read"
-        raise BrokenFileError("the archive", f"{detail}: {_UNPACK} if it is not an attack on your disk")
 
 
 def _zip_members(url: str) -> Iterator[Listed]:
@@ -227,7 +217,7 @@ def _has_many_rows(tar: tarfile.TarFile, info: tarfile.TarInfo, is_seekable: boo
 
 
 @contextmanager
-def decompressed(url: str, compression: str | None, size: int, limits: Limits) -> Iterator[str]:
+def decompressed(url: str, compression: str | None, limits: Limits) -> Iterator[str]:
     """Yield the location of a tar without its compression: its own, or that of a temporary copy."""
     if compression is None:
         yield url
@@ -236,7 +226,6 @@ def decompressed(url: str, compression: str | None, size: int, limits: Limits) -
         try:
             for chunk in Input(url, compression).chunks():
                 copy.write(chunk)
-                check_ratio(copy.tell(), size)
                 if copy.tell() > limits.max_spool_bytes:
                     detail = f"unpacks to more than {limits.max_spool_bytes:,} bytes; {_UNPACK}"
                     raise BrokenFileError("the archive", detail)

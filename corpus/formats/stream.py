@@ -37,6 +37,9 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
 """First bytes of zstd frames without content, with which some tools begin a file."""
 _ZSTD_HEADER_BYTES = 8
+MAX_RATIO = 200
+ALWAYS_ALLOWED_BYTES = 1 << 30
+"""A compressed file or an archive may unpack to this size, or to `MAX_RATIO` times its own."""
 
 MAGIC = {b"\x1f\x8b": "gz", _ZSTD_MAGIC: "zst", **dict.fromkeys(_SKIPPABLE, "zst")}
 """First bytes of a compressed file to its compression."""
@@ -98,9 +101,13 @@ class Input:
         if self.url.startswith("generator://"):
             return _generated(self.url)
         chunks = _raw_chunks(self.url) if self.member is None else _member_chunks(self.url, self.member)
-        for compression in reversed(self.compression.split(".") if self.compression else []):
+        if self.compression is None:
+            return chunks
+        packed = _Counted(chunks)
+        chunks = iter(packed)
+        for compression in reversed(self.compression.split(".")):
             chunks = _gunzip(chunks) if compression == "gz" else _unzstd(chunks)
-        return chunks
+        return _bounded(chunks, packed)
 
     def whole(self) -> "Input":
         """Return the same file without `head_bytes`."""
@@ -165,6 +172,35 @@ def _generated(url: str) -> Iterator[bytes]:
     )
     while batch := b"".join(islice(lines, _GENERATED_LINES)):
         yield batch
+
+
+class _Counted:
+    """Chunks that count their bytes."""
+
+    def __init__(self, chunks: Iterator[bytes]):
+        self._chunks = chunks
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.size += len(chunk)
+            yield chunk
+
+
+def _bounded(unpacked: Iterator[bytes], packed: _Counted) -> Iterator[bytes]:
+    """Yield decompressed chunks as long as a compressed file may unpack to them, see `check_ratio`."""
+    size = 0
+    for chunk in unpacked:
+        size += len(chunk)
+        check_ratio(size, packed.size, f"compressed byte {packed.size:,}", "decompress it")
+        yield chunk
+
+
+def check_ratio(unpacked: int, packed: int, position: str, remedy: str) -> None:
+    """Raise `BrokenFileError` when a file unpacks to so many bytes that it is probably an attack on the disk."""
+    if unpacked > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * packed):
+        detail = f"unpacks to {unpacked:,} bytes or more from {packed:,}; at most {MAX_RATIO} times as many are read"
+        raise BrokenFileError(position, f"{detail}: {remedy} if it is not an attack on your disk")
 
 
 def _gunzip(raw: Iterator[bytes]) -> Iterator[bytes]:
