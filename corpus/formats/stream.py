@@ -7,13 +7,14 @@ No more than a few chunks are in memory. A truncated or damaged stream yields ev
 """
 
 import io
+import os
 import re
 import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import zstandard
@@ -116,7 +117,7 @@ class Input:
     def seekable(self, limits: Limits) -> BinaryIO:
         """Open the decompressed content with random access; a compressed file is decompressed to a temporary file."""
         if self.compression is None and self.member is None:
-            return open_file(self.url)
+            return cast(BinaryIO, _Bounded(open_file(self.url)))
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         for chunk in self.chunks():
             if spool.tell() + len(chunk) > limits.max_spool_bytes:
@@ -128,8 +129,30 @@ class Input:
                 where = f"{tempfile.gettempdir()} (TMPDIR names another)"
                 detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
                 raise StorageError(f"{redact(self.url)} {detail}") from None
-        spool.seek(0)
-        return spool
+        return cast(BinaryIO, _Bounded(spool))
+
+
+class _Bounded:
+    """A file with random access whose reads ask for no more than is left, since Python allocates what is asked for.
+
+    Parameters
+    ----------
+    file
+        Is moved to its start.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes; below 0: all that are left."""
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(min(size, left) if size >= 0 else left)
 
 
 def read_raw_head(url: str, size: int) -> bytes:

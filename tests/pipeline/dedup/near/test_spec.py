@@ -14,12 +14,12 @@ def test_dry_run_prints_the_s_curve_of_the_manifest(tmp_path: Path, capsys: pyte
     (tmp_path / "mix.yaml").write_text(
         "name: curve\nsources: [{name: a, path: rows.jsonl}]\nnear_dedup: {threshold: 0.72, bands: 20, rows: 5}\n"
     )
-    assert main([str(tmp_path / "mix.yaml"), "--dry-run"]) == 0
+    assert main([str(tmp_path / "mix.yaml"), "--dry-run", "--verbose"]) == 0
     shown = capsys.readouterr().out
     assert "20 bands x 5 rows" in shown
     for similarity in (0.5, 0.72, 0.9):
         assert f"{similarity:.2f} {1 - (1 - similarity**5) ** 20:.1%}" in shown
-    assert main([str(tmp_path / "mix.yaml"), "near_dedup.enabled=false", "--dry-run"]) == 0
+    assert main([str(tmp_path / "mix.yaml"), "near_dedup.enabled=false", "--dry-run", "--verbose"]) == 0
     assert "near duplicates" not in capsys.readouterr().out
 
 
