@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import corpus.inspect
+import corpus.pages
 import pipeline.build
 import pipeline.contamination
 import pipeline.explain
@@ -29,7 +30,6 @@ import trainer.diagnose
 import trainer.generate
 import trainer.train
 from corpus.cli import Main
-from corpus.pages.render import _script
 from corpus.terminal import make_console, printable
 from model.command import printable as printable_of_model
 from tests.pipeline.conftest import texts, write_jsonl
@@ -60,7 +60,8 @@ class Page(HTMLParser):
         super().__init__()
         self.foreign: list[object] = []
         self.text = ""
-        self.feed(path.read_text(encoding="utf-8").replace(_script(), ""))
+        search = (Path(corpus.pages.__file__).parent / "search.js").read_text(encoding="utf-8")
+        self.feed(path.read_text(encoding="utf-8").replace(search, ""))
 
     def handle_starttag(self, tag: str, attributes: Sequence[tuple[str, str | None]]) -> None:
         if tag in ("iframe", "object", "embed", "form", "base"):
@@ -171,7 +172,7 @@ def trained(mix: Path, dataset: Path) -> Path:
 
 
 def test_dry_run_prints_no_control_character(mix: Path) -> None:
-    text = run(pipeline.build.main, mix, "--dry-run")
+    text = run(pipeline.build.main, mix, "--dry-run", "--verbose")
     assert text.count("alert(1)") > 20
     assert "[bold][/nothing]:bug:" in text
 

@@ -14,15 +14,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import corpus
 import model
-from corpus.contract import SPECIAL_TOKENS
+from corpus.contract import SPECIAL_TOKENS, DatasetError, parse_index
+from corpus.dataset import open_dataset as open_any
 from model import export
 from pipeline.shards.tokenizer import FAST, REFERENCE, Encoder, load_given
 from pipeline.verify import main as verify
 from tests.pipeline.conftest import run_build
 from tests.trainer.fixtures import write_manifest
-from trainer.data.dataset import open_dataset
-from trainer.data.fetch import DatasetError
-from trainer.data.shards import ShardStore
 from trainer.generate import main as generate
 from trainer.train import main as train
 
@@ -123,8 +121,9 @@ def test_training_resumes_and_exports_with_ids_above_65_536(
     assert torch.equal(exported.model.logits(inputs, prefix_len=torch.tensor([prefix])), expected)
 
 
-def test_shards_of_another_type_than_the_vocabulary_needs_are_refused(built: Path, tmp_path: Path) -> None:
-    dataset = open_dataset(str(built), tmp_path)
-    object.__setattr__(dataset, "vocab_size", 60_000)
-    with pytest.raises(DatasetError, match=r"index\.json: shard.*has uint32 tokens, expected uint16 .* of 60,000"):
-        ShardStore(dataset)
+def test_shards_of_another_type_than_the_vocabulary_needs_are_refused(built: Path) -> None:
+    info = open_any(str(built)).info
+    narrow = info.tokenizer.model_copy(update={"vocab_size": 60_000, "token_dtype": "uint16"})
+    index = (built / "shards/index.json").read_bytes()
+    with pytest.raises(DatasetError, match=r"index\.json: shard.*has uint32 tokens, expected uint16"):
+        parse_index(index, "index.json", info=info.model_copy(update={"tokenizer": narrow}))

@@ -436,7 +436,7 @@ def test_dry_run_shows_sources_and_writes_nothing(
     mix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(mix.parent.rglob("*"))
-    assert main([str(mix), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert main([str(mix), "--out", str(tmp_path / "out"), "--dry-run", "--verbose"]) == 0
     shown = capsys.readouterr().out
     assert "LICENSE" in shown
     assert shown.count("instruction: Question 1-") == 3
