@@ -88,11 +88,10 @@ def show(console: Console, out: str, source: str | None, search: str | None, sam
 
     from corpus.look import Scan, scan
 
-    dataset = open_dataset(out)
+    dataset = _opened(out, source)
     counts = dataset.info.counts
     look = scan(dataset)
     if source is not None:
-        _check_source(dataset, source)
         counts = {source: counts[source]}
         look = Scan(*(frame.filter(pl.col("source") == source) for frame in look))
     if search is None:
@@ -118,9 +117,7 @@ def overview(out: str, source: str | None, search: str | None, sample: int) -> d
 
     from corpus.look import scan
 
-    dataset = open_dataset(out)
-    if source is not None:
-        _check_source(dataset, source)
+    dataset = _opened(out, source)
     counts = {name: count for name, count in dataset.info.counts.items() if source in (None, name)}
     records = scan(dataset).records.filter(pl.col("source").is_in(list(counts)))
     found = [] if search is None else _containing(records, search).head(sample).collect().to_dicts()
@@ -148,10 +145,13 @@ def _containing(records: "pl.LazyFrame", search: str) -> "pl.LazyFrame":
     )
 
 
-def _check_source(dataset: Dataset, source: str) -> None:
-    if source not in dataset.info.counts:
+def _opened(out: str, source: str | None) -> Dataset:
+    """Return the dataset at `out`, which has the source if one is given."""
+    dataset = open_dataset(out)
+    if source is not None and source not in dataset.info.counts:
         known = ", ".join(sorted(dataset.info.counts))
         raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
+    return dataset
 
 
 def _table(title: str, *columns: str, numbers: int) -> Table:
@@ -272,9 +272,7 @@ def show_dropped(console: Console, out: str, source: str | None, search: str, sa
     """
     from corpus.originals import OriginalError, Originals
 
-    dataset = open_dataset(out)
-    if source is not None:
-        _check_source(dataset, source)
+    dataset = _opened(out, source)
     originals = Originals(dataset=dataset, base=base)
     count, unread = 0, []
     for name, file, lines in _dropped_by_file(dataset, source):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,13 +38,13 @@ class Block:
     """What a machine without the named service, place or patience has to replace, and by what."""
     shorten: tuple[tuple[str, str], ...] = ()
     """What is replaced unless `--full` is given."""
-    prepare: Callable[[Path], dict[str, str]] = field(default=lambda clone: {})
-    """Makes what the block needs in the clone; returns more to replace."""
+    prepare: Callable[[Path], None] = lambda clone: None
+    """Makes what the block needs in the clone."""
     services: Callable[[], contextlib.AbstractContextManager[dict[str, str]]] = contextlib.nullcontext
     """Starts what must be running beside it; yields more to replace."""
 
 
-def _own_data(clone: Path) -> dict[str, str]:
+def _own_data(clone: Path) -> None:
     """The files that mix.yaml of the README names, in the clone and in the bucket."""
     import boto3
     import polars as pl
@@ -64,7 +64,6 @@ def _own_data(clone: Path) -> dict[str, str]:
     posts = [{"title": f"Post {n}", "body": f"Where is item {n}?", "best": best} for n, best in enumerate(answers)]
     pl.DataFrame(posts).write_parquet(clone / "forum.parquet")
     boto3.client("s3").upload_file(str(clone / "forum.parquet"), "bucket", "forum.parquet")
-    return {}
 
 
 @contextlib.contextmanager
@@ -163,7 +162,8 @@ def run(block: Block, language: str, content: str, clone: Path, *, full: bool) -
     subprocess.CalledProcessError
         A command of it failed.
     """
-    replace = [*block.replace, *block.prepare(clone).items(), *(() if full else block.shorten)]
+    block.prepare(clone)
+    replace = [*block.replace, *(() if full else block.shorten)]
     with block.services() as more:
         for old, new in [*replace, *(more or {}).items()]:
             if old not in content:

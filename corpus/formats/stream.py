@@ -108,7 +108,7 @@ class Input:
         chunks = iter(packed)
         for compression in reversed(self.compression.split(".")):
             chunks = _gunzip(chunks) if compression == "gz" else _unzstd(chunks)
-        return _bounded(chunks, packed)
+        return _checked(chunks, packed)
 
     def whole(self) -> "Input":
         """Return the same file without `head_bytes`."""
@@ -117,7 +117,7 @@ class Input:
     def seekable(self, limits: Limits) -> BinaryIO:
         """Open the decompressed content with random access; a compressed file is decompressed to a temporary file."""
         if self.compression is None and self.member is None:
-            return cast(BinaryIO, _Bounded(open_file(self.url)))
+            return cast(BinaryIO, _SizedFile(open_file(self.url)))
         spool = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         for chunk in self.chunks():
             if spool.tell() + len(chunk) > limits.max_spool_bytes:
@@ -129,10 +129,10 @@ class Input:
                 where = f"{tempfile.gettempdir()} (TMPDIR names another)"
                 detail = f"cannot be decompressed to the folder {where}: {error.strerror}"
                 raise StorageError(f"{redact(self.url)} {detail}") from None
-        return cast(BinaryIO, _Bounded(spool))
+        return cast(BinaryIO, _SizedFile(spool))
 
 
-class _Bounded:
+class _SizedFile:
     """A file with random access whose reads ask for no more than is left, since Python allocates what is asked for.
 
     Parameters
@@ -210,7 +210,7 @@ class _Counted:
             yield chunk
 
 
-def _bounded(unpacked: Iterator[bytes], packed: _Counted) -> Iterator[bytes]:
+def _checked(unpacked: Iterator[bytes], packed: _Counted) -> Iterator[bytes]:
     """Yield decompressed chunks as long as a compressed file may unpack to them, see `check_ratio`."""
     size = 0
     for chunk in unpacked:

@@ -32,7 +32,7 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class DecisionText:
     """One of the two texts of a decision."""
 
     row_id: str
@@ -49,8 +49,8 @@ class Decision:
 
     outcome: str
     score: float
-    dropped: Side
-    other: Side
+    dropped: DecisionText
+    other: DecisionText
     """The row that was kept instead, or the item of an eval source."""
 
     @property
@@ -120,7 +120,7 @@ def decisions(originals: Originals, chosen: pl.DataFrame) -> list[Decision]:
             pairs[1] = ("", "\n\n".join(pairs[1]))
         marked = [difference(first, second) for first, second in zip(*pairs, strict=True)]
         sides = [
-            Side(
+            DecisionText(
                 row_id=row["row_id"],
                 source=row["source"],
                 problem=problems.get(row["row_id"], ""),

@@ -38,7 +38,7 @@ class MLflow:
         """See `Sink.start`."""
         location = os.environ.get("MLFLOW_TRACKING_URI")
         if location is None:
-            # MLflow 3 prefers a database, and refuses a folder unless told so.
+            # MLflow 3 prefers a database, and refuses a folder without this variable.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             location = (self._folder / "mlruns").resolve().as_uri()
         from mlflow import MlflowClient
