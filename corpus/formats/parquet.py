@@ -70,7 +70,7 @@ def _rows(parquet: pq.ParquetFile, names: Sequence[str], limits: Limits) -> Iter
                     raise
                 raise_if_out_of_memory(error)
                 lost = f"{parquet.metadata.num_rows - number:,} of {parquet.metadata.num_rows:,} rows are not read"
-                detail = f"{_why_not_read(about, error)}; {lost}"
+                detail = f"{_why_not_read(parquet, group, error)}; {lost}"
                 raise BrokenFileError(f"row group {group}, after row {number:,}", detail) from None
 
 
@@ -90,19 +90,40 @@ def _why_not_open(file: BinaryIO, error: BaseException) -> str:
     return f"not a complete Parquet file: its footer is damaged: {error_text(error)}; download or write it again"
 
 
-def _why_not_read(group: pq.RowGroupMetaData, error: BaseException) -> str:
+def _why_not_read(parquet: pq.ParquetFile, group: int, error: BaseException) -> str:
     """Explain why a row group cannot be read; name the columns whose compression or encodings are not known."""
-    columns = [group.column(index) for index in range(group.num_columns)]
-    unknown = {
-        f"{shorten(column.path_in_schema)} ({column.compression}, {', '.join(sorted(column.encodings))})": None
-        for column in columns
-        if column.compression not in _COMPRESSIONS or not set(column.encodings) <= _ENCODINGS
-    }
+    unknown = _unknown_columns(parquet, group) if _is_unsupported(error) else []
     if unknown:
         return f"a compression or encoding that is not read, in {', '.join(unknown)}; write the file again without it"
     if isinstance(error, pa.ArrowNotImplementedError) or "encoding" in str(error).lower():
         return f"a page whose encoding is not read or damaged: {error_text(error)}; write the file again"
     return f"its pages are damaged: {error_text(error)}; download or write the file again"
+
+
+def _unknown_columns(parquet: pq.ParquetFile, group: int) -> list[str]:
+    """Return the columns that Arrow cannot decode, with their compression and encodings.
+
+    Each column is read first: asking for the properties of one that is damaged ends the process.
+    """
+    unknown: dict[str, None] = {}
+    about = parquet.metadata.row_group(group)
+    for index in range(min(about.num_columns, len(parquet.schema))):
+        path = parquet.schema.column(index).path
+        try:
+            next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=[path], use_threads=False), None)
+        except ARROW_ERRORS as error:
+            raise_if_out_of_memory(error)
+            if not _is_unsupported(error):
+                continue
+            column = about.column(index)
+            if column.compression not in _COMPRESSIONS or not set(column.encodings) <= _ENCODINGS:
+                unknown[f"{shorten(path)} ({column.compression}, {', '.join(sorted(column.encodings))})"] = None
+    return list(unknown)
+
+
+def _is_unsupported(error: BaseException) -> bool:
+    """Whether Arrow knows what a column is compressed or encoded by, and cannot read it."""
+    return isinstance(error, pa.ArrowNotImplementedError) or "not supported" in str(error)
 
 
 PARQUET = Format(name="parquet", suffixes=(".parquet",), read=read, magic=((0, b"PAR1"),))

@@ -230,6 +230,18 @@ def test_damaged_parquet_of_nested_types_is_accounted_for(tmp_path: Path, change
     assert end.outcome in (FileOutcome.READ, FileOutcome.EMPTY) or end.detail
 
 
+@pytest.mark.parametrize(("at", "byte"), [(1649, 102), (1753, 32), (1734, 78), (1856, 32)])
+def test_damage_that_aborts_when_its_column_is_described_is_an_error_of_the_file(
+    tmp_path: Path, at: int, byte: int
+) -> None:
+    content = bytearray(NESTED)
+    content[at] = byte
+    (tmp_path / "rows.parquet").write_bytes(bytes(content))
+    items, end = read(tmp_path / "rows.parquet")
+    assert all(isinstance(item, Pair | Rejected) for item in items)
+    assert end.outcome in (FileOutcome.READ, FileOutcome.EMPTY) or end.detail
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_repeated_column_is_read_under_a_name_with_its_number(tmp_path: Path, suffix: str) -> None:
     arrays = [pa.array(["q"]), pa.array(["x"]), pa.array(["a"]), pa.array(["y"])]
