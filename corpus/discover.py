@@ -354,7 +354,7 @@ def _examine_all(spec: SourceSpec, path: str, place: _Place) -> list[SourceFile]
         kind, compression = _archive_of(spec, place.url)
         if kind is None:
             return [_examine(spec, path, place)]
-        with decompressed(place.url, compression, Limits()) as url:
+        with decompressed(place.url, compression, place.bytes, Limits()) as url:
             files = list(_examine_members(spec, path, place, url, kind, compression))
     except BrokenFileError as error:
         return [_examine(spec, path, replace(place, problem=f"{error.position}: {error.detail}"))]

@@ -28,6 +28,8 @@ MAX_MEMBERS = 1000
 """Largest number of files in an archive; each is read by opening the archive again."""
 MAX_MEMBERS_COMPRESSED = 100
 """The same for a compressed tar, which is decompressed up to each file's begin."""
+_ALWAYS_ALLOWED_BYTES = 1 << 30
+"""An archive, which is unpacked to the disk, may take this much of it, or `MAX_RATIO` times its own size."""
 _PEEK_MEMBERS = 64
 _PEEK_BYTES = 8 << 20
 _PEEK_JSON_BYTES = 64 << 10
@@ -74,7 +76,7 @@ def list_members(url: str, kind: str, compression: str | None, size: int, limits
     largest = MAX_MEMBERS if compression is None else MAX_MEMBERS_COMPRESSED
     if len(found) > largest:
         raise BrokenFileError("the archive", f"holds {len(found):,} files; at most {largest:,} are read: {_UNPACK}")
-    check_ratio(sum(item.member.size for item in found), size, "the archive", _UNPACK)
+    check_ratio(sum(item.member.size for item in found), size, _ALWAYS_ALLOWED_BYTES, "the archive", _UNPACK)
     return found
 
 
@@ -217,7 +219,7 @@ def _has_many_rows(tar: tarfile.TarFile, info: tarfile.TarInfo, is_seekable: boo
 
 
 @contextmanager
-def decompressed(url: str, compression: str | None, limits: Limits) -> Iterator[str]:
+def decompressed(url: str, compression: str | None, size: int, limits: Limits) -> Iterator[str]:
     """Yield the location of a tar without its compression: its own, or that of a temporary copy."""
     if compression is None:
         yield url
@@ -226,6 +228,7 @@ def decompressed(url: str, compression: str | None, limits: Limits) -> Iterator[
         try:
             for chunk in Input(url, compression).chunks():
                 copy.write(chunk)
+                check_ratio(copy.tell(), size, _ALWAYS_ALLOWED_BYTES, "the archive", _UNPACK)
                 if copy.tell() > limits.max_spool_bytes:
                     detail = f"unpacks to more than {limits.max_spool_bytes:,} bytes; {_UNPACK}"
                     raise BrokenFileError("the archive", detail)

@@ -39,8 +39,8 @@ _SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(
 """First bytes of zstd frames without content, with which some tools begin a file."""
 _ZSTD_HEADER_BYTES = 8
 MAX_RATIO = 200
-ALWAYS_ALLOWED_BYTES = 1 << 30
-"""A compressed file or an archive may unpack to this size, or to `MAX_RATIO` times its own."""
+ALWAYS_ALLOWED_BYTES = 8 << 30
+"""A compressed file may unpack to this size, or to `MAX_RATIO` times its own."""
 
 MAGIC = {b"\x1f\x8b": "gz", _ZSTD_MAGIC: "zst", **dict.fromkeys(_SKIPPABLE, "zst")}
 """First bytes of a compressed file to its compression."""
@@ -215,13 +215,13 @@ def _checked(unpacked: Iterator[bytes], packed: _Counted) -> Iterator[bytes]:
     size = 0
     for chunk in unpacked:
         size += len(chunk)
-        check_ratio(size, packed.size, f"compressed byte {packed.size:,}", "decompress it")
+        check_ratio(size, packed.size, ALWAYS_ALLOWED_BYTES, f"compressed byte {packed.size:,}", "decompress it")
         yield chunk
 
 
-def check_ratio(unpacked: int, packed: int, position: str, remedy: str) -> None:
-    """Raise `BrokenFileError` when a file unpacks to so many bytes that it is probably an attack on the disk."""
-    if unpacked > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * packed):
+def check_ratio(unpacked: int, packed: int, allowed: int, position: str, remedy: str) -> None:
+    """Raise `BrokenFileError` when more than `allowed` bytes come out of so few that it is probably an attack."""
+    if unpacked > max(allowed, MAX_RATIO * packed):
         detail = f"unpacks to {unpacked:,} bytes or more from {packed:,}; at most {MAX_RATIO} times as many are read"
         raise BrokenFileError(position, f"{detail}: {remedy} if it is not an attack on your disk")
 

@@ -68,6 +68,7 @@ def _secrets_of(word: str) -> Iterator[str]:
         password.rpartition("@")[0],
         password or user,
         *re.findall("[?&#][^=&#]*=([^&#]*)", after),
+        *re.findall("#([^=&#]+)$", after),
     ):
         if len(secret) >= _SHORTEST:
             yield secret

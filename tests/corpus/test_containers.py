@@ -299,6 +299,7 @@ def test_encrypted_zip_member_is_refused_with_the_remedy(tmp_path: Path) -> None
 
 def test_file_that_unpacks_to_too_much_is_read_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "_ALWAYS_ALLOWED_BYTES", 1 << 20)
     row = b'{"instruction": "a", "response": "' + b"0" * (4 << 20) + b'"}\n'
     w.write(tmp_path / "bomb.zip", zipped({"a.jsonl": row}))
     w.write(tmp_path / "bomb.tar.gz", gzip.compress(w.tar([("a.jsonl", row)])))
