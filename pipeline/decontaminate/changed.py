@@ -1,13 +1,15 @@
 """Long stems with a changed word or two, and halves of them, from a few words that a record shares with the stem.
 
 A stem is contained if the record has its words in a row, but for one of each `WORDS_PER_CHANGE` own words and
-`MAX_CHANGES` at most, that are replaced, absent or added. It is another question if two informative words are among
-them, a number, a name or a negation, or, where the stem has several sentences, one of the last `QUESTION_WORDS` words
-and the answer is not found.
+`MAX_CHANGES` at most, that are replaced, absent or added. It is another question if one of the last
+`_AGREE` words is changed; if a number, a name or a negation is, or two informative words; or, where the stem has several
+sentences and the answer is not found, one of the last `QUESTION_WORDS` words.
 
-Half a stem is contained if a whole line of the record is a piece of it, cut within a sentence, with `HALF` of its words
-and `DISTINCTIVE_WORDS`, to which those of the template before it count. Whole sentences of an item may be its passage.
+Half a stem is contained if a piece of it that cuts a sentence is all of the record's instruction, or, from the stem's
+beginning on, all of some lines. It takes `HALF` of the stem's words and `DISTINCTIVE_WORDS`, to which those of the
+template before it count. Whole sentences of an item may be its passage, and half a short question is another one.
 """
+
 
 import numba
 
@@ -82,9 +84,10 @@ def _piece_share(
     split: int,
     end: int,
 ) -> float:
-    """Share of a stem's words, with the template's before it, in a piece of it that is all of some lines of a record.
+    """Share of a stem's words, with the template's before it, in a piece of it; 0 if the piece is not half the stem alone.
 
-    It is 0 if the piece is short, other words are in these lines, or no sentence of the stem is cut.
+    A piece from the stem's beginning must be all of some lines of the record, another all of its instruction. It must
+    not be short, and must cut a sentence of the stem.
     """
     first, last = index.stems[probe, 0], index.stems[probe, 1]
     lead = lead_found(index, probe, records.words, before, begin) if left == first else 0
@@ -92,6 +95,8 @@ def _piece_share(
     if before not in (begin, split) and records.flags[before] & BREAK == 0:
         return 0.0
     if after not in (split, end) and records.flags[after] & BREAK == 0:
+        return 0.0
+    if left > first and (before != begin or after != split):  # a title in a list may be the end of a question
         return 0.0
     cut_left = left > first and index.flags[left] & SENTENCE == 0
     cut_right = right < last and index.flags[right] & SENTENCE == 0
@@ -137,10 +142,10 @@ def _changes(
 
 @numba.njit(**INNER_KERNEL)
 def _agree(index: Index, place: Int, stop: Int, records: Words, at: Int, until: Int, step: int) -> bool:
-    """Whether the next words of a stem, as far as there are any, are at a place of a record."""
+    """Whether the next words of a stem are at a place of a record; at its beginning there may be fewer, not at its end."""
     for _ in range(_AGREE):
         if place == stop:
-            return True
+            return step < 0
         if at == until or index.words[place] != records.words[at]:
             return False
         place, at = place + step, at + step

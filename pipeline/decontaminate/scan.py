@@ -17,6 +17,9 @@ A shared n-gram makes a candidate. The record contains the probe if
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
 of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
 the record count too where the line ends behind it, since a longer question is another one.
+
+The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`), and
+stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
 """
 
 from typing import NamedTuple
