@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of `-n auto`, three for two cores: tests wait a third of their time for processes and servers."""
+    """Return the workers of `-n auto`, three for two cores, because tests wait for processes a third of their time."""
     cores = len(os.sched_getaffinity(0))
     return cores + (cores + 1) // 2
 
