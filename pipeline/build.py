@@ -1,4 +1,4 @@
-"""The build: a mix manifest → a dataset, as a command and as a function.
+"""Build a dataset from a mix manifest, as a command and as a function.
 
     python -m pipeline.build manifests/mix.yaml --out out/mix
     pipeline.build("manifests/mix.yaml", out="out/mix")
