@@ -55,7 +55,7 @@ def push(folder: Path, repository: str) -> str:
 
     # An HfHubHTTPError derives from the base of all errors of the library that sends the requests; that of a file's
     # upload is wrapped in a RuntimeError.
-    failures = (*HfHubHTTPError.__bases__, RuntimeError, OSError, ValueError)
+    failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, RuntimeError, OSError, ValueError)
     api = HfApi()
     try:
         url = api.create_repo(repository, private=True, exist_ok=True)

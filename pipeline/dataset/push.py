@@ -78,7 +78,7 @@ def push(folder: Path, repository: str) -> str:
         disable_progress_bars()
     # An HfHubHTTPError derives from the base of all errors of the library that sends the requests; that of a file's
     # upload is wrapped in a RuntimeError.
-    failures = (*HfHubHTTPError.__bases__, RuntimeError, OSError, ValueError)
+    failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, RuntimeError, OSError, ValueError)
     api = HfApi()
     try:
         additions = _additions(folder)
