@@ -619,6 +619,30 @@ LAYOUTS = [
         },
         ("a", "b"),
     ),
+    layout(  # the messages repeat an answer, which must not become part of the prompt
+        "OpenR1-Math",
+        "labelled",
+        {
+            "problem": "a",
+            "solution": "s",
+            "answer": "b",
+            "generations": ["x", "b"],
+            "correctness_math_verify": [False, True],
+            "messages": [turn("user", "a"), turn("assistant", "b")],
+        },
+        ("a", "b"),
+        unused="problem solution answer",
+    ),
+    layout(
+        "messages with an answer beside ranked answers",
+        "ranked",
+        {
+            "messages": [turn("user", "a"), turn("assistant", "c"), turn("user", "d"), turn("assistant", "x")],
+            "responses": ["x", "b"],
+            "scores": [1, 2],
+        },
+        ("User: a\n\nAssistant: c\n\nUser: d", "b"),
+    ),
     layout("KTO", "kto", {"prompt": "a", "completion": "b", "label": True}, ("a", "b")),
     layout(
         "KTO in LLaMA-Factory",
