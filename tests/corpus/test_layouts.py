@@ -643,6 +643,41 @@ LAYOUTS = [
         },
         ("User: a\n\nAssistant: c\n\nUser: d", "b"),
     ),
+    layout(
+        "history with the current question and answer",
+        "pairs",
+        {"history": [["a", "b"], ["c", "d"]], "instruction": "c", "output": "d"},
+        ("User: a\n\nAssistant: b\n\nUser: c", "d"),
+    ),
+    layout(
+        "history with the current question",
+        "pairs",
+        {"history": [turn("user", "a"), turn("assistant", "b"), turn("user", "c")], "question": "c", "answer": "d"},
+        ("User: a\n\nAssistant: b\n\nUser: c", "d"),
+    ),
+    layout(
+        "history in which the question had another answer",
+        "pairs",
+        {"history": [["c", "b"]], "question": "c", "answer": "d"},
+        ("User: c\n\nAssistant: b\n\nUser: c", "d"),
+    ),
+    layout(
+        "Infinity-Instruct",
+        "chat",
+        {
+            "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
+            "label": {"ability_en": ["x"]},
+            "reward": 1.5,
+        },
+        ("a", "b"),
+        unused="label reward",
+    ),
+    layout(
+        "refusal of OpenAI's chat completions",
+        "chat",
+        {"messages": [turn("user", "a"), turn("assistant", None, refusal="b")]},
+        ("a", "b"),
+    ),
     layout("KTO", "kto", {"prompt": "a", "completion": "b", "label": True}, ("a", "b")),
     layout(
         "KTO in LLaMA-Factory",
