@@ -1,12 +1,12 @@
 """Escapes that keep special tokens spelled in a text from being read as such, in an exported folder.
 
-    message ─ chat template: escape ─▶ tags and text, as one text ─ added tokens are split off ─▶ normalizer: unescape ─▶ BPE
+    message ─ chat template: escape ─▶ one text with tags ─ added tokens are split off ─▶ normalizer: unescape ─▶ BPE
 
-The training data encodes texts with a tokenizer that has no added tokens, so `<|im_end|>` in a text is text. An exported
-tokenizer must find the tags that the chat template writes. The template therefore replaces, in a text that spells an
-added token, the first character of every added token by a code; the first step of the tokenizer's normalizer, which
-runs after added tokens are found, turns the codes back. A code is two characters: `MARK`, a noncharacter of Unicode, and
-one that counts from `_FIRST`. `MARK` itself has a code, so that every text comes back as it was.
+The training data is encoded by a tokenizer without added tokens, so `<|im_end|>` in a text is text. An exported
+tokenizer must find the tags that the chat template writes. In a text that spells an added token, the template therefore
+replaces the first character of every added token by a code. The first steps of the tokenizer's normalizer, which runs
+after added tokens are found, restore the characters. A code is two characters: `MARK`, a noncharacter of Unicode, and
+one that counts from `_FIRST`. `MARK` itself has a code, so that every text is restored exactly.
 """
 
 import json

@@ -15,8 +15,8 @@ Both mark its tokens by `token_type_ids` 1, from which transformers knows the pr
 pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none. Without it
 `pipeline()` refuses the folder, and lm-eval's `hf` has wrong scores without a warning; `model.lm_eval` needs neither.
 
-A tag that a message spells stays text: the template escapes it, and the tokenizer unescapes it. Of a plain text given to
-the tokenizer this needs `trust_remote_code=True` (tokenization_prefix_lm.py) or `split_special_tokens=True`.
+A tag that a message spells stays text: the template escapes it, and the tokenizer restores it. A plain text given to
+the tokenizer needs `trust_remote_code=True` (tokenization_prefix_lm.py) or `split_special_tokens=True` for that.
 """
 
 import json

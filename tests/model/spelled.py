@@ -1,4 +1,4 @@
-"""Texts that spell special tokens, and a tokenizer with added tokens of several kinds, for tests of exported folders."""
+"""Texts that spell special tokens, and a model whose tokenizer has added tokens of several kinds."""
 
 from collections.abc import Sequence
 
