@@ -88,9 +88,9 @@ def with_escapes(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
 def without_escapes(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tokenizer.json whose normalizer unescapes nothing."""
     normalizer = tokenizer.get("normalizer")
-    steps = (normalizer or {}).get("normalizers", [])
+    steps = normalizer.get("normalizers", []) if normalizer else []
     rest = [step for step in steps if not _unescapes(step)]
-    if len(rest) < len(steps):
+    if normalizer and len(rest) < len(steps):
         normalizer = {**normalizer, "normalizers": rest} if len(rest) > 1 else rest[0] if rest else None
     return {**tokenizer, "normalizer": normalizer}
 
