@@ -1,15 +1,14 @@
 """Long stems with a changed word or two, and halves of them, from a few words that a record shares with the stem.
 
 A stem is contained if the record has its words in a row, but for one of each `WORDS_PER_CHANGE` own words and
-`MAX_CHANGES` at most, that are replaced, absent or added. It is another question if one of the last
-`_AGREE` words is changed; if a number, a name or a negation is, or two informative words; or, where the stem has several
-sentences and the answer is not found, one of the last `QUESTION_WORDS` words.
+`MAX_CHANGES` at most, that are replaced, absent or added. It is another question if a number, a name or a negation is
+changed, two informative words, or one of the last `_AGREE` words; or, where the stem has several sentences and the
+answer is not found, one of the last `QUESTION_WORDS` words.
 
 Half a stem is contained if a piece of it that cuts a sentence is all of the record's instruction, or, from the stem's
 beginning on, all of some lines. It takes `HALF` of the stem's words and `DISTINCTIVE_WORDS`, to which those of the
 template before it count. Whole sentences of an item may be its passage, and half a short question is another one.
 """
-
 
 import numba
 
@@ -64,9 +63,9 @@ def share_found(
         changes, informative = changes + more, informative + others
     if changes > allowed or informative > 1:
         return 0.0
-    if changes and not answered and _has_sentences(index, first, last):
-        if not question_found(index, probe, words, begin, end):
-            return 0.0
+    is_passage = changes > 0 and not answered and _has_sentences(index, first, last)
+    if is_passage and not question_found(index, probe, words, begin, end):
+        return 0.0
     share = 1.0 - changes / max(own, 1)
     return share if share >= index.need[probe] else 0.0
 
@@ -84,7 +83,7 @@ def _piece_share(
     split: int,
     end: int,
 ) -> float:
-    """Share of a stem's words, with the template's before it, in a piece of it; 0 if the piece is not half the stem alone.
+    """Share of a stem's words, with the template's before it, in a piece of it; 0 if that is not half the stem alone.
 
     A piece from the stem's beginning must be all of some lines of the record, another all of its instruction. It must
     not be short, and must cut a sentence of the stem.
@@ -142,7 +141,10 @@ def _changes(
 
 @numba.njit(**INNER_KERNEL)
 def _agree(index: Index, place: Int, stop: Int, records: Words, at: Int, until: Int, step: int) -> bool:
-    """Whether the next words of a stem are at a place of a record; at its beginning there may be fewer, not at its end."""
+    """Whether the next words of a stem are at a place of a record.
+
+    Before the stem's beginning it needs none; behind its end there are no words that agree.
+    """
     for _ in range(_AGREE):
         if place == stop:
             return step < 0
@@ -157,16 +159,16 @@ def _reverses(index: Index, records: Words, at: Int) -> bool:
     """Whether a word of a record makes another question of an item that has not got it: a number or a negation."""
     if records.flags[at] & NUMBER:
         return True
+    found = False
     for word in index.negations:
-        if word == records.words[at]:
-            return True
-    return False
+        found |= word == records.words[at]
+    return found
 
 
 @numba.njit(**INNER_KERNEL)
 def _has_sentences(index: Index, first: int, last: int) -> bool:
     """Whether a sentence of a stem begins after its first word."""
+    found = False
     for place in range(first + 1, last):
-        if index.flags[place] & SENTENCE:
-            return True
-    return False
+        found |= index.flags[place] & SENTENCE != 0
+    return found

@@ -174,4 +174,4 @@ def _cuts_number(letters: Letters, at: int, begin: int, end: int) -> bool:
 
 @numba.njit(inline="always")
 def _is_digit(letter: np.uint16) -> bool:
-    return codes.DIGIT_0 <= letter <= codes.DIGIT_9
+    return bool(codes.DIGIT_0 <= letter <= codes.DIGIT_9)

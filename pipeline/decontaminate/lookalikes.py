@@ -1,4 +1,4 @@
-"""Letters that look alike are one letter: Latin, Greek and Cyrillic ones without marks, and those drawn like a Latin one.
+"""Letters that look alike as one: Latin, Greek and Cyrillic ones without marks, and those drawn like a Latin one.
 
 The tables are those of `pipeline.text.characters` with further foldings. Words of any language stay distinct but for
 marks, since letters are exchanged alike in eval items and train records.
@@ -43,7 +43,8 @@ class LetterTables(NamedTuple):
 @functools.cache
 def letter_tables() -> LetterTables:
     """Classes and foldings of characters for decontamination."""
-    classes, lower = (table.copy() for table in tables())
+    classes, lower = tables()
+    classes = classes.copy()
     points = np.arange(TABLE_SIZE, dtype=np.uint32)
     capital = (classes == LETTER) & (lower != points)
     capital[ord("ς")] = False
@@ -52,9 +53,9 @@ def letter_tables() -> LetterTables:
         char = chr(point)
         name = unicodedata.name(char, "")
         if name.startswith(_ALPHABETS):
-            base, *marks = unicodedata.normalize("NFD", char)
-            if all(unicodedata.combining(mark) for mark in marks):
-                char = base.lower()
+            parts = unicodedata.normalize("NFD", char)
+            if all(unicodedata.combining(mark) for mark in parts[1:]):
+                char = parts[0].lower()
             if found := _LATIN.match(name):
                 char = next(filter(None, found.groups())).lower()
         letters[point] = ord(_DRAWN_ALIKE.get(char, char))

@@ -95,7 +95,9 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     pieces[(mode != LONG) | solution | mostly_template] = 0
     short = _short_entries(words, stem, mode), _piece_entries(words, bounds, stem, pieces)
     grams, probe, at = _unique_entries((long_grams, long_probes, np.zeros(len(long_grams), np.int64)), *short)
-    in_letters = np.flatnonzero(~solution & (stem_sizes >= DISTINCTIVE_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE))
+    in_letters = np.flatnonzero(
+        ~solution & (stem_sizes >= DISTINCTIVE_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE)
+    )
     table, first, following, sieve = build_gram_table(grams)
     index = Index(
         words=words,

@@ -18,8 +18,8 @@ A short question is searched as one stretch of words. It takes its options too, 
 of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
 the record count too where the line ends behind it, since a longer question is another one.
 
-The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`), and
-stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
+The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`),
+and stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
 """
 
 from typing import NamedTuple
@@ -80,13 +80,16 @@ def scan(records: Words, index: Index) -> Hits:
     if not len(rows):
         return hits
     answered = _answered(records, rows, probes, index)
-    return Hits(*(np.append(*pair) for pair in zip(hits, (rows, probes, np.ones(len(rows)), answered), strict=True)))
+    return Hits(
+        row=np.append(hits.row, rows),
+        probe=np.append(hits.probe, probes),
+        coverage=np.append(hits.coverage, np.ones(len(rows))),
+        answered=np.append(hits.answered, answered),
+    )
 
 
 @numba.njit(cache=True, nogil=True)
-def _answered(
-    records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32], index: Index
-) -> NDArray[np.bool_]:
+def _answered(records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32], index: Index) -> NDArray[np.bool_]:
     """Whether the answer of each hit's item is distinctive and in the response."""
     found = np.empty(len(rows), np.bool_)
     for hit in range(len(rows)):

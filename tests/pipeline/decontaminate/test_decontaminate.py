@@ -283,7 +283,9 @@ MARKS = str.maketrans("aeiouy", "áèïöūý")
 def test_a_long_stem_is_found_in_any_spacing_in_lookalike_letters_with_a_changed_word_and_by_half(
     instruction: str,
 ) -> None:
-    common = [("In the hands of a most likely person that would help to make it, near the red one?", str(n)) for n in range(3)]
+    common = [
+        ("In the hands of a most likely person that would help to make it, near the red one?", str(n)) for n in range(3)
+    ]
     held = items([(choice(LONG_STEM), "sunlight"), *PROSE, *common])
     assert hits([(instruction, "It is chalk.")], held) == [(0, "held-0", "question")]
 
@@ -312,7 +314,9 @@ def test_a_long_stem_with_another_number_name_negation_or_end_is_another_questio
 def test_half_a_short_question_and_whole_sentences_of_an_item_are_not_the_item() -> None:
     passage = "The old mill by the river was built in the years when nobody else lived in the long green valley."
     held = items([(f"{passage} Who was it that built the mill there?", "Nobody knows."), (SHORT_STEM, "sunlight")])
-    assert hits([(passage, "A text."), (" ".join(SHORT_STEM.split()[:4]), "Water."), ("Which mill?", passage)], held) == []
+    assert (
+        hits([(passage, "A text."), (" ".join(SHORT_STEM.split()[:4]), "Water."), ("Which mill?", passage)], held) == []
+    )
 
 
 def test_a_changed_word_makes_another_question_where_an_item_of_the_set_differs_in_one() -> None:
