@@ -168,8 +168,8 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
         if not differing:
             raise ConfigError(
                 f"{checkpoint.folder} was written by another version of Millrace, whose batch plan has another "
-                "format: continue the run with that version, or set another out= to begin a new one, from these weights "
-                "with init=PATH"
+                "format: continue the run with that version, or set another out= to begin a new one, from these "
+                "weights with init=PATH"
             )
         what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
         raise ConfigError(
