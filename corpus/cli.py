@@ -19,7 +19,7 @@ from typing import Protocol, TextIO
 
 import typer
 
-from corpus.config import ConfigError, closest
+from corpus.config import ConfigError, closest, shipped
 from corpus.storage.redact import redact, remember, remember_environment
 from corpus.terminal import printable
 
@@ -159,6 +159,8 @@ def millrace(arguments: Sequence[str] | None = None) -> int:
         for name, point in sorted(commands.items()):
             print(f"  {name:<14} {_first_line(point.module)}")
         print("\n`millrace COMMAND --help` describes one. `millrace --version` prints the version.")
+        if (manifest := shipped("mix.yaml")) is not None:
+            print(f"Manifests to begin with are in {manifest.parent}.")
         return 0
     if arguments[0] == "--version":
         print(f"millrace {importlib.metadata.version('millrace')}")
@@ -171,12 +173,14 @@ def millrace(arguments: Sequence[str] | None = None) -> int:
 
 
 def _first_line(module: str) -> str:
-    """First line of a module's docstring, without importing it: that would take seconds for some commands."""
+    """What a module's docstring says first, without importing it: that would take seconds for some commands."""
     package, _, name = module.rpartition(".")
     spec = importlib.util.find_spec(package)
     for place in (spec.submodule_search_locations or []) if spec is not None else []:
         path = Path(place) / f"{name}.py"
         if path.is_file():
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            return text.partition("\n")[0]
+            line = text.partition("\n")[0]
+            said = line.rpartition("`: ")[2] if line.startswith("`") else line
+            return said[:1].upper() + said[1:]
     return ""

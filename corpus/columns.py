@@ -27,6 +27,7 @@ input inputs pretext posttext systemturn
 options option choices choice endings multiplechoices mcoptions answerchoices tool toollist
 persona personas personality personalities
 reference references excerpt excerpts snippet snippets doc docs chunk chunks searchresults retrieveddocs
+constraint constraints demonstration demonstrations exemplar exemplars fewshot fewshots fewshotexamples
 startercode startercodes createtablestatement createtable sqlschema dbschema tableschema databaseschema
 """
 """Plain names of further texts that a question refers to, and of choices."""

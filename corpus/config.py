@@ -5,6 +5,7 @@ key. Pipeline and trainer each declare their own models.
 """
 
 import difflib
+import sysconfig
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ class Config(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 
+SHIPPED = (Path(__file__).parents[1] / "manifests", Path(sysconfig.get_path("data")) / "share/millrace/manifests")
+"""Folders that may have the manifests that come with Millrace: that of a clone, and that of an installed package."""
 MAX_BYTES = 4 << 20
 """Largest size of a manifest."""
 MAX_VALUES = 50_000
@@ -110,7 +113,9 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
             raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; expected a YAML manifest")
         text = content.decode("utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such manifest") from None
+        found = shipped(path.name)
+        hint = "" if found is None else f"; the one that comes with Millrace is {found}"
+        raise ConfigError(f"{path}: there is no such manifest{hint}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; expected a YAML manifest") from None
     except UnicodeDecodeError as error:
@@ -131,6 +136,11 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
         return model.model_validate(data, context={"base": path.parent})
     except ValidationError as error:
         raise ConfigError(_explain(error, model, str(path))) from None
+
+
+def shipped(name: str) -> Path | None:
+    """Return the path of a manifest that comes with Millrace; None: it has none of this name."""
+    return next((folder / name for folder in SHIPPED if (folder / name).is_file()), None)
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -50,13 +50,18 @@ def push(folder: Path, repository: str) -> str:
     PushError
         The Hub refused it, or cannot be reached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # An HfHubHTTPError derives from the base of all errors of the library that sends the requests; that of a file's
+    # upload is wrapped in a RuntimeError.
+    failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, RuntimeError, OSError, ValueError)
     api = HfApi()
     try:
         url = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export from Millrace")
-    except (OSError, ValueError) as error:  # errors of requests are OSErrors
+    except failures as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise PushError(f"{folder} is written, and was not uploaded to {repository}: {first}") from None
+        shown = first.replace(get_token() or "\n", "...")
+        raise PushError(f"{folder} is written, and was not uploaded to {repository}: {shown}") from None
     return str(url)

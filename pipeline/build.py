@@ -1,4 +1,4 @@
-"""The build: a mix manifest → a dataset, as a command and as a function.
+"""Build a dataset from a mix manifest, as a command and as a function.
 
     python -m pipeline.build manifests/mix.yaml --out out/mix
     pipeline.build("manifests/mix.yaml", out="out/mix")
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipeline.engine.executor import Executor
     from pipeline.engine.progress import Display
     from pipeline.ingest.inputs import Input
-    from pipeline.manifest import Mix
+    from pipeline.manifest import Mix, TokenizerSpec
     from pipeline.records.ledger import ColumnLine, FileLine
 
 LOCK = ".lock"
@@ -357,6 +357,9 @@ def _check_folders(out: str, work: Path) -> None:
     """Raise if the work folder is the dataset's, or holds files that are not from a build."""
     from corpus.contract import FOLDERS
 
+    if out.startswith("hf://"):
+        shown = redact_location(out)
+        raise ConfigError(f"--out is {shown}; expected a folder, which --push USER/NAME uploads to the Hub")
     if not is_url(out):
         dataset = Path(out).resolve()
         if work.resolve() == dataset or any(work.resolve().is_relative_to(dataset / name) for name in FOLDERS):
@@ -412,6 +415,13 @@ def main(
         list[str] | None, typer.Option(metavar="NAME", help="with --dry-run: such details of this source only")
     ] = None,
     work: Annotated[Path | None, typer.Option(help="folder for intermediate results (default: OUT/.work)")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/NAME",
+            help="also upload the dataset to this repository of the Hugging Face Hub, which is private if it is new",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
 ) -> int:
     """Build a dataset from a mix manifest: clean, deduplicate, tokenize, shuffle, shard."""
@@ -421,6 +431,8 @@ def main(
         raise typer.BadParameter("--verbose and --source are for --dry-run")
     if as_json and dry_run:
         raise typer.BadParameter("--json is for a build; a dry run has its exit code")
+    if push is not None and dry_run:
+        raise typer.BadParameter("--push is for a build; a dry run has nothing to upload")
     from pipeline.manifest import load
 
     if dry_run:
@@ -436,6 +448,13 @@ def main(
             refused=lambda files: _refusals(mix, base, files, out, work),
         )
         return 1 if problems else 0
+    if push is not None:
+        from pipeline.dataset.push import check_repository
+
+        check_repository(push)
+        place = out or load(manifest, overrides or ()).out
+        if is_url(place):
+            raise typer.BadParameter(f"--push needs a dataset in a folder, and --out is {redact_location(place)}")
     begin = time.monotonic()
     try:
         built = build(
@@ -450,26 +469,39 @@ def main(
         )
     except OSError as error:
         return fail(shortage(error, out or "the dataset") or error)
+    seconds = time.monotonic() - begin
+    if not as_json:
+        _show(built, seconds, load(manifest, overrides or ()).tokenizer)
+    pushed = None if push is None else _push(built, push)
     if as_json:
-        print(json.dumps(_summary(built, time.monotonic() - begin)))
-        return 0
+        print(json.dumps(_summary(built, seconds) | ({} if push is None else {"pushed": pushed})))
+    elif pushed is not None:
+        say(f"uploaded: {pushed}")
+    return 0
+
+
+def _show(built: Built, seconds: float, tokenizer: "TokenizerSpec") -> None:
     if not built.is_new:
         say(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
-        return 0
+        return
     from pipeline.report.summary import show
 
-    tokenizer = load(manifest, overrides or ()).tokenizer
-    faults = [asdict(line) for line in built.faults]
     show(
         built.dataset,
-        faults,
+        [asdict(line) for line in built.faults],
         built.columns,
         out=redact_location(built.out),
         work=built.work,
-        seconds=time.monotonic() - begin,
+        seconds=seconds,
         vocab_size=None if tokenizer.file else tokenizer.vocab_size,
     )
-    return 0
+
+
+def _push(built: Built, repository: str) -> str:
+    from pipeline.dataset.push import push
+
+    log.info("uploading %s files to %s", f"{len(built.dataset.files) + 1:,}", repository)
+    return push(local_path(built.out), repository)
 
 
 def _summary(built: Built, seconds: float) -> dict[str, Any]:

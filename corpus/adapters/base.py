@@ -174,7 +174,9 @@ def as_json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-_PASSAGE_KEYS = ("text", "content", "contents", "value", "passage", "paragraph", "paragraph_text", "contexts", "body")
+_PASSAGE_KEYS = (
+    *("text", "content", "contents", "value", "passage", "paragraph", "paragraph_text", "contexts", "body", "snippet"),
+)
 
 
 def passage_text(value: Any, column: str) -> str:

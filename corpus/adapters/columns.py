@@ -8,12 +8,12 @@ is the order in which every adapter joins an instruction.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from corpus.adapters.base import Adapted, Draft, as_json, from_json, is_filled, passage_text, plain_names
-from corpus.adapters.conversation import Turn, answer_turns, parse_turns
+from corpus.adapters.conversation import ANSWERS, Turn, answer_turns, parse_turns
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
 
@@ -185,11 +185,28 @@ def history_turns(value: Any, column: str) -> list[Turn]:
     return [Turn("system", value)] if isinstance(value, str) else parse_turns(value, column)
 
 
-def with_context(context: Context, turns: list[Turn]) -> list[Turn]:
-    """Join a row's context and its turns; a system text that both have comes once."""
+def with_context(context: Context, turns: list[Turn], responses: Sequence[str] = ()) -> list[Turn]:
+    """Join a row's context and its turns; a system text that both have comes once.
+
+    A history that ends with the row's own question, or with that and an answer of the row, is cut before it.
+
+    Parameters
+    ----------
+    context
+        The context of the row.
+    turns
+        The row's own turns.
+    responses
+        Answers of the row that are not among its turns.
+    """
     begin = next((index for index, turn in enumerate(turns) if turn.role != "system"), len(turns))
     own = [turn for turn in turns[:begin] if turn not in context.head]
     history = [turn for turn in context.history if turn not in context.head]
+    if history and begin < len(turns):
+        answers = {*responses, *(turn.text for turn in turns[begin + 1 : begin + 2])}
+        asked = len(history) - (history[-1].role in ANSWERS and history[-1].text in answers)
+        if asked and history[asked - 1] == turns[begin]:
+            history = history[: asked - 1]
     return [*context.head, *own, *history, *turns[begin:]]
 
 
@@ -220,7 +237,7 @@ def pair(row: Row, context: Mapping[str, Any], instruction: str, responses: list
     found = gather(row, passages=False, exclude=used)
     if not found.used:
         return Adapted([Draft(instruction, response) for response in responses], used)
-    turns = with_context(found, [Turn("user", instruction)])
+    turns = with_context(found, [Turn("user", instruction)], responses)
     drafts = []
     for response in responses:
         drafts += answer_turns([*turns, Turn("assistant", response)], context, first=len(turns))[0]

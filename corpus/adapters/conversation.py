@@ -79,7 +79,7 @@ _KEYS = frozenset(_KEYED)
 _ORDER = ("system", "user", "call", "tool", "assistant")
 """Order of the texts of such a message, whatever the order of its keys."""
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "type", "name")
-_TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "data")
+_TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "body", "data", "refusal")
 _TEXT_TYPES = ("text", "input_text", "output_text", "refusal")
 _THINKING_TYPES = ("thinking", "redacted_thinking", "reasoning", "summary_text")
 _CALL_TYPES = ("tool_use", "tool_call", "tool-call", "function_call", "server_tool_use", "toolUse", "functionCall")
@@ -499,7 +499,9 @@ def answer_turns(
     begin = next((index for index, turn in enumerate(turns) if turn.role not in ANSWERS), len(turns))
     answers = [index for index, turn in enumerate(turns) if turn.role in ANSWERS and index > begin and index >= first]
     if not answers:
-        raise RowError(Outcome.NO_PAIR, f"a conversation of {len(turns)} turns without an answer to anything")
+        roles = ", ".join(dict.fromkeys(turn.role for turn in turns))
+        detail = f"a conversation of {len(turns)} turns ({roles}) without an answer of an assistant to anything"
+        raise RowError(Outcome.NO_PAIR, f"{detail}; `chat:` with `roles:` states what other roles mean")
     if last_only:
         answers = answers[-1:]
     markup: Markup | None = context.get(MARKUP_KEY)

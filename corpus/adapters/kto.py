@@ -71,8 +71,11 @@ def _label(row: Row) -> tuple[str, bool | None] | None:
     """Return the column of the row's label, and whether it marks the answer as good; None without a label."""
     labels, words, reversed_labels = _label_columns(tuple(row))
     for name in labels:
-        if row[name] is not None and row[name] != "" and not (name.lower() == "chosen" and is_good(row[name]) is None):
-            return name, is_good(row[name])
+        value = row[name]
+        if value is None or value == "" or isinstance(value, dict):  # a label of topics, as in Infinity-Instruct
+            continue
+        if not (name.lower() == "chosen" and is_good(value) is None):
+            return name, is_good(value)
     for name in words:
         value = row[name]
         if isinstance(value, bool | str) and str(value).strip() not in ("0", "1") and is_good(value) is not None:

@@ -192,7 +192,7 @@ def _no_columns(row: Row, context: Mapping[str, Any]) -> RowError:
         list_key = context.get(LIST_KEY)
         path = f"{list_key}.*.{inside}" if list_key else inside
         remedy = f"{shorten(inside)} has such columns: state `rows: {path}`"
-    elif len(row) < 2:
+    elif len(row) < 2 and not any(isinstance(value, list | dict) for value in row.values()):
         remedy = "expected an instruction and a response; only an eval source may have a `map:` without a response"
     return RowError(
         Outcome.MISSING_FIELD, f"no columns that are known as {missing}; found {list_columns(row)}; {remedy}"

@@ -8,7 +8,7 @@ from typing import Any
 from corpus.adapters.base import Adapted, Dropped, as_text, from_json, is_filled, join, list_columns
 from corpus.adapters.chat import conversation_column, parse_conversation
 from corpus.adapters.columns import columns, gather, with_context
-from corpus.adapters.conversation import Turn, answer_turns, is_turns, parse_turns
+from corpus.adapters.conversation import ANSWERS, Turn, answer_turns, is_turns, parse_turns
 from corpus.adapters.transcript import parse_transcript
 from corpus.formats.base import Row, RowError, shorten
 from corpus.outcome import Outcome
@@ -159,10 +159,18 @@ def best_answer(
         first = 0
     else:
         prompt, columns_of_prompt = prompt_turns(row, used)
+        prompt = _without_answer(prompt)
         turns, first, used = [*prompt, *turns], len(prompt), used | columns_of_prompt
     drafts, dropped = answer_turns(turns, context, first=first, last_only=True)
     # The good answer is part 0, whatever its place, so that the others do not decide its identity.
     return Adapted(drafts, used, [*dropped, *others])
+
+
+def _without_answer(turns: list[Turn]) -> list[Turn]:
+    """Return a conversation without the assistant's turns at its end, which repeat one of the row's answers."""
+    others = [index for index, turn in enumerate(turns) if turn.role not in ANSWERS]
+    asked = any(turns[index].role != "system" for index in others)
+    return turns[: others[-1] + 1] if asked else turns
 
 
 def _exchange(row: Row, answer: Any, exclude: frozenset[str]) -> tuple[str, list[Turn]] | None:

@@ -6,7 +6,7 @@ message of a program or library ────────────────
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -54,6 +54,11 @@ def remember_environment() -> None:
     _add(value for name, value in os.environ.items() if _VARIABLE.search(name) and len(value) > _SHORTEST)
 
 
+def remember_secret(secret: str) -> None:
+    """Remember a text that is secret as a whole, such as a token."""
+    _add([secret])
+
+
 def _secrets_of(word: str) -> Iterator[str]:
     """Yield the credentials of a word with a URL, whole and in the parts that a library may take for something else."""
     scheme, _, rest = _without_archives(word)[1].partition("://")
@@ -77,7 +82,7 @@ def _secrets_of(word: str) -> Iterator[str]:
             yield part
 
 
-def _add(secrets: Iterator[str]) -> None:
+def _add(secrets: Iterable[str]) -> None:
     global _pattern
     found = {
         spelled for secret in secrets for spelled in (secret, unquote(secret), quote(secret), quote(secret, safe=""))

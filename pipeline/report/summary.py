@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from corpus.config import shipped
 from corpus.contract import REPORT, DatasetInfo
 from corpus.formats.tally import describe_losses
 from corpus.terminal import counted
@@ -80,7 +81,9 @@ def show(
         soft_wrap=True,
     )
     run = PurePosixPath("out", PurePosixPath(out.rstrip("/")).name + "-train")
-    command = f"python -m trainer.train manifests/train.yaml data={shlex.quote(out)} out={shlex.quote(str(run))}"
+    here = Path("manifests/train.yaml")
+    manifest = shlex.quote(str(here if here.is_file() else shipped(here.name) or here))
+    command = f"python -m trainer.train {manifest} data={shlex.quote(out)} out={shlex.quote(str(run))}"
     screen.print(f"next: {safe(command)}", soft_wrap=True)
 
 

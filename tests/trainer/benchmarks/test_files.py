@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.hub import reading_hub
+from tests.hub import serve_hub, use_hub
 from tests.trainer.benchmarks.fixtures import write_rows
 from trainer.benchmarks.catalog import find
 from trainer.benchmarks.contamination import read_findings
@@ -54,11 +54,8 @@ def hub(eval_sets: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Location of the files on a stand-in of the Hub."""
     hub = pytest.importorskip("huggingface_hub")
     files = {p.relative_to(eval_sets).as_posix(): p.read_bytes() for p in eval_sets.rglob("*") if p.is_file()}
-    with reading_hub({"me/sets": files}) as url:
-        template = url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)  # HF_ENDPOINT, read at the import
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    with serve_hub(**{"me/sets": files}) as served:
+        use_hub(served, monkeypatch)
         hub.HfFileSystem.clear_instance_cache()
         yield "hf://datasets/me/sets"
         hub.HfFileSystem.clear_instance_cache()
