@@ -9,11 +9,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from corpus.discover import SourceFile, examine
 from corpus.source import SourceSpec
@@ -21,6 +21,8 @@ from corpus.storage.connect import connect, open_file, storage_errors
 from corpus.storage.retry import retry
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step, discard
+
+T = TypeVar("T")
 
 GENERATOR = "generator://"
 READINGS = 5
@@ -50,7 +52,10 @@ def stamp(url: str) -> str:
         # A file that is rewritten in place can keep its size and get its old mtime back, but not its ctime. The mode is
         # part of it because two changes within one tick of the clock have the same ctime.
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}/{status.st_mode:o}"
-    info = retry(lambda: _info(url))
+    try:
+        info = retry(lambda: _info(url))
+    except FileNotFoundError as error:
+        return type(error).__name__
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
 
@@ -95,7 +100,8 @@ class HashFile(Step[Hashed]):
         local = "://" not in self.url
         if local and changed(self.url, self.stamp):
             raise BuildError(
-                "this worker sees another file than the build; inputs must be on storage that all workers share"
+                "changed or vanished since the build began: run the build again; on several machines, inputs must be "
+                "on storage that all workers share"
             )
         if local and not os.path.isfile(self.url):
             return Hashed(sha256=None)  # a pipe or device would block
@@ -119,13 +125,28 @@ class HashFile(Step[Hashed]):
         marks = {mark.strip('"') for mark in self.stamp.split("/")}
         seen: set[str] = set()
         for _ in range(READINGS):
-            digest, md5 = retry(lambda: _hashes(self.url))
+            digest, md5 = _unless_changed(lambda: _hashes(self.url), self.url, self.stamp, "changed or vanished")
             if changed(self.url, self.stamp):
                 raise BuildError("changed while it was hashed; run the build again")
             if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
                 return digest
             seen.add(digest)
         raise BuildError(_NEVER_THE_SAME)
+
+
+def _unless_changed(action: Callable[[], T], url: str, mark: str, problem: str) -> T:
+    """Read a remote file, with `retry`; raise `BuildError` with the phrase if it fails and the file has changed."""
+
+    def explain(error: OSError) -> None:
+        with suppress(OSError):  # the store does not respond
+            if changed(url, mark):
+                raise BuildError(f"{problem} while the build was reading it; run the build again") from None
+
+    try:
+        return retry(action, on_failure=explain)
+    except OSError as error:
+        explain(error)
+        raise
 
 
 def _chunks(url: str) -> Iterator[bytes]:
@@ -182,7 +203,9 @@ def discard_archives(work: Path) -> None:
 def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
     seen: set[str] = set()
     for _ in range(READINGS):
-        digest = retry(lambda: _copied(file.url, copy))
+        digest = _unless_changed(
+            lambda: _copied(file.url, copy), file.url, mark, f"{file.shown_url}: changed or vanished"
+        )
         if digest == sha256:
             return
         if digest in seen:

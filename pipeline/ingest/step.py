@@ -204,7 +204,9 @@ class Ingest(Step[Ingested]):
         if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
         if self.file.skipped is None and changed(self.file.url, self.stamp):
-            raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
+            raise BuildError(
+                f"{self.file.shown_url}: changed or vanished while the build was reading it; run the build again"
+            )
         return Ingested(
             pairs=pairs,
             rejected=rejected,
