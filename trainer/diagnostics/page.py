@@ -69,8 +69,8 @@ def _depth(report: Report) -> Section:
         ("previous application", [at.from_previous for at in report.depth]),
         ("overwritten state", [at.from_replaced for at in report.depth]),
     )
-    norms = [(label, [change and change.norm for change in changes]) for label, changes in kinds]
-    cosines = [(label, [change and change.cosine for change in changes]) for label, changes in kinds]
+    norms = [(label, [change.norm if change else None for change in changes]) for label, changes in kinds]
+    cosines = [(label, [change.cosine if change else None for change in changes]) for label, changes in kinds]
     lens = [("", [at.lens_kl for at in report.depth])]
     return Section(
         title="Effective depth",
@@ -144,8 +144,13 @@ def _truncation(report: Report) -> Section:
     depths, ends = _depths(report)
     parts = list(report.gradients[0].similarity)
     series = {_NAMES.get(part, part): [at.similarity[part] for at in report.gradients] for part in parts}
-    cosines = [(part, [similarity and similarity.cosine for similarity in found]) for part, found in series.items()]
-    ratios = [(part, [similarity and similarity.norm_ratio for similarity in found]) for part, found in series.items()]
+    cosines = [
+        (part, [similarity.cosine if similarity else None for similarity in found]) for part, found in series.items()
+    ]
+    ratios = [
+        (part, [similarity.norm_ratio if similarity else None for similarity in found])
+        for part, found in series.items()
+    ]
     return Section(
         title="Truncated against full backpropagation",
         text="Direction (cosine) and norm (ratio) of the gradient through the last K applications, compared with full "

@@ -100,7 +100,7 @@ def read_run(path: Path) -> RunRecord:
         name=folder.name or str(folder),
         series=series,
         settings=_settings(folder),
-        answers={step: found for step in evaluated if (found := samples.read(folder, step))},
+        answers={step: answers for step in evaluated if (answers := samples.read(folder, step))},
         skipped_lines=skipped,
     )
 
