@@ -13,7 +13,8 @@ IGNORE = -100
 class PackedBatch:
     """Packed samples as tensors of R rows of T tokens.
 
-    A position predicts the next token, so the label of the last prefix position is the sample's first response token.
+    A position predicts the next token, so the label of the last prefix position is the sample's first response token,
+    and the last token of a sample needs no position.
     """
 
     tokens: Tensor
@@ -23,7 +24,7 @@ class PackedBatch:
     position_ids: Tensor
     """int64 [R, T]: positions within the samples."""
     segments: Tensor
-    """int32 [S, 4]: row, begin, prefix length and total length of each sample, ordered by (row, begin)."""
+    """int32 [S, 4]: row, begin, prefix length and number of positions of each sample, ordered by (row, begin)."""
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """Copy all tensors to a device."""

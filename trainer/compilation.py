@@ -1,7 +1,8 @@
-"""Time and number of graphs that torch.compile takes in the middle of training.
+"""Number of graphs that torch.compile makes, and the seconds that takes.
 
-Each block is compiled when it is first used: without gradients, with gradients, and with gradients of its weights only.
-The graphs do not depend on K; whatever is compiled when K grows is reported with the time it takes.
+The blocks share three graphs: without gradients, with gradients, and with gradients of the weights only. None of
+them depends on K. `trainer.step.compile_ahead` has all of them compiled before the first step; what is compiled later,
+if anything, is reported at its step.
 """
 
 import time

@@ -23,11 +23,11 @@ class BatchConfig(Config):
     """Global batches and their rows."""
 
     tokens: int = Field(gt=0)
-    """G: tokens of one optimizer step over all ranks."""
+    """G: positions of one optimizer step over all ranks, padding included."""
     row_tokens: int = Field(gt=0, le=65_535)
-    """T: tokens of a row; no sample may be longer."""
+    """T: positions of a row. A sample of n tokens takes n - 1 of them: its end tag is a target and never an input."""
     truncate: bool = False
-    """Cut the end of the response of samples longer than a row, instead of refusing them."""
+    """Cut the end of the response of samples that do not fit into a row, instead of refusing them."""
     micro_rows: int | None = Field(default=None, gt=0)
     """Rows per forward and backward pass of a rank, whose gradients accumulate. None: all its rows of a batch."""
 
@@ -135,12 +135,6 @@ class DiagnoseConfig(Config):
     """Steps between two diagnoses; 0: none."""
     rows_per_family: int = Field(default=8, gt=0)
     """Held-out questions of each task family to measure on."""
-
-    @model_validator(mode="after")
-    def _check_matplotlib(self) -> "DiagnoseConfig":
-        if self.every and find_spec("matplotlib") is None:
-            raise ValueError("the page needs matplotlib: pip install 'millrace[diagnose]', or remove this")
-        return self
 
 
 class TrainConfig(Config):

@@ -45,8 +45,8 @@ class Question:
 
     @property
     def length(self) -> int:
-        """Tokens of both."""
-        return len(self.prefix) + len(self.response)
+        """Positions of both: all tokens but the last one, which is only a target."""
+        return len(self.prefix) + len(self.response) - 1
 
 
 def read_questions(dataset: Dataset, tokenizer: Tokenizer, *, rows_per_family: int) -> list[Question]:
@@ -210,8 +210,8 @@ def pack_questions(rows: Sequence[Sequence[Question]], row_tokens: int) -> Packe
         begin = 0
         for question in row:
             answer, end = begin + len(question.prefix), begin + question.length
-            tokens[r, begin:end] = torch.tensor(question.prefix + question.response)
-            labels[r, answer - 1 : end - 1] = tokens[r, answer:end]
+            tokens[r, begin:end] = torch.tensor(question.prefix + question.response[:-1])
+            labels[r, answer - 1 : end] = torch.tensor(question.response)
             positions[r, begin:end] = torch.arange(question.length)
             segments.append((r, begin, len(question.prefix), question.length))
             begin = end

@@ -187,11 +187,11 @@ def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: s
     check_epochs(config, dataset, plan)
     model = config.model_config_for(dataset.vocab_size)
     first = plan.chunk(0, 0)
-    packed = int(lengths[first.samples].sum(dtype=np.int64))
-    targets = int(first.targets.sum()) if config.objective == "response" else packed - len(first.samples)
+    packed = int(lengths[first.samples].sum(dtype=np.int64)) - len(first.samples)
+    targets = int(first.targets.sum()) if config.objective == "response" else packed
     steps = config.steps or (config.epochs or 0) * plan.batches
     say(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
-    print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} tokens, {targets / packed:.1%} of them targets")
+    print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} input tokens, targets for {targets / packed:.1%} of them")
     print(
         f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
         f"{packed / (first.batches * inputs.batch_tokens):.2%} filled"

@@ -29,7 +29,7 @@ from trainer.position import Position
 from trainer.resume import save
 from trainer.sinks.jsonl import FILE, recorded_steps
 from trainer.speed import SpeedMeter
-from trainer.step import TrainingError, train_step
+from trainer.step import TrainingError, compile_ahead, train_step
 from trainer.stop import EXIT_RESUMABLE, StopRequest
 
 WAIT_SECONDS = 1.0
@@ -112,6 +112,7 @@ class Loop:
             if self.finished:
                 return self._leave(0)
             with self._loader() as loader:
+                self._compile_ahead()
                 return self._train(loader)
         finally:
             if self._compilations is not None:
@@ -245,14 +246,25 @@ class Loop:
         save(self._run, self.position, self._loss)
         self._request.is_saving = False
 
+    def _compile_ahead(self) -> None:
+        """Compile the model if the config asks for it, while the loader prepares the first batches."""
+        if self._compilations is None:
+            return
+        self._run.metrics.message("compiling the model; the first run takes longest, later ones use what torch stored")
+        began = time.perf_counter()
+        compile_ahead(self._run)
+        graphs, seconds = self._compilations.collect()
+        total = time.perf_counter() - began
+        self._run.metrics.message(f"compiled {_graphs(graphs)} in {seconds:.1f} s ({total:.1f} s with their first run)")
+
     def _report_compilations(self, k: int) -> None:
         """Print what was compiled since the last call."""
         if self._compilations is None:
             return
         graphs, seconds = self._compilations.collect()
         if graphs:
-            number = f"{graphs} graph{'s' if graphs > 1 else ''}"
-            self._run.metrics.message(f"step {self.position.step:,}, K = {k}: compiled {number} in {seconds:.1f} s")
+            where = f"step {self.position.step:,}, K = {k}"
+            self._run.metrics.message(f"{where}: compiled {_graphs(graphs)} in {seconds:.1f} s")
 
     def _record_checkpoints(self) -> None:
         """Record the checkpoints that have been written since the last call."""
@@ -278,3 +290,7 @@ class Loop:
         hint = "" if code == 0 else "; the same command continues"
         self._run.metrics.message(f"{end} after step {self.position.step:,}{hint}")
         return code
+
+
+def _graphs(number: int) -> str:
+    return f"{number} graph{'' if number == 1 else 's'}"

@@ -165,9 +165,15 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
                 f"{there.get('fingerprint')} and is {here['fingerprint']}. "
                 "Restore the earlier dataset to continue the run, or set another out= to begin a new one"
             )
+        if not differing:
+            raise ConfigError(
+                f"{checkpoint.folder} was written by another version of Millrace, whose batch plan has another "
+                "format: continue the run with that version, or set another out= to begin a new one, from these "
+                "weights with init=PATH"
+            )
         what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
         raise ConfigError(
-            f"{checkpoint.folder} belongs to another run: {what or 'its batch plan has another format'}. "
+            f"{checkpoint.folder} belongs to another run: {what}. "
             f"Restore these values to continue it, or set another out= to begin a new run"
         )
     if position.chunk >= run.plan.chunks:

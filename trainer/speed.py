@@ -52,7 +52,7 @@ class SpeedMeter:
         run = self._run
         samples = run.plan.chunk(step.epoch, step.chunk).batch(step.index)
         prefix, response = torch.from_numpy(run.lengths[samples].astype(np.int64)).unbind(1)
-        pairs = visible_pairs(prefix, prefix + response, run.model.config.mask)
+        pairs = visible_pairs(prefix, prefix + response - 1, run.model.config.mask)
         flops = training_flops(run.model.config, k=k, tokens=step.tokens, targets=step.targets, pairs=pairs).total
         speed = flops / seconds / run.world.size
         values = {"tokens_per_second": step.tokens / seconds, "tflops": speed / 1e12}

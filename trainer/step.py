@@ -1,4 +1,4 @@
-"""One optimizer step.
+"""One optimizer step, and the compilation before the first one.
 
 Step (rows of this rank) ─ forward, backward ─▶ gradients and loss summed over ranks ─▶ clipped ─▶ optimizer
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from model.batch import IGNORE, PackedBatch
 from trainer.build import Run
 from trainer.data.loader import Step
 from trainer.distributed.stragglers import StragglerMonitor
@@ -113,13 +114,41 @@ def train_step(
     return StepResult(position=position, values=values, stop=stops > 0, all_ready=not_ready == 0)
 
 
+def compile_ahead(run: Run) -> None:
+    """Run forward and backward pass once for each K and shape of a pass, so that no later step compiles anything.
+
+    The batch is made up: one sample per row. Its gradients are discarded; weights and random state do not change.
+    """
+    rows = run.plan.inputs.rows // run.world.size
+    shape = (rows, run.plan.inputs.row_tokens)
+    batch = PackedBatch(
+        tokens=torch.zeros(shape, dtype=torch.long),
+        labels=torch.full(shape, IGNORE).index_fill(1, torch.tensor([shape[1] - 1]), 0),
+        position_ids=torch.arange(shape[1]).repeat(rows, 1),
+        segments=torch.tensor([(row, 0, 1, shape[1]) for row in range(rows)], dtype=torch.int32),
+    )
+    by_shape = {len(part.tokens): part for part in _passes(run, batch)}
+    first, last = run.config.depths(run.model.config)
+    for part in by_shape.values():
+        for k in range(min(first, last), max(first, last) + 1):
+            with run.autocast():
+                nll, _ = run.model(part.to(run.world.device), k=k)
+            nll.backward()
+    run.layout.reshard()
+    run.layout.zero_grad()
+
+
+def _passes(run: Run, batch: PackedBatch) -> list[PackedBatch]:
+    """This rank's rows of each forward and backward pass."""
+    micro_rows = run.config.batch.micro_rows
+    return [batch] if micro_rows is None else batch.split(micro_rows)
+
+
 def _backward(run: Run, step: Step, k: int) -> torch.Tensor:
     """Compute the gradients of this rank's rows and its share of the batch's loss, both zero without targets."""
-    micro_rows = run.config.batch.micro_rows
-    parts = [step.batch] if micro_rows is None else step.batch.split(micro_rows)
     share = torch.zeros((), device=run.world.device)
     run.layout.zero_grad()
-    for part in parts:
+    for part in _passes(run, step.batch):
         with run.autocast():
             nll, _ = run.model(part.to(run.world.device), k=k)
         loss = nll / max(1, step.targets)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.attention import BlockedMask, Kernel, mask_of
 from model.flops import visible_pairs
-from trainer.data.pack import pack_rows, total_lengths
+from trainer.data.pack import pack_rows, positions
 
 KERNELS: tuple[tuple[Kernel, int], ...] = (("flex", 128), ("flex64", 64))
 BATCH_ROWS = 8
@@ -37,7 +37,7 @@ def drawn_lengths(mean: float, longest: int, samples: int) -> NDArray[np.uint16]
 def packed(lengths: NDArray[np.uint16], row_tokens: int, rows: int) -> list[Tensor]:
     """Segments [S, 4] of batches of `BATCH_ROWS` rows, packed as in training from samples in random order."""
     order = np.random.default_rng(1).permutation(len(lengths)).astype(np.uint32)
-    samples, row_ends = pack_rows(order, total_lengths(order, lengths), BATCH_ROWS, row_tokens)
+    samples, row_ends = pack_rows(order, positions(order, lengths), BATCH_ROWS, row_tokens)
     begins = np.concatenate(([0], row_ends))
     batches = []
     # The last batch is filled in part.
@@ -47,8 +47,8 @@ def packed(lengths: NDArray[np.uint16], row_tokens: int, rows: int) -> list[Tens
             at = 0
             for sample in samples[begins[first + row] : begins[first + row + 1]]:
                 prefix, response = lengths[sample].tolist()
-                lines.append((row, at, prefix, prefix + response))
-                at += prefix + response
+                lines.append((row, at, prefix, prefix + response - 1))
+                at += prefix + response - 1
         batches.append(torch.tensor(lines, dtype=torch.int32))
     return batches
 
@@ -79,14 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = f"lognormal lengths, mean {options.mean:g} asked for"
     else:
         lengths, source = np.load(options.dataset / "lengths.npy"), str(options.dataset)
-    total = lengths.sum(1, dtype=np.int64)
+    total = lengths.sum(1, dtype=np.int64)  # tokens, one more than the positions
     quartiles = ", ".join(f"{value:.0f}" for value in np.quantile(total, (0.25, 0.5, 0.75)))
     table = Table(title=f"{source}: mean {total.mean():.0f} tokens, quartiles {quartiles}", title_justify="left")
     columns = ("row", "block", "blocks", "masked", "pairs computed / token", "visible / token", "computed : visible")
     for column in columns:
         table.add_column(column, justify="right")
     for row_tokens in options.row_tokens:
-        batches = packed(lengths[total <= row_tokens], row_tokens, options.rows)
+        batches = packed(lengths[total <= row_tokens + 1], row_tokens, options.rows)
         every = torch.cat(batches)
         tokens = int(every[:, 3].sum())
         visible = visible_pairs(every[:, 2], every[:, 3], "prefix_lm")

@@ -99,7 +99,7 @@ def measure(path: Path, what: str, folder: Path) -> dict[str, Any]:
         memory = max(memory, own_memory())
         seen[chunk.samples] += 1
         batches += chunk.batches
-        packed += int(lengths[chunk.samples].sum(dtype=np.int64))
+        packed += int(lengths[chunk.samples].sum(dtype=np.int64)) - len(chunk.samples)
         if number % max(1, plan.chunks // BALANCED_CHUNKS) == 0:
             work = square_sums(chunk.samples, lengths, chunk.row_begins).reshape(chunk.batches, -1)
             loads = np.array([np.bincount(share_rows(rows, RANKS), rows, RANKS) for rows in work])

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
+from trainer import samples
 from trainer.checkpointing.manager import CheckpointManager
 
 
@@ -62,7 +64,13 @@ def test_evaluation_at_start_and_end_does_not_change_training(data: Path, tmp_pa
     manifest = write_manifest(tmp_path, data, epochs=None, steps=10)
     assert run(manifest) == 0
     assert run(manifest, f"out={tmp_path}/evaluated", "eval.rows_per_family=2", "eval.every=3") == 0
-    assert [line["step"] for line in lines(tmp_path / "evaluated", "eval")] == [0, 3, 6, 9, 10]
+    evaluations = lines(tmp_path / "evaluated", "eval")
+    assert [line["step"] for line in evaluations] == [0, 3, 6, 9, 10]
+    for line in evaluations:
+        answers = samples.read(tmp_path / "evaluated", line["step"])
+        assert len(answers) == 4
+        assert sum(answer.is_right for answer in answers) == 4 * line["exact_match"]
+        assert all(answer.is_right == (answer.answer == answer.reference) for answer in answers)
     assert determined(tmp_path / "evaluated") == determined(tmp_path / "run")
 
 
@@ -144,6 +152,17 @@ def test_checkpoint_of_another_data_order_is_refused_with_the_differences(data: 
     message = log_of(manifest).read_text()
     assert "belongs to another run: seed was 0 and is 7; model was" in message
     assert "set another out=" in message
+    folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    saved, commit = (json.loads((folder / name).read_text()) for name in ("trainer.json", "COMMIT.json"))
+    saved["progress"]["plan_key"] = "0" * 32
+    content = json.dumps(saved).encode()
+    commit["files"]["trainer.json"] = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128(content).hexdigest()}
+    (folder / "trainer.json").write_bytes(content)
+    (folder / "COMMIT.json").write_text(json.dumps(commit))
+    assert run(manifest) == 2
+    message = log_of(manifest).read_text()
+    assert "another version of Millrace, whose batch plan has another format" in message
+    assert "set another out= to begin a new one, from these weights with init=PATH" in message
 
 
 def test_checkpoint_of_a_dataset_that_was_rebuilt_is_refused_with_what_to_do(data: Path, tmp_path: Path) -> None:
@@ -173,7 +192,7 @@ def test_checkpoint_of_a_dataset_that_was_rebuilt_is_refused_with_what_to_do(dat
         ("out=s3://bucket/run", 2, "out: s3://bucket/run is a URL; expected a folder of this machine"),
         ("out=/dev/null/run", 1, "Not a directory: '/dev/null/run'"),
         ("data=nowhere", 1, "nowhere: there is no such folder"),
-        ("batch={tokens: 80, row_tokens: 20}", 1, "longer than a row of 20 tokens"),
+        ("batch={tokens: 80, row_tokens: 20}", 1, "do not fit into a row of 20 positions"),
     ],
 )
 def test_invalid_manifest_is_reported_in_one_message(

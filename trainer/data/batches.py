@@ -36,9 +36,9 @@ def batches(
     path
         Folder or fsspec URL of the dataset.
     batch_tokens
-        Tokens of a batch: a multiple of `row_tokens`.
+        Positions of a batch: a multiple of `row_tokens`.
     row_tokens
-        Tokens of a row; no sample may be longer, unless `truncate` is set.
+        Positions of a row; unless `truncate` is set, no sample may have more than one token more than this.
     seed
         Seed of the order.
     epochs
@@ -59,7 +59,7 @@ def batches(
     Iterator of model.batch.PackedBatch
         Tensors on the CPU: `tokens`, `labels` (-100 where there is no target) and `position_ids`, int64
         [batch_tokens / row_tokens, row_tokens], and `segments`, int32 [samples, 4]: row, begin, prefix length and
-        length of each sample.
+        number of positions of each sample. The last token of a sample is the label of its last position, and no input.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def batches(
     trainer.data.fetch.DatasetError
         The dataset cannot be read.
     trainer.data.draw.PlanError
-        A sample is longer than a row.
+        A sample does not fit into a row.
 
     Examples
     --------

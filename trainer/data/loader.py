@@ -34,7 +34,7 @@ class Step:
     targets: int
     """Target tokens of the global batch."""
     tokens: int
-    """Tokens of the global batch, without padding."""
+    """Input tokens of the global batch: positions without padding."""
     plan_hash: str
     """Hash of the chunk's plan."""
 
@@ -48,7 +48,7 @@ def pack_batch(
     row_tokens: int,
     objective: Objective = "response",
 ) -> PackedBatch:
-    """Pack some rows of a batch into tensors.
+    """Pack some rows of a batch into tensors; the last token of a sample is a label and no input.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def pack_batch(
     lengths
         [N, 2] prefix and response length of each sample, as `trainer.data.plan.fit_lengths` returns them.
     row_tokens
-        T: tokens of a row.
+        T: positions of a row.
     objective
         Which tokens are targets.
     """
@@ -72,11 +72,11 @@ def pack_batch(
         begin = 0
         for sample in chunk.row(index, row):
             stored = store.read(int(sample))
-            length = stored.prefix_len + int(lengths[sample, 1])
+            length = stored.prefix_len + int(lengths[sample, 1]) - 1
             end = begin + length
             tokens[r, begin:end] = stored.tokens[:length]
             first = stored.prefix_len if objective == "response" else 1
-            labels[r, begin + first - 1 : end - 1] = stored.tokens[first:length]
+            labels[r, begin + first - 1 : end] = stored.tokens[first : length + 1]
             positions[r, begin:end] = np.arange(length)
             segments.append((r, begin, stored.prefix_len, length))
             begin = end
@@ -212,13 +212,13 @@ class Loader:
         batch = pack_batch(chunk, index, rows, self._store, self._lengths, row_tokens, self._objective)
         if self._device.type == "cuda":
             batch = PackedBatch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
-        tokens = int(self._lengths[samples].sum(dtype=np.int64))
+        tokens = int(self._lengths[samples].sum(dtype=np.int64)) - len(samples)
         return Step(
             epoch=epoch,
             chunk=number,
             index=index,
             batch=batch,
-            targets=int(chunk.targets[index]) if self._objective == "response" else tokens - len(samples),
+            targets=int(chunk.targets[index]) if self._objective == "response" else tokens,
             tokens=tokens,
             plan_hash=chunk.hash,
         )

@@ -4,6 +4,9 @@ Best-fit-decreasing over the next G = K·T tokens of the order. Samples that do 
 fit are packed first in the next batch; remaining gaps are filled with the longest
 fitting samples among the next `LOOKAHEAD`. Rows are then assigned to ranks in equal
 numbers and with nearly equal work.
+
+The length of a sample is here its number of positions in a row, which is one less than its
+tokens: its last token, the end tag, is a target and never an input.
 """
 
 import numpy as np
@@ -54,11 +57,11 @@ def _clear(words: U64, bit: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def total_lengths(samples: NDArray[np.uint32], lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
-    """Prefix plus response length of samples."""
+def positions(samples: NDArray[np.uint32], lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
+    """Positions that each sample takes in a row: its tokens but the last one."""
     out = np.empty(len(samples), np.int32)
     for i in range(len(samples)):
-        out[i] = np.int32(lengths[samples[i], 0]) + np.int32(lengths[samples[i], 1])
+        out[i] = np.int32(lengths[samples[i], 0]) + np.int32(lengths[samples[i], 1]) - 1
     return out
 
 
@@ -74,12 +77,12 @@ def target_tokens(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begi
 
 @njit(cache=True, nogil=True)
 def square_sums(samples: NDArray[np.uint32], lengths: NDArray[np.uint16], begins: I64) -> I64:
-    """Σ length² of samples[begins[r]:begins[r + 1]], for every r, which is the cost of attention."""
+    """Σ positions² of samples[begins[r]:begins[r + 1]], for every r, which is the cost of attention."""
     out = np.zeros(len(begins) - 1, np.int64)
     for r in range(len(out)):
         for i in range(begins[r], begins[r + 1]):
-            total = np.int64(lengths[samples[i], 0]) + np.int64(lengths[samples[i], 1])
-            out[r] += total * total
+            length = np.int64(lengths[samples[i], 0]) + np.int64(lengths[samples[i], 1]) - 1
+            out[r] += length * length
     return out
 
 
@@ -92,7 +95,7 @@ def pack_rows(
     Parameters
     ----------
     order, length
-        [M] samples in order, and their lengths in tokens.
+        [M] samples in order, and their positions, 1 to T.
     rows, row_tokens
         K and T.
 

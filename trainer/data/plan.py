@@ -4,6 +4,9 @@ The plan is a pure function of (dataset fingerprint, seed, epoch, global batch
 tokens G, row length T, truncation). It does not depend on rank, world size or
 worker count, so a run continues with the same batches on any number of devices.
 
+A sample of n tokens takes n - 1 positions of a row: its last token, the end tag, is a target and
+never an input, so it has no position of its own.
+
     strata ──trainer.data.draw──▶ order of a chunk ──trainer.data.pack──▶ rows of T tokens, K = G/T per batch
 
 An epoch is planned in chunks of about `CHUNK_BATCHES` batches, each from its own
@@ -30,9 +33,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainer.data.draw import PlanError, Stratum, draw_order
-from trainer.data.pack import pack_rows, share_rows, square_sums, target_tokens, total_lengths
+from trainer.data.pack import pack_rows, positions, share_rows, square_sums, target_tokens
 
-PLAN_FORMAT = 3
+PLAN_FORMAT = 4
 """Version of the algorithm; part of the key, so that plans of other versions are not used."""
 CHUNK_BATCHES = 2048
 """Approximate number of batches of a chunk, of which the last one is partly filled."""
@@ -50,11 +53,11 @@ class PlanInputs:
     """Fingerprint of the dataset (dataset.json)."""
     seed: int
     batch_tokens: int
-    """G: tokens of a global batch."""
+    """G: positions of a global batch."""
     row_tokens: int
-    """T: tokens of a row."""
+    """T: positions of a row."""
     truncate: bool
-    """Whether the end of the response of a sample longer than a row is cut; otherwise it is an error."""
+    """Whether the end of the response of a sample that does not fit into a row is cut; otherwise it is an error."""
 
     @property
     def rows(self) -> int:
@@ -76,42 +79,42 @@ def fit_lengths(lengths: NDArray[np.uint16], *, row_tokens: int, truncate: bool)
     lengths
         [N, 2]: prefix and response length, in tokens.
     row_tokens
-        T: no sample may be longer.
+        T: no sample may have more than T + 1, the last of which is only a target.
     truncate
         Cut the end of the response of longer samples instead of refusing them.
 
     Raises
     ------
     PlanError
-        A sample is longer than a row, and `truncate` is not set or its prefix alone fills the row.
+        A sample does not fit into a row, and `truncate` is not set or its prefix alone is longer than the row.
     """
     long = np.concatenate(
         [
-            begin + np.flatnonzero(_totals(lengths[begin : begin + _BLOCK]) > row_tokens)
+            begin + np.flatnonzero(_positions(lengths[begin : begin + _BLOCK]) > row_tokens)
             for begin in range(0, len(lengths), _BLOCK)
         ]
         or [np.empty(0, np.int64)]
     )
     if not len(long):
         return lengths
-    total = _totals(lengths[long])
-    what = f"{len(long):,} of {len(lengths):,} samples are longer than a row of {row_tokens:,} tokens"
+    taken = _positions(lengths[long])
+    what = f"{len(long):,} of {len(lengths):,} samples do not fit into a row of {row_tokens:,} positions"
     if not truncate:
         raise PlanError(
-            f"{what} (the longest, sample {int(long[total.argmax()])}, has {int(total.max()):,}): set "
-            f"batch.row_tokens to at least {int(total.max())}, batch.truncate=true to cut the end of their "
+            f"{what} (the longest, sample {int(long[taken.argmax()])}, takes {int(taken.max()):,}): set "
+            f"batch.row_tokens to at least {int(taken.max())}, batch.truncate=true to cut the end of their "
             f"responses, or build the dataset with samples.overlong=drop and samples.max_tokens={row_tokens}"
         )
     prefix = lengths[long, 0].astype(np.int64)
-    no_room = int((prefix >= row_tokens).sum())
+    no_room = int((prefix > row_tokens).sum())
     if no_room:
         raise PlanError(
             f"{what}, and {no_room:,} of them have no room for a response (sample {int(long[prefix.argmax()])} has a "
-            f"prefix of {int(prefix.max()):,} tokens): set batch.row_tokens above {int(prefix.max())}, or leave long "
-            f"samples out of the dataset: build it with samples.overlong=drop and samples.max_tokens={row_tokens}"
+            f"prefix of {int(prefix.max()):,} tokens): set batch.row_tokens to at least {int(prefix.max())}, or leave "
+            f"long samples out: build the dataset with samples.overlong=drop and samples.max_tokens={row_tokens}"
         )
     fitted = lengths.copy()
-    fitted[long, 1] = row_tokens - prefix
+    fitted[long, 1] = row_tokens + 1 - prefix
     return fitted
 
 
@@ -119,8 +122,8 @@ _BLOCK = 1 << 20
 """Samples whose lengths are checked at once; bounds memory."""
 
 
-def _totals(lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
-    return lengths[:, 0].astype(np.int32) + lengths[:, 1]
+def _positions(lengths: NDArray[np.uint16]) -> NDArray[np.int32]:
+    return lengths[:, 0].astype(np.int32) + lengths[:, 1] - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +156,7 @@ class Chunk:
         return self.samples[self.row_begins[batch * self.rows] : self.row_begins[(batch + 1) * self.rows]]
 
     def rows_of_rank(self, batch: int, lengths: NDArray[np.uint16], *, rank: int, world_size: int) -> list[int]:
-        """Select the rows of a batch for a rank: equal numbers for all ranks, balanced by Σ length².
+        """Select the rows of a batch for a rank: equal numbers for all ranks, balanced by Σ positions².
 
         Parameters
         ----------
@@ -214,7 +217,7 @@ class Plan:
         if not self.draws:
             raise PlanError("the dataset has no samples to draw: its strata are empty or capped to 0 per epoch")
         self.tokens = sum(_first_epoch(stratum, lengths) for stratum in strata if stratum.per_epoch)
-        """Tokens of the first epoch, without padding; those of others differ a little if strata are capped."""
+        """Positions of the first epoch, without padding; those of others differ a little if strata are capped."""
         self.chunks = max(
             1, round(self.tokens / (CHUNK_BATCHES * inputs.batch_tokens)), -(-self.draws // CHUNK_SAMPLES)
         )
@@ -247,7 +250,7 @@ class Plan:
     def _plan_chunk(self, epoch: int, number: int) -> Chunk:
         inputs = self.inputs
         order = draw_order(self._strata, inputs.seed, epoch, chunk=number, chunks=self.chunks)
-        samples, row_ends = pack_rows(order, total_lengths(order, self._lengths), inputs.rows, inputs.row_tokens)
+        samples, row_ends = pack_rows(order, positions(order, self._lengths), inputs.rows, inputs.row_tokens)
         row_begins = np.concatenate((np.zeros(1, np.int64), row_ends))
         targets = target_tokens(samples, self._lengths, row_begins[:: inputs.rows].copy())
         return Chunk(
@@ -260,10 +263,11 @@ class Plan:
 
 
 def _first_epoch(stratum: Stratum, lengths: NDArray[np.uint16]) -> int:
-    """Tokens of what the first epoch draws of a stratum: its first samples, after whole passes if it is repeated."""
+    """Positions of what the first epoch draws of a stratum: its first samples, after whole passes if it is repeated."""
     passes, rest = divmod(stratum.per_epoch, stratum.samples)
     whole, part = (
-        int(lengths[stratum.begin : stratum.begin + count].sum(dtype=np.int64)) for count in (stratum.samples, rest)
+        int(lengths[stratum.begin : stratum.begin + count].sum(dtype=np.int64)) - count
+        for count in (stratum.samples, rest)
     )
     return passes * whole + part
 

@@ -184,11 +184,16 @@ def test_missing_and_cut_shards_are_named(data: Path, tmp_path: Path) -> None:
 
 def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Path) -> None:
     lengths = np.load(data / "lengths.npy")
-    lengths[7] += np.array([-1, 1]).astype(np.uint16)
+    lengths[7] += np.array([1, -1]).astype(np.uint16)
     np.save(data / "lengths.npy", lengths)
     reseal(data)
     with pytest.raises(DatasetError, match=r"sample 7 has .* as in lengths\.npy"):
         read_all(open_dataset(str(data), tmp_path))
+    lengths[7] = (lengths[7].sum(), 0)
+    np.save(data / "lengths.npy", lengths)
+    reseal(data)
+    with pytest.raises(DatasetError, match=r"sample 7 has a prefix of 3 and a response of 0 tokens, expected at least"):
+        open_dataset(str(data), tmp_path)
 
 
 def test_shard_of_other_bytes_than_samples_is_refused(data: Path, tmp_path: Path) -> None:

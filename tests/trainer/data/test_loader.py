@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import IGNORE
+from model.batch import IGNORE, PackedBatch
+from model.config import config_for
+from model.hrm import HRM
 from tests.trainer.fixtures import FIRST
+from trainer.config import Objective
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.fetch import DatasetError
 from trainer.data.loader import Loader
@@ -82,22 +85,53 @@ def test_labels_are_the_next_response_tokens_and_positions_restart(dataset: Data
                 here = slice(begin, begin + length)
                 assert not inside[row, here].any()
                 inside[row, here] = True
-                assert (prefix, length - prefix) == tuple(dataset.lengths[sample - FIRST])
+                response = length + 1 - prefix  # its last token is a label and no input
+                assert (prefix, response) == tuple(dataset.lengths[sample - FIRST])
                 assert set(batch.tokens[row, here].tolist()) == {sample}
                 assert batch.position_ids[row, here].tolist() == list(range(length))
-                labels = [IGNORE] * (prefix - 1) + [sample] * (length - prefix) + [IGNORE]
+                labels = [IGNORE] * (prefix - 1) + [sample] * response
                 assert batch.labels[row, here].tolist() == labels
             assert (batch.labels.numpy()[~inside] == IGNORE).all()
             assert (batch.labels != IGNORE).sum() == step.targets
             assert inside.sum() == step.tokens
 
 
+@pytest.mark.parametrize("objective", ["response", "all"])
+def test_loss_and_gradients_are_those_of_samples_with_a_position_for_every_token(
+    dataset: Dataset, objective: Objective
+) -> None:
+    store, model = ShardStore(dataset), HRM(config_for("tiny", dataset.vocab_size))
+    with loader_for(dataset, objective=objective) as loader:
+        step = next(iter(loader))
+    samples = [store.read(sample) for sample in samples_in(step.batch)]
+    shape = (len(samples), max(len(sample.tokens) for sample in samples))
+    tokens, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE)
+    for row, sample in enumerate(samples):
+        tokens[row, : len(sample.tokens)] = torch.from_numpy(sample.tokens.astype(np.int64))
+        first = sample.prefix_len if objective == "response" else 1
+        labels[row, first - 1 : len(sample.tokens) - 1] = tokens[row, first : len(sample.tokens)]
+    whole = PackedBatch(
+        tokens=tokens,
+        labels=labels,
+        position_ids=torch.arange(shape[1]).expand(shape),
+        segments=torch.tensor([(row, 0, s.prefix_len, len(s.tokens)) for row, s in enumerate(samples)]),
+    )
+    found = []
+    for batch in (step.batch, whole):
+        model.zero_grad()
+        nll, count = model(batch)
+        nll.backward()
+        found.append((nll.detach(), count, [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert found[0][1] == step.targets
+
+
 def test_truncated_samples_keep_their_prefix_and_as_much_response_as_fits(dataset: Dataset) -> None:
     longest_prefix = int(dataset.lengths[:, 0].max())
-    with loader_for(dataset, row_tokens=longest_prefix + 1, truncate=True) as loader:
+    with loader_for(dataset, row_tokens=longest_prefix, truncate=True) as loader:
         seen = {}
         for step in loader:
-            assert step.batch.segments[:, 3].max() <= longest_prefix + 1
+            assert step.batch.segments[:, 3].max() <= longest_prefix
             seen.update(zip(samples_in(step.batch), step.batch.segments[:, 2].tolist(), strict=True))
     assert seen == dict(enumerate(dataset.lengths[:, 0].tolist()))
 
