@@ -174,7 +174,8 @@ def _scan(
 @numba.njit(cache=True, nogil=True)
 def _grown(values, room):  # type: ignore[no-untyped-def]
     larger = np.empty(room, values.dtype)
-    larger[: len(values)] = values
+    for place in range(len(values)):  # an assignment of slices takes numba two seconds to compile
+        larger[place] = values[place]
     return larger
 
 

@@ -105,21 +105,28 @@ def settle_flags(
     """
     mostly_template = np.zeros(len(bounds) - 1, np.bool_)
     for probe in range(len(mostly_template)):
-        words = flags[bounds[probe] : bounds[probe + 1]]
+        begin, end = bounds[probe], bounds[probe + 1]
         own = own_with_options = 0
-        for flag in words:
-            if flag & TEMPLATE == 0:
+        for place in range(begin, end):
+            if flags[place] & TEMPLATE == 0:
                 own_with_options += 1
-                own += flag & OPTION == 0
+                own += flags[place] & OPTION == 0
         mostly_template[probe] = own_with_options < least
         if own < least_stem and (shared[probe] or not mostly_template[probe]):
-            words &= np.uint16(0xFFFF ^ OPTION)
+            _clear(flags, begin, end, OPTION)
         if mostly_template[probe]:
-            last = len(words)  # what follows the options, such as "Answer:", stays the template's
-            while last and (words & np.uint16(OPTION)).any() and words[last - 1] & OPTION == 0:
+            last = end  # what follows the options, such as "Answer:", stays the template's
+            while last > begin and flags[last - 1] & OPTION == 0:
                 last -= 1
-            words[:last] &= np.uint16(0xFFFF ^ TEMPLATE)
+            _clear(flags, begin, last if last > begin else end, TEMPLATE)
     return mostly_template
+
+
+@numba.njit(cache=True, nogil=True)
+def _clear(flags: Flags, begin: int, end: int, which: int) -> None:
+    """Clear a flag of the words from begin to end; numba compiles it sooner than an operation on a slice."""
+    for place in range(begin, end):
+        flags[place] &= np.uint16(0xFFFF ^ which)
 
 
 @numba.njit(cache=True, nogil=True)

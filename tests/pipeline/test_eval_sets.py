@@ -12,6 +12,7 @@ from corpus.config import ConfigError
 from corpus.eval_sets import EVAL_SETS
 from corpus.pairs import read_pairs
 from corpus.record import Pair
+from corpus.source import FieldMap
 from pipeline.ingest.inputs import discover_inputs
 from pipeline.manifest import Mix, load
 from trainer.benchmarks.catalog import BUILT_IN
@@ -71,7 +72,7 @@ def test_a_set_without_a_path_is_that_of_hugging_face(tmp_path: Path) -> None:
     assert found.path == ["hf://datasets/Rowan/hellaswag/data/validation-*.parquet"]
     assert (found.ignore, found.exclude) == (("ctx_a", "ctx_b"), ("*-00001-*",))
     stated = mix(tmp_path, "{name: held, role: eval, set: drop, map: {instruction: '{question}'}}").sources[1]
-    assert stated.map is not None and stated.map.instruction == "{question}"
+    assert stated.map == FieldMap(instruction="{question}")
 
 
 @pytest.mark.parametrize(
