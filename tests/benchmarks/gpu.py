@@ -59,9 +59,10 @@ class Settings:
         Raises
         ------
         PartError
-            It fails, or takes longer than `seconds` or until the deadline.
+            It fails, or takes longer than `seconds` (not with `tiny`) or until the deadline.
         """
-        seconds = min(seconds, self.deadline - time.monotonic())
+        left = self.deadline - time.monotonic()
+        seconds = left if self.tiny else min(seconds, left)
         file = self.out / f"{name}.txt"
         try:
             with file.open("w") as output:
