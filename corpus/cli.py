@@ -128,7 +128,7 @@ def set_up_logging() -> None:
         return
     handler = _StandardError()
     handler.setFormatter(_Formatter())
-    for package in ("corpus", "pipeline", "model", "trainer"):
+    for package in ("__main__", "corpus", "pipeline", "model", "trainer"):  # __main__: by `python -m`
         logging.getLogger(package).setLevel(logging.INFO)
     root.addHandler(handler)
 

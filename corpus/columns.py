@@ -1,4 +1,4 @@
-"""Columns that no pair used: how often each is filled, and which of them are context by their names.
+"""Columns and their use: how often each is filled and in no pair, and which of them are context by their names.
 
 Keys of the turns of a conversation that no adapter reads count as columns too, as in `messages.*.name`.
 
@@ -6,8 +6,10 @@ read_pairs ─ row, columns that its pairs used ─▶ ColumnCounter ─▶ Colu
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from corpus.adapters.base import is_filled, plain
@@ -48,7 +50,7 @@ _CHOICE = re.compile(r"(|options?|opt?|choices?|ans|answer|ending|sol|solution)(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnUse:
-    """A column that is filled in some rows whose pairs did not use it."""
+    """How often rows fill a column, and their pairs use it."""
 
     name: str
     unused: int
@@ -56,7 +58,7 @@ class ColumnUse:
     used: int
     """Rows whose pairs used it."""
     example: str
-    """Its first unused value, shortened."""
+    """Its first unused value, shortened; empty if there is none."""
 
 
 class ColumnCounter:
@@ -124,23 +126,28 @@ class ColumnCounter:
             for name, rows in self._unused.items()
         )
 
+    @property
+    def all_columns(self) -> tuple[ColumnUse, ...]:
+        """Those of `columns`, and then at most `MAX_COLUMNS` others that pairs used: other files may not use them."""
+        columns = self.columns
+        others = islice((item for item in self._used.items() if item[0] not in self._unused), MAX_COLUMNS)
+        return (*columns, *(ColumnUse(name=_shown(name), unused=0, used=rows, example="") for name, rows in others))
+
 
 def merged(uses: Iterable[ColumnUse]) -> list[ColumnUse]:
-    """Add up the columns of several files, in the order of their first file."""
-    sums: dict[str, ColumnUse] = {}
+    """Add up the columns of several files: first those that are filled and unused somewhere, in the order of files."""
+    examples: dict[str, str] = {}
+    unused: Counter[str] = Counter()
+    used: Counter[str] = Counter()
     for use in uses:
-        before = sums.get(use.name)
-        sums[use.name] = (
-            use
-            if before is None
-            else ColumnUse(
-                name=use.name,
-                unused=before.unused + use.unused,
-                used=before.used + use.used,
-                example=before.example,
-            )
-        )
-    return list(sums.values())
+        if use.unused:
+            examples.setdefault(use.name, use.example)
+        unused[use.name] += use.unused
+        used[use.name] += use.used
+    names = [*examples, *(name for name in used if name not in examples)]
+    return [
+        ColumnUse(name=name, unused=unused[name], used=used[name], example=examples.get(name, "")) for name in names
+    ]
 
 
 def context_columns(names: Iterable[str]) -> list[str]:

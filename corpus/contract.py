@@ -93,9 +93,21 @@ def prefix_ids(special: Mapping[str, int], conditions: Iterable[str], instructio
     return [special[START], *tags, *instruction, special[END_OF_PREFIX]]
 
 
+ESCAPE_MARK = "\ufdd0"
+"""First character of the codes by which an exported model keeps tags in a text from being read as tags."""
+
+
 def without_special_tokens(tokenizer_json: str) -> str:
-    """Return a `tokenizer.json` that encodes text only: it matches no special tokens, adds none and cuts nothing."""
+    """Return a `tokenizer.json` that encodes text only: it matches no special tokens, adds none and cuts nothing.
+
+    In that of an exported model, the normalizer's steps that restore escaped text are removed too.
+    """
     content = json.loads(tokenizer_json)
+    normalizer = content.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [])
+    rest = [step for step in steps if not str(step.get("pattern", {}).get("String", "")).startswith(ESCAPE_MARK)]
+    if len(rest) < len(steps):
+        content["normalizer"] = {**normalizer, "normalizers": rest} if len(rest) > 1 else rest[0] if rest else None
     content["added_tokens"] = []
     content["post_processor"] = content["truncation"] = content["padding"] = None
     return json.dumps(content, ensure_ascii=False)

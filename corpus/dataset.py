@@ -26,13 +26,20 @@ from corpus.contract import (
 )
 from corpus.schema import MAX_BYTES, shown
 from corpus.storage.redact import redact
-from corpus.storage.retry import INTERACTIVE_ATTEMPTS
-from corpus.storage.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from corpus.storage.store import Store
+
+
+def _store(location: str) -> "Store":
+    from corpus.storage.retry import INTERACTIVE_ATTEMPTS
+    from corpus.storage.store import Store
+
+    return Store(location, attempts=INTERACTIVE_ATTEMPTS)
 
 
 class NoDatasetError(DatasetError):
@@ -66,7 +73,7 @@ class Dataset:
         if path not in self.info.files:
             raise DatasetError(f"{self.url(COMMIT)}: does not list {path}; build the dataset again")
         try:
-            with Store(self.location, attempts=INTERACTIVE_ATTEMPTS).open(path) as file:
+            with _store(self.location).open(path) as file:
                 yield file
         except FileNotFoundError:
             raise DatasetError(f"{self.url(path)}: is missing; copy it again, or build the dataset again") from None
@@ -134,7 +141,7 @@ def open_dataset(location: str | Path) -> Dataset:
     """
     location = str(location).rstrip("/")
     try:
-        content = Store(location, attempts=INTERACTIVE_ATTEMPTS).read(COMMIT, at_most=MAX_BYTES + 1)
+        content = _store(location).read(COMMIT, at_most=MAX_BYTES + 1)
     except FileNotFoundError:
         raise NoDatasetError(
             unfinished(location)
@@ -146,7 +153,7 @@ def open_dataset(location: str | Path) -> Dataset:
 def unfinished(location: str) -> str | None:
     """Return what to do about a location without dataset.json where files of a dataset are being published, or None."""
     try:
-        if PUBLISHING not in Store(location, attempts=INTERACTIVE_ATTEMPTS).list(()):
+        if PUBLISHING not in _store(location).list(()):
             return None
     except OSError:
         return None

@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from corpus import cli, terminal
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
-from corpus.formats.tally import describe_losses
 from corpus.outcome import FileOutcome, Outcome
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
+    from rich.console import Console
+    from rich.table import Table
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA_SHOWN = 40
@@ -76,7 +74,7 @@ def main(
     return 0
 
 
-def show(console: Console, out: str, source: str | None, search: str | None, sample: int, seed: int) -> None:
+def show(console: "Console", out: str, source: str | None, search: str | None, sample: int, seed: int) -> None:
     """Print the overview of the dataset at `out`, or of one of its sources.
 
     Raises
@@ -154,8 +152,10 @@ def _opened(out: str, source: str | None) -> Dataset:
     return dataset
 
 
-def _table(title: str, *columns: str, numbers: int) -> Table:
+def _table(title: str, *columns: str, numbers: int) -> "Table":
     """A table whose last `numbers` columns are numbers."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", header_style="")
     for index, column in enumerate(columns):
         is_number = index >= len(columns) - numbers
@@ -163,7 +163,9 @@ def _table(title: str, *columns: str, numbers: int) -> Table:
     return table
 
 
-def _show_sources(console: Console, counts: dict[str, SourceCounts]) -> None:
+def _show_sources(console: "Console", counts: dict[str, SourceCounts]) -> None:
+    from rich.text import Text
+
     table = _table("Sources", "source", "rows", "pairs", "kept", "dropped", "tokens", numbers=5)
     for name, count in counts.items():
         numbers = (count.rows, count.pairs, count.kept, sum(count.dropped.values()), count.tokens)
@@ -171,7 +173,9 @@ def _show_sources(console: Console, counts: dict[str, SourceCounts]) -> None:
     console.print(table)
 
 
-def _show_strata(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
+def _show_strata(console: "Console", strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
+    from rich.text import Text
+
     title, shown = "Strata", strata
     if len(strata) > _STRATA_SHOWN:
         title = f"The largest {_STRATA_SHOWN} of {len(strata):,} strata"
@@ -185,8 +189,9 @@ def _show_strata(console: Console, strata: Sequence[Stratum], lengths: "NDArray[
     console.print(table)
 
 
-def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
+def _show_lengths(console: "Console", strata: Sequence[Stratum], lengths: "NDArray[np.uint16]") -> None:
     import numpy as np
+    from rich.text import Text
 
     heads = [{0.0: "min", 0.5: "median", 1.0: "max"}.get(q, f"{q:.0%}") for q in _QUANTILES]
     table = _table("Lengths in tokens", "source", "part", *heads, numbers=len(heads))
@@ -200,8 +205,9 @@ def _show_lengths(console: Console, strata: Sequence[Stratum], lengths: "NDArray
     console.print(table)
 
 
-def _show_drops(console: Console, ledger: "pl.LazyFrame") -> None:
+def _show_drops(console: "Console", ledger: "pl.LazyFrame") -> None:
     import polars as pl
+    from rich.text import Text
 
     counts = (
         ledger.filter(pl.col("outcome") != Outcome.KEPT.value)
@@ -216,8 +222,11 @@ def _show_drops(console: Console, ledger: "pl.LazyFrame") -> None:
     console.print(table if len(counts) else "Nothing was dropped.")
 
 
-def _show_files(console: Console, files: "pl.LazyFrame") -> None:
+def _show_files(console: "Console", files: "pl.LazyFrame") -> None:
     import polars as pl
+    from rich.text import Text
+
+    from corpus.formats.tally import describe_losses
 
     losses_type = pl.List(pl.Struct({"reason": pl.String, "bytes": pl.Int64}))
     has_losses = "bytes_lost" in files.collect_schema()  # which older datasets lack
@@ -237,8 +246,9 @@ def _show_files(console: Console, files: "pl.LazyFrame") -> None:
         console.print(table)
 
 
-def _show_records(console: Console, records: "pl.LazyFrame", search: str | None, sample: int, seed: int) -> None:
+def _show_records(console: "Console", records: "pl.LazyFrame", search: str | None, sample: int, seed: int) -> None:
     import polars as pl
+    from rich.text import Text
 
     if search is None:
         count = records.select(pl.len()).collect().item()
@@ -256,13 +266,15 @@ def _show_records(console: Console, records: "pl.LazyFrame", search: str | None,
         _show_record(console, record, f"{record['source']} / {record['task']}{condition}")
 
 
-def _show_record(console: Console, record: Mapping[str, Any], head: str) -> None:
+def _show_record(console: "Console", record: Mapping[str, Any], head: str) -> None:
+    from rich.text import Text
+
     console.rule(Text(f"{record['row_id']}  {head}"), align="left")
     console.print(Text(record["instruction"]))
     console.print(Text("→ " + record["response"]))
 
 
-def show_dropped(console: Console, out: str, source: str | None, search: str, sample: int, base: Path) -> None:
+def show_dropped(console: "Console", out: str, source: str | None, search: str, sample: int, base: Path) -> None:
     """Print dropped rows that contain `search`, read again from the input files below `base`.
 
     Raises
@@ -270,6 +282,8 @@ def show_dropped(console: Console, out: str, source: str | None, search: str, sa
     DatasetError
         There is no finished dataset, or it has no such source.
     """
+    from rich.text import Text
+
     from corpus.originals import OriginalError, Originals
 
     dataset = _opened(out, source)

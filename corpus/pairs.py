@@ -8,7 +8,9 @@ of its answers, or one `Rejected`; the file yields one `FileEnd`.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -23,8 +25,9 @@ from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
 from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
+from corpus.formats.ranges import ByteRange
 from corpus.formats.stream import Input
-from corpus.formats.tally import Tally
+from corpus.formats.tally import NOT_UTF8_SAMPLE_BYTES, Tally, describe_not_utf8
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome, Outcome
 from corpus.plugins import Plugin
@@ -32,7 +35,7 @@ from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
 from corpus.storage import StorageError
 
-__all__ = ["Limits", "read_pairs"]
+__all__ = ["ByteRange", "Limits", "joined", "read_pairs"]
 
 _LIMITS = Limits()
 _WITHOUT_LABELS = ("pairs", "chat", "prompt_completion")
@@ -48,6 +51,7 @@ def read_pairs(
     markup: Markup = _MARKUP,
     columns: ColumnCounter | None = None,
     head_bytes: int | None = None,
+    span: ByteRange | None = None,
 ) -> Iterator[Pair | Rejected | FileEnd]:
     """Yield the pairs of one file, in the file's order.
 
@@ -65,6 +69,9 @@ def read_pairs(
         Counts the columns that pairs used, and those that they did not.
     head_bytes
         Read only the file's first bytes, after decompression; Parquet and Arrow files are read whole.
+    span
+        Read only this range of a JSON Lines file. Its rows have their numbers in the whole file; `FileEnd` counts
+        those of the range, and `joined` makes one of those of all ranges.
 
     Yields
     ------
@@ -84,7 +91,7 @@ def read_pairs(
     if file.format is None:
         yield FileEnd(FileOutcome.UNREADABLE if file.problem else FileOutcome.EMPTY, 0, "", file.problem or "")
         return
-    rows = 0
+    first = rows = 0 if span is None else span.row
     tally: Tally | None = None
     notes: list[str] = []
     outcome, position, detail = FileOutcome.READ, "", ""
@@ -96,6 +103,7 @@ def read_pairs(
             encoding=file.encoding,
             layout=spec.layout,
             member=file.member,
+            span=span,
         )
         source = open_rows(content, spec.format_of(file.format), limits)
         tally, notes = source.tally, [note for note in (source.note, file.doubt) if note]
@@ -119,9 +127,36 @@ def read_pairs(
     except OSError as error:
         outcome, detail = FileOutcome.TRUNCATED, f"the file cannot be read: {error.strerror or error}"
         tally = None
+    rows -= first
     if rows == 0:
         outcome = FileOutcome.EMPTY if outcome is FileOutcome.READ else FileOutcome.UNREADABLE
-    yield _end(outcome, rows, position, detail, notes, tally)
+    if span is None and tally is not None:
+        notes += tally.notes
+    end = _end(outcome, rows, position, detail, notes, tally)
+    if span is not None and tally is not None and tally.not_utf8:
+        sample = tally.not_utf8_sample.decode("latin-1")
+        end = replace(end, not_utf8=tally.not_utf8, not_utf8_sample=sample)
+    yield end
+
+
+def joined(ends: Sequence[FileEnd]) -> FileEnd:
+    """Return the end of a file from those of all its ranges, each of which was read to its end."""
+    notes = [ends[0].detail]
+    if rows := sum(end.not_utf8 for end in ends):
+        sample = "".join(end.not_utf8_sample for end in ends).encode("latin-1")
+        notes.append(describe_not_utf8(rows, sample[:NOT_UTF8_SAMPLE_BYTES]))
+    lost: Counter[str] = Counter()
+    for end in ends:
+        lost.update(end.bytes_lost or {})
+    return FileEnd(
+        FileOutcome.READ if any(end.rows for end in ends) else FileOutcome.EMPTY,
+        sum(end.rows for end in ends),
+        detail="; ".join(filter(None, notes)),
+        bytes_read=sum(end.bytes_read or 0 for end in ends),
+        bytes_rows=sum(end.bytes_rows or 0 for end in ends),
+        bytes_structure=sum(end.bytes_structure or 0 for end in ends),
+        bytes_lost=dict(lost),
+    )
 
 
 def _finished(tally: Tally | None) -> Tally | None:
@@ -139,13 +174,14 @@ def _finished(tally: Tally | None) -> Tally | None:
 def _end(
     outcome: FileOutcome, rows: int, position: str, detail: str, notes: Sequence[str], tally: Tally | None
 ) -> FileEnd:
+    remarks = "; ".join(filter(None, [detail, *notes]))
     if tally is None:
-        return FileEnd(outcome, rows, position, "; ".join(filter(None, [detail, *notes])))
+        return FileEnd(outcome, rows, position, remarks)
     return FileEnd(
         outcome,
         rows,
         position,
-        "; ".join(filter(None, [detail, *notes, *tally.notes])),
+        remarks,
         bytes_read=tally.read,
         bytes_rows=tally.rows,
         bytes_structure=tally.structure,

@@ -99,3 +99,7 @@ class FileEnd:
     bytes_structure: int | None = None
     bytes_lost: Mapping[str, int] | None = None
     """Reason, an `Outcome` or a reader's own, to the bytes of rows that could not be read or delimited."""
+    not_utf8: int = 0
+    """Rows that are not UTF-8, of a range of a file."""
+    not_utf8_sample: str = ""
+    """Their first bytes, as the characters of Latin-1."""

@@ -70,6 +70,12 @@ checked is that `generate` of transformers with that mask (`is_causal=False`) gi
 The chat template writes it, and so does the tokenizer for a plain text. Conditions name the style of the answer:
 `apply_chat_template(…, condition=["synth", "cot"])`, or `ask(…, tokenizer_encode_kwargs={{"condition": […]}})`; their
 tags stand in the order {tags}. {default}
+**Tags in a text.** A message that spells `{end_of_prefix}` or another special token is text to the model, as in its
+training: the chat template writes codes for it, which tokenizer.json restores, in every program that uses both. A text
+given to the tokenizer without the template is read so with `trust_remote_code=True`; without it, pass
+`split_special_tokens=True`. Tags are tags in what only the template should write: texts encoded with
+`add_special_tokens=False`, contexts and options of lm-eval's `hf`, and plain prompts (completions) of vLLM and SGLang.
+
 A conversation becomes one instruction: system texts at the beginning as they are; then, if a user's turn is the only
 other one, its bare text, else every turn with its role (`User: …`), separated by blank lines.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from model.escapes import without_escapes
 from model.export import Template
 from model.loading import LoadedModel, find_checkpoint, load
 
@@ -47,7 +48,8 @@ class ChatModel:
 
         given = {} if condition is None else {"condition": list(condition)}
         try:
-            return self._compiled.render(messages=list(messages), **given)
+            # `ids` encodes the text apart from the tags, so that nothing is to be escaped.
+            return self._compiled.render(messages=list(messages), escape=False, **given)
         except TemplateError as error:
             raise ValueError(str(error)) from None
 
@@ -87,7 +89,7 @@ class ChatModel:
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        content = json.loads(self.loaded.tokenizer_json)
+        content = without_escapes(json.loads(self.loaded.tokenizer_json))
         return Tokenizer.from_str(json.dumps({**content, "added_tokens": [], "post_processor": None}))
 
     @cached_property

@@ -1,7 +1,7 @@
 """Export a checkpoint as a folder that transformers loads.
 
     checkpoint ─ averaged weights ────────▶ config.json, model.safetensors       (model.hf)
-               ─ tokenizer.json ──────────▶ tokenizer.json, tokenizer_config.json
+               ─ tokenizer.json ──────────▶ tokenizer.json, tokenizer_config.json    (model.escapes)
                ─ template of config.json ─▶ chat_template.jinja, generation_config.json
                ─ manifest.json ───────────▶ README.md, the model card            (model.card)
 
@@ -14,6 +14,9 @@ A prompt is written the way the model was trained on, by the chat template and, 
 Both mark its tokens by `token_type_ids` 1, from which transformers knows the prefix. `pipeline()` and lm-eval do not
 pass these marks on; with `trust_remote_code=True` transformers uses modeling_prefix_lm.py, which needs none. Without it
 `pipeline()` refuses the folder, and lm-eval's `hf` has wrong scores without a warning; `model.lm_eval` needs neither.
+
+A tag that a message spells stays text: the template escapes it, and the tokenizer restores it. A plain text given to
+the tokenizer needs `trust_remote_code=True` (tokenization_prefix_lm.py) or `split_special_tokens=True` for that.
 """
 
 import json
@@ -31,6 +34,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from model.command import fail, printable, run
+from model.escapes import NO_ESCAPES, Escapes, escapes_of, quoted, with_escapes
 
 if TYPE_CHECKING:
     from model.loading import LoadedModel
@@ -48,6 +52,7 @@ FETCH = "millrace.fetch_checkpoint"
 returns its path; the trainer has one. This package reads no URLs."""
 _CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 _REMOTE_CODE = Path(__file__).with_name("modeling_prefix_lm.py")
+_TOKENIZER_CODE = Path(__file__).with_name("tokenization_prefix_lm.py")
 """Code in the exported folder; transformers imports it if it is trusted."""
 _ONE_ROLE = {"user": "User"}
 """Roles of checkpoints of earlier versions, which know no labels."""
@@ -81,17 +86,20 @@ class Template:
                 raise ValueError(f"unknown condition {name!r}: expected some of {', '.join(known)}")
         return [tag for name, tag in self.conditions if name in names]
 
-    def chat_template(self, default: Sequence[str] = ()) -> str:
+    def chat_template(self, default: Sequence[str] = (), escapes: Escapes = NO_ESCAPES) -> str:
         """Return a jinja chat template.
 
         Its variable `condition` is a list of condition names, `default` unless it is given. The messages are the turns
-        of an instruction; if the last is of the assistant, it is the response and follows the prefix.
+        of an instruction; if the last is of the assistant, it is the response and follows the prefix. Texts are escaped
+        by `escapes`, unless the variable `escape` is false.
         """
         tags = ", ".join(f"{json.dumps(name)}: {json.dumps(tag)}" for name, tag in self.conditions)
         return string.Template(_CHAT_TEMPLATE.read_text(encoding="utf-8")).substitute(
             tags=f"{{{tags}}}",
             labels=json.dumps(dict(self.labels or _ONE_ROLE)),
             default=json.dumps(list(default)),
+            spellings=quoted(list(escapes.spellings)),
+            codes=quoted([list(pair) for pair in escapes.codes]),
             start=json.dumps(self.start),
             end_of_prefix=json.dumps(self.end_of_prefix),
             end_of_response=json.dumps(self.end_of_response),
@@ -131,13 +139,15 @@ def export(
     FileExistsError
         `folder` exists.
     ValueError
-        A name is not a condition.
+        A name is not a condition; or an added token of the tokenizer has characters that `model.escapes` needs.
     """
     from model import hf
 
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder, or remove it")
     before, after = [template.start, *template.tags(condition)], template.end_of_prefix
+    tokenizer = json.loads(loaded.tokenizer_json)
+    chat_template = template.chat_template(condition, escapes_of(tokenizer))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -145,7 +155,7 @@ def export(
     ids = {f"{name}_token_id": loaded.special[token] for name, token in tokens.items()}
     files: dict[str, Mapping[str, Any]] = {
         "generation_config.json": {"do_sample": False, **ids},
-        "tokenizer.json": _with_prefix(json.loads(loaded.tokenizer_json), before, after, loaded.special),
+        "tokenizer.json": _with_prefix(with_escapes(tokenizer), before, after, loaded.special),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **{f"{name}_token": token for name, token in tokens.items()},
@@ -153,6 +163,7 @@ def export(
             "model_max_length": max_positions,
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
             "padding_side": "left",
+            "auto_map": {"AutoTokenizer": [None, f"{_TOKENIZER_CODE.stem}.HrmTextTokenizer"]},
         },
     }
     try:
@@ -172,8 +183,9 @@ def export(
         )
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (partial / "chat_template.jinja").write_text(template.chat_template(condition), encoding="utf-8")
-        shutil.copyfile(_REMOTE_CODE, partial / _REMOTE_CODE.name)
+        (partial / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        for code in (_REMOTE_CODE, _TOKENIZER_CODE):
+            shutil.copyfile(code, partial / code.name)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
         partial.rename(folder)

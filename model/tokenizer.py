@@ -32,6 +32,8 @@ def parse_tokenizer(content: bytes, special: Mapping[str, int] | None = None) ->
         raise TokenizerError(f"is larger than {MAX_BYTES:,} bytes")
     try:
         tokenizer = Tokenizer.from_buffer(content)
+        for texts in (("",), ("", "")):  # only encoding finds a post-processor that names an unknown token
+            tokenizer.encode(*texts)
     except BaseException as error:  # the library raises bare Exception, and panics are no Exception
         if isinstance(error, KeyboardInterrupt):
             raise

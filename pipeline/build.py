@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -237,7 +238,11 @@ def _build(
         from pipeline.stages import run_stages
 
         if not are_compiled():
-            log.info("compiling kernels, first run only: about half a minute")
+            log.info("compiling kernels, first run only; later builds load them from a cache")
+            if executor == "local":
+                from pipeline.kernels import kernels_of
+
+                runner.map(kernels_of(mix, uuid.uuid4().hex))
         if is_url(out):
             lease = resources.enter_context(acquire(Store(out), f"the build of {mix.name}"))
         lock = lock_text(mix, inputs)

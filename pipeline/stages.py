@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from corpus.formats.ranges import ByteRange
 from pipeline.dataset.assemble import Assemble, SourceFacts
 from pipeline.decontaminate.contaminated import drop_contaminated
 from pipeline.dedup.caps import drop_over_caps
@@ -20,7 +21,7 @@ from pipeline.engine.step import BuildError
 from pipeline.guard import FileRead, Guard, dropped_between
 from pipeline.ingest.inputs import Input
 from pipeline.ingest.live import LiveRecords, Part
-from pipeline.ingest.step import Ingest, Ingested, TaskSize
+from pipeline.ingest.step import Ingest, Ingested, TaskSize, whole_file
 from pipeline.manifest import Mix
 from pipeline.shards.draw import drop_undrawn
 from pipeline.shards.encode import Encode
@@ -62,17 +63,26 @@ def run_stages(
     BuildError
         A stage failed, a source yields nothing or loses more than its guard allows, or no pair is left to train on.
     """
-    ingests = [_ingest(mix, item) for item in inputs]
-    ingested = executor.map(ingests)
+    # A file that is divided has a step for each of its ranges.
+    ingests = [[_ingest(mix, item, span) for span in item.ranges or (None,)] for item in inputs]
+    results = iter(executor.map([step for steps in ingests for step in steps]))
+    ingested = [[next(results) for _ in steps] for steps in ingests]
     guard = Guard(
         mix,
-        [FileRead(spec=item.spec, file=item.file, found=result) for item, result in zip(inputs, ingested, strict=True)],
+        [
+            FileRead(spec=item.spec, file=item.file, found=whole_file(found))
+            for item, found in zip(inputs, ingested, strict=True)
+        ],
     )
     guard.check_files()
 
     # Train sources are deduplicated together, each eval source alone.
     evals = [spec.name for spec in mix.sources if spec.role == "eval"]
-    parts = [_part(item, step, result) for item, step, result in zip(inputs, ingests, ingested, strict=True)]
+    parts = [
+        _part(item, step, result)
+        for item, steps, found in zip(inputs, ingests, ingested, strict=True)
+        for step, result in zip(steps, found, strict=True)
+    ]
     train = LiveRecords(parts=tuple(part for part in parts if part.source not in evals))
     held_out = [LiveRecords(parts=tuple(part for part in parts if part.source == name)) for name in evals]
     if mix.exact_dedup.enabled:
@@ -80,7 +90,11 @@ def run_stages(
         train, *held_out = after = drop_exact_duplicates(before, executor)
         for pair in zip(before, after, strict=True):
             guard.check(dropped_between(*pair))
-    tasks = {step.key: result.tasks for step, result in zip(ingests, ingested, strict=True)}
+    tasks = {
+        step.key: result.tasks
+        for steps, found in zip(ingests, ingested, strict=True)
+        for step, result in zip(steps, found, strict=True)
+    }
     left_out = [spec.name for spec in mix.sources if not spec.near_dedup]
     for drop in (
         lambda records: drop_near_duplicates(records, mix.near_dedup, executor, left_out),
@@ -122,7 +136,7 @@ def run_stages(
         ),
         epochs=mix.epochs,
         files=tuple(item.facts for item in inputs),
-        ingests=tuple(step.key for step in ingests),
+        ingests=tuple(tuple(step.key for step in steps) for steps in ingests),
         strata=tuple((stratum.source, stratum.task) for stratum in strata),
         scatter=scatter_keys,
         encode=tuple(step.key for step in encodes),
@@ -138,11 +152,12 @@ def run_stages(
     return assemble
 
 
-def _ingest(mix: Mix, item: Input) -> Ingest:
+def _ingest(mix: Mix, item: Input, span: ByteRange | None) -> Ingest:
     return Ingest(
         identity=item.identity,
         clean=mix.clean,
         rules=mix.rules if item.spec.role == "train" else None,
+        span=span,
         spec=item.spec,
         file=item.file,
         stamp=item.stamp,

@@ -229,6 +229,7 @@ def _evaluators(config: TrainConfig, dataset: Dataset, added: Sequence[Evaluator
                 every=config.eval.every,
                 rows_per_family=config.eval.rows_per_family,
                 row_tokens=min(config.batch.row_tokens, EVALUATION_ROW_TOKENS),
+                out=None if config.distribution == "fsdp2" else config.out,
             )
         )
     if config.eval.tasks is not None:

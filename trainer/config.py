@@ -136,12 +136,6 @@ class DiagnoseConfig(Config):
     rows_per_family: int = Field(default=8, gt=0)
     """Held-out questions of each task family to measure on."""
 
-    @model_validator(mode="after")
-    def _check_matplotlib(self) -> "DiagnoseConfig":
-        if self.every and find_spec("matplotlib") is None:
-            raise ValueError("the page needs matplotlib: pip install 'millrace[diagnose]', or remove this")
-        return self
-
 
 class TrainConfig(Config):
     """A training run."""

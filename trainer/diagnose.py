@@ -1,7 +1,6 @@
 """`python -m trainer.diagnose CKPT DATA`: measure a trained model on held-out questions, as tables and a page."""
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,9 +44,6 @@ def main(
     Reports the effective depth of its applications, statistics of its gradient for every depth of backpropagation, and
     truncated against full backpropagation.
     """
-    if find_spec("matplotlib") is None:
-        raise typer.BadParameter("the page needs matplotlib: pip install 'millrace[diagnose]'")
-
     import torch
     from rich.table import Table
 

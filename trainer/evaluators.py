@@ -8,12 +8,15 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
+from corpus.contract import END_OF_RESPONSE
+from model.generate import generate
 from model.hrm import HRM
+from trainer import samples
 from trainer.data.dataset import Dataset
 from trainer.diagnostics.page import write_page
 from trainer.diagnostics.report import diagnose, question_batch
 from trainer.distributed.world import World
-from trainer.evaluate import evaluate
+from trainer.evaluate import Question, evaluate, read_questions
 from trainer.optim import AdamAtan2
 
 
@@ -57,13 +60,18 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """Loss and exact match of the averaged weights on held-out questions, see `trainer.evaluate`."""
+    """Loss and exact match of the averaged weights on held-out questions, see `trainer.evaluate`.
+
+    Also writes answers to a few of the questions, see `trainer.samples`.
+    """
 
     dataset: Dataset
     tokenizer: Tokenizer
     every: int
     rows_per_family: int
     row_tokens: int
+    out: Path | None = None
+    """Folder of the run, for the answers; None: none are generated, as rank 0 alone lacks sharded weights."""
     name: str = "eval"
 
     def due(self, step: int, *, finished: bool) -> bool:
@@ -73,7 +81,7 @@ class HeldOut:
     def run(self, context: EvaluationContext) -> Mapping[str, float]:
         """See `Evaluator.run`."""
         with context.optimizer.averaged_weights(), context.autocast():
-            return evaluate(
+            values = evaluate(
                 context.model,
                 self.dataset,
                 self.tokenizer,
@@ -82,6 +90,32 @@ class HeldOut:
                 world=context.world,
                 stop=context.stop,
             )
+            if self.out is not None and context.world.is_main:
+                samples.write(self.out, context.step, self._answers(context.model))
+        return values
+
+    def _answers(self, model: HRM) -> list[samples.Sample]:
+        """Answer the first questions of each family, or of families evenly spread where there are many."""
+        found = read_questions(self.dataset, self.tokenizer, rows_per_family=2)
+        found = [question for question in found if len(question.prefix) <= self.row_tokens]
+        count = min(len(found), samples.MAX_SAMPLES)
+        questions = [found[number * len(found) // count] for number in range(count)]
+        answers = generate(
+            model,
+            [question.prefix for question in questions],
+            max_new_tokens=min(max((len(q.response) for q in questions), default=0), samples.MAX_NEW_TOKENS),
+            end_id=self.dataset.special[END_OF_RESPONSE],
+        )
+        return [self._sample(*answered) for answered in zip(questions, answers, strict=True)]
+
+    def _sample(self, question: Question, answer: list[int]) -> samples.Sample:
+        return samples.Sample(
+            family=question.family,
+            instruction=self.tokenizer.decode(question.prefix),
+            reference=self.tokenizer.decode(question.response),
+            answer=self.tokenizer.decode(answer),
+            is_right=answer == question.response[:-1],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from corpus.config import ConfigError
-from corpus.storage.store import Store
 from trainer.sinks.jsonl import FILE
 
 RUN = "run.json"
@@ -37,6 +36,8 @@ def claim(folder: Path, identity: Mapping[str, Any], *, is_continued: bool) -> N
     ConfigError
         The folder belongs to another run.
     """
+    from corpus.storage.store import Store
+
     content = json.dumps(identity, indent=1)
     if not is_continued:
         _refuse_another_run(folder, json.loads(content))

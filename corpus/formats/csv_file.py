@@ -311,7 +311,7 @@ class _Reader:
             detail = "cells are quoted by ', which is not read; write the file again with double quotes"
             raise BrokenFileError("line 1", f"{detail} (the header is {shorten(text.strip())})")
         tally.skip(lines.size)
-        return [cell.strip(" \t\ufeff") for cell in cells]
+        return [cell.translate(_RESTORED).strip(" \t\r\ufeff") for cell in cells]
 
     def _precedes_header(self, delimiter: str) -> bool:
         """Whether the next line is a title or comment: it has one cell, the lines after it more, all as many."""

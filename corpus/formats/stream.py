@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import zstandard
@@ -24,6 +24,9 @@ from corpus.formats.encoding import to_utf8
 from corpus.storage import StorageError
 from corpus.storage.connect import open_file
 from corpus.storage.redact import redact
+
+if TYPE_CHECKING:
+    from corpus.formats.ranges import ByteRange
 
 CHUNK_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 2 << 10
@@ -82,6 +85,8 @@ class Input:
     """What the manifest states about the content."""
     member: Member | None = None
     """The file in the archive at `url`; None: the file at `url` itself."""
+    span: "ByteRange | None" = None
+    """The bytes to read of a file that is neither compressed nor in an archive; None: all."""
 
     def chunks(self) -> Iterator[bytes]:
         """Decompressed content in chunks of any size above 0.
@@ -101,7 +106,7 @@ class Input:
     def _all_chunks(self) -> Iterator[bytes]:
         if self.url.startswith("generator://"):
             return _generated(self.url)
-        chunks = _raw_chunks(self.url) if self.member is None else _member_chunks(self.url, self.member)
+        chunks = _raw_chunks(self.url, self.span) if self.member is None else _member_chunks(self.url, self.member)
         if self.compression is None:
             return chunks
         packed = _Counted(chunks)
@@ -169,9 +174,16 @@ def _first(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
             return
 
 
-def _raw_chunks(url: str) -> Iterator[bytes]:
+def _raw_chunks(url: str, span: "ByteRange | None") -> Iterator[bytes]:
     with open_file(url) as file:
-        while chunk := file.read(CHUNK_BYTES):
+        if span is None:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+            return
+        file.seek(span.begin)
+        left = span.size
+        while chunk := file.read(min(CHUNK_BYTES, left)):
+            left -= len(chunk)
             yield chunk
 
 

@@ -8,7 +8,7 @@ from corpus.formats.base import BrokenFileError
 from corpus.formats.encoding import describe_encoding, is_utf8
 from corpus.outcome import Outcome
 
-_SAMPLE_BYTES = 64 << 10
+NOT_UTF8_SAMPLE_BYTES = 64 << 10
 """Bytes of rows that are not UTF-8 that are kept to recognise their encoding."""
 
 SKIPPED = "skipped"
@@ -20,6 +20,11 @@ UNREAD = "unread"
 def describe_losses(losses: Sequence[Mapping[str, Any]] | None) -> str:
     """Return the bytes lost of a file, for people: lines `reason` and `bytes` of ledger/files.parquet."""
     return ", ".join(f"{loss['bytes']:,} bytes {loss['reason'].replace('_', ' ')}" for loss in losses or ())
+
+
+def describe_not_utf8(rows: int, sample: bytes) -> str:
+    """Return a remark about the rows of a file that are not UTF-8."""
+    return f"{rows:,} rows are not UTF-8; {describe_encoding(sample)}"
 
 
 class Tally:
@@ -37,8 +42,10 @@ class Tally:
     def __init__(self, chunks: Iterator[bytes]):
         self._chunks = chunks
         self._notes: Counter[str] = Counter()
-        self._not_utf8 = 0
-        self._sample = b""
+        self.not_utf8 = 0
+        """Rows that are not UTF-8."""
+        self.not_utf8_sample = b""
+        """Their first bytes."""
         self.read = 0
         """Bytes taken from the stream."""
         self.rows = 0
@@ -70,8 +77,8 @@ class Tally:
         self.booked += size
         self.lost[str(reason)] += size
         if reason == Outcome.INVALID_UNICODE and not is_utf8(content):
-            self._not_utf8 += 1
-            self._sample += content[: _SAMPLE_BYTES - len(self._sample)]
+            self.not_utf8 += 1
+            self.not_utf8_sample += content[: NOT_UTF8_SAMPLE_BYTES - len(self.not_utf8_sample)]
 
     def skip(self, size: int) -> None:
         """Book the next bytes as structure."""
@@ -87,8 +94,8 @@ class Tally:
     def notes(self) -> list[str]:
         """Remarks about the file: what was taken for structure, and its likely encoding if it is not UTF-8."""
         notes = [remark if count == 1 else f"{remark} ({count:,} times)" for remark, count in self._notes.items()]
-        if self._not_utf8:
-            notes.append(f"{self._not_utf8:,} rows are not UTF-8; {describe_encoding(self._sample)}")
+        if self.not_utf8:
+            notes.append(describe_not_utf8(self.not_utf8, self.not_utf8_sample))
         return notes
 
     def finish(self) -> None:

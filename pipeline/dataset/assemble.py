@@ -53,7 +53,7 @@ from pipeline.dedup.near.duplicates import VerifyGroups
 from pipeline.dedup.near.examples import least_similar
 from pipeline.engine.keys import library_versions
 from pipeline.engine.step import BuildError, Step
-from pipeline.ingest.step import Ingest, Ingested, unused_columns
+from pipeline.ingest.step import Ingest, Ingested, unused_columns, whole_file
 from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
 from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, Loss, read_part
@@ -123,8 +123,8 @@ class Assemble(Step[Assembled]):
     epochs: int | None
     """The manifest's."""
     files: tuple[InputFile, ...]
-    ingests: tuple[str, ...]
-    """Key of each file's `Ingest`."""
+    ingests: tuple[tuple[str, ...], ...]
+    """Keys of each file's `Ingest` steps: one, or one for each of its ranges."""
     strata: tuple[tuple[str, str], ...]
     """Source and task of each planned stratum."""
     scatter: tuple[str, ...]
@@ -149,7 +149,7 @@ class Assemble(Step[Assembled]):
     def run(self, work: Path, out: Path) -> Assembled:
         for name in ("shards", "ledger", "report"):
             (out / name).mkdir()
-        ingested = [_result(Ingest, work, key) for key in self.ingests]
+        ingested = [whole_file([_result(Ingest, work, key) for key in keys]) for keys in self.ingests]
         encoded = [_result(Encode, work, key) for key in self.encode]
         tokenizer = TokenizerStep.text(work, self.tokenizer)
         lengths = self._write_lengths(work, out, encoded)
@@ -273,7 +273,7 @@ class Assemble(Step[Assembled]):
     def _write_ledger(self, work: Path, out: Path, samples: Sequence[int]) -> Tally:
         tally = Tally()
         writer = _LedgerWriter(out)
-        parts: list[tuple[type[Step[Any]], str, int]] = [(Ingest, key, 0) for key in self.ingests]
+        parts: list[tuple[type[Step[Any]], str, int]] = [(Ingest, key, 0) for keys in self.ingests for key in keys]
         parts += [(Scatter, key, 0) for key in self.scatter]
         first = 0
         for key, count in zip(self.encode, samples, strict=True):
@@ -370,7 +370,7 @@ class Assemble(Step[Assembled]):
                 contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
                 texts=Texts(
                     work=work,
-                    ingests={(file.source, file.file): key for file, key in ingests},
+                    ingests={(file.source, file.file): keys for file, keys in ingests},
                     curated=curated,
                 ),
                 curated=[bucket.curated for bucket in encoded if bucket.curated is not None],

@@ -14,21 +14,25 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipeline.decontaminate.changed import MAX_CHANGES, WORDS_PER_CHANGE
+from pipeline.decontaminate.contains import DISTINCTIVE_WORDS
 from pipeline.decontaminate.gram_table import build_gram_table
-from pipeline.decontaminate.index import EXACT, LONG, UNSEARCHABLE, WHOLE, Index
+from pipeline.decontaminate.index import EXACT, LONG, TEMPLATE, UNSEARCHABLE, WHOLE, Index
+from pipeline.decontaminate.letters import letter_index
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
-from pipeline.decontaminate.scan import DISTINCTIVE_WORDS, scan
+from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.templates import (
     TEMPLATE_ITEMS,
     mark_informative,
     mark_templates,
+    negations,
     settle_flags,
     stems,
     template_limit,
     trimmed,
 )
-from pipeline.decontaminate.word_hashes import NUMBER, OPTION, U8, words_of
+from pipeline.decontaminate.word_hashes import NUMBER, OPTION, U8, Flags, words_of
 from pipeline.text.hashing import U64
 
 STEM_WORDS = 4
@@ -68,8 +72,10 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     mark_templates(probes, flags, groups)
     shared = _shared_stems(probes.words, flags, probes.bounds, groups, spec.n)
     mostly_template = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
-    words, flags, bounds, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
+    words, flags, bounds, begins, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
     stem = stems(bounds, flags, STEM_WORDS)
+    own_until = np.append(0, np.cumsum(flags & np.uint16(TEMPLATE) == 0))
+    own = own_until[stem[:, 1]] - own_until[stem[:, 0]]
     answers, answer_bounds = _answers(items["response"])
 
     sizes, stem_sizes = np.diff(bounds), stem[:, 1] - stem[:, 0]
@@ -84,8 +90,14 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     mode[(mode == EXACT) & (~has_answer | (sizes == 0))] = UNSEARCHABLE
 
     long_grams, long_probes = _long_entries(words, bounds, stem, mode, mostly_template, groups, spec.n)
-    short_grams, short_probes, anchors = _short_entries(words, stem, mode)
-    grams, probe = _unique_entries(np.append(long_grams, short_grams), np.append(long_probes, short_probes))
+    # One more than may be changed is left as it is, and two more have one in each half.
+    pieces = np.minimum(MAX_CHANGES, own // WORDS_PER_CHANGE) + 2
+    pieces[(mode != LONG) | solution | mostly_template] = 0
+    short = _short_entries(words, stem, mode), _piece_entries(words, bounds, stem, pieces)
+    grams, probe, at = _unique_entries((long_grams, long_probes, np.zeros(len(long_grams), np.int64)), *short)
+    in_letters = np.flatnonzero(
+        ~solution & (stem_sizes >= DISTINCTIVE_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE)
+    )
     table, first, following, sieve = build_gram_table(grams)
     index = Index(
         words=words,
@@ -93,7 +105,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         bounds=bounds,
         stems=stem,
         leads=leads,
-        anchors=anchors,
+        own=own,
         mode=mode,
         solution=solution,
         need=np.where(mostly_template, 1.0, spec.coverage),
@@ -104,8 +116,11 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         table=table,
         first=first,
         entry_probe=probe,
+        entry_at=at,
         entry_next=following,
         sieve=sieve,
+        negations=negations(),
+        letters=letter_index(probes, begins[:, None] + stem - bounds[:-1, None], in_letters, TEMPLATE_ITEMS),
         sizes=np.array([STEM_WORDS, spec.n, spec.min_words]),
     ).read_only()
     index = index._replace(need=_need_among_siblings(index, items, groups)).read_only()
@@ -164,10 +179,10 @@ def _distinctive(answers: U64, bounds: NDArray[np.int64], groups: NDArray[np.int
 
 
 def _shared_stems(
-    words: U64, flags: U8, bounds: NDArray[np.int64], groups: NDArray[np.int64], n: int
+    words: U64, flags: Flags, bounds: NDArray[np.int64], groups: NDArray[np.int64], n: int
 ) -> NDArray[np.bool_]:
     """Whether each n-gram of the words of a probe that are not in options is a template's, or there is none."""
-    kept = flags & np.uint8(OPTION) == 0
+    kept = flags & np.uint16(OPTION) == 0
     kept_bounds = np.append(0, np.cumsum(kept))[bounds]
     keys, probe, _ = all_grams(words[kept], spans(kept_bounds), n)
     counts = document_counts(in_group(keys, groups[probe]), probe)
@@ -209,25 +224,53 @@ def _long_entries(
     return keys[taken], probe[taken]
 
 
-def _short_entries(words: U64, stem: NDArray[np.int64], mode: U8) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
-    """For each `WHOLE` probe the rarest n-gram in its stem, for each `EXACT` one its whole stem; their probes; and the
-    anchors of all probes."""
+Entries = tuple[U64, NDArray[np.int64], NDArray[np.int64]]
+"""N-grams, their probes, and their offsets in these."""
+
+
+def _short_entries(words: U64, stem: NDArray[np.int64], mode: U8) -> Entries:
+    """For each `WHOLE` probe the rarest n-gram in its stem, for each `EXACT` one its whole stem."""
     keys, probe, at = all_grams(words, stem, STEM_WORDS)
     whole = mode[probe] == WHOLE
     keys, probe, at = keys[whole], probe[whole], at[whole]
     order = np.lexsort((at, document_counts(keys, probe), probe))
     _, first = np.unique(probe[order], return_index=True)
     rarest = order[first]
-    anchors = np.zeros(len(mode), np.int64)
-    anchors[probe[rarest]] = at[rarest] - stem[probe[rarest], 0]
     exact = np.flatnonzero(mode == EXACT)
-    return np.append(keys[rarest], span_hashes(words, stem[exact])), np.append(probe[rarest], exact), anchors
+    return (
+        np.append(keys[rarest], span_hashes(words, stem[exact])),
+        np.append(probe[rarest], exact),
+        np.append(at[rarest] - stem[probe[rarest], 0], np.zeros(len(exact), np.int64)),
+    )
 
 
-def _unique_entries(grams: U64, probes: NDArray[np.int64]) -> tuple[U64, NDArray[np.int32]]:
-    """Entries (n-gram, probe) sorted, each once."""
-    order = np.lexsort((probes, grams))
-    grams, probes = grams[order], probes[order]
+def _piece_entries(
+    words: U64, bounds: NDArray[np.int64], stem: NDArray[np.int64], pieces: NDArray[np.int64]
+) -> Entries:
+    """The rarest n-gram in each of some equal pieces of a stem, of which changed words leave one as it is.
+
+    Pieces of which many probes have each n-gram are left out.
+    """
+    keys, probe, at = all_grams(words, stem, STEM_WORDS)
+    counts = document_counts(keys, probe)
+    sizes = stem[:, 1] - stem[:, 0]
+    number = np.maximum(pieces, 1)[probe]
+    place = at - stem[probe, 0]
+    piece = place * number // np.maximum(sizes[probe], 1)
+    inside = (place + STEM_WORDS - 1) * number // np.maximum(sizes[probe], 1) == piece
+    chosen = np.flatnonzero(inside & (pieces[probe] > 0) & (counts <= TEMPLATE_ITEMS))
+    order = chosen[np.lexsort((at[chosen], counts[chosen], piece[chosen], probe[chosen]))]
+    first = np.ones(len(order), bool)
+    first[1:] = (probe[order][1:] != probe[order][:-1]) | (piece[order][1:] != piece[order][:-1])
+    rarest = order[first]
+    return keys[rarest], probe[rarest], at[rarest] - bounds[probe[rarest]]
+
+
+def _unique_entries(*entries: Entries) -> tuple[U64, NDArray[np.int32], NDArray[np.int32]]:
+    """Entries sorted by n-gram and probe, each pair of these once."""
+    grams, probes, at = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    order = np.lexsort((at, probes, grams))
+    grams, probes, at = grams[order], probes[order], at[order]
     first = np.ones(len(grams), bool)
     first[1:] = (grams[1:] != grams[:-1]) | (probes[1:] != probes[:-1])
-    return grams[first], probes[first].astype(np.int32)
+    return grams[first], probes[first].astype(np.int32), at[first].astype(np.int32)

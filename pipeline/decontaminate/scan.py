@@ -17,6 +17,9 @@ A shared n-gram makes a candidate. The record contains the probe if
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
 of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
 the record count too where the line ends behind it, since a longer question is another one.
+
+The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`),
+and stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
 """
 
 from typing import NamedTuple
@@ -25,22 +28,21 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.decontaminate.changed import share_found
+from pipeline.decontaminate.contains import DISTINCTIVE_WORDS, answer_found, found_at, lead_found, question_found
 from pipeline.decontaminate.gram_table import find_entry, gram_slot
 from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
+from pipeline.decontaminate.letters import scan_letters
 from pipeline.decontaminate.ngrams import gram, powers, prefixes
-from pipeline.decontaminate.word_hashes import BREAK, OPTION, U8, Words
+from pipeline.decontaminate.word_hashes import BREAK, OPTION, Flags, Words
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
 from pipeline.text.options import INNER_KERNEL
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
-DISTINCTIVE_WORDS = 9
-"""A short question, or the stem of one with options, of at least this many words is a hit without its answer."""
 STEM_SHARE = 0.9
 """Share of a stem's own words that must be found where the options are not."""
-QUESTION_WORDS = 4
-"""Words at the end of a stem that tell the questions about one passage apart."""
 MISSING_OPTIONS, MISSING_OPTIONS_SHORT = 0.5, 0.2
 """Share of the words of a question's options that may be missing; of a short question's."""
 CONTEXT = 3
@@ -48,7 +50,7 @@ CONTEXT = 3
 
 
 class Hits(NamedTuple):
-    """Pairs of a record and a probe that it contains, h of them, by record and probe."""
+    """Pairs of a record and a probe that it contains, h of them, in no order; some of them twice."""
 
     row: NDArray[np.int64]
     """(h,): index of the record among those that were scanned."""
@@ -73,7 +75,28 @@ def scan(records: Words, index: Index) -> Hits:
     longest = int(np.diff(records.bounds).max(initial=0))
     largest = int(max(np.diff(index.bounds).max(initial=0), longest, index.sizes[1]))
     grams = np.empty(_gram_slots(longest), np.uint64)
-    return Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(largest), grams))
+    hits = Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(largest), grams))
+    rows, probes = scan_letters(records, index.letters)
+    if not len(rows):
+        return hits
+    answered = _answered(records, rows, probes, index)
+    return Hits(
+        row=np.append(hits.row, rows),
+        probe=np.append(hits.probe, probes),
+        coverage=np.append(hits.coverage, np.ones(len(rows))),
+        answered=np.append(hits.answered, answered),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _answered(records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32], index: Index) -> NDArray[np.bool_]:
+    """Whether the answer of each hit's item is distinctive and in the response."""
+    found = np.empty(len(rows), np.bool_)
+    for hit in range(len(rows)):
+        split, end = records.bounds[rows[hit]] + records.splits[rows[hit]], records.bounds[rows[hit] + 1]
+        is_distinctive = index.distinctive[index.item[probes[hit]]]
+        found[hit] = is_distinctive and answer_found(index, probes[hit], records.words, split, end)
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -84,6 +107,8 @@ def _scan(
     rows, probes = np.empty(room, np.int64), np.empty(room, np.int32)
     coverages, answereds = np.empty(room, np.float64), np.empty(room, np.bool_)
     count = 0
+    sieve = index.sieve
+    bits = np.uint64(64 * len(sieve) - 1)
     compared = np.full(len(index.mode), -1, np.int64)  # last record that each probe was compared with
     for row in range(len(records.bounds) - 1):
         begin, end = records.bounds[row], records.bounds[row + 1]
@@ -94,36 +119,47 @@ def _scan(
             size = split - begin if exact else index.sizes[kind]
             if not 0 < size < len(power):
                 continue
+            factor = power[size]
             for at in range(begin, begin + 1 if exact else end - size + 1):
-                entry = find_entry(gram(prefix, at, size, power[size]), index.table, index.first, index.sieve)
+                key = gram(prefix, at, size, factor)
+                bit = key & bits
+                if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+                    continue
+                entry = find_entry(key, index.table, index.first, index.sieve)
                 while entry >= 0:
-                    probe = index.entry_probe[entry]
+                    probe, offset = index.entry_probe[entry], index.entry_at[entry]
                     entry = index.entry_next[entry]
                     if compared[probe] == row or (index.mode[probe] == EXACT) != exact:
                         continue
                     stem = lead = 0  # words of the stem that are found as one stretch, and of the template before it
                     if index.mode[probe] == WHOLE:
                         stem = index.stems[probe, 1] - index.stems[probe, 0]
-                        place = at - index.anchors[probe]
-                        if not _found_at(index.words, index.stems[probe, 0], stem, records.words, place, begin, end):
+                        place = at - offset
+                        if not found_at(index.words, index.stems[probe, 0], stem, records.words, place, begin, end):
                             continue
                         after = place + stem
                         if stem >= index.sizes[2] and (after in (split, end) or records.flags[after] & BREAK):
-                            lead = _lead(index, probe, records.words, place, begin)
+                            lead = lead_found(index, probe, records.words, place, begin)
+                    has_answer = answer_found(index, probe, records.words, split, end)
+                    answered = has_answer and index.distinctive[index.item[probe]]
+                    if index.mode[probe] == LONG and kind == 0:
+                        coverage = share_found(index, probe, offset, records, at, begin, split, end, answered)
+                        if coverage == 0.0:  # what follows decides
+                            continue
                     compared[probe] = row
-                    answer_found = _answer_found(index, probe, records.words, split, end)
-                    answered = answer_found and index.distinctive[index.item[probe]]
                     words = index.bounds[probe + 1] - index.bounds[probe]
-                    if index.mode[probe] == LONG or (index.mode[probe] == WHOLE and words > stem):
+                    if index.mode[probe] == LONG and kind == 0:
+                        pass
+                    elif index.mode[probe] == LONG or (index.mode[probe] == WHOLE and words > stem):
                         if not filled:
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
                         coverage = _compare(index, probe, stem, lead, answered, probe_prefix, power, grams[:filled])
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
-                            coverage *= _question_found(index, probe, records.words, begin, end)
+                            coverage *= question_found(index, probe, records.words, begin, end)
                     else:
                         enough = stem + lead >= DISTINCTIVE_WORDS or 2 * (stem + lead) >= split - begin
-                        coverage = 1.0 if answer_found or (enough and index.mode[probe] == WHOLE) else 0.0
+                        coverage = 1.0 if has_answer or (enough and index.mode[probe] == WHOLE) else 0.0
                     if coverage == 0.0:
                         continue
                     if count == room:
@@ -138,53 +174,9 @@ def _scan(
 @numba.njit(cache=True, nogil=True)
 def _grown(values, room):  # type: ignore[no-untyped-def]
     larger = np.empty(room, values.dtype)
-    larger[: len(values)] = values
+    for place in range(len(values)):  # an assignment of slices takes numba two seconds to compile
+        larger[place] = values[place]
     return larger
-
-
-@numba.njit(**INNER_KERNEL)
-def _found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: int, end: int) -> bool:
-    """Whether the `size` words from `first` are at a place among a record's words from begin to end."""
-    if at < begin or at + size > end:
-        return False
-    same = 0
-    while same < size and words[at + same] == sought[first + same]:
-        same += 1
-    return same == size
-
-
-@numba.njit(**INNER_KERNEL)
-def _lead(index: Index, probe: int, words: U64, at: int, begin: int) -> int:
-    """Words of the template before a probe's stem that a record has before the stem's place, in a row."""
-    if index.stems[probe, 0] != index.bounds[probe]:
-        return 0
-    same = 0
-    lead = index.leads[probe]
-    while same < len(lead) and lead[same] != 0 and at - 1 - same >= begin and words[at - 1 - same] == lead[same]:
-        same += 1
-    return same
-
-
-@numba.njit(**INNER_KERNEL)
-def _answer_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
-    """Whether a text has the words of an item's answer, at least one, in a row."""
-    first = index.answer_bounds[index.item[probe]]
-    size = index.answer_bounds[index.item[probe] + 1] - first
-    for at in range(begin, end - size + 1 if size else begin):
-        if _found_at(index.answers, first, size, words, at, begin, end):
-            return True
-    return False
-
-
-@numba.njit(**INNER_KERNEL)
-def _question_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
-    """Whether a text has the last words of a question's stem in a row."""
-    last = index.stems[probe, 1]
-    size = min(QUESTION_WORDS, last - index.stems[probe, 0])
-    found = False
-    for at in range(begin, end - size + 1):
-        found |= _found_at(index.words, last - size, size, words, at, begin, end)
-    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -248,7 +240,7 @@ def _compare(
 
 
 @numba.njit(**INNER_KERNEL)
-def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
+def _own_share(flags: Flags, covered: NDArray[np.bool_]) -> float:
     """Share of a probe's own words, those of neither template nor options, that are covered."""
     own = found = 0
     for place in range(len(flags)):
@@ -259,7 +251,7 @@ def _own_share(flags: U8, covered: NDArray[np.bool_]) -> float:
 
 
 @numba.njit(**INNER_KERNEL)
-def _stem_suffices(flags: U8, covered: NDArray[np.bool_], lead: int) -> bool:
+def _stem_suffices(flags: Flags, covered: NDArray[np.bool_], lead: int) -> bool:
     """Whether enough of a stem is found to know the question without its options: all words, or nearly all own ones.
 
     `lead` words of the template before it are found too.
@@ -277,7 +269,7 @@ def _stem_suffices(flags: U8, covered: NDArray[np.bool_], lead: int) -> bool:
 
 
 @numba.njit(**INNER_KERNEL)
-def _missing_little(flags: U8, covered: NDArray[np.bool_], answered: bool, max_options: float) -> bool:
+def _missing_little(flags: Flags, covered: NDArray[np.bool_], answered: bool, max_options: float) -> bool:
     """Whether the words of a probe that are not covered are few and common enough."""
     gap = options = missing = 0
     spare = answered  # one informative word may be missing

@@ -13,8 +13,7 @@ class DecontaminateSpec(Config):
     enabled: bool = True
     n: int = Field(default=13, ge=4, le=64)
     """Words of an n-gram; a record is a candidate if it shares one with a question. Shorter questions are searched for
-    as
-    a whole."""
+    as a whole, and longer ones with a changed word or two, or by half of their stem, too."""
     coverage: float = Field(default=0.7, gt=0.0, le=1.0)
     """Smallest share of a question's words that shared n-grams must cover; words of its template do not count."""
     min_words: int = Field(default=6, ge=3)

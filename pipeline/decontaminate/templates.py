@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
-from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, U8, Words, words_of
+from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, Flags, Words, words_of
 from pipeline.text.hashing import U64
 
 TEMPLATE_WORDS = 3
@@ -32,12 +32,16 @@ NEGATIONS = (
 """Words that reverse the meaning of a question; English."""
 
 
-def mark_informative(probes: Words, flags: U8) -> None:
+def negations() -> U64:
+    """The `NEGATIONS` as words."""
+    return words_of(pl.Series([NEGATIONS])).words
+
+
+def mark_informative(probes: Words, flags: Flags) -> None:
     """Set `INFORMATIVE` and `FIRM`."""
-    negations = words_of(pl.Series([NEGATIONS])).words
-    flags[~np.isin(probes.words, _common_words(probes))] |= np.uint8(INFORMATIVE)
-    firm = (probes.flags & np.uint8(NUMBER | NAME) > 0) | np.isin(probes.words, negations)
-    flags[firm] |= np.uint8(INFORMATIVE | FIRM)
+    flags[~np.isin(probes.words, _common_words(probes))] |= np.uint16(INFORMATIVE)
+    firm = (probes.flags & np.uint16(NUMBER | NAME) > 0) | np.isin(probes.words, negations())
+    flags[firm] |= np.uint16(INFORMATIVE | FIRM)
 
 
 def _common_words(probes: Words) -> U64:
@@ -51,22 +55,22 @@ def _common_words(probes: Words) -> U64:
     return found[counts >= max(COMMON_ITEMS, COMMON_SHARE * (len(probes.bounds) - 1))]
 
 
-def mark_templates(probes: Words, flags: U8, groups: NDArray[np.int64]) -> None:
+def mark_templates(probes: Words, flags: Flags, groups: NDArray[np.int64]) -> None:
     """Set `TEMPLATE`; `groups`, int64 (p,), numbers the probes that may share a template."""
     limit = template_limit(groups)
     keys, place, at = all_grams(probes.words, spans(probes.bounds), TEMPLATE_WORDS)
     shared = document_counts(in_group(keys, groups[place]), place)
     starts = at[shared > limit[place]]
     for offset in range(TEMPLATE_WORDS):
-        flags[starts + offset] |= np.uint8(TEMPLATE)
+        flags[starts + offset] |= np.uint16(TEMPLATE)
     labels = np.flatnonzero(probes.flags & LABEL)
     place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
     shared = document_counts(in_group(probes.words[labels], groups[place]), place)
-    flags[labels[shared > limit[place]]] |= np.uint8(TEMPLATE)
+    flags[labels[shared > limit[place]]] |= np.uint16(TEMPLATE)
     _mark_tails(probes, flags, groups, limit)
 
 
-def _mark_tails(probes: Words, flags: U8, groups: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
+def _mark_tails(probes: Words, flags: Flags, groups: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
     """Set `TEMPLATE` for the few words after the options, such as "Answer format:", that many of a group end with."""
     options = np.flatnonzero(probes.flags & OPTION)
     begins = np.zeros(len(groups), np.int64)  # of the words after the last option
@@ -77,7 +81,7 @@ def _mark_tails(probes: Words, flags: U8, groups: NDArray[np.int64], limit: NDAr
     keys = in_group(span_hashes(probes.words, tails), groups[short])
     shared = document_counts(keys, np.arange(len(short))) > limit[short]
     for begin, end in tails[shared].tolist():
-        flags[begin:end] |= np.uint8(TEMPLATE)
+        flags[begin:end] |= np.uint16(TEMPLATE)
 
 
 def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -87,7 +91,7 @@ def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @numba.njit(cache=True, nogil=True)
 def settle_flags(
-    bounds: NDArray[np.int64], flags: U8, shared: NDArray[np.bool_], least_stem: int, least: int
+    bounds: NDArray[np.int64], flags: Flags, shared: NDArray[np.bool_], least_stem: int, least: int
 ) -> NDArray[np.bool_]:
     """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
 
@@ -101,45 +105,60 @@ def settle_flags(
     """
     mostly_template = np.zeros(len(bounds) - 1, np.bool_)
     for probe in range(len(mostly_template)):
-        words = flags[bounds[probe] : bounds[probe + 1]]
+        begin, end = bounds[probe], bounds[probe + 1]
         own = own_with_options = 0
-        for flag in words:
-            if flag & TEMPLATE == 0:
+        for place in range(begin, end):
+            if flags[place] & TEMPLATE == 0:
                 own_with_options += 1
-                own += flag & OPTION == 0
+                own += flags[place] & OPTION == 0
         mostly_template[probe] = own_with_options < least
         if own < least_stem and (shared[probe] or not mostly_template[probe]):
-            words &= np.uint8(0xFF ^ OPTION)
+            _clear(flags, begin, end, OPTION)
         if mostly_template[probe]:
-            last = len(words)  # what follows the options, such as "Answer:", stays the template's
-            while last and (words & np.uint8(OPTION)).any() and words[last - 1] & OPTION == 0:
+            last = end  # what follows the options, such as "Answer:", stays the template's
+            while last > begin and flags[last - 1] & OPTION == 0:
                 last -= 1
-            words[:last] &= np.uint8(0xFF ^ TEMPLATE)
+            _clear(flags, begin, last if last > begin else end, TEMPLATE)
     return mostly_template
 
 
 @numba.njit(cache=True, nogil=True)
+def _clear(flags: Flags, begin: int, end: int, which: int) -> None:
+    """Clear a flag of the words from begin to end; numba compiles it sooner than an operation on a slice."""
+    for place in range(begin, end):
+        flags[place] &= np.uint16(0xFFFF ^ which)
+
+
+@numba.njit(cache=True, nogil=True)
 def trimmed(
-    words: U64, flags: U8, bounds: NDArray[np.int64], lead_words: int
-) -> tuple[U64, U8, NDArray[np.int64], U64]:
+    words: U64, flags: Flags, bounds: NDArray[np.int64], lead_words: int
+) -> tuple[U64, Flags, NDArray[np.int64], NDArray[np.int64], U64]:
     """Words, flags and bounds of probes without the template's words at their beginning and end; and their leads.
 
-    A lead, a row of (p, lead_words), are the words before the first one that is kept, the nearest first, and then 0.
+    Returns
+    -------
+    words, flags, bounds
+    begins : int64 (p,)
+        Place of the first word that is kept among all.
+    leads : uint64 (p, lead_words)
+        The words before it, the nearest first, and then 0.
     """
+    begins = np.zeros(len(bounds) - 1, np.int64)
     keep = np.zeros(len(words), np.bool_)
     kept = np.zeros(len(bounds), np.int64)
     leads = np.zeros((len(bounds) - 1, lead_words), np.uint64)
     for probe in range(len(bounds) - 1):
         begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE)
         keep[begin:end] = True
+        begins[probe] = begin
         kept[probe + 1] = kept[probe] + end - begin
         for place in range(min(lead_words, begin - bounds[probe])):
             leads[probe, place] = words[begin - 1 - place]
-    return words[keep], flags[keep], kept, leads
+    return words[keep], flags[keep], kept, begins, leads
 
 
 @numba.njit(cache=True, nogil=True)
-def stems(bounds: NDArray[np.int64], flags: U8, least: int) -> NDArray[np.int64]:
+def stems(bounds: NDArray[np.int64], flags: Flags, least: int) -> NDArray[np.int64]:
     """Begin and end, (p, 2), of each probe without its options and the template around them.
 
     It is the whole probe where fewer than `least` words are left, or the options are in their middle.
@@ -154,7 +173,7 @@ def stems(bounds: NDArray[np.int64], flags: U8, least: int) -> NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True)
-def _strip(flags: U8, begin: int, end: int, which: int) -> tuple[int, int]:
+def _strip(flags: Flags, begin: int, end: int, which: int) -> tuple[int, int]:
     """Bounds of a probe without the words at its beginning and end that have any of some flags."""
     while begin < end and flags[begin] & which:
         begin += 1

@@ -1,8 +1,9 @@
 """Word hashes that do not depend on typography, for eval items and train records.
 
-    texts ─ NFKC where it could matter ─ kernel over UTF-8 bytes ─▶ a hash and flags for each word
+    texts ─ NFKC where it could matter ─ kernel over UTF-8 bytes ─▶ a hash and flags for each word, and its letters
 
-A word is a run of letters and digits, folded to lower case; punctuation and apostrophes do not count. Signs of
+A word is a run of letters and digits, folded to lower case and to letters that look alike
+(`pipeline.decontaminate.lookalikes`); punctuation and apostrophes do not count. Signs of
 arithmetic count beside a digit, also across a line break. Labels of options do not count
 (`pipeline.decontaminate.option_labels`), nor do the calculator marks of worked solutions ("<<3*4=12>>"). English number
 words are the same words as their digits. An underscore separates words; a hyphen where a line is broken does not.
@@ -17,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.decontaminate.lookalikes import letter_tables
 from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone
 from pipeline.text import codes
 from pipeline.text.characters import (
@@ -30,7 +32,6 @@ from pipeline.text.characters import (
     TABLE_SIZE,
     class_of,
     decode,
-    tables,
 )
 from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, separates_thousands
 from pipeline.text.columns import texts_of
@@ -41,10 +42,12 @@ from pipeline.text.normal import normalized
 from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
+Flags = NDArray[np.uint16]
+Letters = NDArray[np.uint16]
 
-NUMBER, NAME, BREAK, OPTION, LABEL = 1, 2, 4, 8, 16
+NUMBER, NAME, BREAK, OPTION, LABEL, SENTENCE = 1, 2, 4, 8, 16, 256
 """Flags of a word: it has a digit; it is capitalised inside a sentence; it begins a line or an option; it is part of an
-option; it begins a line and a colon follows."""
+option; it begins a line and a colon follows; it begins a sentence."""
 
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)
 _UNDERSCORE, _AMPERSAND = ord("_"), ord("&")
@@ -64,11 +67,15 @@ class Words(NamedTuple):
 
     words: U64
     """Hashes."""
-    flags: U8
+    flags: Flags
     bounds: NDArray[np.int64]
     """(n + 1,): text i has words[bounds[i]:bounds[i + 1]]."""
     splits: NDArray[np.int64]
     """(n,): number of text i's words that belong to its first part."""
+    letters: Letters
+    """Letters, digits and signs of all words, folded, without white space; a 0 between two numbers in a row."""
+    ends: NDArray[np.int64]
+    """End of each word in `letters`."""
 
 
 def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
@@ -84,8 +91,8 @@ def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
     sizes = first.str.len_bytes().to_numpy().astype(np.int64)
     data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
     parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
-    words, flags, word_bounds = _hash_texts(data, parts, *tables(), *_number_words())
-    return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2])
+    words, flags, word_bounds, letters, ends = _hash_texts(data, parts, *letter_tables(), *_number_words())
+    return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2], letters, ends)
 
 
 @functools.cache
@@ -94,7 +101,7 @@ def _number_words() -> tuple[U64, U64]:
     names = NUMBER_WORDS.split()
     texts = texts_of(pa.array([" ".join(names), " ".join(map(str, range(len(names))))], pa.large_string()))
     none = np.zeros(1, np.uint64)
-    words, _, bounds = _hash_texts(texts.data, texts.bounds, *tables(), none, none)
+    words, _, bounds, _, _ = _hash_texts(texts.data, texts.bounds, *letter_tables(), none, none)
     table, found = _table_of(words[: bounds[1]], words[bounds[1] :])
     return table, np.append(found, words[bounds[1] + 1])
 
@@ -111,17 +118,38 @@ def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
 
 @numba.njit(cache=True, nogil=True)
 def _hash_texts(
-    data: U8, bounds: NDArray[np.int64], classes: U8, folded: NDArray[np.uint32], names: U64, digits: U64
-) -> tuple[U64, U8, NDArray[np.int64]]:
+    data: U8,
+    bounds: NDArray[np.int64],
+    classes: U8,
+    folded: NDArray[np.uint32],
+    capital: NDArray[np.bool_],
+    names: U64,
+    digits: U64,
+) -> tuple[U64, Flags, NDArray[np.int64], Letters, NDArray[np.int64]]:
     room = bounds[-1] - bounds[0]  # a word takes a byte at least
-    words, flags = np.empty(room, np.uint64), np.empty(room, np.uint8)
+    words, flags, ends = np.empty(room, np.uint64), np.empty(room, np.uint16), np.empty(room, np.int64)
+    letters = np.empty(2 * room, np.uint16)  # a 0 before each of them at most
     word_bounds = np.zeros(len(bounds), np.int64)
     for text in range(len(bounds) - 1):
         count = word_bounds[text]
-        word_bounds[text + 1] = count + _hash_text(
-            data, bounds[text], bounds[text + 1], classes, folded, names, digits, words[count:], flags[count:]
+        word_bounds[text + 1] = _hash_text(
+            data,
+            bounds[text],
+            bounds[text + 1],
+            classes,
+            folded,
+            capital,
+            names,
+            digits,
+            words,
+            flags,
+            letters,
+            ends,
+            count,
         )
-    return words[: word_bounds[-1]].copy(), flags[: word_bounds[-1]].copy(), word_bounds
+    count = word_bounds[-1]
+    used = ends[count - 1] if count else 0
+    return words[:count].copy(), flags[:count].copy(), word_bounds, letters[:used].copy(), ends[:count].copy()
 
 
 @numba.njit(**INNER_KERNEL)
@@ -131,18 +159,23 @@ def _hash_text(
     end: int,
     classes: U8,
     folded: NDArray[np.uint32],
+    capital: NDArray[np.bool_],
     names: U64,
     digits: U64,
     words: U64,
-    flags: U8,
+    flags: Flags,
+    letters: Letters,
+    ends: NDArray[np.int64],
+    count: int,
 ) -> int:
-    """Write the hashes and flags of one text's words; returns their number."""
-    count = 0
+    """Write one text's words behind the `count` of the texts before; returns their number with it."""
+    used = ends[count - 1] if count else 0
+    after_number = False
     before = np.int64(SPACE)  # class of the last character that is not white space
     touching = False  # the last word ends right here, and it is not a character of a script without spaces
     line_start = sentence_start = True
-    option = np.uint8(0)  # flag of the words of an option
-    pending = np.uint8(BREAK)  # flag of the next word
+    option = np.uint16(0)  # flag of the words of an option
+    pending = np.uint16(BREAK)  # flag of the next word
     next_letter = np.int64(0)  # label of the next option in a list that is labelled by letters alone
     at = begin
     while at < end:
@@ -157,7 +190,7 @@ def _hash_text(
                     skip, next_letter = 1, char + 1
             if skip:
                 at += skip
-                option, pending = np.uint8(OPTION), np.uint8(BREAK)
+                option, pending = np.uint16(OPTION), np.uint16(BREAK)
                 sentence_start, line_start = True, False
                 before = np.int64(SPACE)
                 continue
@@ -173,22 +206,28 @@ def _hash_text(
                 at += skip
                 continue
         if kind in (LETTER, DIGIT, LONE):
-            upper = kind == LETTER and folded[char] != char
-            word, number, kind, at = _read_word(data, at, end, classes, folded)
+            upper = kind == LETTER and capital[char]
+            if after_number and kind == DIGIT:
+                letters[used] = 0
+                used += 1
+            word, number, kind, at, used = _read_word(data, at, end, classes, folded, letters, used)
+            after_number = kind == DIGIT
             flag = option | pending
             slot = slot_of(names, word, word)
             if names[slot] != 0:
                 word = digits[slot]
                 number = word != digits[-1]  # "one" has other meanings
             if number:
-                flag |= np.uint8(NUMBER)
-            if upper and not sentence_start:
-                flag |= np.uint8(NAME)
+                flag |= np.uint16(NUMBER)
+            if sentence_start:
+                flag |= np.uint16(SENTENCE)
+            elif upper:
+                flag |= np.uint16(NAME)
             if line_start and at < end and data[at] == codes.COLON:
-                flag |= np.uint8(LABEL)
-            words[count], flags[count] = word, flag
+                flag |= np.uint16(LABEL)
+            words[count], flags[count], ends[count] = word, flag, used
             count += 1
-            pending = np.uint8(0)
+            pending = np.uint16(0)
             touching = kind != LONE
             before = kind if touching else np.int64(LETTER)
             line_start = sentence_start = False
@@ -197,12 +236,16 @@ def _hash_text(
         bullet = line_start and sign in (codes.ASTERISK, codes.HYPHEN, codes.GREATER)
         if not bullet and _counts_as_word(data, at + width, end, sign, before, classes):
             words[count] = (np.uint64(sign) + np.uint64(1)) * GOLDEN
-            flags[count] = np.uint8(NUMBER) | option
+            flags[count] = np.uint16(NUMBER) | option
+            letters[used] = sign
+            used += 1
+            ends[count] = used
             count += 1
+            after_number = False
         touching = False
         if kind == NEWLINE:
             line_start = sentence_start = True
-            option, pending = np.uint8(0), np.uint8(BREAK)
+            option, pending = np.uint16(0), np.uint16(BREAK)
         elif kind != SPACE:
             sentence_start |= kind == SENTENCE_END
             line_start &= char in (codes.DOUBLE_QUOTE, codes.APOSTROPHE, codes.PAREN_OPEN, codes.ASTERISK, codes.HYPHEN)
@@ -212,11 +255,17 @@ def _hash_text(
 
 
 @numba.njit(inline="always")
-def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint32]):  # type: ignore[no-untyped-def]
-    """Hash of the word at a place, whether it has a digit, the class of its last character, and where it ends."""
+def _read_word(  # type: ignore[no-untyped-def]
+    data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint32], letters: Letters, used: Int
+):
+    """Hash of the word at a place, whether it has a digit, the class of its last character, where it ends, and how many
+    letters there are with its own."""
     char, width = decode(data, at)
     kind = np.int64(class_of(char, classes))
-    value = (_FNV_OFFSET ^ np.uint64(char if char >= TABLE_SIZE else np.int64(folded[char]))) * _FNV_PRIME
+    letter = np.uint64(char if char >= TABLE_SIZE else np.int64(folded[char]))
+    value = (_FNV_OFFSET ^ letter) * _FNV_PRIME
+    letters[used] = letter
+    used += 1
     number = kind == DIGIT
     at += width
     while kind != LONE and at < end:
@@ -224,10 +273,14 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
         following = np.int64(class_of(char, classes))
         if following in (LETTER, DIGIT):
             value = (value ^ np.uint64(folded[char])) * _FNV_PRIME
+            letters[used] = folded[char]
+            used += 1
             kind = following
             number |= following == DIGIT
         elif kind == DIGIT and char == codes.PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
             value = (value ^ np.uint64(codes.PERIOD)) * _FNV_PRIME
+            letters[used] = codes.PERIOD
+            used += 1
         elif char == _UNDERSCORE:
             break
         elif char == codes.HYPHEN and kind == LETTER and _is_wrapped(data, at, end):
@@ -240,7 +293,7 @@ def _read_word(data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint
         elif following != JOINER and not (kind == DIGIT and char == codes.COMMA and separates_thousands(data, at, end)):
             break
         at += width
-    return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at
+    return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at, used
 
 
 @numba.njit(**INNER_KERNEL)

@@ -2,6 +2,8 @@
 
 A step depends on a file's content, never on its location. A remote file is therefore read twice: once to be hashed, and
 once to be ingested, from a local copy whose hash is the same.
+
+A large JSON Lines file is divided into byte ranges while it is hashed, each of which is ingested by a step of its own.
 """
 
 import hashlib
@@ -15,9 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import xxhash
+
 from corpus.discover import SourceFile, examine
+from corpus.formats.ranges import ByteRange, Divider
+from corpus.formats.stream import Input
 from corpus.source import SourceSpec
-from corpus.storage.connect import connect, open_file, storage_errors
+from corpus.storage.connect import connect, storage_errors
 from corpus.storage.retry import retry
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step, discard
@@ -27,6 +33,10 @@ READINGS = 5
 """Readings of a remote file after which storage that never gives the same bytes twice is an error."""
 ARCHIVES = "tmp/archives"
 """Place of the copies of remote archives in the work folder, by their hash."""
+RANGE_BYTES = 128 * 2**20
+"""A larger JSON Lines file is divided into ranges of about this size."""
+_WITHOUT_RANGES = ("http://", "https://", GENERATOR)
+"""Beginnings of URLs of which it is uncertain that a range can be read."""
 _CHUNK = 2**20
 _MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
 """What object stores call the version of a file."""
@@ -74,6 +84,8 @@ class Hashed:
 
     sha256: str | None
     """None for what is not a regular file or cannot be read; `Ingest` reports why."""
+    ranges: tuple[ByteRange, ...] = ()
+    """At least two, or none for a file that is read in one piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +98,8 @@ class HashFile(Step[Hashed]):
     stamp: str
     shown: str = field(metadata=UNHASHED)
     """The URL without credentials."""
+    range_bytes: int | None = None
+    """Size of the ranges into which the file is divided; None: it is read in one piece."""
 
     @property
     def partition(self) -> str:
@@ -100,18 +114,16 @@ class HashFile(Step[Hashed]):
         if local and not os.path.isfile(self.url):
             return Hashed(sha256=None)  # a pipe or device would block
         if not local:
-            return Hashed(sha256=self._confirmed_sha256())
-        digest = hashlib.sha256()
+            return self._confirmed()
         try:
-            for chunk in _chunks(self.url):
-                digest.update(chunk)
+            found, _ = self._read(with_md5=False)
         except OSError:
             return Hashed(sha256=None)
         if changed(self.url, self.stamp):
             raise BuildError("changed while it was hashed; run the build again")
-        return Hashed(sha256=digest.hexdigest())
+        return found
 
-    def _confirmed_sha256(self) -> str:
+    def _confirmed(self) -> Hashed:
         """Hash of a remote file, from one reading that the store's MD5 confirms, else from two that agree.
 
         A store without MD5 marks is read once.
@@ -119,35 +131,62 @@ class HashFile(Step[Hashed]):
         marks = {mark.strip('"') for mark in self.stamp.split("/")}
         seen: set[str] = set()
         for _ in range(READINGS):
-            digest, md5 = retry(lambda: _hashes(self.url))
+            found, md5 = retry(lambda: self._read(with_md5=True))
             if changed(self.url, self.stamp):
                 raise BuildError("changed while it was hashed; run the build again")
-            if md5 in marks or digest in seen or not any(_MD5.fullmatch(mark) for mark in marks):
-                return digest
-            seen.add(digest)
+            sha256 = str(found.sha256)
+            if md5 in marks or sha256 in seen or not any(_MD5.fullmatch(mark) for mark in marks):
+                return found
+            seen.add(sha256)
         raise BuildError(_NEVER_THE_SAME)
 
+    def _read(self, *, with_md5: bool) -> tuple[Hashed, str]:
+        """Read the file once; return its hash and ranges, and its MD5."""
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        divider = None if self.range_bytes is None else Divider(self.range_bytes)
+        for chunk in _chunks(self.url):
+            sha256.update(chunk)
+            if with_md5:
+                md5.update(chunk)
+            if divider is not None:
+                divider.add(chunk)
+        ranges = () if divider is None else tuple(divider.ranges())
+        return Hashed(sha256=sha256.hexdigest(), ranges=ranges if len(ranges) > 1 else ()), md5.hexdigest()
 
-def _chunks(url: str) -> Iterator[bytes]:
-    with open_file(url) as file:
-        while chunk := file.read(_CHUNK):
-            count(bytes=len(chunk))
-            yield chunk
+
+def is_divisible(spec: SourceSpec, file: SourceFile) -> bool:
+    """Whether a file is read in ranges: large, plain JSON Lines in UTF-8 whose lines are the rows."""
+    return (
+        file.format == "jsonl"
+        and file.bytes > RANGE_BYTES
+        and file.compression is None
+        and file.encoding is None
+        and file.member is None
+        and spec.layout.rows is None
+        and not file.url.startswith(_WITHOUT_RANGES)
+    )
 
 
-def _hashes(url: str) -> tuple[str, str]:
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in _chunks(url):
-        sha256.update(chunk)
-        md5.update(chunk)
-    return sha256.hexdigest(), md5.hexdigest()
+def _chunks(url: str, span: ByteRange | None = None) -> Iterator[bytes]:
+    for chunk in Input(url, None, span=span).chunks():
+        count(bytes=len(chunk))
+        yield chunk
 
 
 @contextmanager
 def as_hashed(
-    spec: SourceSpec, file: SourceFile, mark: str, sha256: str | None, *, work: Path, out: Path
-) -> Iterator[SourceFile]:
+    spec: SourceSpec,
+    file: SourceFile,
+    mark: str,
+    sha256: str | None,
+    *,
+    span: ByteRange | None = None,
+    work: Path,
+    out: Path,
+) -> Iterator[tuple[SourceFile, ByteRange | None]]:
     """Yield the file to ingest: a local file itself, for a remote one a copy with the content that was hashed.
+
+    With a `span`, the copy has only this range of the file, and the range that is yielded is its place in the copy.
 
     Raises
     ------
@@ -155,21 +194,24 @@ def as_hashed(
         The file has changed since it was hashed or examined, or no two readings of it agree.
     """
     if "://" not in file.url or file.url.startswith(GENERATOR) or file.skipped or file.problem:
-        yield file
+        yield file, span
         return
     own = out / "input"
     copy = own if file.member is None else work / ARCHIVES / str(sha256)
     try:
         if file.format is not None and not (file.member is not None and copy.exists()):
-            _copy_as_hashed(file, mark, sha256, work, own)
+            _copy_as_hashed(file, mark, sha256, span, work, own)
             copy.parent.mkdir(parents=True, exist_ok=True)
             own.replace(copy)
+        if span is not None and span.begin > 0:  # the file is examined by its first bytes, which another range has
+            yield replace(file, url=str(copy)), replace(span, begin=0)
+            return
         found = examine(spec, file, str(copy) if file.format is not None else file.url)
         if found.doubt is not None:  # other files of the source may have settled it
             found = replace(found, adapter=file.adapter, doubt=file.doubt)
         if replace(found, url=file.url) != file:
             raise BuildError(f"{file.shown_url}: has changed since the build began; run the build again")
-        yield found
+        yield found, span
     finally:
         own.unlink(missing_ok=True)
 
@@ -179,16 +221,20 @@ def discard_archives(work: Path) -> None:
     shutil.rmtree(work / ARCHIVES, ignore_errors=True)
 
 
-def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path, copy: Path) -> None:
+def _copy_as_hashed(
+    file: SourceFile, mark: str, sha256: str | None, span: ByteRange | None, work: Path, copy: Path
+) -> None:
+    expected = sha256 if span is None else span.xxh3_128
     seen: set[str] = set()
     for _ in range(READINGS):
-        digest = retry(lambda: _copied(file.url, copy))
-        if digest == sha256:
+        digest = retry(lambda: _copied(file.url, copy, span))
+        if digest == expected:
             return
         if digest in seen:
-            step = HashFile(url=file.url, stamp=mark, shown=file.shown_url)
-            with suppress(FileNotFoundError):
-                discard(work, step.stage, step.key)
+            for range_bytes in (None, RANGE_BYTES):
+                step = HashFile(url=file.url, stamp=mark, shown=file.shown_url, range_bytes=range_bytes)
+                with suppress(FileNotFoundError):
+                    discard(work, step.stage, step.key)
             raise BuildError(
                 f"{file.shown_url}: has changed since it was hashed; run the build again, which hashes it anew"
             )
@@ -196,10 +242,10 @@ def _copy_as_hashed(file: SourceFile, mark: str, sha256: str | None, work: Path,
     raise BuildError(f"{file.shown_url}: {_NEVER_THE_SAME}")
 
 
-def _copied(url: str, copy: Path) -> str:
-    digest = hashlib.sha256()
+def _copied(url: str, copy: Path, span: ByteRange | None) -> str:
+    digest = hashlib.sha256() if span is None else xxhash.xxh3_128()
     with copy.open("wb") as file:
-        for chunk in _chunks(url):
+        for chunk in _chunks(url, span):
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()

@@ -14,11 +14,13 @@ from pathlib import Path
 import yaml
 
 from corpus.discover import SourceFile, discover
+from corpus.formats.ranges import ByteRange
 from corpus.source import SourceSpec
 from corpus.storage.redact import redact_location
 from pipeline.engine.executor import Executor
 from pipeline.engine.keys import digest_of
-from pipeline.ingest.content import GENERATOR, HashFile, stamp
+from pipeline.ingest import content
+from pipeline.ingest.content import GENERATOR, Hashed, HashFile, is_divisible, stamp
 from pipeline.manifest import Mix
 from pipeline.records.ledger import InputFile
 
@@ -47,19 +49,21 @@ class Input:
     place: str
     """Location as datasets record it: relative to the manifest's folder if its source's path is, so that a mix may move
     together with its inputs; no credentials."""
+    ranges: tuple[ByteRange, ...] = ()
+    """Parts of the file, each of which is ingested by its own step; none for a file that is read in one piece."""
 
     @property
     def identity(self) -> str:
         """Hash of the content and of everything that decides how it is read."""
         spec = self.spec.model_dump(mode="json", include={"name", "map", "task", "condition"})
         file = self.file
-        content = self.sha256 or (file.url if file.url.startswith(GENERATOR) else self.stamp)
+        known = self.sha256 or (file.url if file.url.startswith(GENERATOR) else self.stamp)
         how = [
             *(file.path, file.format, file.compression, file.encoding, file.adapter),
             *(file.skipped, file.problem, file.columns),
         ]
         layout = dataclasses.asdict(self.spec.layout)
-        return digest_of([spec, layout, how, content, [plugin.sha256 for plugin in self.spec.plugins]])
+        return digest_of([spec, layout, how, known, [plugin.sha256 for plugin in self.spec.plugins]])
 
     @property
     def facts(self) -> InputFile:
@@ -94,16 +98,28 @@ def hash_inputs(found: Sequence[Found], base: Path, executor: Executor) -> list[
     with ThreadPoolExecutor(16) as threads:
         stamps = list(threads.map(lambda item: stamp(item[2].url) if item[2].skipped is None else "", found))
     # By URL: a file that several sources read is hashed once.
+    divided = {file.url for _, spec, file in found if is_divisible(spec, file)}
     steps = {
-        file.url: HashFile(url=file.url, stamp=mark, shown=file.shown_url)
+        file.url: HashFile(
+            url=file.url,
+            stamp=mark,
+            shown=file.shown_url,
+            range_bytes=content.RANGE_BYTES if file.url in divided else None,
+        )
         for (_, _, file), mark in zip(found, stamps, strict=True)
         if not file.url.startswith(GENERATOR) and file.skipped is None
     }
-    results = executor.map(list(steps.values()))
-    hashes = {url: result.sha256 for url, result in zip(steps, results, strict=True)}
+    hashed = dict(zip(steps, executor.map(list(steps.values())), strict=True))
+    nothing = Hashed(sha256=None)
     return [
         Input(
-            order=order, spec=spec, file=file, stamp=mark, sha256=hashes.get(file.url), place=_place(spec, file, base)
+            order=order,
+            spec=spec,
+            file=file,
+            stamp=mark,
+            sha256=hashed.get(file.url, nothing).sha256,
+            place=_place(spec, file, base),
+            ranges=hashed.get(file.url, nothing).ranges if is_divisible(spec, file) else (),
         )
         for (order, spec, file), mark in zip(found, stamps, strict=True)
     ]

@@ -34,7 +34,7 @@ Inputs = tuple[tuple[int, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A partition: the records of one input file."""
+    """A partition: the records of one input file, or of a range of one."""
 
     source: str
     priority: int
@@ -110,7 +110,7 @@ class LiveStep(Step[R]):
 
     @property
     def partition(self) -> str:
-        return f"files {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
+        return f"partitions {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
 
     def live(self, work: Path) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
         """Yield live records: number of the partition, indices (n,) in it, and a batch of `RECORDS`."""

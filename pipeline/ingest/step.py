@@ -1,4 +1,4 @@
-"""Ingest: one input file → cleaned records, their keys for deduplication, ledger lines of dropped pairs.
+"""Ingest: an input file, or a range of one → cleaned records, their keys for deduplication, ledger lines of drops.
 
 read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that are kept
                                                        ├▶ dropped.arrow   texts of a few dropped pairs, for the report
@@ -25,7 +25,7 @@ from corpus.contract import order_conditions
 from corpus.discover import SourceFile
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome
-from corpus.pairs import read_pairs
+from corpus.pairs import ByteRange, joined, read_pairs
 from corpus.record import FileEnd, Pair, Rejected, row_ids
 from corpus.source import SourceSpec
 from pipeline.engine.counters import count
@@ -80,7 +80,7 @@ class TaskSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingested:
-    """Result of `Ingest`: what one input file contained."""
+    """Result of `Ingest`: what one input file, or a range of one, contained."""
 
     pairs: int
     rejected: int
@@ -95,7 +95,7 @@ class Ingested:
     adapted: int
     """Rows that yield a pair."""
     columns: tuple[ColumnUse, ...]
-    """Columns that are filled in some of them and in no pair there."""
+    """Columns of these rows."""
     end: FileEnd
 
 
@@ -103,15 +103,42 @@ def unused_columns(source: str, files: Sequence[Ingested]) -> list[ColumnLine]:
     """Return the columns of a source that are filled in rows whose pairs do not use them, the fullest first."""
     rows = sum(found.adapted for found in files)
     uses = sorted(merged(use for found in files for use in found.columns), key=lambda use: -use.unused)
+    uses = [use for use in uses if use.unused]
     return [
         ColumnLine(source=source, column=use.name, rows=rows, unused=use.unused, used=use.used, example=use.example)
         for use in uses
     ]
 
 
+def whole_file(parts: Sequence[Ingested]) -> Ingested:
+    """Return the result of a file from those of its ranges, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    dropped: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    sizes: dict[str, TaskSize] = {}
+    for part in parts:
+        dropped.update(part.dropped)
+        examples = {**part.examples, **examples}
+        for task, size in part.tasks.items():
+            before = sizes.get(task, TaskSize(bytes=0, meta_bytes=0))
+            sizes[task] = TaskSize(bytes=before.bytes + size.bytes, meta_bytes=before.meta_bytes + size.meta_bytes)
+    return Ingested(
+        pairs=sum(part.pairs for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        records=sum(part.records for part in parts),
+        dropped=dict(dropped),
+        examples=examples,
+        tasks=sizes,
+        adapted=sum(part.adapted for part in parts),
+        columns=tuple(merged(use for part in parts for use in part.columns)),
+        end=joined([part.end for part in parts]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest(Step[Ingested]):
-    """Read and clean one input file."""
+    """Read and clean one input file, or a range of one."""
 
     stage: ClassVar[str] = "ingest"
 
@@ -120,6 +147,8 @@ class Ingest(Step[Ingested]):
     clean: CleanSpec
     rules: RulesSpec | None
     """None for an eval source, whose pairs may also lack a response."""
+    span: ByteRange | None = None
+    """The range to read; None: the whole file."""
     spec: SourceSpec = field(metadata=UNHASHED)
     file: SourceFile = field(metadata=UNHASHED)
     stamp: str = field(metadata=UNHASHED)
@@ -129,7 +158,8 @@ class Ingest(Step[Ingested]):
 
     @property
     def partition(self) -> str:
-        return f"source {self.spec.name}, file {self.file.path}"
+        place = f"source {self.spec.name}, file {self.file.path}"
+        return place if self.span is None else f"{place}, {self.span.shown}"
 
     @classmethod
     def records(cls, work: Path, key: str) -> Iterator[pa.RecordBatch]:
@@ -175,11 +205,14 @@ class Ingest(Step[Ingested]):
         sizes: Counter[str] = Counter()
         meta_sizes: Counter[str] = Counter()
         with (
-            as_hashed(self.spec, self.file, self.stamp, self.sha256, work=work, out=out) as file,
+            as_hashed(self.spec, self.file, self.stamp, self.sha256, span=self.span, work=work, out=out) as (
+                file,
+                span,
+            ),
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
-            for batch in _batches(self.spec, file, self.clean.markup, usage):
+            for batch in _batches(self.spec, file, span, self.clean.markup, usage):
                 kept, lost = self._clean(batch.pairs, texts)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
@@ -205,6 +238,11 @@ class Ingest(Step[Ingested]):
             raise BuildError("the reader ended without a FileEnd")
         if self.file.skipped is None and changed(self.file.url, self.stamp):
             raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
+        if self.span is not None and (batch.end.rows != self.span.rows or batch.end.bytes_read != self.span.size):
+            raise BuildError(
+                f"{self.file.shown_url}: {self.span.shown} are not as they were when the file was hashed "
+                f"({batch.end.detail or f'{batch.end.rows:,} rows, expected {self.span.rows:,}'}); run the build again"
+            )
         return Ingested(
             pairs=pairs,
             rejected=rejected,
@@ -213,7 +251,7 @@ class Ingest(Step[Ingested]):
             examples=examples,
             tasks={task: TaskSize(bytes=size, meta_bytes=meta_sizes[task]) for task, size in sizes.items()},
             adapted=usage.rows,
-            columns=usage.columns,
+            columns=usage.all_columns,
             end=batch.end,
         )
 
@@ -317,16 +355,19 @@ class _Batch:
     """Of the last batch only."""
 
 
-def _batches(spec: SourceSpec, file: SourceFile, markup: Markup, columns: ColumnCounter) -> Iterator[_Batch]:
+def _batches(
+    spec: SourceSpec, file: SourceFile, span: ByteRange | None, markup: Markup, columns: ColumnCounter
+) -> Iterator[_Batch]:
     """Yield what the reader yields, in batches of bounded size."""
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     chars = 0
-    row = part = -1
-    for item in read_pairs(spec, file, markup=markup, columns=columns):
+    first = 0 if span is None else span.row
+    row, part = first - 1, -1
+    for item in read_pairs(spec, file, markup=markup, columns=columns, span=span):
         if isinstance(item, FileEnd):
-            if item.rows != row + 1 and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
-                raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1}")
+            if item.rows != row + 1 - first and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
+                raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1 - first}")
             yield _Batch(pairs=pairs, rejected=rejected, end=item)
             return
         if not (item.row == row + 1 and item.part == 0) and not (item.row == row and item.part == part + 1):

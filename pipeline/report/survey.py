@@ -263,7 +263,7 @@ class _Reader:
             examples=self._examples,
             tasks={},
             adapted=self._columns.rows,
-            columns=self._columns.columns,
+            columns=self._columns.all_columns,
             end=end or FileEnd(FileOutcome.READ, self._rows, "", "read in part"),
         )
 

@@ -44,22 +44,22 @@ class Texts:
     """The texts behind the lines of a ledger."""
 
     work: Path
-    ingests: Mapping[tuple[str, str], str]
-    """Source and file to the key of the `Ingest`."""
+    ingests: Mapping[tuple[str, str], Sequence[str]]
+    """Source and file to the keys of its `Ingest` steps."""
     curated: Sequence[CuratedPart]
 
     def of(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, Text]:
         """Return the texts of ledger lines by row id; a line whose text is not found has none."""
         kept: dict[int, str] = {}
-        dropped: dict[str, set[str]] = defaultdict(set)
+        dropped: dict[tuple[str, str], set[str]] = defaultdict(set)
         for line in lines:
             if line["sample"] is not None:
                 kept[line["sample"]] = line["row_id"]
-            elif (key := self.ingests.get((line["source"], line["file"]))) is not None:
-                dropped[key].add(line["row_id"])
+            else:
+                dropped[line["source"], line["file"]].add(line["row_id"])
         found = {kept[number]: text for number, text in self.samples(sorted(kept)).items()}
-        for key, ids in dropped.items():
-            found |= self._dropped(key, ids)
+        for file, ids in dropped.items():
+            found |= self._dropped(self.ingests.get(file, ()), ids)
         return found
 
     def samples(self, numbers: Sequence[int]) -> dict[int, Text]:
@@ -87,19 +87,17 @@ class Texts:
                     first += rows
         return pa.concat_tables(tables)
 
-    def _dropped(self, key: str, ids: set[str]) -> dict[str, Text]:
-        found = {
-            row_id: Text(instruction, response)
-            for row_id, instruction, response in zip(
-                *(column.to_pylist() for column in Ingest.dropped_texts(self.work, key).columns), strict=True
-            )
-            if row_id in ids
-        }
-        left = ids - found.keys()
-        if not left:
-            return found
-        wanted = pa.array([bytes.fromhex(row_id) for row_id in sorted(left)], ROW_ID)
-        for batch in islice(Ingest.records(self.work, key), SEARCHED_BATCHES):
+    def _dropped(self, keys: Sequence[str], ids: set[str]) -> dict[str, Text]:
+        """Return the texts of dropped records of one file."""
+        found: dict[str, Text] = {}
+        for key in keys:
+            if len(found) == len(ids):
+                return found
+            columns = (column.to_pylist() for column in Ingest.dropped_texts(self.work, key).columns)
+            found |= {row_id: Text(*texts) for row_id, *texts in zip(*columns, strict=True) if row_id in ids}
+        wanted = pa.array([bytes.fromhex(row_id) for row_id in sorted(ids - found.keys())], ROW_ID)
+        batches = (batch for key in keys for batch in Ingest.records(self.work, key))
+        for batch in islice(batches if len(wanted) else (), SEARCHED_BATCHES):
             hits = batch.filter(pc.is_in(batch.column("row_id"), wanted))
             if hits.num_rows:
                 columns = (hits.column(name).to_pylist() for name in Text._fields)

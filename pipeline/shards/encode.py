@@ -269,16 +269,16 @@ def _join(
         out[at] = marks[0]
         at += 1
         for source, bounds in (tags, instructions):
-            size = bounds[row + 1] - bounds[row]
-            out[at : at + size] = source[bounds[row] : bounds[row + 1]]
-            at += size
+            for place in range(bounds[row], bounds[row + 1]):  # numba takes seconds to compile assignments of slices
+                out[at] = source[place]
+                at += 1
         out[at] = marks[1]
         at += 1
         source, bounds = responses
         whole = bounds[row + 1] - bounds[row]
-        size = min(whole, lengths[row, 1])
-        out[at : at + size] = source[bounds[row] : bounds[row] + size]
-        at += size
+        for place in range(bounds[row], bounds[row] + min(whole, lengths[row, 1])):
+            out[at] = source[place]
+            at += 1
         if lengths[row, 1] > whole:
             out[at] = marks[2]
             at += 1

@@ -168,7 +168,8 @@ def _fill(
             content[at + 4 + byte] = (array_bytes >> (8 * byte)) & 255
         content[at + 8] = prefix[sample] & 255
         content[at + 9] = prefix[sample] >> 8
-        content[at + 10 : at + 26] = row_ids[sample]
+        for place in range(16):  # numba takes seconds to compile assignments of slices
+            content[at + 10 + place] = row_ids[sample, place]
         content[at + 26] = (1 << 2) | (1 if wide else 0)  # one dimension, its length in one or two bytes
         content[at + 27] = length & 255
         at += 28
@@ -176,4 +177,5 @@ def _fill(
             content[at] = length >> 8
             at += 1
         first = token_bytes * bounds[sample]
-        content[at : at + size] = tokens[first : first + size]
+        for place in range(size):
+            content[at + place] = tokens[first + place]

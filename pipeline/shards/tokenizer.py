@@ -148,7 +148,9 @@ def load_given(path: Path) -> str:
         ) from None
     except OSError as error:
         raise ConfigError(f"tokenizer.file: {path}: {error.strerror}") from None
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:  # the library raises bare Exception, and panics are no Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ConfigError(f"tokenizer.file: {path}: not a tokenizer.json ({error})") from None
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = [token for token in SPECIAL_TOKENS if token not in added]

@@ -17,6 +17,13 @@ SECONDS = 120.0
 """After which a reader hangs."""
 DEEP = 100_000
 """Levels of nesting of a file that is nested deep."""
+UNKNOWN_TAG = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "x", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {},
+}
+"""Post-processor of a tokenizer that adds a token it does not describe: encoding any text panics."""
 
 
 class Verdict(StrEnum):

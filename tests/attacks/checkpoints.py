@@ -18,7 +18,7 @@ from corpus.contract import TEMPLATE
 from model.config import config_for
 from model.hrm import HRM
 from model.loading import CheckpointError, weights_hash
-from tests.attacks.attack import Attack, PassedOver, nested, put
+from tests.attacks.attack import UNKNOWN_TAG, Attack, PassedOver, nested, put
 from tests.trainer.fixtures import write_dataset
 from trainer.checkpointing.checkpoint import Checkpoint
 from trainer.checkpointing.manager import CheckpointManager
@@ -332,6 +332,7 @@ def attacks() -> list[Attack]:
         _value("config.json", "max_positions", -1),
         _value("config.json", "max_positions", "many"),
         _value("tokenizer.json", "added_tokens", []),
+        _value("tokenizer.json", "post_processor", UNKNOWN_TAG),
         _value("tokenizer.json", "model", {"type": "BPE"}),
         _attack("document", "tokenizer.json", "garbage", lambda path: path.write_bytes(b"\x80\x02garbage")),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from corpus.contract import COMMIT, LENGTHS, SHARD_INDEX, STRATA, TOKENIZER
-from tests.attacks.attack import Attack, nested, put
+from tests.attacks.attack import UNKNOWN_TAG, Attack, nested, put
 from tests.trainer.fixtures import write_dataset
 from trainer.data.dataset import open_dataset
 from trainer.data.draw import PlanError
@@ -154,6 +154,7 @@ def attacks() -> list[Attack]:
         _attack("document", TOKENIZER, "garbage", lambda path: path.write_bytes(b"\x80\x02garbage")),
         _value(TOKENIZER, "model", {"type": "BPE"}),
         _value(TOKENIZER, "added_tokens", []),
+        _value(TOKENIZER, "post_processor", UNKNOWN_TAG),
         _value(TOKENIZER, "added_tokens.0.id", 4 * 10**9),
         _value(COMMIT, "tokenizer.special.<|im_end|>", -1),
         _value(COMMIT, "tokenizer.special.<|im_end|>", 1),

@@ -72,7 +72,7 @@ def main() -> None:
     begin = time.perf_counter()
     shards = index(held, spec)
     seconds = time.perf_counter() - begin
-    arrays = sum(array.nbytes for found, _ in shards for array in found)
+    arrays = sum(found.nbytes for found, _ in shards)
     console.print(
         f"{len(train):,} train records ({size(train) / 1e6:.0f} MB), {len(held):,} eval items "
         f"({size(held) / 1e6:.0f} MB) of {held['source'].n_unique()} sets; indexed in {seconds:.1f} s, "

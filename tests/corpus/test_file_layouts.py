@@ -101,6 +101,12 @@ def test_carriage_return_inside_a_cell_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.csv", content)[0] == [("List two", "one\rtwo"), ("List, three", "a\rb\r\nc")]
 
 
+def test_carriage_return_around_a_column_name_is_no_part_of_it(tmp_path: Path) -> None:
+    content = '\rinstruction,"a\rb"\r\n"List, two",c\r\n'
+    (rejected,) = read(tmp_path / "rows.csv", content)[1]
+    assert "found the columns 'instruction', 'a\\rb'" in (rejected.detail or "")
+
+
 def test_repeated_column_that_is_used_is_refused_by_name(tmp_path: Path) -> None:
     pairs, rejected, end = read(tmp_path / "rows.csv", "instruction,response,response\na,b,c\n")
     assert (pairs, len(rejected)) == ([], 1)

@@ -2,8 +2,8 @@
 
     python -m tests.model.parity FOLDER
 
-FOLDER holds folders `exported` and `asked` that `model.export` wrote, `questions.json` and `chats.json`. Prints the
-measurements as one JSON object; test_parity.py asserts their bounds.
+FOLDER holds folders `exported`, `asked` and `spelled` that `model.export` wrote, `questions.json`, `chats.json` and
+`spelled.json`. Prints the measurements as one JSON object; test_parity.py asserts their bounds.
 """
 
 import io
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
+from transformers.utils.chat_template_utils import Chat
 
 from model import hf
 from model.batch import IGNORE, PackedBatch
@@ -283,6 +284,39 @@ def ways_of_asking(folder: Path) -> dict[str, Any]:
     }
 
 
+def spelled(folder: Path) -> dict[str, Any]:
+    """Token ids of prompts of texts that spell tags, by each way of writing them, for each class of the tokenizer."""
+    texts = json.loads((folder / "spelled.json").read_text())
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    place = folder / "spelled"
+    pipe = transformers.pipeline("text-generation", str(place), trust_remote_code=True)
+    found: dict[str, Any] = {
+        "pipeline, chat": [pipe.preprocess(Chat(chat))["input_ids"][0].tolist() for chat in chats],
+        "pipeline, text": [pipe.preprocess(text)["input_ids"][0].tolist() for text in texts],
+    }
+    plain = transformers.AutoTokenizer.from_pretrained(place)
+    trusted = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=True)
+    for name, tokenizer in (("plain", plain), ("trusted", trusted)):
+        rendered = tokenizer.apply_chat_template(chats, tokenize=False)
+        found |= {
+            f"{name}, chat": [tokenizer.apply_chat_template(chat)["input_ids"] for chat in chats],
+            f"{name}, chats": tokenizer.apply_chat_template(chats)["input_ids"],
+            f"{name}, rendered": tokenizer(rendered, add_special_tokens=False)["input_ids"],
+            f"{name}, text": [tokenizer(text)["input_ids"] for text in texts],
+            f"{name}, split": [tokenizer(text, split_special_tokens=True)["input_ids"] for text in texts],
+        }
+    trusted.save_pretrained(folder / "saved")
+    saved = transformers.AutoTokenizer.from_pretrained(folder / "saved", trust_remote_code=True)
+    found |= {
+        "trusted, texts": trusted(texts)["input_ids"],
+        "trusted, pairs": trusted(texts, texts)["input_ids"],
+        "trusted, encode": [trusted.encode(text) for text in texts],
+        "saved, chats": saved.apply_chat_template(chats)["input_ids"],
+        "saved, text": [saved(text)["input_ids"] for text in texts],
+    }
+    return found
+
+
 def _refusal(folder: Path) -> str:
     """Message of the pipeline of a folder whose code is not trusted; empty if there is none."""
     try:
@@ -319,6 +353,7 @@ def main() -> None:
         },
         "exported": answers(folder),
         "asked": ways_of_asking(folder),
+        "spelled": spelled(folder),
         "card": printed_by_the_card(folder),
     }
     print(json.dumps(found))

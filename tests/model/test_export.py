@@ -1,5 +1,6 @@
 """An exported folder has the template, ids and lengths of the checkpoint, whose config.json has all of them."""
 
+import functools
 import itertools
 import json
 import shutil
@@ -48,14 +49,19 @@ def exported(trained: Path) -> Path:
     return folder
 
 
-def render(template: str, content: str, **variables: Any) -> str:
+@functools.cache
+def compiled(template: str) -> jinja2.Template:
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
 
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # as transformers sets it
     environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(template)
+
+
+def render(template: str, content: str, **variables: Any) -> str:
     messages = [{"role": "user", "content": content}]
-    return environment.from_string(template).render(**({"messages": messages} | variables))
+    return compiled(template).render(**({"messages": messages} | variables))
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from model import hf, loading
 from model.config import ModelConfig
 from model.hrm import HRM
 from model.loading import CheckpointError
+from tests.attacks.attack import UNKNOWN_TAG
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.position import Position
 
@@ -78,6 +79,10 @@ def test_a_folder_in_the_hugging_face_format_is_loaded_with_its_tokenizer(
     assert torch.equal(loaded.model.lm_head.weight, trained.lm_head.weight)
     assert loaded.special == SPECIAL
     assert loaded.tokenizer.encode("yes").ids == [3]
+    broken = json.loads(tokenizer.to_str()) | {"post_processor": UNKNOWN_TAG}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(broken))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: is not a tokenizer\.json of the library tokenizers"):
+        model.load(tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(run_folder: Path, tmp_path: Path) -> None:

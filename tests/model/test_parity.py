@@ -26,10 +26,12 @@ from tokenizers import Tokenizer
 from corpus.contract import CONDITION_TAGS, TEMPLATE, prefix_ids
 from corpus.turns import instruction_of
 from model.config import ModelConfig
+from model.escapes import MARK
 from model.export import Template, export
 from model.generate import generate
 from model.hrm import HRM
 from model.loading import LoadedModel, find_checkpoint, load_checkpoint
+from tests.model.spelled import model_with_added_tokens, pipeline_ids, spelled_texts
 from tests.trainer.fixtures import write_dataset, write_manifest
 from trainer.data.text import plain_tokenizer
 
@@ -62,6 +64,7 @@ def _chats() -> list[dict[str, Any]]:
 
 
 CHATS = _chats()
+SPELLED = spelled_texts(100)
 
 pytestmark = pytest.mark.slow  # creates an environment with pip: 40 s the first time; the comparison takes 25 s
 
@@ -102,6 +105,8 @@ def found(python: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory)
     (folder / "questions.json").write_text(json.dumps(QUESTIONS))
     (folder / "chats.json").write_text(json.dumps(CHATS))
     export(asked(trained), folder / "asked", template=Template(**TEMPLATE), max_positions=256)
+    (folder / "spelled.json").write_text(json.dumps(SPELLED))
+    export(model_with_added_tokens(), folder / "spelled", template=Template(**TEMPLATE), max_positions=256)
     found: dict[str, Any] = json.loads(run(python, "-m", "tests.model.parity", folder).splitlines()[-1])
     return found
 
@@ -189,6 +194,22 @@ def test_options_are_scored_with_the_prompt_as_prefix(found: dict[str, Any], tra
         with torch.no_grad():
             logits = ours.model.logits(tokens, torch.tensor([len(prompt)]))[0, len(prompt) - 1 : -1]
         assert loss == pytest.approx(F.cross_entropy(logits, rest).item(), abs=1e-4)
+
+
+def test_tags_that_a_text_spells_are_text_by_every_way_of_writing_a_prompt(found: dict[str, Any]) -> None:
+    ours = model_with_added_tokens()
+    texts = [pipeline_ids(ours.tokenizer_json, text) for text in SPELLED]
+    prompts = [prefix_ids(ours.special, [], ids) for ids in texts]
+    measured = found["spelled"]
+    pairs = [prefix_ids(ours.special, [], [*ids, *ids]) for ids in texts]
+    assert measured.pop("trusted, pairs") == pairs
+    read_as_tags, split = measured.pop("plain, text"), measured.pop("plain, split")
+    assert len(measured) == 14
+    for way, ids in measured.items():
+        assert ids == prompts, way
+    # What the model card says of the class of transformers, given a text without the chat template.
+    assert sum(a != b for a, b in zip(read_as_tags, prompts, strict=True)) > len(prompts) / 2
+    assert all(a == b for a, b, text in zip(split, prompts, SPELLED, strict=True) if MARK not in text)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

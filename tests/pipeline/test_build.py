@@ -23,6 +23,7 @@ from corpus.config import ConfigError
 from corpus.contract import CONDITION_TAGS, SPECIAL_TOKENS
 from pipeline.build import build, main
 from pipeline.engine.step import BuildError, Step
+from pipeline.ingest import content
 from pipeline.ingest.content import Hashed, changed, stamp
 from pipeline.ingest.inputs import discover_inputs, hash_inputs, lock_text
 from pipeline.manifest import load
@@ -70,8 +71,13 @@ def test_number_of_workers_changes_no_byte(mix: Path, dataset: Path, tmp_path: P
     assert contents(tmp_path / "one") == contents(dataset)
 
 
-def test_place_of_the_inputs_changes_no_byte(dataset: Path, tmp_path: Path) -> None:
+def test_neither_the_place_of_the_inputs_nor_their_division_into_ranges_changes_a_byte(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "RANGE_BYTES", 20_000)
     run_build(write_mix(tmp_path / "elsewhere"), tmp_path / "out")
+    files = pl.read_parquet(tmp_path / "out/ledger/files.parquet").filter(pl.col("format") == "jsonl")
+    assert len(list((tmp_path / "out/.work/ingest").iterdir())) > len(files) + 4
     assert contents(tmp_path / "out") == contents(dataset)
     lock = (tmp_path / "out/mix.lock.yaml").read_text()
     assert "url: first/a.jsonl\n" in lock

@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from pipeline.build import main
+from pipeline.ingest import content
 from pipeline.verify import verify
 from tests.pipeline.conftest import contents, run_build
 
@@ -43,7 +44,10 @@ def test_dataset_on_s3_equals_the_local_one_and_is_replaced_whole(
     assert set(remote(url)) == {*facts["files"], "dataset.json"}
 
 
-def test_sources_are_read_from_s3(mix: Path, dataset: Path, bucket: str, tmp_path: Path) -> None:
+def test_sources_are_read_from_s3_whole_or_in_ranges(
+    mix: Path, dataset: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "RANGE_BYTES", 20_000)
     filesystem, root = fsspec.core.url_to_fs(bucket)
     filesystem.put(str(mix.parent / "first"), f"{root}/raw/first", recursive=True)
     run_build(mix, tmp_path / "out", overrides=(f"sources.first.path={bucket}/raw/first",))

@@ -8,9 +8,11 @@ import pytest
 
 from tests.browser import browser, needs_browser
 from tests.page import Tags
+from trainer import samples
 from trainer.report import main
 from trainer.runs.page import MAX_POINTS, _reduced
 from trainer.runs.record import Series, read_run, summary
+from trainer.samples import Sample
 
 HOSTILE = '"><script>window.hacked=1</script><img src=x onerror=alert(1)>\u202e'
 
@@ -39,6 +41,11 @@ def write_run(folder: Path, steps: int = 50, *, loss: float = 2.0, lr: float = 0
     ]
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "step", "st')
+    for step, answer in ((0, HOSTILE), (steps, "4")):
+        sample = Sample(
+            family=family, instruction=f"2 + 2? {HOSTILE}", reference="4", answer=answer, is_right=answer == "4"
+        )
+        samples.write(folder, step, [sample])
     checkpoint = folder / f"checkpoints/step-{steps:08d}"
     checkpoint.mkdir(parents=True)
     manifest = {"optimizer": {"lr": lr}, "data": HOSTILE, "seed": 0}
@@ -79,6 +86,22 @@ def test_page_of_several_runs_names_the_settings_that_differ(tmp_path: Path) -> 
         assert text in page
 
 
+def test_page_shows_the_answers_of_each_evaluation(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert main([str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    shown = page[page.index('id="answers"') : page.index('id="others"')]
+    assert shown.index("2 + 2?") < shown.index("step 0: wrong") < shown.index("step 50: right")
+
+
+@pytest.mark.parametrize("content", ["", "[", "[1]", "{}", '[{"family": 1}]', "[" * 100_000])
+def test_damaged_file_of_answers_is_left_out(tmp_path: Path, content: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "answers/step-00000050.json").write_text(content)
+    assert list(read_run(run).answers) == [0]
+    assert main([str(run)]) == 0
+
+
 def test_page_of_a_hostile_run_has_no_tag_of_its_data(tmp_path: Path) -> None:
     run = write_run(tmp_path / f"run {HOSTILE.replace('/', '∕')}", family=HOSTILE)
     assert main([str(run)]) == 0
@@ -107,7 +130,7 @@ def test_page_fits_its_window_and_runs_no_script_of_the_run(tmp_path: Path, widt
 def test_curve_of_any_length_has_few_points_and_the_mean_of_its_values(count: int) -> None:
     series = Series(steps=tuple(range(count)), values=tuple(float(number) for number in range(count)))
     points = _reduced(series)
-    assert 2 <= len(points) <= MAX_POINTS
+    assert min(count, 2) <= len(points) <= MAX_POINTS
     assert points[0][1] < count
     assert points == sorted(points)
 

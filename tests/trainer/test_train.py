@@ -13,6 +13,7 @@ import xxhash
 from tests.trainer.data.test_dataset import upload
 from tests.trainer.fixtures import write_manifest
 from tests.trainer.processes import determined, lines, log_of, run, start, steps, wait_for_step
+from trainer import samples
 from trainer.checkpointing.manager import CheckpointManager
 
 
@@ -63,7 +64,13 @@ def test_evaluation_at_start_and_end_does_not_change_training(data: Path, tmp_pa
     manifest = write_manifest(tmp_path, data, epochs=None, steps=10)
     assert run(manifest) == 0
     assert run(manifest, f"out={tmp_path}/evaluated", "eval.rows_per_family=2", "eval.every=3") == 0
-    assert [line["step"] for line in lines(tmp_path / "evaluated", "eval")] == [0, 3, 6, 9, 10]
+    evaluations = lines(tmp_path / "evaluated", "eval")
+    assert [line["step"] for line in evaluations] == [0, 3, 6, 9, 10]
+    for line in evaluations:
+        answers = samples.read(tmp_path / "evaluated", line["step"])
+        assert len(answers) == 4
+        assert sum(answer.is_right for answer in answers) == 4 * line["exact_match"]
+        assert all(answer.is_right == (answer.answer == answer.reference) for answer in answers)
     assert determined(tmp_path / "evaluated") == determined(tmp_path / "run")
 
 

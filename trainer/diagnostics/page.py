@@ -1,17 +1,14 @@
-"""A report as tables, and as one self-contained HTML page with plots.
+"""A report as tables, and as one self-contained HTML page with charts.
 
 Report ─ sections ─▶ tables ─▶ terminal (trainer.diagnose) or page.html.jinja
-            └─ matplotlib ─▶ SVG ─▶ page.html.jinja
+            └─ charts ─▶ page.html.jinja
 """
 
-import base64
-import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from corpus.pages.chart import Chart, Curve, chart
 from corpus.pages.render import render
 from trainer.diagnostics.depth import Change
 from trainer.diagnostics.gradients import EPSILON, TAIL, Similarity
@@ -22,14 +19,13 @@ _NAMES = {"embed_tokens": "embedding", "L_module": "L", "H_module": "H", "R_modu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A table with its explanation and its plot."""
+    """A table with its explanation and its charts."""
 
     title: str
     text: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    draw: Callable[[Any], None]
-    """Draws the plot on a matplotlib figure."""
+    charts: Sequence[Chart]
 
 
 def sections(report: Report) -> list[Section]:
@@ -38,15 +34,8 @@ def sections(report: Report) -> list[Section]:
 
 
 def page(report: Report, *, title: str) -> str:
-    """Return a report as a self-contained HTML page.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        matplotlib is not installed; it comes with the extra `diagnose`.
-    """
-    shown = [(section, _svg(section.draw)) for section in sections(report)]
-    return render(__package__, "page.html.jinja", title=title, report=report, sections=shown)
+    """Return a report as a self-contained HTML page."""
+    return render(__package__, "page.html.jinja", title=title, report=report, sections=sections(report))
 
 
 def write_page(report: Report, path: Path, *, title: str) -> None:
@@ -55,41 +44,34 @@ def write_page(report: Report, path: Path, *, title: str) -> None:
     path.write_text(page(report, title=title), encoding="utf-8")
 
 
-def _svg(draw: Callable[[Any], None]) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    draw(figure)
-    file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "diagnostics"}):  # equal reports must give equal pages
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return base64.b64encode(file.getvalue()).decode()
+def _chart(
+    title: str,
+    series: Sequence[tuple[str, Sequence[float | None]]],
+    places: Sequence[int],
+    ends: tuple[str, str],
+    limits: tuple[float, float] | None = None,
+) -> list[Chart]:
+    """Draw values by their places; those that are None are left out, and no chart is drawn if all are."""
+    curves = [
+        Curve(color=number % 8, label=label if len(series) > 1 else "", points=points)
+        for number, (label, values) in enumerate(series)
+        if (points := [(at, value) for at, value in zip(places, values, strict=True) if value is not None])
+    ]
+    span = (places[0], places[-1])
+    return [chart(title, curves, span=span, begin=ends[0], end=ends[1], limits=limits)] if curves else []
 
 
 def _depth(report: Report) -> Section:
     names = [f"{at.number} {at.stack[0]}" for at in report.depth]
     places = range(len(names))
-
-    def draw(figure: Any) -> None:
-        change, cosine, lens = figure.subplots(1, 3)
-        kinds: tuple[tuple[str, list[Change | None]], ...] = (
-            ("the previous application", [at.from_previous for at in report.depth]),
-            ("the overwritten state", [at.from_replaced for at in report.depth]),
-        )
-        for label, changes in kinds:
-            change.plot(places, [c.norm if c else math.nan for c in changes], "o-", label=f"from {label}")
-            cosine.plot(places, [c.cosine if c else math.nan for c in changes], "o-", label=f"with {label}")
-        change.set(title="change ‖Δh‖ / √d", ylim=(0, None))
-        cosine.set(title="cosine")
-        lens.plot(places, [at.lens_kl for at in report.depth], "o-", color="C2")
-        lens.set(title="logit lens: KL(final ‖ this), nats", ylim=(0, None))
-        for axes in (change, cosine, lens):
-            axes.set_xlabel("application and its stack")
-            axes.set_xticks(places, names)
-            axes.grid(alpha=0.3)
-        change.legend(fontsize="small")
-
+    ends = f"application {names[0]}", f"application {names[-1]}"
+    kinds: tuple[tuple[str, list[Change | None]], ...] = (
+        ("previous application", [at.from_previous for at in report.depth]),
+        ("overwritten state", [at.from_replaced for at in report.depth]),
+    )
+    norms = [(label, [change.norm if change else None for change in changes]) for label, changes in kinds]
+    cosines = [(label, [change.cosine if change else None for change in changes]) for label, changes in kinds]
+    lens = [("", [at.lens_kl for at in report.depth])]
     return Section(
         title="Effective depth",
         text="Change of the state by each application, compared with the state written by the previous application and "
@@ -117,7 +99,11 @@ def _depth(report: Report) -> Section:
             )
             for name, at in zip(names, report.depth, strict=True)
         ],
-        draw=draw,
+        charts=[
+            *_chart("change ‖Δh‖ / √d, compared with:", norms, places, ends, (0, 2)),
+            *_chart("cosine, compared with:", cosines, places, ends, (-1, 1)),
+            *_chart("logit lens: KL(final ‖ this), nats", lens, places, ends),
+        ],
     )
 
 
@@ -126,20 +112,10 @@ def _change_cells(change: Change | None) -> tuple[str, str]:
 
 
 def _gradients(report: Report) -> Section:
-    depths = [at.k for at in report.gradients]
-
-    def draw(figure: Any) -> None:
-        size, spread, tail = figure.subplots(1, 3)
-        size.semilogy(depths, [at.mean for at in report.gradients], "o-", label="mean |g|")
-        size.semilogy(depths, [at.median for at in report.gradients], "o-", label="median |g|")
-        size.set(title="size")
-        size.legend(fontsize="small")
-        spread.plot(depths, [at.log_spread for at in report.gradients], "o-", color="C2")
-        spread.set(title="Std(log(|g| + ε))")
-        tail.plot(depths, [at.tail for at in report.gradients], "o-", color="C3")
-        tail.set(title="tail / median")
-        _label_depths((size, spread, tail), depths)
-
+    depths, ends = _depths(report)
+    sizes = [("mean", [at.mean for at in report.gradients]), ("median", [at.median for at in report.gradients])]
+    spread = [("", [at.log_spread for at in report.gradients])]
+    tail = [("", [at.tail for at in report.gradients])]
     return Section(
         title="Gradient by number K of backpropagated applications",
         text=f"Elements g of the stacks' gradient at the same weights and questions. Tail: the {TAIL} quantile of |g| "
@@ -156,25 +132,25 @@ def _gradients(report: Report) -> Section:
             )
             for at in report.gradients
         ],
-        draw=draw,
+        charts=[
+            *_chart("size |g|", sizes, depths, ends),
+            *_chart("Std(log(|g| + ε))", spread, depths, ends),
+            *_chart("tail / median", tail, depths, ends),
+        ],
     )
 
 
 def _truncation(report: Report) -> Section:
-    depths = [at.k for at in report.gradients]
+    depths, ends = _depths(report)
     parts = list(report.gradients[0].similarity)
     series = {_NAMES.get(part, part): [at.similarity[part] for at in report.gradients] for part in parts}
-
-    def draw(figure: Any) -> None:
-        cosine, ratio = figure.subplots(1, 2)
-        for part, found in series.items():
-            cosine.plot(depths, [f.cosine if f else math.nan for f in found], "o-", label=part)
-            ratio.plot(depths, [f.norm_ratio if f else math.nan for f in found], "o-", label=part)
-        cosine.set(title="cosine with the full gradient")
-        ratio.set(title="norm / norm of the full gradient", ylim=(0, None))
-        cosine.legend(fontsize="small")
-        _label_depths((cosine, ratio), depths)
-
+    cosines = [
+        (part, [similarity.cosine if similarity else None for similarity in found]) for part, found in series.items()
+    ]
+    ratios = [
+        (part, [similarity.norm_ratio if similarity else None for similarity in found])
+        for part, found in series.items()
+    ]
     return Section(
         title="Truncated against full backpropagation",
         text="Direction (cosine) and norm (ratio) of the gradient through the last K applications, compared with full "
@@ -184,7 +160,10 @@ def _truncation(report: Report) -> Section:
             (str(at.k), *(cell for part in parts for cell in _similarity_cells(at.similarity[part])))
             for at in report.gradients
         ],
-        draw=draw,
+        charts=[
+            *_chart("cosine with the full gradient", cosines, depths, ends, (-1, 1)),
+            *_chart("norm / norm of the full gradient", ratios, depths, ends),
+        ],
     )
 
 
@@ -192,8 +171,7 @@ def _similarity_cells(similarity: Similarity | None) -> tuple[str, str]:
     return ("–", "–") if similarity is None else (f"{similarity.cosine:+.3f}", f"{similarity.norm_ratio:.3f}")
 
 
-def _label_depths(all_axes: Sequence[Any], depths: Sequence[int]) -> None:
-    for axes in all_axes:
-        axes.set_xlabel("K")
-        axes.set_xticks(depths)
-        axes.grid(alpha=0.3)
+def _depths(report: Report) -> tuple[list[int], tuple[str, str]]:
+    """Return the values of K, and the labels of the first and the last one."""
+    depths = [at.k for at in report.gradients]
+    return depths, (f"K {depths[0]}", f"K {depths[-1]}")

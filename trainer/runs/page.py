@@ -1,19 +1,22 @@
 """The page of one or several runs: their numbers, curves, scores by family and settings, side by side."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpus.pages.chart import Chart, Curve, chart
 from corpus.pages.render import render
 from trainer.runs.record import RunRecord, Series, summary
+from trainer.samples import Sample
 
 MAX_POINTS = 400
 """Points of a curve; of more values, each point is the mean of several neighbours."""
 MAX_RUNS = 8
 """Runs that differ in color."""
-LOG_FROM = 10.0
-"""Largest divided by smallest value from which on an axis is logarithmic."""
+MAX_EVALUATIONS = 5
+"""Evaluations of which the answers to a question are shown: the first, the last, and some between them."""
+MAX_CHARS = 600
+"""Characters of a text that are shown."""
 
 CURVES = (
     ("step/loss", "training loss, nats per target token"),
@@ -32,24 +35,14 @@ CURVES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A run's curve in a chart."""
+class Answered:
+    """A held-out question, and a run's answers to it at some of its evaluations."""
 
-    run: int
-    points: str
-    """Points of an SVG polyline in a box of 1000 by 300."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A metric of all runs over their steps."""
-
-    title: str
-    low: str
-    high: str
-    """Values at the lower and the upper end of the axis."""
-    last_step: int
-    lines: Sequence[Line]
+    family: str
+    instruction: str
+    reference: str
+    answers: Sequence[tuple[int, Sample]]
+    """Step and answer."""
 
 
 def page(runs: Sequence[RunRecord], version: str) -> str:
@@ -86,6 +79,8 @@ def page(runs: Sequence[RunRecord], version: str) -> str:
             {"family": family, "values": [_last(run, f"eval/exact_match/{family}") for run in runs]}
             for family in families
         ],
+        answers=[_answers(run) for run in runs],
+        max_chars=MAX_CHARS,
         others=_charts(runs, [(name, name) for name in others]),
         differing=[line for line in settings if len(set(line["values"])) > 1],
         settings=settings,
@@ -96,6 +91,27 @@ def write_page(runs: Sequence[RunRecord], path: Path, version: str) -> None:
     """Write `page` to a file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(runs, version), encoding="utf-8")
+
+
+def _answers(run: RunRecord) -> list[Answered]:
+    """Return the questions of the last evaluation, with the answers at those that asked the same."""
+    if not run.answers:
+        return []
+    steps = sorted(run.answers)
+    count = min(len(steps), MAX_EVALUATIONS)
+    shown = [steps[round(number * (len(steps) - 1) / max(count - 1, 1))] for number in range(count)]
+    by_step = {
+        step: {(found.family, found.instruction): found for found in run.answers[step]} for step in (*shown, steps[-1])
+    }
+    return [
+        Answered(
+            family=family,
+            instruction=instruction,
+            reference=last.reference,
+            answers=[(step, by_step[step][key]) for step in by_step if (key := (family, instruction)) in by_step[step]],
+        )
+        for (family, instruction), last in by_step[steps[-1]].items()
+    ]
 
 
 def _last(run: RunRecord, name: str) -> str:
@@ -137,44 +153,24 @@ def _charts(
 
 
 def _chart(title: str, found: Sequence[tuple[int, Series]], limits: tuple[float, float] | None) -> Chart:
-    curves = [(number, _reduced(series)) for number, series in found]
-    values = [value for _, curve in curves for _, value in curve]
-    low, high = limits or (min(values), max(values))
-    is_log = limits is None and low > 0 and high / low >= LOG_FROM
     last_step = max(series.steps[-1] for _, series in found)
-
-    def height(value: float) -> float:
-        if high == low:
-            return 0.5
-        if is_log:
-            return math.log(value / low) / math.log(high / low)
-        return (value - low) / (high - low)
-
-    return Chart(
-        title=title + (", logarithmic" if is_log else ""),
-        low=_shown(low),
-        high=_shown(high),
-        last_step=last_step,
-        lines=[
-            Line(
-                run=number,
-                points=" ".join(
-                    f"{1000 * step / max(last_step, 1):.1f},{295 - 290 * height(value):.1f}" for step, value in curve
-                ),
-            )
-            for number, curve in curves
-        ],
+    return chart(
+        title,
+        [Curve(color=number, points=_reduced(series)) for number, series in found],
+        span=(0, max(last_step, 1)),
+        end=f"step {last_step:,}",
+        limits=limits,
+        shown=_shown,
     )
 
 
 def _reduced(series: Series) -> list[tuple[float, float]]:
-    """Return at most `MAX_POINTS` points, means over neighbours; a single value becomes a short line."""
+    """Return at most `MAX_POINTS` points, means over neighbours."""
     size = -(-len(series.steps) // MAX_POINTS)
-    points = [
+    return [
         (
             sum(series.steps[first : first + size]) / len(series.steps[first : first + size]),
             sum(series.values[first : first + size]) / len(series.values[first : first + size]),
         )
         for first in range(0, len(series.steps), size)
     ]
-    return points if len(points) > 1 else [points[0], (points[0][0] + 0.01, points[0][1])]

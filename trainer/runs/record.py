@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from trainer import samples
 from trainer.folder import RUN
 from trainer.sinks.jsonl import FILE
 
@@ -43,6 +44,8 @@ class RunRecord:
     """Metric, as "step/loss" or "eval/exact_match/logic", to its values; metrics without finite values are left out."""
     settings: Mapping[str, str]
     """Key of the manifest, as "optimizer.lr", to its value; of the newest checkpoint in the run's folder."""
+    answers: Mapping[int, Sequence[samples.Sample]]
+    """Answers to held-out questions by the step of the evaluation; evaluations without answers are left out."""
     skipped_lines: int
     """Lines of the file that are no records."""
 
@@ -92,7 +95,14 @@ def read_run(path: Path) -> RunRecord:
         steps = sorted(found)
         series[name] = Series(steps=tuple(steps), values=tuple(found[step] for step in steps))
     folder = file.parent
-    return RunRecord(name=folder.name or str(folder), series=series, settings=_settings(folder), skipped_lines=skipped)
+    evaluated = series["eval/loss"].steps if "eval/loss" in series else ()
+    return RunRecord(
+        name=folder.name or str(folder),
+        series=series,
+        settings=_settings(folder),
+        answers={step: answers for step in evaluated if (answers := samples.read(folder, step))},
+        skipped_lines=skipped,
+    )
 
 
 def _record(line: str) -> dict[str, Any] | None:

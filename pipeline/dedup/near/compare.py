@@ -93,7 +93,8 @@ def find_duplicates(
         float64 (m,): Jaccard similarity of the two.
     """
     order = np.lexsort((rank, features.key_terms, groups))
-    lost, survivor, score = _find_duplicates(features, groups, order, threshold)
+    # A copy, since arrays that cannot be written are another type to numba, for which it would compile again.
+    lost, survivor, score = _find_duplicates(features, np.array(groups), order, threshold)
     return lost, survivor, score
 
 
@@ -115,7 +116,8 @@ def _extract_features(instructions: Texts, responses: Texts, vocabulary: Vocabul
             terms = mix((terms ^ content.key_terms) + np.uint64(1))
             cases[record, field], capitals[record, field] = content.case, content.capitals
             count = shingles(hashes, flags, content.tokens, size, RESPONSE_SALT if response else np.uint64(0))
-            all_shingles[filled : filled + count] = hashes[:count]
+            for place in range(count):  # an assignment of slices takes numba two seconds to compile
+                all_shingles[filled + place] = hashes[place]
             filled += count
         shingle_bounds[record + 1] = sort_unique(all_shingles, first, filled)
         key_terms[record] = terms

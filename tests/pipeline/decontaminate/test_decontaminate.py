@@ -250,6 +250,88 @@ def test_a_long_stem_is_found_whatever_the_options_and_the_answer_are(instructio
     assert hits([(instruction, response)], items([(choice(STEM), "sunlight")])) == [(0, "held-0", "question")]
 
 
+LONG_STEM = (
+    "Which of the things that a gardener keeps in a shed near the house would most likely help a young tree that does "
+    "not get 3 hours of light to make its own food in Norway after a long winter?"
+)
+CYRILLIC = str.maketrans("aceopxyACEHOPTX", "асеорхуАСЕНОРТХ")
+GREEK = str.maketrans("aoivAOI", "αοινΑΟΙ")
+MARKS = str.maketrans("aeiouy", "áèïöūý")
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        LONG_STEM.replace(" ", ""),
+        "\n".join(LONG_STEM[at : at + 30] for at in range(0, len(LONG_STEM), 30)),
+        " ".join(LONG_STEM.replace(" ", "")),
+        LONG_STEM.replace("gardener", "gard ener").replace("likely", "like\n\nly"),
+        LONG_STEM.translate(CYRILLIC),
+        LONG_STEM.upper().translate(CYRILLIC),
+        LONG_STEM.translate(GREEK),
+        LONG_STEM.translate(MARKS),
+        LONG_STEM.replace("e", "e\u0301").replace("o", "ø"),
+        LONG_STEM.replace("gardener", "farmer"),
+        LONG_STEM.replace("gardener", "farmer").replace("most likely", "likely"),
+        LONG_STEM.replace("near the house", "near the red house"),
+        "Q: " + LONG_STEM.replace("gardener", "farmer") + "\n(a) steel (b) glass",
+        " ".join(LONG_STEM.split()[:18]),
+        " ".join(LONG_STEM.split()[:16]) + "\n(a) steel (b) glass",
+        " ".join(LONG_STEM.split()[-18:]),
+    ],
+)
+def test_a_long_stem_is_found_in_any_spacing_in_lookalike_letters_with_a_changed_word_and_by_half(
+    instruction: str,
+) -> None:
+    common = [
+        ("In the hands of a most likely person that would help to make it, near the red one?", str(n)) for n in range(3)
+    ]
+    held = items([(choice(LONG_STEM), "sunlight"), *PROSE, *common])
+    assert hits([(instruction, "It is chalk.")], held) == [(0, "held-0", "question")]
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        LONG_STEM.replace("3", "5"),
+        LONG_STEM.replace("3", "5").replace(" ", ""),
+        LONG_STEM.replace("3", "13").replace(" ", ""),
+        LONG_STEM.replace("does not get", "does get"),
+        LONG_STEM.replace("would most", "would not"),
+        LONG_STEM.replace("Norway", "Chile"),
+        LONG_STEM.replace("gardener", "farmer").replace("shed", "cellar"),
+        LONG_STEM.replace("gardener", "farmer").replace("young", "old").replace("house", "barn"),
+        LONG_STEM.replace("winter", "summer"),
+        " ".join(LONG_STEM.split()[:18]) + " that is ill after a storm?",
+        "I have read about " + " ".join(LONG_STEM.split()[-18:]),
+        " ".join(LONG_STEM.split()[:8]),
+    ],
+)
+def test_a_long_stem_with_another_number_name_negation_or_end_is_another_question(instruction: str) -> None:
+    assert hits([(instruction, "It is chalk.")], items([(choice(LONG_STEM), "sunlight"), *PROSE])) == []
+
+
+def test_half_a_short_question_and_whole_sentences_of_an_item_are_not_the_item() -> None:
+    passage = "The old mill by the river was built in the years when nobody else lived in the long green valley."
+    held = items([(f"{passage} Who was it that built the mill there?", "Nobody knows."), (SHORT_STEM, "sunlight")])
+    assert (
+        hits([(passage, "A text."), (" ".join(SHORT_STEM.split()[:4]), "Water."), ("Which mill?", passage)], held) == []
+    )
+
+
+def test_a_changed_word_makes_another_question_where_an_item_of_the_set_differs_in_one() -> None:
+    stem = "Which of the doors in the long corridor leads to the {} room where the king keeps his old books and maps?"
+    held = items([(stem.format(word), "The first.") for word in ("blue", "green")])
+    records = [(stem.format(word), "I do not know.") for word in ("blue", "red")]
+    assert {(row, item) for row, item, _ in hits(records, held)} == {(0, "held-0")}
+
+
+def test_words_of_languages_with_other_letters_stay_apart() -> None:
+    words = word_lists("нет не кот ток мой моя νέα νέο が か कि की")
+    assert len(set(words[0])) == len(words[0])
+    assert same_words("НЕТ ΚΌΣΜΟΣ Élève", "нет κόσμος élève") == [True, True]
+
+
 def puzzle(draw: random.Random) -> tuple[str, str]:
     """Premises and question of a puzzle, of which each stretch is in many others, without options."""
     colours = draw.sample(["yellow", "green", "gray", "blue", "orange", "black", "white"], 5)
@@ -377,7 +459,7 @@ def test_coverage_sets_how_much_of_a_question_must_be_there() -> None:
         "wrote about such things in books that others could read and keep"
     )
     words = sentence.split()
-    part = " ".join(words[: len(words) * 3 // 4])
+    part = " ".join(words[: len(words) * 3 // 4]) + ", as I was told"
     held = items([(sentence, "")])
     assert hits([(part, "yes")], held, coverage=0.9) == []
     assert hits([(sentence, "yes")], held, coverage=1.0) == [(0, "held-0", "question")]

@@ -1,0 +1,57 @@
+"""Whether a record has some words of an eval item in a row: its template's, its question's, its answer's."""
+
+import numba
+
+from pipeline.decontaminate.index import Index
+from pipeline.text.hashing import U64
+from pipeline.text.options import INNER_KERNEL
+
+DISTINCTIVE_WORDS = 9
+"""A short question, or the stem of one with options, of at least this many words is a hit without its answer."""
+QUESTION_WORDS = 4
+"""Words at the end of a stem that tell the questions about one passage apart."""
+
+
+@numba.njit(**INNER_KERNEL)
+def found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: int, end: int) -> bool:
+    """Whether the `size` words from `first` are at a place among a record's words from begin to end."""
+    if at < begin or at + size > end:
+        return False
+    same = 0
+    while same < size and words[at + same] == sought[first + same]:
+        same += 1
+    return same == size
+
+
+@numba.njit(**INNER_KERNEL)
+def lead_found(index: Index, probe: int, words: U64, at: int, begin: int) -> int:
+    """Words of the template before a probe's stem that a record has before the stem's place, in a row."""
+    if index.stems[probe, 0] != index.bounds[probe]:
+        return 0
+    same = 0
+    lead = index.leads[probe]
+    while same < len(lead) and lead[same] != 0 and at - 1 - same >= begin and words[at - 1 - same] == lead[same]:
+        same += 1
+    return same
+
+
+@numba.njit(**INNER_KERNEL)
+def answer_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has the words of an item's answer, at least one, in a row."""
+    first = index.answer_bounds[index.item[probe]]
+    size = index.answer_bounds[index.item[probe] + 1] - first
+    for at in range(begin, end - size + 1 if size else begin):
+        if found_at(index.answers, first, size, words, at, begin, end):
+            return True
+    return False
+
+
+@numba.njit(**INNER_KERNEL)
+def question_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has the last words of a question's stem in a row."""
+    last = index.stems[probe, 1]
+    size = min(QUESTION_WORDS, last - index.stems[probe, 0])
+    found = False
+    for at in range(begin, end - size + 1):
+        found |= found_at(index.words, last - size, size, words, at, begin, end)
+    return found
