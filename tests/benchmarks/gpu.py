@@ -187,7 +187,7 @@ def generated(settings: Settings) -> str:
 
 FITTING = ("--recompute", "elementwise", "--rows", "1", "--length")
 PARTS: dict[str, Callable[[Settings], str]] = {
-    "L": steps_of("L", *FITTING, "21504", "--kernels", "flex", "flex64", "--steps", "3", "--profile", seconds=80),
+    "L": steps_of("L", *FITTING, "21504", "--kernels", "flex", "flex64", "--steps", "3", "--profile", seconds=100),
     "XL": steps_of("XL", *FITTING, "12288", "--kernels", "flex", "--steps", "3", "--profile", seconds=60),
     "train": trained,
     "float8": steps_of("L", "--float8", *FITTING, "21504", "--kernels", "flex", "--steps", "3", seconds=50),
