@@ -455,15 +455,28 @@ def parse_dataset(content: bytes, where: str) -> DatasetInfo:
         The content is not JSON, has another format, or lacks a field or has one of another type.
     """
     try:
-        found = parse_json(content)
+        info = parse(DatasetInfo, content)
     except SchemaError as error:
-        raise DatasetError(f"{where}: {error}; build the dataset again") from None
+        problem = _other_format(content) or str(error)
+    else:
+        if "format" in info.model_fields_set and info.format == FORMAT:
+            return info
+        problem = _other_format(content) or "has no format"
+    raise DatasetError(f"{where}: {problem}; build the dataset again")
+
+
+def _other_format(content: bytes) -> str | None:
+    """Return why a dataset.json that does not fit the schema is not of this format; None if it is."""
+    try:
+        found = parse_json(content)
+    except SchemaError:
+        return None
     if not isinstance(found, dict):
-        raise DatasetError(f"{where}: is {shown(found)}, expected an object; build the dataset again")
+        return f"is {shown(found)}, expected an object"
     if (name := found.get("format")) != FORMAT:
         reason = f": {OUTDATED[str(name)]}" if str(name) in OUTDATED else ""
-        raise DatasetError(f"{where}: has format {shown(name)}, expected {FORMAT!r}{reason}; build the dataset again")
-    return _parse(DatasetInfo, content, where)
+        return f"has format {shown(name)}, expected {FORMAT!r}{reason}"
+    return None
 
 
 def parse_strata(content: bytes, where: str, *, samples: int) -> tuple[Stratum, ...]:

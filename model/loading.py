@@ -160,7 +160,12 @@ def find_checkpoint(path: Path) -> Path:
     CheckpointError
         There is no valid checkpoint.
     """
-    return _newest(path, lambda folder: folder)
+
+    def readable(folder: Path) -> Path:
+        check_tensors(folder)
+        return folder
+
+    return _newest(path, readable)
 
 
 def _newest(path: Path, use: Callable[[Path], T]) -> T:
@@ -210,6 +215,18 @@ def load_checkpoint(folder: Path, *, ema: bool = True) -> LoadedModel:
         tokenizer_json=_tokenizer(folder, config),
         special=config.special,
     )
+
+
+def check_tensors(folder: Path) -> None:
+    """Read the weights of a checkpoint that was verified before, last and averaged ones.
+
+    Raises
+    ------
+    CheckpointError
+        They cannot be read.
+    """
+    model = HRM(read_config(folder).model)
+    read_tensors(folder, {"model": dict(model.state_dict()), "ema": dict(model.named_parameters())})
 
 
 def recorded_files(folder: Path) -> Mapping[str, tuple[int, str]]:

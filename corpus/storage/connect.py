@@ -101,4 +101,5 @@ def _readable(location: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except Exception as error:
-        raise StorageError(f"{redact_location(location)} cannot be read: {redact(str(error))}") from None
+        reason = "no such file" if isinstance(error, FileNotFoundError) else redact(str(error))
+        raise StorageError(f"{redact_location(location)} cannot be read: {reason}") from None

@@ -4,6 +4,7 @@ Processes start only when there is work. They end with the build, even if that i
 """
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -74,15 +75,24 @@ class LocalExecutor(Executor):
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._counts = context.SimpleQueue()
             self._others = set(multiprocessing.active_children())
             threads = max(1, (os.cpu_count() or 1) // self.workers)
-            self._pool = ProcessPoolExecutor(
-                self.workers,
-                mp_context=context,
-                initializer=_prepare_worker,
-                initargs=(os.getpid(), threads, self._counts),
-            )
+            try:
+                self._counts = context.SimpleQueue()
+                self._pool = ProcessPoolExecutor(
+                    self.workers,
+                    mp_context=context,
+                    initializer=_prepare_worker,
+                    initargs=(os.getpid(), threads, self._counts),
+                )
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise
+                raise BuildError(
+                    f"/dev/shm: the locks of worker processes cannot be made there ({error.strerror}); free some of "
+                    "it, or give the container more (`--shm-size`). Finished work is kept, and the same command "
+                    "continues"
+                ) from None
         return self._pool
 
     def _drain(self, progress: StageProgress) -> None:

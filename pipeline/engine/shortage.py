@@ -17,8 +17,8 @@ def shortage(error: BaseException, place: Path | str) -> str | None:
     """
     if is_full_disk(error):
         return (
-            f"no space is left on the disk of {place} (or its quota is used up). Finished work is kept: free some, or "
-            "name a folder on another disk, and the same command continues"
+            f"no space is left on the disk of {place} (or a quota, or the limit of a file's size, is reached). "
+            "Finished work is kept: free some, or name a folder on another disk, and the same command continues"
         )
     if isinstance(error, MemoryError):
         return (

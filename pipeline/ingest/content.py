@@ -11,11 +11,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import xxhash
 
@@ -27,6 +27,8 @@ from corpus.storage.connect import connect, storage_errors
 from corpus.storage.retry import retry
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step, discard
+
+T = TypeVar("T")
 
 GENERATOR = "generator://"
 READINGS = 5
@@ -60,7 +62,10 @@ def stamp(url: str) -> str:
         # A file that is rewritten in place can keep its size and get its old mtime back, but not its ctime. The mode is
         # part of it because two changes within one tick of the clock have the same ctime.
         return f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}/{status.st_mode:o}"
-    info = retry(lambda: _info(url))
+    try:
+        info = retry(lambda: _info(url))
+    except FileNotFoundError as error:
+        return type(error).__name__
     marks = [str(info[name]) for name in _MARKS if info.get(name)]
     return "/".join([str(info.get("size")), *(marks or [_UNMARKED, uuid.uuid4().hex])])
 
@@ -109,7 +114,8 @@ class HashFile(Step[Hashed]):
         local = "://" not in self.url
         if local and changed(self.url, self.stamp):
             raise BuildError(
-                "this worker sees another file than the build; inputs must be on storage that all workers share"
+                "changed or vanished since the build began: run the build again; on several machines, inputs must be "
+                "on storage that all workers share"
             )
         if local and not os.path.isfile(self.url):
             return Hashed(sha256=None)  # a pipe or device would block
@@ -131,7 +137,7 @@ class HashFile(Step[Hashed]):
         marks = {mark.strip('"') for mark in self.stamp.split("/")}
         seen: set[str] = set()
         for _ in range(READINGS):
-            found, md5 = retry(lambda: self._read(with_md5=True))
+            found, md5 = _unless_changed(lambda: self._read(with_md5=True), self.url, self.stamp, "changed or vanished")
             if changed(self.url, self.stamp):
                 raise BuildError("changed while it was hashed; run the build again")
             sha256 = str(found.sha256)
@@ -152,6 +158,21 @@ class HashFile(Step[Hashed]):
                 divider.add(chunk)
         ranges = () if divider is None else tuple(divider.ranges())
         return Hashed(sha256=sha256.hexdigest(), ranges=ranges if len(ranges) > 1 else ()), md5.hexdigest()
+
+
+def _unless_changed(action: Callable[[], T], url: str, mark: str, problem: str) -> T:
+    """Read a remote file, with `retry`; raise `BuildError` with the phrase if it fails and the file has changed."""
+
+    def explain(error: OSError) -> None:
+        with suppress(OSError):  # the store does not respond
+            if changed(url, mark):
+                raise BuildError(f"{problem} while the build was reading it; run the build again") from None
+
+    try:
+        return retry(action, on_failure=explain)
+    except OSError as error:
+        explain(error)
+        raise
 
 
 def is_divisible(spec: SourceSpec, file: SourceFile) -> bool:
@@ -227,7 +248,9 @@ def _copy_as_hashed(
     expected = sha256 if span is None else span.xxh3_128
     seen: set[str] = set()
     for _ in range(READINGS):
-        digest = retry(lambda: _copied(file.url, copy, span))
+        digest = _unless_changed(
+            lambda: _copied(file.url, copy, span), file.url, mark, f"{file.shown_url}: changed or vanished"
+        )
         if digest == expected:
             return
         if digest in seen:

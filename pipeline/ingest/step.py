@@ -237,7 +237,9 @@ class Ingest(Step[Ingested]):
         if batch.end is None:
             raise BuildError("the reader ended without a FileEnd")
         if self.file.skipped is None and changed(self.file.url, self.stamp):
-            raise BuildError(f"{self.file.shown_url}: changed while the build was reading it; run the build again")
+            raise BuildError(
+                f"{self.file.shown_url}: changed or vanished while the build was reading it; run the build again"
+            )
         if self.span is not None and (batch.end.rows != self.span.rows or batch.end.bytes_read != self.span.size):
             raise BuildError(
                 f"{self.file.shown_url}: {self.span.shown} are not as they were when the file was hashed "

@@ -10,7 +10,7 @@ import model
 from corpus.storage.location import is_url, local_path
 from corpus.storage.redact import redact
 from model.hrm import HRM
-from model.loading import CheckpointError, LoadedModel
+from model.loading import CheckpointError, LoadedModel, check_tensors
 from trainer.checkpointing.checkpoint import step_of
 from trainer.checkpointing.manager import CheckpointManager
 
@@ -79,7 +79,7 @@ def fetch(url: str, staging: Path) -> Path:
     manager = CheckpointManager(parent, staging=staging, keep=1)
     if step is not None:
         return manager.fetch(step)
-    newest = manager.newest()
+    newest = manager.newest(use=lambda checkpoint: check_tensors(checkpoint.folder))
     if newest is None:
         raise CheckpointError(f"{redact(url)}: no valid checkpoint here; expected step-NNNNNNNN, or a folder of such")
     return newest.folder

@@ -1,6 +1,7 @@
 """A build that runs out of disk or memory reports it, keeps finished work, and continues when there is more."""
 
-import os
+import json
+import re
 import resource
 import shutil
 import signal
@@ -23,22 +24,9 @@ from pipeline.engine.local import LocalExecutor
 from pipeline.engine.progress import Display
 from pipeline.engine.step import BuildError, Step
 from pipeline.ingest.inputs import disk_warning
-from tests.pipeline.conftest import REPOSITORY, command, contents, start
+from tests.pipeline.conftest import REPOSITORY, contents, start
 
 pytestmark = pytest.mark.slow  # builds datasets
-
-SMALL_DISK = """
-set -e
-mount -t tmpfs -o size=1 tmpfs "$RESULTS/disk"
-for SIZE in $SIZES; do
-    mount -o remount,size=$SIZE "$RESULTS/disk"
-    code=0
-    "$@" > "$RESULTS/$SIZE.said" 2>&1 || code=$?
-    echo $code > "$RESULTS/$SIZE.code"
-done
-cp -r "$RESULTS/disk/out" "$RESULTS/out"
-"""
-"""Build on a disk that gets larger from one run to the next."""
 
 
 def can_mount() -> bool:
@@ -48,25 +36,33 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs the right to mount a disk in a namespace")
-def test_full_disk_is_a_clear_error_and_the_build_goes_on_when_there_is_room(
+def test_build_short_of_anything_says_so_in_a_line_and_goes_on_when_there_is_enough(
     mix: Path, dataset: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "disk").mkdir()
     used = {path.stat().st_ino: 512 * path.stat().st_blocks for path in dataset.rglob("*")}
-    sizes = [sum(used.values()) * share // 10 for share in (2, 6, 30)]
-    build = command(mix, tmp_path / "disk/out", "--workers", "1")
-    shell = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", *build]
-    setting = os.environ | {"RESULTS": str(tmp_path), "SIZES": " ".join(map(str, sizes))}
-    subprocess.run(shell, cwd=REPOSITORY, env=setting, check=True)
-    said = [(tmp_path / f"{size}.said").read_text() for size in sizes]
-    assert [(tmp_path / f"{size}.code").read_text() for size in sizes] == ["1\n", "1\n", "0\n"]
-    for words in said[:2]:
-        assert "error: stage" in words
-        assert "no space is left on the disk" in words
-        assert "the same command continues" in words
-        assert "Traceback" not in words
-    assert "from an earlier run" in said[1]
-    assert "from an earlier run" in said[2]
+    size = f"size={sum(used.values()) * 4 // 10}"
+    full = "error: .*: no space is left on the disk of .*/out/.work "
+    expected = {
+        size: full,
+        "inodes": full,
+        "files": r"error: .*: too many files are open: raise the limit \(`ulimit -n`\)",
+        "file size": "error: .*: no space is left on the disk of .* the limit of a file's size",
+        "read-only": "error: .*/disk/out: the disk can only be read: name a folder on another one",
+        "shared memory": r"error: /dev/shm: the locks of worker processes cannot be made there \(No space left",
+    }
+    program = [sys.executable, "-m", "tests.pipeline.engine.starved"]
+    arguments = [str(mix), str(tmp_path / "disk"), size.removeprefix("size="), str(tmp_path)]
+    subprocess.run(["unshare", "-rm", *program, *arguments], cwd=REPOSITORY, check=True)
+    codes = json.loads((tmp_path / "codes.json").read_text())
+    assert codes == {**dict.fromkeys(expected, 1), "clock": 0}
+    for setting, message in expected.items():
+        said = (tmp_path / f"{setting}.said").read_text()
+        (line,) = [line for line in said.splitlines() if "error: " in line]
+        assert re.match(message, line), line
+        assert "the same command continues" in line
+        assert "Traceback" not in said
+    assert "from an earlier run" in (tmp_path / "inodes.said").read_text()
     assert contents(tmp_path / "out") == contents(dataset)
 
 

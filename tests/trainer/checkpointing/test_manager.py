@@ -13,9 +13,9 @@ from torch import Tensor
 
 from model.config import config_for
 from model.hrm import HRM
-from model.loading import CheckpointError
-from tests.trainer.data.test_dataset import flip_last_bit
-from trainer.checkpointing.checkpoint import open_checkpoint
+from model.loading import CheckpointError, find_checkpoint
+from tests.trainer.data.test_dataset import flip_last_bit, upload
+from trainer.checkpointing.checkpoint import file_records, open_checkpoint
 from trainer.checkpointing.load import load_model
 from trainer.checkpointing.manager import CheckpointManager
 from trainer.checkpoints import main
@@ -253,6 +253,25 @@ def test_checkpoints_on_s3_are_found_kept_and_skipped_like_local_ones(
     assert previous.step == 2
     written.checkpoints.clean()
     assert list(written.staging.iterdir()) == []
+
+
+def test_checkpoint_whose_tensors_cannot_be_read_is_passed_over_on_disk_and_on_s3(
+    written: Written, bucket: str, tmp_path: Path
+) -> None:
+    written.save(1, 2)
+    folder = tmp_path / "checkpoints/step-00000002"
+    file = folder / "__0_0.distcp"
+    file.write_bytes(b"x" * file.stat().st_size)
+    commit = json.loads((folder / "COMMIT.json").read_text())
+    commit["files"] = file_records([path for path in folder.iterdir() if path.name != "COMMIT.json"])
+    (folder / "COMMIT.json").write_text(json.dumps(commit))
+    upload(tmp_path / "checkpoints", f"{bucket}/run")
+    assert find_checkpoint(tmp_path / "checkpoints").name == "step-00000001"
+    for place in (tmp_path / "checkpoints", f"{bucket}/run"):
+        model, _, _ = load_model(place, ema=False)
+        assert model.lm_head.weight[0, 0] == 1.0
+        with pytest.raises(CheckpointError, match="its tensors cannot be read"):
+            load_model(f"{place}/step-00000002")
 
 
 def test_checkpoint_on_s3_is_used_even_if_the_metrics_are_lost(
