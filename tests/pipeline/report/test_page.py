@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.contract import SPECIAL_TOKENS, DatasetInfo, EvalInfo, FileInfo, SourceCounts, Stratum, TokenizerInfo
@@ -232,7 +232,8 @@ def test_every_length_is_in_the_bin_that_has_its_bounds(lengths: list[int]) -> N
     assert sum(bin.count for bin in bins) == len(lengths)
 
 
-@given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535)), min_size=1, max_size=40), st.integers(1, 50))
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535)), min_size=1, max_size=40), st.integers(8, 50))
 def test_figures_of_lengths_are_those_of_the_lengths_in_whatever_parts(pairs: list[tuple[int, int]], rows: int) -> None:
     lengths = np.array(pairs, np.uint16)
     with pytest.MonkeyPatch.context() as patch:
