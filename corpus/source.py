@@ -14,6 +14,7 @@ from corpus.adapters.named_chat import Role
 from corpus.adapters.templates import template_columns
 from corpus.config import Config, closest
 from corpus.contract import MAX_REPEAT, order_conditions
+from corpus.eval_sets import EVAL_SETS
 from corpus.formats import find_format, formats, split_suffix
 from corpus.formats.base import Format, Layout
 from corpus.formats.external import from_reader
@@ -96,7 +97,11 @@ class SourceSpec(Config):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     path: str | list[str] | None = None
-    """File, folder (recursive), glob or fsspec URL, or a list of them; relative to the manifest's folder."""
+    """File, folder (recursive), glob or fsspec URL, or a list of them; relative to the manifest's folder. Beside `set`:
+    the folder in which the set's files are searched for, or one of them."""
+    set: str | None = None
+    """Name of a public evaluation set in `corpus.eval_sets`, such as "gsm8k", with `role: eval`: its test questions,
+    from the folder `path`, or without `path` from Hugging Face (which needs the extra `hub`)."""
     generator: str | None = None
     """Name of a family in `corpus.generators`; instead of `path`."""
     rows: Annotated[int, Field(ge=1)] | Annotated[str, AfterValidator(_checked_path)] | None = None
@@ -144,7 +149,9 @@ class SourceSpec(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.path is None) == (self.generator is None):
+        if self.set is not None:
+            self._check_set(self.set)
+        elif (self.path is None) == (self.generator is None):
             found = "neither" if self.path is None else "both"
             raise ValueError(f"expected exactly one of path and generator, found {found}")
         if self.path is not None and (not self.path or not all(self.path)):
@@ -175,6 +182,14 @@ class SourceSpec(Config):
             raise ValueError(f"unknown format {self.format!r}; expected one of {', '.join(formats())}")
         order_conditions(self.condition)
         return self
+
+    def _check_set(self, name: str) -> None:
+        if name not in EVAL_SETS:
+            raise ValueError(f"unknown set {name!r}; expected one of {', '.join(EVAL_SETS)}")
+        if self.role != "eval":
+            raise ValueError(f"set: {name} names test questions, which are not for training; state role: eval too")
+        if self.generator is not None or not isinstance(self.path, str | None):
+            raise ValueError("beside set, expected path: FOLDER of the set's files, or no path for Hugging Face")
 
     @property
     def states_pairs(self) -> bool:

@@ -11,9 +11,12 @@ from typing import Literal
 
 from pydantic import ByteSize, Field, model_validator
 
-from corpus.config import Config, closest, load_manifest
+from corpus.config import Config, ConfigError, closest, load_manifest
+from corpus.eval_sets import source_keys
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import Share, SourceSpec
+from corpus.storage.location import is_url, local_path
+from corpus.storage.redact import redact
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.ingest.spec import CleanSpec
@@ -145,7 +148,28 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Mix:
     corpus.config.ConfigError
         The manifest cannot be used; the message names the place.
     """
-    return _at_root(load_manifest(path, Mix, overrides))
+    return _with_sets(_at_root(load_manifest(path, Mix, overrides)), Path(path).parent)
+
+
+def _with_sets(mix: Mix, base: Path) -> Mix:
+    """Return the mix with the files of named evaluation sets as paths of their sources."""
+
+    def resolved(spec: SourceSpec) -> SourceSpec:
+        if spec.set is None:
+            return spec
+        folder = spec.path if isinstance(spec.path, str) else None
+        if folder is not None and not is_url(folder):
+            folder = str(base / local_path(folder))
+        try:
+            keys = source_keys(spec.set, folder)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"sources.{spec.name}: {redact(str(error))}") from None
+        stated = spec.model_dump(exclude_defaults=True)
+        if spec.states_pairs or spec.adapter is not None:
+            keys.pop("map", None)
+        return SourceSpec.model_validate(keys | stated | {"path": keys["path"], "set": None})
+
+    return mix.model_copy(update={"sources": [resolved(spec) for spec in mix.sources]})
 
 
 def _at_root(mix: Mix) -> Mix:

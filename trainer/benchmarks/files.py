@@ -17,10 +17,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from corpus.eval_sets import FORMATS, DataFolder, format_of
 from corpus.storage.location import is_url, local_path
 from corpus.storage.redact import redact, redact_location
-from corpus.storage.retry import INTERACTIVE_ATTEMPTS
-from corpus.storage.store import Store
 from trainer.benchmarks.parquet import read_parquet
 
 Row = Mapping[str, Any]
@@ -28,31 +27,27 @@ Row = Mapping[str, Any]
 _LISTS = ("examples", "data", "Instances", "rows")
 """Keys under which a JSON object holds the list of its rows."""
 _FORMAT_OF = re.compile(r"(-\*)?\.[\w.*]+$")
-_FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 class TaskDataError(Exception):
     """Questions cannot be read; the message names the task or file, what was expected, and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folder:
-    """A folder of this machine or at an fsspec URL."""
-
-    location: str
-
-    @property
-    def shown(self) -> str:
-        """The location without credentials."""
-        return redact_location(self.location)
+class Folder(DataFolder):
+    """A folder of this machine or at an fsspec URL, with errors that name the task's data."""
 
     def find(self, pattern: str) -> list[str]:
-        """Return the paths of the files that a glob matches, relative to the folder and sorted."""
-        if is_url(self.location):
-            matches = re.compile(_expression(pattern)).fullmatch
-            return [name for name in self._names if matches(name) and _format(name)]
-        folder = local_path(self.location)
-        return sorted(p.relative_to(folder).as_posix() for p in folder.glob(pattern) if p.is_file() and _format(p.name))
+        """Return the paths of the files that a glob matches, relative to the folder and sorted.
+
+        Raises
+        ------
+        TaskDataError
+            The folder cannot be listed.
+        """
+        try:
+            return super().find(pattern)
+        except OSError as error:
+            raise TaskDataError(f"{self.shown}: cannot be listed: {redact(str(error))}") from None
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -70,27 +65,10 @@ class Folder:
             shown = f"{self.shown}/{_without_query(self.location, name)}"
             raise TaskDataError(f"{shown}: cannot be read: {error.strerror or redact(str(error))}") from None
 
-    @cached_property
-    def _store(self) -> Store:
-        return Store(self.location, attempts=INTERACTIVE_ATTEMPTS)
-
-    @cached_property
-    def _names(self) -> list[str]:
-        try:
-            return sorted(self._store.list())
-        except OSError as error:
-            raise TaskDataError(f"{self.shown}: cannot be listed: {redact(str(error))}") from None
-
 
 def _without_query(location: str, name: str) -> str:
     """Name of a file at a URL without the query, which may be a signature."""
     return name.partition("?")[0] if is_url(location) else name
-
-
-def _expression(pattern: str) -> str:
-    """Regular expression of a glob with `*` and `**/`."""
-    parts = re.split(r"(\*\*/|\*)", pattern)
-    return "".join({"**/": "(?:[^/]+/)*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
 
 
 @dataclass(kw_only=True)
@@ -156,11 +134,9 @@ class TaskFiles:
             if names:
                 return folder, names
             shown = redact_location(location)
-            raise TaskDataError(f"{self.task}: {shown} has no file of the kinds {', '.join(_FORMATS)}")
-        if self._folder is not None:
-            for pattern in patterns:
-                if found := self._folder.find(pattern):
-                    return self._folder, found
+            raise TaskDataError(f"{self.task}: {shown} has no file of the kinds {', '.join(FORMATS)}")
+        if self._folder is not None and (found := self._folder.find_first(patterns)):
+            return self._folder, found
         where = "" if self._folder is None else f" below {self._folder.shown}"
         raise TaskDataError(
             f"{self.task}: found no file of the split {split!r}{where}; expected one of "
@@ -186,29 +162,12 @@ def _named(location: str) -> tuple[Folder, list[str]]:
         folder = Folder(location=parent or ".")
         return folder, folder.find(location[len(parent) + 1 if parent else 0 :])
     path = _without_query(location, location)
-    is_folder = not _format(path) if is_url(location) else local_path(location).is_dir()
+    is_folder = not format_of(path) if is_url(location) else local_path(location).is_dir()
     if is_folder:
         folder = Folder(location=location)
         return folder, folder.find("**/*")
     parent, _, name = path.rpartition("/")
     return Folder(location=parent or ("/" if path.startswith("/") else ".")), [name + location[len(path) :]]
-
-
-def usual(split: str, *folders: str) -> tuple[str, ...]:
-    """Return patterns for the files of a split in the layouts of GitHub and Hugging Face repositories."""
-    return tuple(
-        f"{folder}/{pattern}"
-        for folder in folders
-        for pattern in (
-            f"{split}.jsonl",
-            f"{split}.json",
-            f"{split}.csv",
-            f"{split}-*.parquet",
-            f"{split}.parquet",
-            f"data/{split}-*.parquet",
-            f"{split}.jsonl.*",
-        )
-    )
 
 
 def rows_of(location: str | Path, content: bytes, *, header: Sequence[str] = ()) -> list[Row]:
@@ -229,7 +188,7 @@ def rows_of(location: str | Path, content: bytes, *, header: Sequence[str] = ())
         The file has another format, or holds something else than rows.
     """
     path = str(location)
-    kind = _format(path)
+    kind = format_of(path)
     if kind == ".parquet":
         try:
             return list(read_parquet(content))
@@ -248,15 +207,7 @@ def rows_of(location: str | Path, content: bytes, *, header: Sequence[str] = ())
             return _json_rows(path, text)
         case ".csv" | ".tsv":
             return _csv_rows(path, text, header, delimiter="," if kind == ".csv" else "\t")
-    raise TaskDataError(f"{path}: expected a file of the kinds {', '.join(_FORMATS)}, also with .gz or .zst")
-
-
-def _format(name: str) -> str | None:
-    """Suffix of a format that is read, without that of a compression; None: the name has none."""
-    suffixes = PurePosixPath(name).suffixes
-    if suffixes[-1:] in ([".gz"], [".zst"]):
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in _FORMATS else None
+    raise TaskDataError(f"{path}: expected a file of the kinds {', '.join(FORMATS)}, also with .gz or .zst")
 
 
 def _decompressed(path: str, content: bytes) -> bytes:

@@ -1,17 +1,15 @@
 """AIME 2025: thirty problems whose answers are whole numbers; the majority of 256 sampled answers counts."""
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.extract import last_box, whole_number
-from trainer.benchmarks.files import TaskDataError, TaskFiles, usual
+from trainer.benchmarks.files import TaskDataError, TaskFiles
 from trainer.benchmarks.task import Question, Task, Verdict
-
-_FOLDERS = ("aime_2025", "aime2025", "aime25", "AIME2025")
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns problem (or question) and answer, a whole number."""
-    patterns = (*usual("test", *_FOLDERS), *usual("train", *_FOLDERS), "**/aime2025*.jsonl", "**/aime_2025*.jsonl")
     questions = []
-    for number, row in enumerate(files.rows("test", patterns)):
+    for number, row in enumerate(files.rows("test", EVAL_SETS["aime"].files)):
         text, answer = row.get("problem", row.get("question")), whole_number(str(row.get("answer", "")))
         if text is None or answer is None:
             raise TaskDataError(

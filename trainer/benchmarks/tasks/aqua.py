@@ -2,16 +2,15 @@
 
 from typing import Any
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.choice import METRIC, Choice, ask, choice_of, parsed, score
-from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import Question, Task
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns question, options and correct, or those of LLM-Adapters; rows without options are refused."""
-    folders = ("aqua", "AQuA", "*/AQuA", "aqua_rat", "aqua_rat/raw")
-    patterns = (*usual("test", *folders), *usual("AQuA", *folders))
-    return ask(parsed(_choice, files.rows("test", patterns), "aqua"))
+    return ask(parsed(_choice, files.rows("test", EVAL_SETS["aqua"].files), "aqua"))
 
 
 def _choice(row: Any) -> Choice:

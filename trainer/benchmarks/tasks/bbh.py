@@ -2,6 +2,7 @@
 
 import re
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import Question, Task, Verdict
 
@@ -11,9 +12,8 @@ _OPTION = re.compile(r"\(([A-Z])\)")
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read a file for each task, with columns input and target."""
-    patterns = ("bbh/*.json", "bbh/*/test-*.parquet", "BIG-Bench-Hard/bbh/*.json")
     questions = []
-    for path, rows in files.files("test", patterns):
+    for path, rows in files.files("test", EVAL_SETS["bbh"].files):
         name = path.parent.name if path.suffix == ".parquet" else path.name.partition(".")[0]
         questions += [
             Question(id=f"{name}/{number}", text=row["input"], answer=row["target"], group=name)

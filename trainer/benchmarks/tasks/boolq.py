@@ -1,7 +1,8 @@
 """BoolQ: yes-or-no questions about a passage, after five solved examples of the train split."""
 
+from corpus.eval_sets import EVAL_SETS, usual
 from trainer.benchmarks.choice import Choice, ask, parsed, published_choice, shots_of
-from trainer.benchmarks.files import Row, TaskFiles, usual
+from trainer.benchmarks.files import Row, TaskFiles
 from trainer.benchmarks.task import Question
 
 _OPTIONS = ("Yes", "No")
@@ -9,13 +10,7 @@ _OPTIONS = ("Yes", "No")
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns passage, question and answer (or label), or llm-foundry's query, choices and gold."""
-    patterns = (
-        *usual("validation", "boolq"),
-        *usual("val", "boolq", "BoolQ"),
-        *usual("dev", "boolq"),
-        "**/boolq.jsonl*",
-    )
-    choices = parsed(_choice, files.rows("validation", patterns), "boolq")
+    choices = parsed(_choice, files.rows("validation", EVAL_SETS["boolq"].files), "boolq")
     solved = parsed(_choice, files.rows("train", usual("train", "boolq", "BoolQ")), "boolq") if shots else []
     return ask(choices, shots_of("boolq", solved, shots))
 

@@ -1,20 +1,15 @@
 r"""MATH: competition problems; the last `\boxed{…}` counts, compared by math-verify."""
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.extract import last_box
-from trainer.benchmarks.files import TaskDataError, TaskFiles, usual
+from trainer.benchmarks.files import TaskDataError, TaskFiles
 from trainer.benchmarks.task import PUBLISHED, Question, Task, Verdict
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns problem and solution, or context and chain_of_thought, of one file or a file for each problem."""
-    patterns = (
-        *usual("test", "math", "MATH", "hendrycks_math"),
-        "MATH/test/**/*.json",
-        "hendrycks_math/*/test-*.parquet",
-    )
-    patterns = (*patterns, "**/symbolic_problem_solving/math.jsonl")
     questions: list[Question] = []
-    for path, rows in files.files("test", patterns):
+    for path, rows in files.files("test", EVAL_SETS["math"].files):
         for row in rows:
             solution = row["solution"] if "solution" in row else row["chain_of_thought"]
             answer = last_box(solution)

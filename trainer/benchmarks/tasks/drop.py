@@ -11,7 +11,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.benchmarks.files import Row, TaskDataError, TaskFiles, usual
+from corpus.eval_sets import EVAL_SETS, usual
+from trainer.benchmarks.files import Row, TaskDataError, TaskFiles
 from trainer.benchmarks.task import PUBLISHED, Question, Task, Verdict
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -20,8 +21,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read the original layout (qa_pairs below passages), or rows with passage, question and answers."""
-    patterns = (*_patterns("validation"), *_patterns("dev"), "**/drop_dataset_dev.json")
-    questions = _flattened(files.rows("validation", patterns))
+    questions = _flattened(files.rows("validation", EVAL_SETS["drop"].files))
     before = "".join(f"{_prompt(row)} {', '.join(_answers(row)[0])}\n\n" for row in _examples(files, shots))
     return [
         Question(id=str(row.get("query_id", number)), text=_prompt(row), answer=_answers(row), shots=before)
@@ -81,10 +81,6 @@ def _bag_f1(found: set[str], gold: set[str]) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _patterns(split: str) -> tuple[str, ...]:
-    return usual(split, "drop", "DROP")
-
-
 def _examples(files: TaskFiles, count: int) -> list[Row]:
     """Solved examples: the first of the split `shots` if the user names one, otherwise drawn from the train split."""
     if not count:
@@ -92,7 +88,7 @@ def _examples(files: TaskFiles, count: int) -> list[Row]:
     if files.has("shots"):
         rows = _flattened(files.rows("shots"))
     else:
-        rows = _flattened(files.rows("train", (*_patterns("train"), "**/drop_dataset_train.json")))
+        rows = _flattened(files.rows("train", (*usual("train", "drop", "DROP"), "**/drop_dataset_train.json")))
         order = sorted(range(len(rows)), key=lambda i: hashlib.sha256(f"{files.seed} drop {i}".encode()).digest())
         rows = [rows[i] for i in order[:count]]
     if len(rows) < count:

@@ -1,13 +1,14 @@
 """GSM8K: grade-school word problems; the whole number of the answer counts."""
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.extract import last_box, whole_number
-from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import PUBLISHED, Question, Task, Verdict
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read questions with columns question and answer, or context and answer; the number follows `####`."""
-    rows = files.rows("test", (*usual("test", "gsm8k", "gsm8k/main"), "**/gsm8k.jsonl"))
+    rows = files.rows("test", EVAL_SETS["gsm8k"].files)
     return [
         Question(
             id=str(number),

@@ -1,17 +1,14 @@
 """HumanEval: complete a Python function, which must pass its tests."""
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.code import METRIC, questions_of, score
-from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import Question, Task
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns task_id, prompt, entry_point and test."""
-    patterns = (
-        *usual("test", "humaneval", "openai_humaneval", "openai_humaneval/openai_humaneval"),
-        "**/HumanEval*.jsonl*",
-    )
-    return questions_of(files.rows("test", (*patterns, "**/human_eval.jsonl*")), "humaneval")
+    return questions_of(files.rows("test", EVAL_SETS["humaneval"].files), "humaneval")
 
 
 TASK = Task(

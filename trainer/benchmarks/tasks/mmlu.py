@@ -4,8 +4,9 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Any
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
-from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import Question
 
 _HEADER = ("question", "A", "B", "C", "D", "answer")
@@ -24,8 +25,7 @@ def read(files: TaskFiles, shots: int) -> list[Question]:
 
 
 def _by_subject(files: TaskFiles, split: str) -> dict[str, list[Choice]]:
-    tables = (f"mmlu/{split}/*_{split}.csv", f"{split}/*_{split}.csv")
-    patterns = (*tables, f"mmlu/all/{split}-*.parquet", f"mmlu/*/{split}-*.parquet", *usual(split, "mmlu"))
+    patterns = [pattern.replace("test", split) for pattern in EVAL_SETS["mmlu"].files]
     subjects: dict[str, list[Any]] = defaultdict(list)
     for path, rows in files.files(split, patterns, header=_HEADER):
         for row in rows:

@@ -3,9 +3,10 @@ r"""MMLU-Pro: multiple choice with up to ten options; a reasoned answer that end
 import re
 from string import ascii_uppercase
 
+from corpus.eval_sets import EVAL_SETS
 from trainer.benchmarks.choice import METRIC, choice_of, parsed
 from trainer.benchmarks.extract import last_box
-from trainer.benchmarks.files import TaskFiles, usual
+from trainer.benchmarks.files import TaskFiles
 from trainer.benchmarks.task import Question, Task, Verdict
 
 _IN_BRACKETS = re.compile(r"\(([A-J])\)")
@@ -15,7 +16,7 @@ _INSTRUCTION = r"Answer with the letter of the right option in \boxed{}."
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns question, options, answer (a letter) and category."""
-    rows = files.rows("test", usual("test", "mmlu_pro", "MMLU-Pro"))
+    rows = files.rows("test", EVAL_SETS["mmlu_pro"].files)
     choices = parsed(choice_of, rows, "mmlu_pro")
     return [
         Question(

@@ -1,18 +1,15 @@
 """Winogrande (debiased): which of two words fits a gap, after five solved examples of the train split."""
 
+from corpus.eval_sets import EVAL_SETS, WINOGRANDE, usual
 from trainer.benchmarks.choice import Choice, ask, choice_of, parsed, published_choice, shots_of
-from trainer.benchmarks.files import Row, TaskFiles, usual
+from trainer.benchmarks.files import Row, TaskFiles
 from trainer.benchmarks.task import Question
-
-_FOLDERS = ("winogrande", "winogrande/winogrande_debiased", "*/winogrande")
 
 
 def read(files: TaskFiles, shots: int) -> list[Question]:
     """Read columns sentence, option1, option2 and answer, or the layouts of llm-foundry and LLM-Adapters."""
-    patterns = (*usual("validation", *_FOLDERS), *usual("dev", *_FOLDERS), "**/winogrande.jsonl")
-    patterns = (*patterns, "llm_adapters/winogrande/test.json")
-    choices = parsed(_choice, files.rows("validation", patterns), "winogrande")
-    train = (*usual("train", *_FOLDERS), *usual("train_debiased", *_FOLDERS))
+    choices = parsed(_choice, files.rows("validation", EVAL_SETS["winogrande"].files), "winogrande")
+    train = (*usual("train", *WINOGRANDE), *usual("train_debiased", *WINOGRANDE))
     solved = parsed(_choice, files.rows("train", train), "winogrande") if shots else []
     return ask(choices, shots_of("winogrande", solved, shots))
 
