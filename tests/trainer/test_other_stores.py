@@ -1,4 +1,4 @@
-"""Claim: a store that is neither a folder nor S3, and has no conditional requests, serves data and keeps checkpoints."""
+"""Claim: a store that is neither a folder nor S3, without conditional requests, serves data and keeps checkpoints."""
 
 import json
 from pathlib import Path
