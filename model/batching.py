@@ -25,7 +25,13 @@ _BATCH_TOKENS = 16_384
 
 @torch.no_grad()
 def answer_all(
-    model: HRM, prompts: Sequence[Sequence[int]], *, limits: Sequence[int], end_id: int, rows: int
+    model: HRM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    limits: Sequence[int],
+    end_id: int,
+    rows: int,
+    captured: bool = False,
 ) -> list[list[int]]:
     """Generate greedy answers to prompts of any lengths.
 
@@ -41,6 +47,8 @@ def answer_all(
         Id of the token that ends an answer.
     rows
         Number of prompts that are decoded at once.
+    captured
+        Capture steps in CUDA graphs, see `model.generate.Decoder`.
 
     Returns
     -------
@@ -59,18 +67,20 @@ def answer_all(
     if not waiting:
         return answers
     rows = min(rows, len(waiting))
-    decoder = Decoder(model, rows=rows, capacity=1)
+    decoder = Decoder(model, rows=rows, capacity=1, captured=captured)
     asked: list[int | None] = [None] * rows  # prompt of each row; None: free
     tokens = torch.zeros(rows, dtype=torch.long, device=decoder.device)
+    idle: list[int] = []  # free rows after the last step, and the same on the device
+    index_of_idle = tokens[:0]
     while True:
         free = [row for row, prompt in enumerate(asked) if prompt is None]
         if waiting and len(free) >= _FREE_SHARE * rows:
             for group in _groups(free, waiting, prompts):
                 logits = decoder.admit([row for row, _ in group], [prompts[number] for _, number in group])
                 chosen = logits.argmax(-1)
+                tokens[[row for row, _ in group]] = chosen
                 for (row, number), token in zip(group, chosen.tolist(), strict=True):
                     asked[row] = number
-                    tokens[row] = token
                     _take(answers, limits, asked, row, token, end_id)
             continue  # rows may be free again at once
         if len(free) == rows:
@@ -82,10 +92,12 @@ def answer_all(
             tokens, asked, rows = tokens[index], [asked[row] for row in kept], len(kept)
         tokens = decoder.step(tokens).argmax(-1)
         for row, token in enumerate(tokens.tolist()):
-            if asked[row] is None:
-                decoder.length[row] = 0  # a free row decodes into its first position
-            else:
+            if asked[row] is not None:
                 _take(answers, limits, asked, row, token, end_id)
+        if (now := [row for row, prompt in enumerate(asked) if prompt is None]) != idle:
+            idle, index_of_idle = now, torch.tensor(now, dtype=torch.long, device=decoder.device)
+        if idle:
+            decoder.length.index_fill_(0, index_of_idle, 0)  # a free row decodes into its first position
 
 
 @torch.no_grad()

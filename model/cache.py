@@ -27,7 +27,7 @@ class KeyValueCache:
         key, value : Tensor
             The first `length` slots, [R, length, h, head_dim] each.
         """
-        self._reserve(length)
+        self.reserve(length)
         row = torch.arange(len(positions), device=positions.device)[:, None]
         self.key[row, :, positions] = key
         self.value[row, :, positions] = value
@@ -41,13 +41,17 @@ class KeyValueCache:
     def replace(self, rows: Tensor, other: "KeyValueCache") -> None:
         """Replace rows (int64 indices) by those of another cache; what it has no slots for keeps its values."""
         slots = other.key.shape[2]
-        self._reserve(slots)
+        self.reserve(slots)
         self.key[rows, :, :slots] = other.key
         self.value[rows, :, :slots] = other.value
 
-    def _reserve(self, length: int) -> None:
-        """Make room for at least `length` slots; where there is none, for half as many more."""
-        capacity = self.key.shape[2]
-        if length > capacity:
-            extra = max(length, capacity * 3 // 2) - capacity
+    @property
+    def capacity(self) -> int:
+        """Slots of a row."""
+        return self.key.shape[2]
+
+    def reserve(self, length: int) -> None:
+        """Make room for at least `length` slots; where there is none, for half as many more, in new tensors."""
+        if length > self.capacity:
+            extra = max(length, self.capacity * 3 // 2) - self.capacity
             self.key, self.value = (F.pad(tensor, (0, 0, 0, extra)) for tensor in (self.key, self.value))

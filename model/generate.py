@@ -5,6 +5,9 @@
 Each application has its own caches, so a step runs all applications for the new position only. Finished rows are
 removed from the batch once enough of them have accumulated.
 
+A step can be captured in a CUDA graph (`captured`): its tensors have fixed addresses, the number of keys is rounded up
+so that few graphs are needed, and the only wait for the GPU is for the tokens. On a CPU there is no graph around it.
+
 Auto-guidance extrapolates away from a weaker prediction of the same model, the logits of the second-to-last application
 that writes the head's state: (1 + w)·logits(last) - w·logits(before) (HRM-Text, inference). It costs one more product
 with the head.
@@ -22,6 +25,8 @@ from model.hrm import HRM
 
 _KEEP_BELOW = 0.75
 """Finished rows are removed when at most this fraction of the batch is still running."""
+_CAPTURED_KEYS = 64
+"""Captured steps attend to a multiple of this number of positions, so that as many steps share a graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +70,23 @@ class Decoder:
         Maximum number of positions per row.
     guidance
         Weight w of auto-guidance; 0 disables it.
+    captured
+        Capture steps in CUDA graphs; the logits of a step are then valid until the next one. The weights must have the
+        dtype of the computation, as after `model.bfloat16()`, and must not be replaced meanwhile.
 
     Raises
     ------
     ValueError
-        Guidance is enabled for a model in which only one application writes the head's state.
+        Guidance is enabled for a model in which only one application writes the head's state, or `captured` under
+        autocast, which would convert the weights in every step.
     """
 
-    def __init__(self, model: HRM, *, rows: int, capacity: int, guidance: float = 0.0):
+    def __init__(self, model: HRM, *, rows: int, capacity: int, guidance: float = 0.0, captured: bool = False):
         config = model.config
         self.model = model
+        self.captured = captured
+        if captured and torch.is_autocast_enabled(model.z_L_init.device.type):
+            raise ValueError("captured decoding converts no weights: convert the model, and disable autocast")
         self.guidance = guidance
         self._writes_head_state = [a.writes == config.schedule[-1].writes for a in config.schedule]
         if guidance and sum(self._writes_head_state) < 2:
@@ -85,6 +97,8 @@ class Decoder:
         self.device = model.z_L_init.device
         self.length = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.longest = 0
+        self._tokens = torch.zeros_like(self.length)
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}  # by number of keys
         self.caches = [
             [
                 KeyValueCache(config, rows=rows, capacity=capacity, dtype=model.state_dtype, device=self.device)
@@ -96,7 +110,7 @@ class Decoder:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Process the prompts; returns the logits [rows, V] after the last token of each."""
         inputs = prefix_inputs(self.model, prompts)
-        self.length = inputs.lengths
+        self.length.copy_(inputs.lengths)
         self.longest = inputs.tokens.shape[1]
         return self._logits(inputs.tokens, inputs.positions, inputs.mask, self.length - 1)
 
@@ -107,6 +121,7 @@ class Decoder:
         index = torch.tensor(rows, device=self.device)
         self.length[index] = fresh.length
         self.longest = int(self.length.max())
+        self._reserve(fresh.longest)
         for application, fresh_application in zip(self.caches, fresh.caches, strict=True):
             for cache, fresh_cache in zip(application, fresh_application, strict=True):
                 cache.replace(index, fresh_cache)
@@ -114,15 +129,48 @@ class Decoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token to each row, int64 [rows]; returns the logits [rows, V] after it."""
-        positions = self.length[:, None]
-        self.length = self.length + 1
         self.longest += 1
+        keys = -(-self.longest // _CAPTURED_KEYS) * _CAPTURED_KEYS if self.captured else self.longest
+        self._reserve(keys)
+        self._tokens.copy_(tokens)
+        self.length += 1
+        return self._replayed(keys) if self.captured and self.device.type == "cuda" else self._appended(keys)
+
+    def _appended(self, keys: int) -> Tensor:
+        """Compute the logits after `_tokens` at the last position of each row; repeating it changes nothing."""
         end = self.length[:, None]
-        mask = dense_mask(torch.zeros_like(end), end, self.longest, self.model.state_dtype)
-        return self._logits(tokens[:, None], positions, mask, torch.zeros_like(self.length))
+        mask = dense_mask(torch.zeros_like(end), end, keys, self.model.state_dtype)
+        return self._logits(self._tokens[:, None], end - 1, mask, torch.zeros_like(self.length))
+
+    def _replayed(self, keys: int) -> Tensor:
+        """Like `_appended`, as a CUDA graph."""
+        if keys not in self._graphs:
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                self._appended(keys)  # libraries allocate when they are first used, which cannot be captured
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            pool = next((known.pool() for known, _ in self._graphs.values()), None)
+            with torch.cuda.graph(graph, pool=pool):
+                logits = self._appended(keys)
+            self._graphs[keys] = graph, logits
+        graph, logits = self._graphs[keys]
+        graph.replay()
+        return logits
+
+    def _reserve(self, length: int) -> None:
+        """Make room in the caches; where that moves them, captured steps are forgotten."""
+        if length > self.caches[0][0].capacity:
+            self._graphs.clear()
+            for application in self.caches:
+                for cache in application:
+                    cache.reserve(length)
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows except these (int64 indices)."""
+        self._graphs.clear()
+        self._tokens = self._tokens[rows]
         self.length = self.length[rows]
         self.longest = int(self.length.max())
         for application in self.caches:
@@ -152,6 +200,7 @@ def generate(
     top_p: float = 1.0,
     guidance: float = 0.0,
     generator: torch.Generator | None = None,
+    captured: bool = False,
 ) -> list[list[int]]:
     """Generate answers to prompts of any lengths as one batch.
 
@@ -173,6 +222,8 @@ def generate(
         Weight w of auto-guidance; 0 disables it.
     generator
         Random number generator for sampling, on the device of the model.
+    captured
+        Capture steps in CUDA graphs, see `Decoder`.
 
     Returns
     -------
@@ -192,7 +243,8 @@ def generate(
         return answers
     done = [False] * len(prompts)
     rows = list(range(len(prompts)))  # prompt of each row of the decoder
-    decoder = Decoder(model, rows=len(prompts), capacity=max(map(len, prompts)) + max_new_tokens, guidance=guidance)
+    capacity = max(map(len, prompts)) + max_new_tokens
+    decoder = Decoder(model, rows=len(prompts), capacity=capacity, guidance=guidance, captured=captured)
     logits = decoder.prefill(prompts)
     for _ in range(max_new_tokens - 1):
         tokens = _choose(logits, temperature, top_p, generator)

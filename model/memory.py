@@ -9,19 +9,19 @@ number (2 in bf16, 4 in fp32). A block that carries gradients keeps per token, f
     input                    d                    d                   d               d
     input of gqkv_proj       d                    d                   –               –
     gate, query, key, value  4w                   4w                  4w              –
-    rotated query, key       2w                   7w                  –               –
+    rotated query, key       2w                   2w                  –               –
     attention                w                    w                   w               –
-    factors of the gate      2w                   –                   –               –
+    factors of the gate      2w                   w                   –               –
     input of o_proj          w                    w                   –               –
     after attention          d                    d                   d               –
     input of gate_up_proj    d                    d                   –               –
     gate, up                 2f                   2f                  2f              –
     silu(gate)               f                    –                   –               –
-    input of down_proj       f                    –                   –               –
-    numbers of e bytes       4d + 10w + 4f        4d + 13w + 2f       2d + 5w + 2f    d
+    input of down_proj       f                    f                   –               –
+    numbers of e bytes       4d + 10w + 4f        4d + 9w + 3f        2d + 5w + 2f    d
 
-For L (d = w) in bf16 and compiled, this is 58 KB per token and block, 32 KB with `elementwise`. Without `recompute`,
-the partitioner of torch.compile decides what is kept; it keeps seven tensors of the size of the query around attention.
+For L (d = w) in bf16 and compiled, this is 55 KB per token and block, 32 KB with `elementwise`. Without `recompute`,
+the partitioner of torch.compile decides what is kept; these are the decisions of Inductor's.
 Norms and attention keep some float32 numbers per token besides. `tests/model/test_memory.py` compares all of it with
 the storages that are alive after a forward pass. Workspaces are estimates.
 """
@@ -111,15 +111,15 @@ def activation_memory(
         "block inputs": e * d,
         "inputs of gqkv_proj": e * d,
         "gate, query, key, value": 4 * e * w,
-        "rotated query, key": (7 if compiled else 2) * e * w,
+        "rotated query, key": 2 * e * w,
         "attention": e * w + lse,
-        "factors of the gate": 0.0 if compiled else 2 * e * w,
+        "factors of the gate": (1 if compiled else 2) * e * w,
         "inputs of o_proj": e * w,
         "states after attention": e * d,
         "inputs of gate_up_proj": e * d,
         "SwiGLU gate, up": 2 * e * f,
         "silu(gate)": 0.0 if compiled else e * f,
-        "inputs of down_proj": 0.0 if compiled else e * f,
+        "inputs of down_proj": e * f,
         "norms": 2 * norms,
     }
     keeps_products = {

@@ -16,7 +16,6 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 from rich.console import Console
@@ -66,17 +65,21 @@ def measured(model: HRM, prompts: Sequence[Sequence[int]], new: int) -> list[str
     """Cells of one row of the table."""
     device, never = model.z_L_init.device, model.config.vocab_size
 
-    def cached(guidance: float) -> Answers:
-        return generate(model, prompts, max_new_tokens=new, end_id=never, guidance=guidance)
+    def cached(guidance: float, captured: bool = False) -> Answers:
+        return generate(model, prompts, max_new_tokens=new, end_id=never, guidance=guidance, captured=captured)
 
-    with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext():
-        seconds, answers = timed(lambda: cached(0.0), device)
-        again, expected = timed(lambda: generate_without_cache(model, prompts, max_new_tokens=new), device)
-        guided, _ = timed(lambda: cached(0.5), device)
+    seconds, answers = timed(lambda: cached(0.0), device)
+    again, expected = timed(lambda: generate_without_cache(model, prompts, max_new_tokens=new), device)
+    guided, _ = timed(lambda: cached(0.5), device)
+    graphs, replayed = timed(lambda: cached(0.0, captured=True), device)
     tokens = len(prompts) * new
-    equal = sum(a == b for one, two in zip(answers, expected, strict=True) for a, b in zip(one, two, strict=True))
+
+    def agreement(found: Answers) -> str:
+        equal = sum(a == b for one, two in zip(found, expected, strict=True) for a, b in zip(one, two, strict=True))
+        return f"{equal / tokens:.1%}"
+
     speeds = (f"{tokens / seconds:,.0f}", f"{tokens / again:,.0f}", f"{again / seconds:.1f}")
-    return [*speeds, f"{equal / tokens:.1%}", f"{tokens / guided:,.0f}"]
+    return [*speeds, agreement(answers), f"{tokens / guided:,.0f}", f"{tokens / graphs:,.0f}", agreement(replayed)]
 
 
 def mixed(model: HRM, rows: int, *, prompt_tokens: int, new_tokens: int) -> list[list[str]]:
@@ -95,14 +98,17 @@ def mixed(model: HRM, rows: int, *, prompt_tokens: int, new_tokens: int) -> list
             answers += [answer[:limit] for answer, limit in zip(longest, limits[part], strict=True)]
         return answers
 
+    def continuous(*, captured: bool) -> Answers:
+        return answer_all(model, prompts, limits=limits, end_id=vocab_size, rows=rows, captured=captured)
+
     ways: dict[str, Callable[[], Answers]] = {
         "one prompt at a time": lambda: batches(1),
         f"batches of {rows}": lambda: batches(rows),
-        f"continuous, {rows} rows": lambda: answer_all(model, prompts, limits=limits, end_id=vocab_size, rows=rows),
+        f"continuous, {rows} rows": lambda: continuous(captured=False),
+        f"continuous, {rows} rows, captured": lambda: continuous(captured=True),
     }
     cells: list[list[str]] = []
-    with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext():
-        results = {way: timed(call, device) for way, call in ways.items()}
+    results = {way: timed(call, device) for way, call in ways.items()}
     _, expected = results["one prompt at a time"]
     for way, (seconds, answers) in results.items():
         equal = sum(answer == alone for answer, alone in zip(answers, expected, strict=True))
@@ -121,8 +127,7 @@ def shared(model: HRM, rows: int, *, prompt_tokens: int) -> list[list[str]]:
         "one prompt at a time": lambda: [[next_tokens(model, [prompt], rows=1)[0]] for prompt in prompts],
         f"batches of up to {rows}": lambda: [[token] for token in next_tokens(model, prompts, rows=rows)],
     }
-    with torch.autocast("cuda", torch.bfloat16) if model.z_L_init.device.type == "cuda" else nullcontext():
-        results = {way: timed(call, model.z_L_init.device) for way, call in ways.items()}
+    results = {way: timed(call, model.z_L_init.device) for way, call in ways.items()}
     _, expected = results["one prompt at a time"]
     cells = []
     for way, (seconds, answers) in results.items():
@@ -153,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--device is cuda, but torch finds no CUDA device here")
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    model = HRM(config_for(options.size, options.vocab_size)).to(device).eval()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = HRM(config_for(options.size, options.vocab_size)).to(device, dtype).eval()
     random = torch.Generator().manual_seed(0)
     where = f"{options.threads} threads of {platform.machine()}"
     if device.type == "cuda":
@@ -164,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title_justify="left",
     )
     columns = ("rows", "cached, tokens/s", "uncached, tokens/s", "speed-up", "tokens agree", "guided, tokens/s")
+    columns += ("captured, tokens/s", "tokens agree")
     for name in columns:
         table.add_column(name, justify="right")
     for rows in options.rows:

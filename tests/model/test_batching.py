@@ -35,7 +35,7 @@ def model() -> HRM:
     return HRM(CONFIG, seed=2)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(prompts=prompts, end_id=tokens, rows=st.integers(1, 6), data=st.data())
 def test_greedy_answers_are_those_of_one_prompt_at_a_time(model, prompts, end_id, rows, data):
     limits = data.draw(st.lists(st.integers(0, 14), min_size=len(prompts), max_size=len(prompts)))
@@ -43,7 +43,8 @@ def test_greedy_answers_are_those_of_one_prompt_at_a_time(model, prompts, end_id
         generate(model, [prompt], max_new_tokens=limit, end_id=end_id)[0]
         for prompt, limit in zip(prompts, limits, strict=True)
     ]
-    assert answer_all(model, prompts, limits=limits, end_id=end_id, rows=rows) == expected
+    for captured in (False, True):  # on a CPU without a graph
+        assert answer_all(model, prompts, limits=limits, end_id=end_id, rows=rows, captured=captured) == expected
 
 
 @settings(deadline=None, max_examples=10)

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import chain
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.batching import answer_all
 from model.config import ModelConfig
 from model.generate import Decoder, _choose, generate
 from model.hrm import HRM
@@ -47,7 +49,7 @@ def test_cached_decoding_gives_the_logits_of_decoding_without_a_cache(model, pro
         torch.testing.assert_close(cached, uncached_logits(model, prompt, answer), atol=2e-5, rtol=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(prompts=prompts)
 def test_greedy_answers_are_those_of_decoding_without_a_cache(model, prompts):
     expected = []
@@ -56,7 +58,51 @@ def test_greedy_answers_are_those_of_decoding_without_a_cache(model, prompts):
         for _ in range(8):
             answer.append(int(uncached_logits(model, prompt, answer)[-1].argmax()))
         expected.append(answer)
-    assert generate(model, prompts, max_new_tokens=8, end_id=NEVER) == expected
+    for captured in (False, True):  # on a CPU without a graph
+        assert generate(model, prompts, max_new_tokens=8, end_id=NEVER, captured=captured) == expected
+
+
+def test_captured_steps_read_and_write_at_fixed_addresses_until_the_caches_grow(model):
+    decoder = Decoder(model, rows=2, capacity=100, captured=True)
+
+    def addresses() -> list[int]:
+        keys_and_values = [(cache.key, cache.value) for application in decoder.caches for cache in application]
+        return [t.data_ptr() for t in (decoder.length, decoder._tokens, *chain.from_iterable(keys_and_values))]
+
+    with torch.no_grad():
+        before, moved_at = addresses(), []
+        decoder.prefill([60 * [1], [4]])
+        decoder.admit([1], [[5, 6]])
+        for length in range(61, 75):
+            decoder.step(torch.tensor([7, 8]))
+            if addresses() != before:
+                before = addresses()
+                moved_at.append(length)
+    assert moved_at == [65], "64 keys fit into 100 slots, 128 do not"
+
+
+def test_captured_decoding_is_refused_under_autocast(model):
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ValueError, match="convert the model, and disable autocast"),
+    ):
+        Decoder(model, rows=1, capacity=1, captured=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_steps_captured_in_cuda_graphs_give_the_answers_of_plain_ones(cuda, guidance):
+    model = HRM(CONFIG, seed=2).to(cuda)
+    prompts = [[i % VOCABULARY for i in range(first, first + 1 + first % 9)] for first in range(40)]
+    limits = [70 if i % 5 == 0 else 5 for i in range(40)]
+    plain, captured = (
+        (
+            generate(model, prompts, max_new_tokens=70, end_id=7, guidance=guidance, captured=how),
+            answer_all(model, prompts, limits=limits, end_id=7, rows=8, captured=how),
+        )
+        for how in (False, True)
+    )
+    assert captured == plain
 
 
 @settings(deadline=None, max_examples=25)

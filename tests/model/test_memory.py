@@ -88,17 +88,34 @@ def flex_with_a_backward_pass_on_a_cpu(monkeypatch):
         yield
 
 
+def partitioned_by_inductor():
+    """Backend of torch.compile that runs the graphs of forward and backward pass that Inductor would compile."""
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_compiler
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.fx_passes.joint_graph import joint_graph_passes
+
+    def partition(graph, inputs, **options):
+        joint_graph_passes(graph)
+        return min_cut_rematerialization_partition(graph, inputs, compiler="inductor", **options)
+
+    run = make_boxed_compiler(lambda graph, _: graph)
+    return aot_autograd(fw_compiler=run, partition_fn=partition, decompositions=select_decomp_table())
+
+
 @pytest.mark.slow  # traces graphs
 def test_compiled_blocks_keep_the_bytes_of_the_arithmetic_and_give_the_same_gradients(monkeypatch):
     config = config_for("L", VOCABULARY, num_layers=2, hidden_size=128, num_heads=2, head_dim=64)
     gradients = []
+    backend = partitioned_by_inductor()
     for recompute in ("none", "elementwise"):
         torch._dynamo.reset()
         model = HRM(config, seed=1)
         prepare(model, Execution(recompute=recompute, attention="flex"))
         for block in model.modules():
             if isinstance(block, Block):
-                block.compile_training(backend="aot_eager_decomp_partition")  # partitioned like Inductor's graphs
+                block.compile_training(backend=backend)
         weights = {tensor.untyped_storage()._cdata for tensor in model.state_dict().values()}
         kept = {}
 

@@ -2,10 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from trainer.optim import AdamAtan2
 
@@ -143,6 +147,43 @@ def test_updates_in_groups_are_those_of_all_parameters_at_once(monkeypatch: pyte
     whole = trained(1 << 26)
     for numbers in (1, 30, 56):
         assert all(torch.equal(a, b) for a, b in zip(trained(numbers), whole, strict=True))
+
+
+class NewStorages(TorchDispatchMode):
+    """Counts the bytes of storages that operations have made and that are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        result = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in given:
+                storage = tensor.untyped_storage()
+                self._made[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        alive = sum(size for storage, size in self._made.values() if not storage.expired())
+        self.largest = max(self.largest, alive)
+        return result
+
+
+@pytest.mark.parametrize(("moments", "copies"), [(None, 1), (torch.bfloat16, 3)])
+def test_temporary_tensors_of_an_update_have_the_size_of_a_group_of_parameters(
+    monkeypatch: pytest.MonkeyPatch, moments: torch.dtype | None, copies: int
+) -> None:
+    monkeypatch.setattr("trainer.optim.GROUP_NUMBERS", 2000)
+    parameters = [nn.Parameter(torch.ones(1000)) for _ in range(20)]
+    optimizer = AdamAtan2(parameters, lr=0.1, betas=BETAS, weight_decay=DECAY, ema=EMA, moments=moments)
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    before = [p.data_ptr() for p in parameters] + [s[key].data_ptr() for s in optimizer.state.values() for key in "mv"]
+    with NewStorages() as storages:
+        optimizer.step()
+    assert 4 * 2000 * copies <= storages.largest <= 4 * 2000 * copies + 100, "not of all 20,000 numbers"
+    after = [p.data_ptr() for p in parameters] + [s[key].data_ptr() for s in optimizer.state.values() for key in "mv"]
+    assert after == before
 
 
 def test_moments_in_bfloat16_follow_those_in_float32() -> None:
