@@ -214,15 +214,16 @@ def load_lengths(file: Path | IO[bytes], where: str, *, samples: int) -> "NDArra
 
 
 def check_lengths(lengths: "NDArray[np.uint16]", info: DatasetInfo, where: str) -> None:
-    """Raise `DatasetError` unless all lengths are positive and have the sums and the maximum in dataset.json."""
+    """Raise `DatasetError` unless each sample has a prefix and 2 tokens, and the sums are those in dataset.json."""
     prefix = response = longest = 0
     for begin in range(0, len(lengths), _BLOCK):
         block = lengths[begin : begin + _BLOCK].astype("int64")
-        if not block.all():
-            sample = int((block == 0).any(axis=1).argmax())
+        short = (block[:, 0] == 0) | (block.sum(axis=1) < 2)
+        if short.any():
+            sample = int(short.argmax())
             raise DatasetError(
                 f"{where}: sample {begin + sample:,} has a prefix of {block[sample, 0]} and a response of "
-                f"{block[sample, 1]} tokens, expected at least 1 of each; build the dataset again"
+                f"{block[sample, 1]} tokens, expected a prefix and at least 2 tokens; build the dataset again"
             )
         prefix, response = prefix + int(block[:, 0].sum()), response + int(block[:, 1].sum())
         longest = max(longest, int(block.sum(axis=1).max()))

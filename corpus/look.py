@@ -1,6 +1,6 @@
 """A built dataset as lazy polars frames: kept records, the outcome of every row, and the input files.
 
-dataset.json (which files there are) ─▶ scan_parquet, local or on S3
+dataset.json (which files there are) ─▶ scan_parquet, of a folder or an object store; scan_pyarrow_dataset, of others
 """
 
 import os
@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import polars as pl
+import pyarrow.dataset
 
 from corpus.contract import COMMIT, LEDGER_FILES, DatasetError
 from corpus.dataset import Dataset, NoDatasetError, open_dataset
 from corpus.record import SCHEMA
+from corpus.storage.connect import connect
+from corpus.storage.location import is_url
 
 __all__ = ["NoDatasetError", "Scan", "scan"]
 
@@ -26,6 +29,10 @@ class Scan(NamedTuple):
     """One line for each pair, and for each input row without a pair: its outcome, and why."""
     files: pl.LazyFrame
     """One line for each input file."""
+
+
+_POLARS_READS = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "adl", "abfs", "abfss", "http", "https", "hf"})
+"""Schemes of URLs that polars reads itself; other stores are read through fsspec and pyarrow."""
 
 
 def scan(out: str | Path | Dataset) -> Scan:
@@ -54,6 +61,10 @@ def scan(out: str | Path | Dataset) -> Scan:
 
     def frame(paths: Sequence[str]) -> pl.LazyFrame:
         urls = [f"{dataset.location}/{path}" for path in paths]
+        if is_url(dataset.location) and dataset.location.partition("://")[0] not in _POLARS_READS:
+            filesystem, root = connect(dataset.location)
+            places = [f"{root}/{path}" for path in paths]
+            return pl.scan_pyarrow_dataset(pyarrow.dataset.dataset(places, filesystem=filesystem, format="parquet"))
         return pl.scan_parquet(urls, glob=False, storage_options=_storage_options(dataset.location))
 
     curated = dataset.info.curated

@@ -198,12 +198,13 @@ def _show_line(screen: "Console", dataset: Dataset, line: Row, record: Row, prob
 
 def _show_near(screen: "Console", dataset: Dataset, count: int) -> None:
     """Print the least similar near duplicates, each with the row that it lost to and the differences marked."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from pipeline.report.page import NEAR_DUPLICATES
 
-    with dataset.open(NEAR_DUPLICATES) as file:
-        rows = pq.read_table(file, use_threads=False).slice(0, count).to_pylist()
+    with pq.ParquetFile(pa.BufferReader(dataset.read(NEAR_DUPLICATES))) as parquet:
+        rows = parquet.read(use_threads=False).slice(0, count).to_pylist()
     if not rows:
         screen.print("no near duplicates were dropped")
     for number, row in enumerate(rows, 1):

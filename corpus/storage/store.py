@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+ALONE = 20.0
+"""Seconds after which a process that has a folder to itself, for one small change, is taken for paused."""
 SLOWEST = 250_000
 """Bytes per second below which an upload has failed: aiohttp waits without end for a server that takes no more."""
 REQUEST_SECONDS = 120.0
@@ -545,12 +547,31 @@ def _remove(filesystem: fsspec.AbstractFileSystem, path: str, conditions: dict[s
 
 @contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Keep other processes that use this away from a folder, as far as its file system has locks."""
+    """Keep other processes that use this away from a folder, as far as its file system has locks.
+
+    Raises
+    ------
+    StorageError
+        Another process has the folder for `ALONE` seconds, as one that was paused in a change does.
+    """
     os.makedirs(folder, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
+    end = time.monotonic() + ALONE
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise StorageError(
+                        f"another process has been in a change of this folder for {ALONE:.0f} s: it is paused or "
+                        "hangs; end it, and run the same command again"
+                    ) from None
+                time.sleep(0.02)
+                continue
+            except OSError:  # a file system without locks
+                pass
+            break
         yield
     finally:
         os.close(handle)

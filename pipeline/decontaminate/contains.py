@@ -3,6 +3,7 @@
 import numba
 
 from pipeline.decontaminate.index import Index
+from pipeline.decontaminate.word_hashes import BREAK
 from pipeline.text.hashing import U64
 from pipeline.text.options import INNER_KERNEL
 
@@ -47,11 +48,30 @@ def answer_found(index: Index, probe: int, words: U64, begin: int, end: int) -> 
 
 
 @numba.njit(**INNER_KERNEL)
+def lines_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has each line and option of a probe, in any order."""
+    first, last = index.bounds[probe], index.bounds[probe + 1]
+    while first < last:
+        size = 1
+        while first + size < last and index.flags[first + size] & BREAK == 0:
+            size += 1
+        found = False
+        for at in range(begin, end - size + 1):
+            found |= found_at(index.words, first, size, words, at, begin, end)
+        if not found:
+            return False
+        first += size
+    return True
+
+
+@numba.njit(**INNER_KERNEL)
 def question_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
-    """Whether a text has the last words of a question's stem in a row."""
-    last = index.stems[probe, 1]
-    size = min(QUESTION_WORDS, last - index.stems[probe, 0])
-    found = False
+    """Whether a text has the last words of a question's stem in a row, as often as the stem, whose passage may too."""
+    first, last = index.stems[probe, 0], index.stems[probe, 1]
+    size = min(QUESTION_WORDS, last - first)
+    missing = 0
+    for at in range(first, last - size + 1):
+        missing += found_at(index.words, last - size, size, index.words, at, first, last)
     for at in range(begin, end - size + 1):
-        found |= found_at(index.words, last - size, size, words, at, begin, end)
-    return found
+        missing -= found_at(index.words, last - size, size, words, at, begin, end)
+    return missing <= 0

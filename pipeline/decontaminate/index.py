@@ -35,6 +35,8 @@ class Index(NamedTuple):
     """(p, 2): begin and end of the words by which a `WHOLE` or `EXACT` probe is searched."""
     leads: U64
     """(p, l): words of the template before the first of a probe's words, the nearest first; 0 where there is none."""
+    listed: NDArray[np.bool_]
+    """(p,): little more than options, which are found in any order."""
     own: NDArray[np.int64]
     """(p,): words of a stem that are not the template's."""
     mode: U8

@@ -32,7 +32,7 @@ from pipeline.decontaminate.templates import (
     template_limit,
     trimmed,
 )
-from pipeline.decontaminate.word_hashes import NUMBER, OPTION, U8, Flags, words_of
+from pipeline.decontaminate.word_hashes import BREAK, NUMBER, OPTION, U8, Flags, words_of
 from pipeline.text.hashing import U64
 
 STEM_WORDS = 4
@@ -71,7 +71,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     mark_informative(probes, flags)
     mark_templates(probes, flags, groups)
     shared = _shared_stems(probes.words, flags, probes.bounds, groups, spec.n)
-    mostly_template = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
+    mostly_template, listed = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
     words, flags, bounds, begins, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
     stem = stems(bounds, flags, STEM_WORDS)
     own_until = np.append(0, np.cumsum(flags & np.uint16(TEMPLATE) == 0))
@@ -93,7 +93,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     # One more than may be changed is left as it is, and two more have one in each half.
     pieces = np.minimum(MAX_CHANGES, own // WORDS_PER_CHANGE) + 2
     pieces[(mode != LONG) | solution | mostly_template] = 0
-    short = _short_entries(words, stem, mode), _piece_entries(words, bounds, stem, pieces)
+    short = _short_entries(words, stem, mode), _piece_entries(words, flags, bounds, stem, pieces)
     grams, probe, at = _unique_entries((long_grams, long_probes, np.zeros(len(long_grams), np.int64)), *short)
     in_letters = np.flatnonzero(
         ~solution & (stem_sizes >= DISTINCTIVE_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE)
@@ -105,6 +105,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         bounds=bounds,
         stems=stem,
         leads=leads,
+        listed=listed,
         own=own,
         mode=mode,
         solution=solution,
@@ -245,11 +246,11 @@ def _short_entries(words: U64, stem: NDArray[np.int64], mode: U8) -> Entries:
 
 
 def _piece_entries(
-    words: U64, bounds: NDArray[np.int64], stem: NDArray[np.int64], pieces: NDArray[np.int64]
+    words: U64, flags: Flags, bounds: NDArray[np.int64], stem: NDArray[np.int64], pieces: NDArray[np.int64]
 ) -> Entries:
-    """The rarest n-gram in each of some equal pieces of a stem, of which changed words leave one as it is.
+    """The rarest n-gram in each of some equal pieces of a stem, in one line if possible.
 
-    Pieces of which many probes have each n-gram are left out.
+    Changed words leave one of the pieces as it is. Pieces of which many probes have each n-gram are left out.
     """
     keys, probe, at = all_grams(words, stem, STEM_WORDS)
     counts = document_counts(keys, probe)
@@ -257,9 +258,11 @@ def _piece_entries(
     number = np.maximum(pieces, 1)[probe]
     place = at - stem[probe, 0]
     piece = place * number // np.maximum(sizes[probe], 1)
+    breaks = np.append(0, np.cumsum(flags & np.uint16(BREAK) != 0))
+    broken = breaks[at + STEM_WORDS] > breaks[at + 1]
     inside = (place + STEM_WORDS - 1) * number // np.maximum(sizes[probe], 1) == piece
     chosen = np.flatnonzero(inside & (pieces[probe] > 0) & (counts <= TEMPLATE_ITEMS))
-    order = chosen[np.lexsort((at[chosen], counts[chosen], piece[chosen], probe[chosen]))]
+    order = chosen[np.lexsort((at[chosen], counts[chosen], broken[chosen], piece[chosen], probe[chosen]))]
     first = np.ones(len(order), bool)
     first[1:] = (probe[order][1:] != probe[order][:-1]) | (piece[order][1:] != piece[order][:-1])
     rarest = order[first]

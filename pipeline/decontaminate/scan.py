@@ -12,7 +12,8 @@ A shared n-gram makes a candidate. The record contains the probe if
   the same passage with another question is no hit;
 - of a question with options, its stem has `DISTINCTIVE_WORDS` and all are found, or as many own words and nearly all of
   these (`STEM_SHARE`), whatever the options and the answer are; or most of its options are found too, in any order and
-  under any labels; or its answer is in the response and distinguishes the item from others.
+  under any labels; or its answer is in the response and distinguishes the item from others. Where the stem has fewer
+  than four words, all of it and of the options is needed.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
 of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
@@ -29,7 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.changed import share_found
-from pipeline.decontaminate.contains import DISTINCTIVE_WORDS, answer_found, found_at, lead_found, question_found
+from pipeline.decontaminate.contains import (
+    DISTINCTIVE_WORDS,
+    answer_found,
+    found_at,
+    lead_found,
+    lines_found,
+    question_found,
+)
 from pipeline.decontaminate.gram_table import find_entry, gram_slot
 from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
 from pipeline.decontaminate.letters import scan_letters
@@ -144,6 +152,8 @@ def _scan(
                     answered = has_answer and index.distinctive[index.item[probe]]
                     if index.mode[probe] == LONG and kind == 0:
                         coverage = share_found(index, probe, offset, records, at, begin, split, end, answered)
+                        if index.listed[probe] and lines_found(index, probe, records.words, begin, end):
+                            coverage = 1.0
                         if coverage == 0.0:  # what follows decides
                             continue
                     compared[probe] = row

@@ -92,7 +92,7 @@ def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
 @numba.njit(cache=True, nogil=True)
 def settle_flags(
     bounds: NDArray[np.int64], flags: Flags, shared: NDArray[np.bool_], least_stem: int, least: int
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
 
     Where `TEMPLATE` is cleared, `OPTION` stays unless the words without options are `shared`, a template's: they tell
@@ -100,10 +100,13 @@ def settle_flags(
 
     Returns
     -------
-    bool (p,)
+    mostly_template : bool (p,)
         Whether a probe is little more than a template; it is then searched as a whole only.
+    listed : bool (p,)
+        Whether it has options whose flags are cleared.
     """
     mostly_template = np.zeros(len(bounds) - 1, np.bool_)
+    listed = np.zeros(len(bounds) - 1, np.bool_)
     for probe in range(len(mostly_template)):
         begin, end = bounds[probe], bounds[probe + 1]
         own = own_with_options = 0
@@ -113,13 +116,14 @@ def settle_flags(
                 own += flags[place] & OPTION == 0
         mostly_template[probe] = own_with_options < least
         if own < least_stem and (shared[probe] or not mostly_template[probe]):
+            listed[probe] = own < own_with_options
             _clear(flags, begin, end, OPTION)
         if mostly_template[probe]:
             last = end  # what follows the options, such as "Answer:", stays the template's
             while last > begin and flags[last - 1] & OPTION == 0:
                 last -= 1
             _clear(flags, begin, last if last > begin else end, TEMPLATE)
-    return mostly_template
+    return mostly_template, listed
 
 
 @numba.njit(cache=True, nogil=True)

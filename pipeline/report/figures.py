@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,11 @@ SCORES = 50
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
+Counts = NDArray[np.int64]
+PART_ROWS = 2**20
+"""Samples whose lengths are in memory at a time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
     """A bar of a histogram."""
@@ -46,20 +50,47 @@ class Bin:
         return f"{self.begin:.2f} to {self.end:.2f}" if self.begin < 1 else "1.00"
 
 
-def length_bins(lengths: NDArray[Any]) -> list[Bin]:
-    """Count lengths in bins of equal width up to 8 tokens and of four to each doubling from there."""
-    if not len(lengths):
+def count_lengths(lengths: NDArray[np.uint16]) -> tuple[Counts, Counts, Counts]:
+    """Count how many samples have each length: of the prefix, of the response, of both together.
+
+    Parameters
+    ----------
+    lengths
+        uint16 (n, 2), which may be mapped from a file: little of it is in memory at a time.
+
+    Returns
+    -------
+    tuple of three int64 (m,)
+        Number of samples by length from 0.
+    """
+    prefix, response, both = (np.zeros(2**17, np.int64) for _ in range(3))
+    for begin in range(0, len(lengths), PART_ROWS):
+        part = lengths[begin : begin + PART_ROWS].astype(np.int64)
+        for counts, values in ((prefix, part[:, 0]), (response, part[:, 1]), (both, part.sum(axis=1))):
+            counts += np.bincount(values, minlength=len(counts))
+    return prefix, response, both
+
+
+def mean_length(counts: Counts) -> float:
+    """Return the mean of lengths from their counts."""
+    return float(np.arange(len(counts)) @ counts / counts.sum())
+
+
+def length_bins(counts: Counts) -> list[Bin]:
+    """Add up the counts of lengths in bins of equal width up to 8 tokens and of four to each doubling from there."""
+    if not counts.any():
         return []
     powers = 2 ** np.arange(18)
     edges = np.unique(np.concatenate([[0], *(powers + powers * quarter // 4 for quarter in range(4))]))
-    counts = np.bincount(np.searchsorted(edges, lengths, side="right") - 1, minlength=len(edges))
-    used = np.flatnonzero(counts)
+    bins = np.searchsorted(edges, np.arange(len(counts)), side="right") - 1
+    sums = np.bincount(bins, weights=counts, minlength=len(edges)).astype(np.int64)
+    used = np.flatnonzero(sums)
     first, last = int(used[0]), int(used[-1])
     return [
         Bin(
             begin=int(edges[bin]),
             end=int(edges[bin + 1]),
-            count=int(counts[bin]),
+            count=int(sums[bin]),
             label=f"{edges[bin]:,}" if bin == first or (bin > first + 3 and edges[bin] in powers[::2]) else "",
         )
         for bin in range(first, last + 1)
@@ -88,10 +119,11 @@ def score_bins(counts: Sequence[int]) -> list[Bin]:
     ]
 
 
-def quantiles(lengths: NDArray[Any]) -> dict[str, int]:
-    """Return quantiles of lengths, by the name of their share."""
-    found = np.quantile(lengths, QUANTILES, method="lower").tolist()
-    return {f"{q:.0%}": int(value) for q, value in zip(QUANTILES, found, strict=True)}
+def quantiles(counts: Counts) -> dict[str, int]:
+    """Return quantiles of lengths from their counts, by the name of their share; of two lengths the lower one."""
+    places = np.floor((counts.sum() - 1) * np.array(QUANTILES)).astype(np.int64)
+    found = np.searchsorted(np.cumsum(counts), places, side="right").tolist()
+    return {f"{q:.0%}": value for q, value in zip(QUANTILES, found, strict=True)}
 
 
 def funnel(counts: SourceCounts, dropped: Mapping[str, int]) -> dict[str, int]:

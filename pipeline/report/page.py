@@ -29,7 +29,7 @@ from pipeline.records.ledger import ColumnLine
 from pipeline.report.card import card
 from pipeline.report.croissant import croissant
 from pipeline.report.difference import Piece, difference, shortened
-from pipeline.report.figures import Bin, funnel, length_bins, quantiles, score_bins, total
+from pipeline.report.figures import Bin, count_lengths, funnel, length_bins, mean_length, quantiles, score_bins, total
 from pipeline.report.groups import lines_of, top_groups
 from pipeline.report.samples import conditions, languages
 from pipeline.report.texts import Text, Texts
@@ -223,13 +223,13 @@ def _left(steps: Mapping[str, int]) -> dict[str, int]:
 
 
 def _stratum(stratum: Stratum, lengths: NDArray[np.uint16]) -> dict[str, Any]:
-    tokens = lengths[stratum.begin : stratum.end].sum(axis=1, dtype=np.int64)
+    _, _, counts = count_lengths(lengths[stratum.begin : stratum.end])
     return {
         "source": stratum.source,
         "task": stratum.task,
         "samples": stratum.samples,
-        "tokens": int(tokens.sum()),
-        **{f"tokens at {share}": value for share, value in quantiles(tokens).items()},
+        "tokens": int(np.arange(len(counts)) @ counts),
+        **{f"tokens at {share}": value for share, value in quantiles(counts).items()},
     }
 
 
@@ -248,19 +248,14 @@ def _reasons(drops: Sequence[Row]) -> list[Row]:
 
 def _histograms(lengths: NDArray[np.uint16]) -> dict[str, tuple[list[Bin], str]]:
     """Histograms of lengths with a line of quantiles each."""
-    parts = {
-        "prefix": lengths[:, 0].astype(np.int64),
-        "response": lengths[:, 1].astype(np.int64),
-        "sample": lengths.sum(axis=1, dtype=np.int64),
-    }
     found = {}
-    for name, values in parts.items():
-        at = quantiles(values)
+    for name, counts in zip(("prefix", "response", "sample"), count_lengths(lengths), strict=True):
+        at = quantiles(counts)
         note = (
-            f"mean {values.mean():,.1f}, median {at['50%']:,}, 90 % up to {at['90%']:,}, 99 % up to {at['99%']:,}, "
-            f"longest {at['100%']:,}"
+            f"mean {mean_length(counts):,.1f}, median {at['50%']:,}, 90 % up to {at['90%']:,}, "
+            f"99 % up to {at['99%']:,}, longest {at['100%']:,}"
         )
-        found[name] = (length_bins(values), note)
+        found[name] = (length_bins(counts), note)
     return found
 
 

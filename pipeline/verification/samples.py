@@ -23,6 +23,9 @@ from corpus.contract import (
 )
 from corpus.dataset import Dataset
 
+PART_ROWS = 2**20
+"""Samples whose lengths are in memory at a time."""
+
 
 def sidecar_problems(dataset: Dataset, shards: list[ShardInfo]) -> Iterator[str]:
     """Parse lengths, strata and index, which raise their problems; the index's entries are added to `shards`."""
@@ -35,7 +38,8 @@ def count_problems(dataset: Dataset) -> Iterator[str]:
     """Yield numbers of samples and tokens in dataset.json that are not those of lengths.npy."""
     info, lengths = dataset.info, dataset.lengths
     prefix, response = lengths.sum(axis=0, dtype=np.int64).tolist()
-    longest = int(lengths.sum(axis=1, dtype=np.int64).max(initial=0))
+    parts = (lengths[begin : begin + PART_ROWS] for begin in range(0, len(lengths), PART_ROWS))
+    longest = max((int(part.sum(axis=1, dtype=np.int64).max()) for part in parts), default=0)
     counted = {
         "samples": (info.samples, len(lengths)),
         "tokens": (info.tokens, prefix + response),

@@ -11,6 +11,8 @@ Files below DATA/train_sources are train data, those below DATA/eval_sets eval s
    if it is among the record's hits.
 4. Rows that share only a template: questions of mathematics with all numbers, or also all names, changed; the words
    that two items of a set share, around another text; GSM8K's train set against its test set.
+5. Train rows of multiple choice that have the question, and the options in any order, of an item of OpenBookQA or ARC,
+   by comparison of all.
 """
 
 import argparse
@@ -88,6 +90,7 @@ def main() -> None:
     searchable = pl.concat([items for _, items in shards]).filter(pl.col("searchable"))
     console.print(planted(searchable, train, shards, random.Random(args.seed), args.per_set, spec))
     console.print(templates(held, train, hits, shards, random.Random(args.seed + 1), spec))
+    console.print(same_questions(held, train, hits))
 
 
 def sources(data: Path, role: str) -> list[SourceSpec]:
@@ -290,6 +293,43 @@ def number_words(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: ra
     return text, item["response"] or other[0]["response"]
 
 
+def broken_words(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """The stem without blanks, or in lines of equal length that break words."""
+    stem, _ = split_options(item["instruction"])
+    size = draw.choice([0, 30, 60])
+    text = "\n".join(stem[at : at + size] for at in range(0, len(stem), size)) if size else re.sub(r"\s", "", stem)
+    return text, other[0]["response"]
+
+
+def other_letters(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """The stem with Cyrillic or Greek letters drawn like Latin ones, or with accents."""
+    stem, _ = split_options(item["instruction"])
+    cyrillic, greek, marks = (
+        str.maketrans(*pair) for pair in (("aceopxy", "асеорху"), ("oai", "οαι"), ("aeiou", "áèïõů"))
+    )
+    return stem.translate(draw.choice([cyrillic, greek, marks])), other[0]["response"]
+
+
+def changed(count: int) -> "Leak":
+    """The stem with some of its plain words, apart from its last four and from each other, replaced."""
+
+    def make(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+        stem, _ = split_options(item["instruction"])
+        words = stem.split(" ")
+        places = [place for place in range(1, len(words) - 4) if re.fullmatch(r"[a-z]{4,}", words[place])]
+        for place in draw.sample(places[::3], min(count, len(places[::3]))):
+            words[place] = draw.choice(("chisel", "bellows", "gantry"))
+        return " ".join(words), other[0]["response"]
+
+    return make
+
+
+def first_half(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
+    """The first half of the stem's words."""
+    words = split_options(item["instruction"])[0].split(" ")
+    return " ".join(words[: len(words) // 2]), other[0]["response"]
+
+
 def solution_only(item: dict[str, Any], other: Sequence[dict[str, Any]], draw: random.Random) -> tuple[str, str]:
     """The worked solution under another instruction, between other words."""
     text = re.sub(r"<<[^>]*>>", "", item["response"]) if draw.random() < 0.5 else item["response"]
@@ -308,8 +348,13 @@ LEAKS: tuple[tuple[str, Leak, float], ...] = (
     ("embedded in a long text", embedded, 0.97),
     ("split over short lines", short_lines, 0.97),
     ("number words and digits exchanged", number_words, 0.97),
+    ("long stem broken inside words or without blanks", broken_words, 0.97),
+    ("long stem in letters that look alike", other_letters, 0.97),
+    ("long stem with a word changed", changed(1), 0.0),
+    ("long stem with two words changed", changed(2), 0.0),
+    ("first half of a long stem", first_half, 0.0),
 )
-"""Name, how a record is made, and the goal."""
+"""Name, how a record is made, and the goal; 0: none, since some of these are other questions by the rule."""
 
 
 def planted(
@@ -325,8 +370,9 @@ def planted(
         long_stem = pl.col("instruction").str.replace(r"(?s)\n\nA\. .*", "").str.count_matches(r"[\p{L}\p{N}]+") >= STEM
         only = {"worked solution alone": long, "stem alone, another answer": choice & long_stem}
         only |= {"permuted options, answer by position": choice & ~short}
+        only |= {label: long_stem for label, *_ in LEAKS if "long stem" in label}
         kinds = (
-            [(name, held.filter(only[name]), f"{goal:.0%}")]
+            [(name, held.filter(only[name]), f"{goal:.0%}" if goal else "-")]
             if name in only
             else [
                 (name, held.filter(~short), f"{goal:.0%}"),
@@ -465,6 +511,46 @@ def hollowed(items: pl.DataFrame, train: pl.DataFrame, draw: random.Random, coun
             words = [*a[:begin], filler["instruction"], *a[len(a) - end :]]
             texts.append((" ".join(words), filler["response"]))
     return texts
+
+
+# The truth by comparison
+
+
+def parts(text: str) -> tuple[str, frozenset[str]] | None:
+    """Letters and digits of a question's stem and of its options; None if it has no options."""
+    text = re.sub(r"\n+Answer format:.*", "", text, flags=re.DOTALL)
+    text = re.sub(r"^(?:Please choose the correct answer to the question|Question): ", "", text)
+    stem, *options = re.split(r"(?:\n|^| )(?:Answer\d+:|[A-J]\.|\([a-jA-J]\)) ", text)
+
+    def plain(part: str) -> str:
+        return re.sub(r"[\W_]+", " ", part.lower()).strip()
+
+    return (plain(stem), frozenset(map(plain, options))) if len(options) > 1 else None
+
+
+def same_questions(held: pl.DataFrame, train: pl.DataFrame, hits: pl.DataFrame) -> Table:
+    """Rows with the stem, and with the options too, of an item, and how many of these pairs were found."""
+    table = Table("eval set", title="Train rows with the question of an item, by comparison of all")
+    for name in ("items", "same question and options", "found", "same question, other options", "found"):
+        table.add_column(name, justify="right")
+    rows: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    for row, text in enumerate(train["instruction"]):
+        if found := parts(text):
+            rows.setdefault(found[0], []).append((row, found[1]))
+    pairs = set(hits.select("row", "item").iter_rows())
+    for (source,), items in held.group_by("source", maintain_order=True):
+        if not re.search(r"(?i)openbook|arc-", str(source)):
+            continue
+        same: list[bool] = []
+        other: list[bool] = []
+        for item, text in items.select("row_id", "instruction").iter_rows():
+            stem, options = parts(text) or (text, frozenset())
+            for row, given in rows.get(stem, []):
+                (same if given == options else other).append((row, item) in pairs)
+        table.add_row(
+            str(source), f"{len(items):,}", *(f"{n:,}" for n in (len(same), sum(same), len(other), sum(other)))
+        )
+    return table
 
 
 if __name__ == "__main__":

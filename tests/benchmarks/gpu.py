@@ -166,8 +166,13 @@ def compared(whole: Sequence[dict[str, Any]], killed: Sequence[dict[str, Any]]) 
 
 def tested(settings: Settings) -> str:
     """Run the tests marked `gpu`."""
-    chosen = ["tests/model/test_loss.py"] if settings.tiny else ["tests", "-m", "gpu", "-n", "4"]
-    command = [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider", "--timeout", "120", "--durations=3"]
+    chosen = (
+        ["tests/model/test_loss.py"]
+        if settings.tiny
+        else ["tests/model", "tests/trainer/checkpointing", "-m", "gpu", "-n", "4"]
+    )
+    command = [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider", "--timeout=120", "--durations=3"]
+    command += ["--continue-on-collection-errors"]  # of files whose packages this machine does not have
     output = settings.run("tests", command, seconds=120)
     return "\n".join(line for line in output.splitlines() if " passed" in line or line.startswith(("FAILED", "ERROR")))
 
@@ -182,7 +187,7 @@ def generated(settings: Settings) -> str:
 
 FITTING = ("--recompute", "elementwise", "--rows", "1", "--length")
 PARTS: dict[str, Callable[[Settings], str]] = {
-    "L": steps_of("L", *FITTING, "21504", "--kernels", "flex", "flex64", "--steps", "3", "--profile", seconds=80),
+    "L": steps_of("L", *FITTING, "21504", "--kernels", "flex", "flex64", "--steps", "3", "--profile", seconds=100),
     "XL": steps_of("XL", *FITTING, "12288", "--kernels", "flex", "--steps", "3", "--profile", seconds=60),
     "train": trained,
     "float8": steps_of("L", "--float8", *FITTING, "21504", "--kernels", "flex", "--steps", "3", seconds=50),

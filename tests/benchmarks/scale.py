@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.scale                          # 1x, 4x, 16x: 0.26, 1, 4.2 GB of text
     python -m tests.benchmarks.scale --unit-mb 16 --factors 1 # a small one
+    python -m tests.benchmarks.scale --rows 1M 10M            # short pairs instead (tests.benchmarks.rows)
 
 Pairs with planted exact and near duplicates (tests.benchmarks.texts), half of
 them in JSON lines and half in Parquet, go through every stage, with an eval set
@@ -32,6 +33,7 @@ from rich.table import Table
 from pipeline.build import build
 from pipeline.engine.budget import affordable_workers
 from pipeline.engine.progress import Display
+from tests.benchmarks import rows
 from tests.benchmarks.texts import EXACT, NEAR, write_texts
 
 FILES = 8
@@ -235,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--unit-mb", type=float, default=260.0, help="MB of text at 1x (default: 260)")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 16], help="sizes (default: 1 4 16)")
+    parser.add_argument("--rows", type=rows.number, nargs="+", help="numbers of short pairs instead, as in 1M 10M")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument(
         "--memory", type=TypeAdapter(ByteSize).validate_python, default="3GB", help="cap (default: 3GB)"
@@ -244,11 +247,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     screen = Console(width=120, highlight=False)
     workers = affordable_workers(options.workers, options.memory)
     screen.print(
-        f"{EXACT:.0%} exact and {NEAR:.0%} near duplicates planted; {FILES} files; {workers} workers; "
+        f"{EXACT:.0%} exact and {NEAR:.0%} near duplicates planted; {2 if options.rows else FILES} files; "
+        f"{workers} workers, --memory {options.memory / 1e9:.1f}GB; "
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n"
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measure(Path(folder) / "small", 0.5, workers)
+    if options.rows:
+        rows.run(options.rows, workers, options.folder, screen)
+        return
     measured = []
     for factor in options.factors:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -24,6 +24,10 @@ NEAR = 0.05
 CHANGED = 40
 WORDS = 30_000
 BLOCK_ROWS = 20_000
+LONG = (20, 61, 30, 221)
+"""Least words of an instruction, number of its lengths; the same of a response."""
+SHORT = (6, 9, 6, 11)
+"""Those of pairs of about 30 tokens."""
 
 
 def vocabulary() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
@@ -45,6 +49,7 @@ def _write(
     first: int,
     rows: int,
     seed: int,
+    sizes: tuple[int, int, int, int],
     words: NDArray[np.uint8],
     bounds: NDArray[np.int64],
     table: NDArray[np.int32],
@@ -66,7 +71,10 @@ def _write(
                 change = draw | np.uint64(1)
             number = mix(draw) % number
         state = mix(number + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1))
-        lengths = (20 + int(state % np.uint64(61)), 30 + int((state >> np.uint64(32)) % np.uint64(221)))
+        lengths = (
+            sizes[0] + int(state % np.uint64(sizes[1])),
+            sizes[2] + int((state >> np.uint64(32)) % np.uint64(sizes[3])),
+        )
         for part in range(2):
             for _word in range(lengths[part]):
                 state = mix(state + GOLDEN)
@@ -101,10 +109,32 @@ def write_texts(folder: Path, megabytes: float, *, files: int, seed: int = 0) ->
         with _JsonLines(folder, number) if number % 2 == 0 else _Parquet(folder, number) as file:
             while total < target:
                 rows = int(min(BLOCK_ROWS, max(1, (target - total) / 800)))
-                size = _write(row, rows, seed, *vocabulary_, out, ends)
+                size = _write(row, rows, seed, LONG, *vocabulary_, out, ends)
                 file.add(out[:size], ends[: 2 * rows + 1])
                 row, total = row + rows, total + size
     return total, row
+
+
+def write_short_pairs(folder: Path, rows: int, *, seed: int = 0) -> int:
+    """Write pairs of about 30 tokens, half of them to one file of JSON lines and half to one of Parquet.
+
+    Returns
+    -------
+    int
+        Bytes of text.
+    """
+    folder.mkdir(parents=True)
+    vocabulary_ = vocabulary()
+    out, ends = np.empty(BLOCK_ROWS * 400, np.uint8), np.empty(2 * BLOCK_ROWS + 1, np.int64)
+    total = 0
+    for number, (first, last) in enumerate(((0, rows // 2), (rows // 2, rows))):
+        with _JsonLines(folder, number) if number == 0 else _Parquet(folder, number) as file:
+            for row in range(first, last, BLOCK_ROWS):
+                count = min(BLOCK_ROWS, last - row)
+                size = _write(row, count, seed, SHORT, *vocabulary_, out, ends)
+                file.add(out[:size], ends[: 2 * count + 1])
+                total += size
+    return total
 
 
 class _JsonLines:

@@ -1,5 +1,6 @@
 """Claims about leases: one writer at a place, whoever is paused, killed or late."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import corpus.storage.lease
+from corpus.storage import StorageError
 from corpus.storage.lease import LEASE, Holder, Lease, LeaseError, acquire
 from corpus.storage.store import Store
 from tests.faults import FaultyProxy
@@ -221,3 +223,15 @@ def test_file_that_arrives_damaged_is_sent_again(faults: FaultyProxy, bucket: st
         faults.share = 0.0
         assert faults.counts["corrupt"] > 2
         assert {name: store.read(name) for name in expected} == expected
+
+
+def test_process_that_is_paused_in_a_change_of_the_lease_is_an_error_and_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corpus.storage.store.ALONE", 0.1)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # another open file, as of another process
+    with pytest.raises(StorageError, match="it is paused or hangs; end it"):
+        Store(str(tmp_path), attempts=1).swap("a", b"1", expected=None)
+    os.close(handle)
+    assert Store(str(tmp_path), attempts=1).swap("a", b"1", expected=None)

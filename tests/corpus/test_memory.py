@@ -37,7 +37,7 @@ print(json.dumps([counts, str(row.outcome), row.detail, peak() - before]))
 """
 
 ROW = json.dumps({"instruction": "How much is one and one? " * 40, "response": "Two. " * 40}).encode()
-ROWS_BYTES = 1 << 30
+ROWS_BYTES = 1 << 28
 
 
 def read(path: Path) -> tuple[dict[str, int], str, str, float]:
@@ -57,8 +57,8 @@ def compress(path: Path, *parts: tuple[bytes, int]) -> None:
             file.write(zstandard.ZstdCompressor().compress(content * (times % repeat)) if times % repeat else b"")
 
 
-@pytest.mark.slow  # reads 1 GiB
-def test_gibibyte_of_lines_takes_little_memory(tmp_path: Path) -> None:
+@pytest.mark.slow  # reads 256 MiB
+def test_file_of_many_lines_takes_little_memory(tmp_path: Path) -> None:
     count = ROWS_BYTES // (len(ROW) + 1)
     compress(tmp_path / "rows.jsonl.zst", (ROW + b"\n", count))
     counts, outcome, _, grown = read(tmp_path / "rows.jsonl.zst")

@@ -78,7 +78,7 @@ def pack_batch(
             first = stored.prefix_len if objective == "response" else 1
             labels[r, begin + first - 1 : end] = stored.tokens[first : length + 1]
             positions[r, begin:end] = np.arange(length)
-            segments.append((r, begin, stored.prefix_len, length))
+            segments.append((r, begin, min(stored.prefix_len, length), length))  # a response may be empty
             begin = end
     return PackedBatch(
         tokens=torch.from_numpy(tokens),

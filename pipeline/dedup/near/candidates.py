@@ -94,8 +94,7 @@ class Groups:
 
     def numbers(self) -> U32:
         """Group of each row, uint32 (n,); groups are numbered from 0 in the order of their least rows."""
-        roots = _roots(self._parent)
-        return np.unique(roots, return_inverse=True)[1].astype(np.uint32)
+        return _numbers(self._parent)
 
 
 @numba.njit(cache=True)
@@ -118,8 +117,14 @@ def _join(parent: U32, size: U32, pairs: NDArray[np.uint32], largest: int) -> No
 
 
 @numba.njit(cache=True)
-def _roots(parent: U32) -> U32:
+def _numbers(parent: U32) -> U32:
     found = np.empty_like(parent)
+    count = np.uint32(0)
     for place in range(len(parent)):
-        found[place] = _root(parent, np.uint32(place))
+        root = _root(parent, np.uint32(place))
+        if root == place:
+            found[place] = count
+            count += np.uint32(1)
+        else:
+            found[place] = found[root]  # which is before: a root is the least row of its group
     return found

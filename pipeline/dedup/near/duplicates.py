@@ -202,7 +202,7 @@ class Grouped:
 class GroupPairs(Step[Grouped]):
     """Join all pairs into groups, and assign the groups to `VerifyGroups` steps.
 
-    Takes 17 bytes of memory for each record in a group, and a byte for each record in all.
+    Takes 24 bytes of memory for each record in a group, and a byte for each record in all.
     """
 
     stage: ClassVar[str] = "near-groups"

@@ -159,6 +159,9 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     line, quote = begin, begin - 1  # where the line begins, and where the last quote ends
     place = begin
     while place < end:
+        if data[place] == codes.BLANK:
+            place += 1
+            continue
         char, width = decode(data, place)
         kind = class_of(char, classes)
         if kind == SPACE:
@@ -276,6 +279,12 @@ def _read_word(
     shape = np.uint8(0)
     small = False
     while place < end:
+        if codes.LOWER_A <= data[place] <= codes.LOWER_Z:  # most characters, whose class and folded form are known
+            value = (value ^ np.uint64(data[place])) * GOLDEN
+            small = True
+            length += 1
+            place += 1
+            continue
         char, width = decode(data, place)
         kind = class_of(char, classes)
         if kind in (LETTER, DIGIT):

@@ -418,6 +418,26 @@ def test_a_short_stem_is_found_with_its_options_in_any_order_but_not_with_others
     assert {row for row, _, _ in hits(records, held)} == {0, 1}
 
 
+def test_a_stem_of_three_words_is_found_with_all_its_options_in_any_order_and_not_with_one_less() -> None:
+    options = ("creek beds may be spilling over", "water will be in short supply", "flowers will wilt", "ponds may dry")
+    held = items([(choice("After a storm,", options), options[0])])
+    records = [
+        (choice("After a storm:", options[::-1], "({}) "), "(D)"),
+        (choice("After a storm:", (*options[:3], "ponds may freeze"), "({}) "), "(A)"),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0}
+
+
+def test_a_sentence_of_a_passage_that_is_the_question_must_be_there_as_the_question_too() -> None:
+    passage = " ".join(question for question, _ in PROSE[:2])
+    held = items([(f"{passage}\n\nSentence: How high up does it reach?", "up")])
+    records = [
+        (f"{passage}\n\nSentence: How high up does it reach?", "Nowhere."),
+        (f"{passage}\n\nSentence: Why does the moon look larger?", "Nowhere."),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0}
+
+
 def test_another_question_about_the_passage_of_an_item_is_no_hit() -> None:
     passage = " ".join(question for question, _ in PROSE[:2])
     held = items([(f"{passage}\n\nWho does the passage say looks at the moon?", "Nobody.")])

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.contract import SPECIAL_TOKENS, DatasetInfo, EvalInfo, FileInfo, SourceCounts, Stratum, TokenizerInfo
@@ -21,8 +21,17 @@ from pipeline.decontaminate.contaminated import EXAMPLES as HITS
 from pipeline.decontaminate.findings import SETS, Findings
 from pipeline.dedup.near.examples import EXAMPLES as NEAR
 from pipeline.records.ledger import ROWS, ColumnLine
+from pipeline.report import figures
 from pipeline.report.difference import MAX_SAME, difference
-from pipeline.report.figures import length_bins, score_bin, score_bins
+from pipeline.report.figures import (
+    QUANTILES,
+    count_lengths,
+    length_bins,
+    mean_length,
+    quantiles,
+    score_bin,
+    score_bins,
+)
 from pipeline.report.page import Material, write
 from pipeline.report.texts import CuratedPart, Texts
 from tests.browser import Browser, browser, needs_browser
@@ -217,10 +226,23 @@ def test_search_shows_the_sources_that_have_all_words(out: Path, page_in_browser
 
 @given(st.lists(st.integers(1, 130_000), min_size=1, max_size=50))
 def test_every_length_is_in_the_bin_that_has_its_bounds(lengths: list[int]) -> None:
-    bins = length_bins(np.array(lengths))
+    bins = length_bins(np.bincount(lengths))
     for bin in bins:
         assert bin.count == sum(bin.begin <= length < bin.end for length in lengths)
     assert sum(bin.count for bin in bins) == len(lengths)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535)), min_size=1, max_size=40), st.integers(8, 50))
+def test_figures_of_lengths_are_those_of_the_lengths_in_whatever_parts(pairs: list[tuple[int, int]], rows: int) -> None:
+    lengths = np.array(pairs, np.uint16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "PART_ROWS", rows)
+        found = count_lengths(lengths)
+    wide = lengths.astype(np.int64)
+    for counts, values in zip(found, (wide[:, 0], wide[:, 1], wide.sum(axis=1)), strict=True):
+        assert list(quantiles(counts).values()) == np.quantile(values, QUANTILES, method="lower").tolist()
+        assert mean_length(counts) == pytest.approx(values.mean())
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))

@@ -189,10 +189,10 @@ def test_shards_that_contradict_the_lengths_are_refused(data: Path, tmp_path: Pa
     reseal(data)
     with pytest.raises(DatasetError, match=r"sample 7 has .* as in lengths\.npy"):
         read_all(open_dataset(str(data), tmp_path))
-    lengths[7] = (lengths[7].sum(), 0)
+    lengths[7] = (0, lengths[7].sum())
     np.save(data / "lengths.npy", lengths)
     reseal(data)
-    with pytest.raises(DatasetError, match=r"sample 7 has a prefix of 3 and a response of 0 tokens, expected at least"):
+    with pytest.raises(DatasetError, match=r"sample 7 has a prefix of 0 and a response of 3 tokens, expected a prefix"):
         open_dataset(str(data), tmp_path)
 
 
