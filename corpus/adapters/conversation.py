@@ -500,7 +500,8 @@ def answer_turns(
     answers = [index for index, turn in enumerate(turns) if turn.role in ANSWERS and index > begin and index >= first]
     if not answers:
         roles = ", ".join(dict.fromkeys(turn.role for turn in turns))
-        detail = f"a conversation of {len(turns)} turns ({roles}) without an answer of an assistant to anything"
+        count = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
+        detail = f"a conversation of {count} ({roles}) without an answer of an assistant to anything"
         raise RowError(Outcome.NO_PAIR, f"{detail}; `chat:` with `roles:` states what other roles mean")
     if last_only:
         answers = answers[-1:]

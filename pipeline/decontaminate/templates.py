@@ -39,8 +39,9 @@ def negations() -> U64:
 
 def mark_informative(probes: Words, flags: Flags) -> None:
     """Set `INFORMATIVE` and `FIRM`."""
-    flags[~np.isin(probes.words, _common_words(probes))] |= np.uint16(INFORMATIVE)
-    firm = (probes.flags & np.uint16(NUMBER | NAME) > 0) | np.isin(probes.words, negations())
+    # By sorting, because the table of numpy 2.0 does not take hashes above 2**63.
+    flags[~np.isin(probes.words, _common_words(probes), kind="sort")] |= np.uint16(INFORMATIVE)
+    firm = (probes.flags & np.uint16(NUMBER | NAME) > 0) | np.isin(probes.words, negations(), kind="sort")
     flags[firm] |= np.uint16(INFORMATIVE | FIRM)
 
 

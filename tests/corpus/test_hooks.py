@@ -264,7 +264,10 @@ def test_context_columns_and_marks_on_turns_count_as_in_other_conversations(tmp_
             {"utterances": [{"speaker": "guest", "said": None}]},
             "missing_field: utterances.0.said is null; expected text",
         ),
-        ({"utterances": [{"speaker": "guest", "said": "Hi."}]}, "no_pair: a conversation of 1 turns without an answer"),
+        (
+            {"utterances": [{"speaker": "guest", "said": "Hi."}]},
+            "no_pair: a conversation of 1 turn (user) without an answer",
+        ),
     ],
 )
 def test_turn_that_is_not_as_stated_is_rejected_with_what_was_found(
