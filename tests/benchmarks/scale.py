@@ -80,15 +80,19 @@ class Peaks:
             thread.join()
 
     def _watch_memory(self) -> None:
-        me = psutil.Process()
         while not self._stop.wait(0.05):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.memory = max(self.memory, total)
+            self.memory = max(self.memory, self.resident())
+
+    @staticmethod
+    def resident() -> int:
+        """Bytes that this process and its descendants have in memory now."""
+        me, total = psutil.Process(), 0
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total
 
     def _watch_disk(self) -> None:
         while not self._stop.wait(1.0):
