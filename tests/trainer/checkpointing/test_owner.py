@@ -1,5 +1,6 @@
 """Claims about runs that share a location of checkpoints: one writes, and nothing of the other's is lost."""
 
+import fcntl
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
 import pytest
 
 import corpus.storage.lease as lease
@@ -117,6 +119,26 @@ def start(manifest: Path, *overrides: str) -> BaseProcess:
     return process
 
 
+def pause(process: BaseProcess, place: str) -> None:
+    """Stop a process, but not within a change of its folder, which only ends with the process."""
+    assert process.pid is not None
+    while True:
+        os.kill(process.pid, signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        if "://" in place:
+            return
+        folder = os.open(place, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(0.01)
+        finally:
+            os.close(folder)
+
+
 @pytest.mark.slow  # pairs of runs
 def test_requeued_run_and_its_paused_predecessor_lose_nothing(data: Path, tmp_path: Path, place: str) -> None:
     settings = {
@@ -132,10 +154,10 @@ def test_requeued_run_and_its_paused_predecessor_lose_nothing(data: Path, tmp_pa
         zombie = start(manifest, f"out={first}", f"checkpoint.path={place}/{number}")
         wait_for_step(zombie, first, draw.randrange(3, 12))
         time.sleep(draw.uniform(0, 0.2))
-        assert zombie.pid is not None
-        os.kill(zombie.pid, signal.SIGSTOP)
+        pause(zombie, f"{place}/{number}")
         successor = start(manifest, f"out={second}", f"checkpoint.path={place}/{number}")
         wait_for_step(successor, second, draw.randrange(14, 38))
+        assert zombie.pid is not None
         os.kill(zombie.pid, signal.SIGCONT)
         successor.join(120)
         zombie.join(120)
