@@ -5,6 +5,7 @@
 A manifest's source names one with `set:`; the tasks of `trainer.benchmark` find their questions by the same globs.
 """
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class EvalSet:
     """The questions of one evaluation set."""
 
     hub: tuple[str, ...]
-    """Globs of its Parquet files below hf://datasets/; none: it has no copy there."""
+    """Globs of its files below hf://datasets/; none: it has no copy there."""
     files: tuple[str, ...]
     """Globs below a folder; the first that matches any file is used."""
     keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -202,6 +203,11 @@ def format_of(name: str) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
 
 
+def kinds_of(patterns: Sequence[str]) -> str:
+    """List patterns for a message, once for all formats of a file."""
+    return ", ".join(dict.fromkeys(re.sub(r"(-\*)?\.[\w.*]+$", ".*", pattern) for pattern in patterns))
+
+
 def _expression(pattern: str) -> str:
     """Regular expression of a glob with `*` and `**/`."""
     parts = re.split(r"(\*\*/|\*)", pattern)
@@ -233,11 +239,5 @@ def source_keys(name: str, folder: str | None) -> dict[str, Any]:
     data = DataFolder(location=folder.rstrip("/") or "/")
     files = data.find_first(found.files)
     if not files:
-        kinds = dict.fromkeys(re.sub(r"(-\*)?\.[\w.*]+$", ".*", pattern) for pattern in found.files)
-        raise ValueError(f"no file of the set {name!r} below {data.shown}; expected one of {', '.join(kinds)}")
-    return {"path": [f"{data.location}/{_escaped(file)}" for file in files], **found.keys_of(files)}
-
-
-def _escaped(name: str) -> str:
-    """Return a path as a glob that matches it alone."""
-    return re.sub(r"([*?[])", r"[\1]", name)
+        raise ValueError(f"no file of the set {name!r} below {data.shown}; expected one of {kinds_of(found.files)}")
+    return {"path": [f"{data.location}/{glob.escape(file)}" for file in files], **found.keys_of(files)}

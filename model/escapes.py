@@ -60,7 +60,7 @@ def escapes_of(tokenizer: Mapping[str, Any]) -> Escapes:
         if any(character == MARK or _FIRST <= ord(character) <= _LAST for character in content):
             raise ValueError(
                 f"the added token {content!a} of tokenizer.json has U+FDD0 or a private character, by which text is "
-                "told from special tokens; rename it"
+                "distinguished from special tokens; rename it"
             )
     firsts = sorted({content[0] for content in contents})
     codes = [(character, MARK + chr(_FIRST + number)) for number, character in enumerate([MARK, *firsts])]

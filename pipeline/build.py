@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.engine.executor import Executor
     from pipeline.engine.progress import Display
     from pipeline.ingest.inputs import Input
-    from pipeline.manifest import Mix, TokenizerSpec
+    from pipeline.manifest import Mix
     from pipeline.records.ledger import ColumnLine, FileLine
 
 LOCK = ".lock"
@@ -68,6 +68,8 @@ class Built:
     """False if the dataset was there already, and no input has changed."""
     checked: str = ""
     """How the files of a dataset that was there already were checked."""
+    vocab_size: int | None = None
+    """Vocabulary that the manifest asks for; None: its tokenizer is a given file, or nothing was built."""
 
     def __repr__(self) -> str:
         """A line for each source: rows, pairs, kept pairs, tokens."""
@@ -268,7 +270,15 @@ def _build(
         dataset = read_commit(out)
     if dataset is None or assembled is None:
         raise BuildError(f"{redact_location(out)}: files changed while they were being published; run the build again")
-    return Built(out=out, work=work, dataset=dataset, faults=assembled.faults, columns=assembled.columns, is_new=True)
+    return Built(
+        out=out,
+        work=work,
+        dataset=dataset,
+        faults=assembled.faults,
+        columns=assembled.columns,
+        is_new=True,
+        vocab_size=None if mix.tokenizer.file else mix.tokenizer.vocab_size,
+    )
 
 
 def _executor(kind: str, work: Path, workers: int | None, display: "Display", address: str | None) -> "Executor":
@@ -476,7 +486,7 @@ def main(
         return fail(shortage(error, out or "the dataset") or error)
     seconds = time.monotonic() - begin
     if not as_json:
-        _show(built, seconds, load(manifest, overrides or ()).tokenizer)
+        _show(built, seconds)
     pushed = None if push is None else _push(built, push)
     if as_json:
         print(json.dumps(_summary(built, seconds) | ({} if push is None else {"pushed": pushed})))
@@ -485,7 +495,7 @@ def main(
     return 0
 
 
-def _show(built: Built, seconds: float, tokenizer: "TokenizerSpec") -> None:
+def _show(built: Built, seconds: float) -> None:
     if not built.is_new:
         say(f"nothing to do: {built.out} is this manifest's dataset, and no input has changed ({built.checked})")
         return
@@ -498,7 +508,7 @@ def _show(built: Built, seconds: float, tokenizer: "TokenizerSpec") -> None:
         out=redact_location(built.out),
         work=built.work,
         seconds=seconds,
-        vocab_size=None if tokenizer.file else tokenizer.vocab_size,
+        vocab_size=built.vocab_size,
     )
 
 

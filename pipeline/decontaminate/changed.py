@@ -156,7 +156,7 @@ def _agree(index: Index, place: Int, stop: Int, records: Words, at: Int, until: 
 
 @numba.njit(**INNER_KERNEL)
 def _reverses(index: Index, records: Words, at: Int) -> bool:
-    """Whether a word of a record makes another question of an item that has not got it: a number or a negation."""
+    """Whether a word of a record makes another question of an item that does not have it: a number or a negation."""
     if records.flags[at] & NUMBER:
         return True
     found = False

@@ -54,10 +54,16 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
     return table, first, following, sieve
 
 
+@numba.njit(inline="always")
+def may_have(sieve: U64, key: np.uint64) -> Any:
+    """Whether an n-gram may have an entry; in loops, `sieve` should be a local variable, which is much faster."""
+    bit = key & np.uint64(64 * len(sieve) - 1)
+    return (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1)
+
+
 @numba.njit(cache=True, nogil=True, inline="always")
 def find_entry(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
     """First entry of an n-gram, -1 if there is none."""
-    bit = key & np.uint64(64 * len(sieve) - 1)
-    if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+    if not may_have(sieve, key):
         return -1
     return first[gram_slot(table, key)]

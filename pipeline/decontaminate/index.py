@@ -76,8 +76,7 @@ class Index(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        own = [array.nbytes for name, array in self._asdict().items() if name != "letters"]
-        return sum(own) + sum(array.nbytes for array in self.letters._asdict().values())
+        return sum(array.nbytes for array in (*self[:-1], *self.letters))
 
     def save(self, out: Path) -> None:
         """Write one `.npy` file for each array."""

@@ -1,4 +1,4 @@
-"""Stems in any spacing: the letters of a record in which a stem stands without its blanks, or with others.
+"""Stems in any spacing, found in a record by their letters alone, without white space.
 
     letters of a stem ─ the rarest of some stretches ─▶ entry (stretch, probe) in a table
     letters of a record ─ stretches in the table ─▶ candidates ─ all letters of the stem in a row ─▶ hits
@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.gram_table import build_gram_table, find_entry
+from pipeline.decontaminate.gram_table import build_gram_table, find_entry, may_have
 from pipeline.decontaminate.ngrams import document_counts
 from pipeline.decontaminate.word_hashes import Letters, Words
 from pipeline.text import codes
@@ -126,7 +126,6 @@ def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64],
     for _ in range(STRETCH):
         power *= GOLDEN
     letters, sieve = records.letters, index.sieve
-    bits = np.uint64(64 * len(sieve) - 1)
     end = 0
     for row in range(len(records.bounds) - 1):
         begin = end
@@ -140,13 +139,12 @@ def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64],
             if at - begin >= STRETCH:
                 value -= (np.uint64(letters[at - STRETCH]) + np.uint64(1)) * power
             key = _key(value)
-            bit = key & bits
-            if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+            if not may_have(sieve, key):
                 continue
             stem = find_entry(key, index.table, index.first, index.sieve)
             while stem >= 0:
                 first = at + 1 - STRETCH - index.places[stem]
-                if _stands_at(index, stem, letters, first, begin, end):
+                if _is_at(index, stem, letters, first, begin, end):
                     if count == len(rows):
                         rows, probes = np.append(rows, rows), np.append(probes, probes)
                     rows[count], probes[count] = row, index.probes[stem]
@@ -156,7 +154,7 @@ def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64],
 
 
 @numba.njit(**INNER_KERNEL)
-def _stands_at(index: LetterIndex, stem: int, letters: Letters, first: int, begin: int, end: int) -> bool:
+def _is_at(index: LetterIndex, stem: int, letters: Letters, first: int, begin: int, end: int) -> bool:
     """Whether all letters of a stem are at a place, and no number is cut."""
     last = first + index.sizes[stem]
     if first < begin or last > end or _cuts_number(letters, first, begin, end):

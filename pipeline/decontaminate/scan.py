@@ -38,7 +38,7 @@ from pipeline.decontaminate.contains import (
     lines_found,
     question_found,
 )
-from pipeline.decontaminate.gram_table import find_entry, gram_slot
+from pipeline.decontaminate.gram_table import find_entry, gram_slot, may_have
 from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
 from pipeline.decontaminate.letters import scan_letters
 from pipeline.decontaminate.ngrams import gram, powers, prefixes
@@ -116,7 +116,6 @@ def _scan(
     coverages, answereds = np.empty(room, np.float64), np.empty(room, np.bool_)
     count = 0
     sieve = index.sieve
-    bits = np.uint64(64 * len(sieve) - 1)
     compared = np.full(len(index.mode), -1, np.int64)  # last record that each probe was compared with
     for row in range(len(records.bounds) - 1):
         begin, end = records.bounds[row], records.bounds[row + 1]
@@ -130,8 +129,7 @@ def _scan(
             factor = power[size]
             for at in range(begin, begin + 1 if exact else end - size + 1):
                 key = gram(prefix, at, size, factor)
-                bit = key & bits
-                if not (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+                if not may_have(sieve, key):
                     continue
                 entry = find_entry(key, index.table, index.first, index.sieve)
                 while entry >= 0:
@@ -150,16 +148,12 @@ def _scan(
                             lead = lead_found(index, probe, records.words, place, begin)
                     has_answer = answer_found(index, probe, records.words, split, end)
                     answered = has_answer and index.distinctive[index.item[probe]]
-                    if index.mode[probe] == LONG and kind == 0:
+                    words = index.bounds[probe + 1] - index.bounds[probe]
+                    by_piece = index.mode[probe] == LONG and kind == 0
+                    if by_piece:
                         coverage = share_found(index, probe, offset, records, at, begin, split, end, answered)
                         if index.listed[probe] and lines_found(index, probe, records.words, begin, end):
                             coverage = 1.0
-                        if coverage == 0.0:  # what follows decides
-                            continue
-                    compared[probe] = row
-                    words = index.bounds[probe + 1] - index.bounds[probe]
-                    if index.mode[probe] == LONG and kind == 0:
-                        pass
                     elif index.mode[probe] == LONG or (index.mode[probe] == WHOLE and words > stem):
                         if not filled:
                             filled = _gram_slots(end - begin)
@@ -170,6 +164,8 @@ def _scan(
                     else:
                         enough = stem + lead >= DISTINCTIVE_WORDS or 2 * (stem + lead) >= split - begin
                         coverage = 1.0 if has_answer or (enough and index.mode[probe] == WHOLE) else 0.0
+                    if coverage > 0.0 or not by_piece:  # otherwise, other n-grams of the probe decide
+                        compared[probe] = row
                     if coverage == 0.0:
                         continue
                     if count == room:

@@ -39,7 +39,6 @@ RANGE_BYTES = 128 * 2**20
 """A larger JSON Lines file is divided into ranges of about this size."""
 _WITHOUT_RANGES = ("http://", "https://", GENERATOR)
 """Beginnings of URLs of which it is uncertain that a range can be read."""
-_CHUNK = 2**20
 _MARKS = ("ETag", "blob_id", "etag", "md5", "md5Hash", "LastModified", "mtime", "generation", "version_id")
 """What object stores call the version of a file."""
 _UNMARKED = "unmarked"

@@ -63,12 +63,20 @@ def count_lengths(lengths: NDArray[np.uint16]) -> tuple[Counts, Counts, Counts]:
     tuple of three int64 (m,)
         Number of samples by length from 0.
     """
-    prefix, response, both = (np.zeros(2**17, np.int64) for _ in range(3))
+    prefix = response = both = np.zeros(0, np.int64)
     for begin in range(0, len(lengths), PART_ROWS):
         part = lengths[begin : begin + PART_ROWS].astype(np.int64)
-        for counts, values in ((prefix, part[:, 0]), (response, part[:, 1]), (both, part.sum(axis=1))):
-            counts += np.bincount(values, minlength=len(counts))
+        prefix = _more(prefix, part[:, 0])
+        response = _more(response, part[:, 1])
+        both = _more(both, part.sum(axis=1))
     return prefix, response, both
+
+
+def _more(counts: Counts, values: Counts) -> Counts:
+    """Return counts with those of further values."""
+    found = np.bincount(values, minlength=len(counts))
+    found[: len(counts)] += counts
+    return found
 
 
 def mean_length(counts: Counts) -> float:

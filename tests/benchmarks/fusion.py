@@ -73,7 +73,7 @@ class _CodeGeneratedError(Exception):
 
 
 class _Driver:
-    """Stands for Triton's driver of the GPU."""
+    """Replaces Triton's driver of the GPU."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)

@@ -91,5 +91,5 @@ def test_normalizers_come_back_as_they_were() -> None:
 
 def test_an_added_token_with_characters_of_codes_is_refused() -> None:
     for content in ("<\ufdd0>", "\ue000"):
-        with pytest.raises(ValueError, match="by which text is told from special tokens; rename it"):
+        with pytest.raises(ValueError, match="by which text is distinguished from special tokens; rename it"):
             escapes_of({"added_tokens": [{"content": content}]})

@@ -10,14 +10,13 @@ import gzip
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from corpus.eval_sets import FORMATS, DataFolder, format_of
+from corpus.eval_sets import FORMATS, DataFolder, format_of, kinds_of
 from corpus.storage.location import is_url, local_path
 from corpus.storage.redact import redact, redact_location
 from trainer.benchmarks.parquet import read_parquet
@@ -26,7 +25,6 @@ Row = Mapping[str, Any]
 
 _LISTS = ("examples", "data", "Instances", "rows")
 """Keys under which a JSON object holds the list of its rows."""
-_FORMAT_OF = re.compile(r"(-\*)?\.[\w.*]+$")
 
 
 class TaskDataError(Exception):
@@ -140,7 +138,7 @@ class TaskFiles:
         where = "" if self._folder is None else f" below {self._folder.shown}"
         raise TaskDataError(
             f"{self.task}: found no file of the split {split!r}{where}; expected one of "
-            f"{', '.join(dict.fromkeys(_FORMAT_OF.sub('.*', p) for p in patterns))}. "
+            f"{kinds_of(patterns)}. "
             f"`--file {self.task}.{split}=PATH` names another file"
         )
 

@@ -75,10 +75,10 @@ def test_interrupted_upload_is_continued_with_the_files_that_are_missing(dataset
 
 
 def test_files_of_an_earlier_dataset_are_replaced_and_others_left_alone(dataset: Path, hub: Hub) -> None:
-    other = {"shards/shard.00099.mds": b"old", "dataset.json": b"{}", "README.md": b"old", "notes.txt": b"mine"}
+    other = {"shards/shard.00099.mds": b"old", "dataset.json": b"{}", "README.md": b"old", "notes.txt": b"other"}
     hub.repositories["me/mix"] = dict(other)
     push(dataset, "me/mix")
-    assert hub.repositories["me/mix"] == {**published(dataset), "notes.txt": b"mine"}
+    assert hub.repositories["me/mix"] == {**published(dataset), "notes.txt": b"other"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
