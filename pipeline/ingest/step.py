@@ -162,22 +162,21 @@ class Ingest(Step[Ingested]):
         return place if self.span is None else f"{place}, {self.span.shown}"
 
     @classmethod
-    def records(cls, work: Path, key: str) -> Iterator[pa.RecordBatch]:
-        """Yield the records of a finished step, `RECORDS`."""
+    def records(cls, work: Path, key: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the records of a finished step, `RECORDS`; of `columns`, in this order, no others are read."""
+        fields = None if columns is None else [RECORDS.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
         # Not mapped: pages of a large mapped file stay with the process that reads it.
-        with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
-            reader = pa.ipc.open_file(file)
-            for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
-
-    @classmethod
-    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
-        """Yield the tasks of the records of a finished step; reads only this column."""
-        options = pa.ipc.IpcReadOptions(included_fields=[RECORDS.get_field_index("task")])
         with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
             reader = pa.ipc.open_file(file, options=options)
             for index in range(reader.num_record_batches):
-                yield reader.get_batch(index).column(0)
+                batch = reader.get_batch(index)
+                yield batch if columns is None else batch.select(columns)
+
+    @classmethod
+    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
+        """Yield the tasks of the records of a finished step."""
+        return (batch.column(0) for batch in cls.records(work, key, ["task"]))
 
     @classmethod
     def dropped_texts(cls, work: Path, key: str) -> pa.Table:
