@@ -113,7 +113,7 @@ class LiveStep(Step[R]):
         return f"partitions {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
 
     def live(self, work: Path, columns: Sequence[str]) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
-        """Yield live records: number of the partition, indices (n,) in it, and a batch of the `columns` of `RECORDS`."""
+        """Yield live records: number of the partition, indices (n,) in it, and a batch of `columns` of `RECORDS`."""
         return live_batches(work, self.inputs, self.drops, columns)
 
 
@@ -160,7 +160,7 @@ def _batches(
 def live_batches(
     work: Path, inputs: Inputs, drops: Sequence[DropRef], columns: Sequence[str]
 ) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
-    """Yield live records: number of the partition, indices (n,) in it, and a batch of the `columns` of `RECORDS`."""
+    """Yield live records: number of the partition, indices (n,) in it, and a batch of `columns` of `RECORDS`."""
     for batch in _batches(work, inputs, drops, columns):
         yield batch.partition, (batch.first + batch.live).astype(np.uint32), batch.kept
 

@@ -228,8 +228,7 @@ class Ingest(Step[Ingested]):
                 for task, size, meta_size in _task_sizes(kept):
                     sizes[task] += size
                     meta_sizes[task] += meta_size
-                size = sum(len(pair.instruction) + len(pair.response) for pair in batch.pairs)
-                count(rows=len(batch.pairs) + len(batch.rejected), bytes=size)
+                count(rows=len(batch.pairs) + len(batch.rejected), bytes=batch.chars)
         keys.close()
         ledger.close()
         texts.write(out / "dropped.arrow")
@@ -352,6 +351,8 @@ def _ordered(condition: tuple[str, ...]) -> str:
 class _Batch:
     pairs: list[Pair]
     rejected: list[Rejected]
+    chars: int
+    """Size of the texts of all pairs."""
     end: FileEnd | None = None
     """Of the last batch only."""
 
@@ -366,21 +367,25 @@ def _batches(
     first = 0 if span is None else span.row
     row, part = first - 1, -1
     for item in read_pairs(spec, file, markup=markup, columns=columns, span=span):
-        if isinstance(item, FileEnd):
+        if type(item) is FileEnd:
             if item.rows != row + 1 - first and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1 - first}")
-            yield _Batch(pairs=pairs, rejected=rejected, end=item)
+            yield _Batch(pairs=pairs, rejected=rejected, chars=chars, end=item)
             return
-        if not (item.row == row + 1 and item.part == 0) and not (item.row == row and item.part == part + 1):
-            raise BuildError(f"the reader yielded row {item.row} part {item.part} after row {row} part {part}")
-        row, part = item.row, item.part
-        if isinstance(item, Pair):
+        number = item.row
+        if item.part == 0:
+            row, part = row + 1, 0
+        else:
+            part += 1
+        if (number, item.part) != (row, part):
+            raise BuildError(f"the reader yielded row {number} part {item.part}, expected row {row} part {part}")
+        if type(item) is Pair:
             pairs.append(item)
             chars += len(item.instruction) + len(item.response)
         else:
             rejected.append(item)
-        if len(pairs) + len(rejected) >= BATCH_PAIRS or chars >= BATCH_CHARS:
-            yield _Batch(pairs=pairs, rejected=rejected)
+        if chars >= BATCH_CHARS or len(pairs) + len(rejected) >= BATCH_PAIRS:
+            yield _Batch(pairs=pairs, rejected=rejected, chars=chars)
             pairs, rejected, chars = [], [], 0
 
 
