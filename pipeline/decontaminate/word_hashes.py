@@ -145,7 +145,8 @@ def _hash_texts(
     """Return the words of texts, their flags, the bounds (n + 1,) of each text's, the letters, and their ends."""
     room = _room_for(int(bounds[-1] - bounds[0]))
     word_bounds = np.zeros(len(bounds), np.int64)
-    used = _fill(data, bounds, *tables, names, digits, room, word_bounds)
+    # A copy, since arrays that cannot be written are another type to numba, for which it would compile again.
+    used = _fill(data, np.array(bounds), *tables, names, digits, room, word_bounds)
     count = word_bounds[-1]
     return room.words[:count], room.flags[:count], word_bounds, room.letters[:used], room.ends[:count]
 
@@ -359,7 +360,7 @@ def _entity_size(data: U8, at: Int, end: int) -> int:
     return len(_ENTITY)
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _may_be_clitic(byte: Int) -> bool:
     """Whether what begins with a byte may be a clitic: its apostrophe or the n of a negation."""
     return byte | codes.CASE == _N or byte >= 0x80 or byte in (codes.APOSTROPHE, codes.BACKTICK)
