@@ -367,7 +367,7 @@ def _batches(
     first = 0 if span is None else span.row
     row, part = first - 1, -1
     for item in read_pairs(spec, file, markup=markup, columns=columns, span=span):
-        if type(item) is FileEnd:
+        if isinstance(item, FileEnd):
             if item.rows != row + 1 - first and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1 - first}")
             yield _Batch(pairs=pairs, rejected=rejected, chars=chars, end=item)
@@ -379,7 +379,7 @@ def _batches(
             part += 1
         if (number, item.part) != (row, part):
             raise BuildError(f"the reader yielded row {number} part {item.part}, expected row {row} part {part}")
-        if type(item) is Pair:
+        if isinstance(item, Pair):
             pairs.append(item)
             chars += len(item.instruction) + len(item.response)
         else:

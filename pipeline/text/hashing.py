@@ -22,4 +22,4 @@ def mix(x: np.uint64) -> np.uint64:
 
 def mix_array(x: U64) -> U64:
     """`mix` of each number of an array."""
-    return mix.py_func(x)  # type: ignore[arg-type, return-value]
+    return mix.py_func(x)
