@@ -1,0 +1,71 @@
+"""Linear layers of the stacks, whose float32 weights are cast once per training pass.
+
+A stack is applied many times in a pass. Autocast would cast its weights in each application of a compiled block, and
+would sum their gradients over the applications in bfloat16 where it keeps the casts. Here:
+
+    weight (float32) ─ cast_weights, once ─▶ copy (bfloat16) ─ all applications ─▶ gradients (bfloat16)
+                                                          summed over the applications in float32 ─▶ weight.grad
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+class Linear(nn.Linear):
+    """x Wᵀ. In training, W is replaced by the copy that `cast_weights` made, if there is one."""
+
+    weight_cast: Tensor | None
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, bias=False)
+        self.register_buffer("weight_cast", None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if self.training and self.weight_cast is not None:
+            weight = _Cast.apply(weight, self.weight_cast)
+        return F.linear(x, weight)
+
+
+class _Cast(torch.autograd.Function):
+    """The copy of a weight, with the weight's gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, copy: Tensor) -> Tensor:
+        return copy.view_as(copy)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].float(), None
+
+
+@torch.no_grad()
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Copy the weights of all `Linear` layers of a module in a dtype, before each pass of training.
+
+    The copies are made in place of those of the pass before, and removed where the weights already have the dtype.
+    Weights that are sharded are left out, because they are cast when they are gathered.
+
+    Parameters
+    ----------
+    module
+        Its weights must not change until the end of the backward pass.
+    dtype
+        Dtype of the matrix products.
+    """
+    weights, copies = [], []
+    for layer in module.modules():
+        if not isinstance(layer, Linear):
+            continue
+        weight = layer.weight
+        if isinstance(weight, DTensor) or weight.dtype == dtype:
+            layer.weight_cast = None
+            continue
+        if layer.weight_cast is None or layer.weight_cast.dtype != dtype:
+            layer.weight_cast = torch.empty_like(weight, dtype=dtype)
+        weights.append(weight)
+        copies.append(layer.weight_cast)
+    if copies:
+        torch._foreach_copy_(copies, weights)
