@@ -66,6 +66,8 @@ def test_gradients_point_where_those_of_float32_do(k: int) -> None:
         cast(BATCH, k=k)[0].backward()
     for (name, p), q in zip(exact.named_parameters(), cast.parameters(), strict=True):
         assert (p.grad is None) == (q.grad is None)
-        if p.grad is None:  # embeddings are used by the first applications only, which carry gradients with the largest K
+        if (
+            p.grad is None
+        ):  # embeddings are used by the first applications only, which carry gradients with the largest K
             continue
         assert torch.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0) > 0.98, name
