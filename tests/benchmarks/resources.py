@@ -2,8 +2,9 @@
 
     a block ─ tests.benchmarks.fusion ─▶ Triton source ─ triton, ptxas ─▶ code for a GPU ─▶ tiles per multiprocessor
 
-The kernels are those that Inductor generates for an H100, compiled for other GPUs too and not run. A kernel whose registers do not suffice keeps
-some values in memory (`stack`), and one that needs more shared memory than the GPU has cannot be launched.
+The kernels are those that Inductor generates for an H100, compiled for other GPUs too and not run. A kernel whose
+registers do not suffice keeps some values in memory (`stack`), and one that needs more shared memory than the GPU has
+cannot be launched.
 """
 
 import argparse
