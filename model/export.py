@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   python -m model.export out/train out/hf
   python -m model.export out/train/checkpoints/step-00002500 out/hf-last --weights last
-  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0 --push USER/NAME
-
-exit codes: 0 written, 1 the checkpoint cannot be exported, 2 usage"""
+  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0 --push USER/NAME"""
 
 
 FETCH = "millrace.fetch_checkpoint"
