@@ -13,7 +13,11 @@ TARGETS: dict[str, tuple[Any, list[Any]]] = {
     "dataset": (datasets.Dataset, datasets.attacks()[::20]),
     "input": (
         inputs.Source,
-        [attack for n, attack in enumerate(inputs.attacks()) if n % 5 == 0 or attack.name in inputs.FOUND],
+        [
+            attack
+            for n, attack in enumerate(inputs.attacks())
+            if (n % 5 == 0 and attack.kind != "bomb") or attack.name in inputs.FOUND
+        ],
     ),
     "exported": (exported.Exported, exported.exported()[::6]),
     "given": (exported.Given, exported.given()[::2]),

@@ -35,7 +35,7 @@ from tests.corpus import write as w
 GOOD = w.pairs(3)
 LINES = w.jsonl(GOOD)
 FOUND = frozenset(
-    {"200,000 columns of one name", "of 10,000 columns", "of times before all", "headers without end"}
+    {"200,000 columns of one name", "of 4,000 columns", "of times before all", "headers without end"}
     | {"headers without end, compressed"}
 )
 """Attacks that once ended badly."""
@@ -278,7 +278,7 @@ def _tables() -> Iterator[Attack]:
         "no rows": _texts(pa.string()).slice(0, 0),
         "a name twice": pa.Table.from_arrays([pa.array(["a"])] * 3, ["instruction", "response", "response"]),
         "an empty name": pa.Table.from_arrays([pa.array(["a"])] * 2, ["", "response"]),
-        "10,000 columns": pa.table({f"c{n}": ["x"] for n in range(10_000)}),
+        "4,000 columns": pa.table({f"c{n}": ["x"] for n in range(4000)}),
         "metadata": _texts(pa.string()).replace_schema_metadata({"pandas": "{" * 1000, "ARROW:schema": "x", "\0": "y"}),
         "metadata of Hugging Face": _texts(pa.string()).replace_schema_metadata({"huggingface": "[" * 1000}),
     }
