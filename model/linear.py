@@ -45,27 +45,18 @@ class _Cast(torch.autograd.Function):
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Copy the weights of all `Linear` layers of a module in a dtype, before each pass of training.
 
-    The copies are made in place of those of the pass before, and removed where the weights already have the dtype.
-    Weights that are sharded are left out, because they are cast when they are gathered.
+    The copies replace those of the pass before, and are left out where the weights already have the dtype. So are those
+    of sharded weights, which are cast when they are gathered.
 
     Parameters
     ----------
     module
-        Its weights must not change until the end of the backward pass.
+        Model, stack or block.
     dtype
         Dtype of the matrix products.
     """
-    weights, copies = [], []
     for layer in module.modules():
-        if not isinstance(layer, Linear):
-            continue
-        weight = layer.weight
-        if isinstance(weight, DTensor) or weight.dtype == dtype:
-            layer.weight_cast = None
-            continue
-        if layer.weight_cast is None or layer.weight_cast.dtype != dtype:
-            layer.weight_cast = torch.empty_like(weight, dtype=dtype)
-        weights.append(weight)
-        copies.append(layer.weight_cast)
-    if copies:
-        torch._foreach_copy_(copies, weights)
+        if isinstance(layer, Linear):
+            weight = layer.weight
+            is_cast = isinstance(weight, DTensor) or weight.dtype == dtype
+            layer.weight_cast = None if is_cast else weight.to(dtype)
