@@ -26,7 +26,8 @@ from pipeline.ingest.live import LiveRecords, LiveStep
 from pipeline.ingest.step import Ingest, TaskSize
 from pipeline.manifest import Mix
 from pipeline.records.buckets import BucketWriter, read_bucket
-from pipeline.records.drops import Dropped, dropped_indices, empty_drops, write_drops
+from pipeline.records.drops import Dropped, drops_of_partition, empty_drops, is_dropped, write_drops
+from pipeline.records.runs import in_lengths
 from pipeline.records.seeds import keyed_hash
 from pipeline.shards.shuffle import PlannedStratum, bucket_of, plan
 
@@ -85,12 +86,16 @@ class DrawKeys(LiveStep[DrawnKeys]):
         with BucketWriter(out, "entries", ENTRIES) as writer:
             for (partition, key), source in zip(self.inputs, self.sources, strict=True):
                 strata = {stratum.task: stratum for stratum in self.strata if stratum.source == source}
-                numbers = _numbers(Ingest.tasks(work, key), strata)
-                numbers[dropped_indices(work, self.drops, partition)] = -1
+                numbers = in_lengths(_numbers(Ingest.tasks(work, key), strata), Ingest.keys(work, key))
+                drops = drops_of_partition(work, self.drops, partition)
                 planned = {stratum.number: stratum for stratum in strata.values()}
-                for keys in Ingest.keys(work, key):
-                    live = np.array(keys[numbers[keys["index"]] >= 0])
-                    stratum = numbers[live["index"]]
+                first = 0
+                for keys, number in zip(Ingest.keys(work, key), numbers, strict=True):
+                    number[is_dropped(drops, first, first + len(keys))] = -1
+                    stratum = number[keys["index"] - first]
+                    first += len(keys)
+                    live = np.array(keys[stratum >= 0])
+                    stratum = stratum[stratum >= 0]
                     order = keyed_hash(
                         np.ascontiguousarray(live["id_high"]),
                         np.ascontiguousarray(live["id_low"]),
@@ -118,21 +123,16 @@ class DrawKeys(LiveStep[DrawnKeys]):
         )
 
 
-def _numbers(tasks: Iterator[pa.Array], strata: Mapping[str, PlannedStratum]) -> NDArray[np.int32]:
-    """Return the stratum of each record of a partition (n,); -1 for a task that has no stratum here."""
+def _numbers(tasks: Iterator[pa.Array], strata: Mapping[str, PlannedStratum]) -> Iterator[NDArray[np.int32]]:
+    """Yield the stratum of the records of a partition, in order; -1 for a task that has no stratum here."""
     lookup = pl.DataFrame(
         [(task, stratum.number) for task, stratum in strata.items()],
         schema={"task": pl.String, "number": pl.Int32},
         orient="row",
     )
-    parts = [
-        pl.DataFrame({"task": pl.Series(batch)})
-        .join(lookup, on="task", how="left", maintain_order="left")["number"]
-        .fill_null(-1)
-        .to_numpy()
-        for batch in tasks
-    ]
-    return np.concatenate([np.empty(0, np.int32), *parts])
+    for batch in tasks:
+        names = pl.DataFrame({"task": pl.Series(batch)})
+        yield names.join(lookup, on="task", how="left", maintain_order="left")["number"].fill_null(-1).to_numpy()
 
 
 def _buckets(
