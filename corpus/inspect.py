@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corpus import cli, terminal
+from corpus.config import ConfigError
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
 from corpus.outcome import FileOutcome, Outcome
@@ -80,7 +81,9 @@ def show(console: "Console", out: str, source: str | None, search: str | None, s
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     import polars as pl
 
@@ -109,7 +112,9 @@ def overview(out: str, source: str | None, search: str | None, sample: int) -> d
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     import polars as pl
 
@@ -148,7 +153,7 @@ def _opened(out: str, source: str | None) -> Dataset:
     dataset = open_dataset(out)
     if source is not None and source not in dataset.info.counts:
         known = ", ".join(sorted(dataset.info.counts))
-        raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
+        raise ConfigError(f"--source: {dataset.url(COMMIT)} has no source {source!r}; its sources are {known}")
     return dataset
 
 
@@ -280,7 +285,9 @@ def show_dropped(console: "Console", out: str, source: str | None, search: str, 
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     from rich.text import Text
 

@@ -25,8 +25,7 @@ tasks:
   others: mmlu_pro, aime, aqua, svamp, mawps, bbh, humaneval, mbpp, and entry points of the group millrace.tasks
 
 \b
-a run that was interrupted continues when it is started again
-exit codes: 0 scored, 1 the model or the questions cannot be read, 2 usage, 130 interrupted"""
+a run that was interrupted continues when it is started again"""
 
 
 @cli.command("python -m trainer.benchmark", epilog=EXAMPLE, interrupted="interrupted; start again to continue")

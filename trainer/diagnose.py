@@ -10,9 +10,7 @@ from corpus import cli, terminal
 
 EXAMPLE = """
 example:
-  python -m trainer.diagnose out/train out/mix --page out/diagnostics.html
-
-exit codes: 0 measured, 1 no checkpoint or no dataset that can be used, 2 usage"""
+  python -m trainer.diagnose out/train out/mix --page out/diagnostics.html"""
 
 
 @cli.command("python -m trainer.diagnose", epilog=EXAMPLE)

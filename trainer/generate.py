@@ -33,9 +33,7 @@ example:
 
 A line of --file is {"instruction": TEXT} or {"messages": [{"role": ROLE, "content": TEXT}, …]}, with "condition":
 [NAME, …] if it has its own. --out gets the same objects with "answer" and "is_complete"; a killed command continues.
-The turns of a conversation become one instruction as in a build (corpus/README.md, From a row to pairs).
-
-exit codes: 0 answered, 1 no checkpoint that can be used, 2 usage"""
+The turns of a conversation become one instruction as in a build (corpus/README.md, From a row to pairs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,7 +235,7 @@ def draw_ahead(
     if mix.epochs is None or mix.draw_margin is None:
         return records, frozenset()
     drawn = _limits(mix, mix.epochs)
-    limits = {source: math.ceil(mix.draw_margin * limit) for source, limit in drawn.items()}
+    limits = {source: _ahead(mix.draw_margin, limit) for source, limit in drawn.items()}
 
     def detail(source: str, rows: int) -> str:
         return (
@@ -289,7 +289,7 @@ def _shortage(mix: Mix, short: Mapping[Stratum, int], limits: Mapping[str, int])
     """Return what to do about strata of which too few pairs are left."""
     margin = mix.draw_margin or 1.0
     lines = [
-        f"  source {source}, task {task}: {rows:,} of {math.ceil(margin * limits[source]):,} pairs are left, "
+        f"  source {source}, task {task}: {rows:,} of {_ahead(margin, limits[source]):,} pairs are left, "
         f"{_times(mix.epochs)} {limits[source]:,}"
         for (source, task), rows in short.items()
     ]
@@ -309,6 +309,10 @@ def _shortage(mix: Mix, short: Mapping[Stratum, int], limits: Mapping[str, int])
 def _limits(mix: Mix, epochs: int) -> dict[str, int]:
     """Return the pairs of a stratum that the epochs draw at most, for sources that have a maximum."""
     return {spec.name: epochs * spec.max_per_epoch for spec in mix.sources if spec.max_per_epoch is not None}
+
+
+def _ahead(margin: float, limit: int) -> int:
+    return math.ceil(round(margin * limit, 6))  # 1.1 x 200 is a little more than 220
 
 
 def _times(epochs: int | None) -> str:

@@ -89,7 +89,7 @@ def test_what_is_drawn_ahead_is_curated_and_what_epochs_draw_of_it_is_left(
         }
         limits = {f"s{number}": math.inf if limit is None else epochs * limit for number, limit in enumerate(most)}
         ahead = {
-            name: math.inf if margin is None else math.ceil(margin * limit) if limit < math.inf else limit
+            name: math.inf if margin is None else math.ceil(round(margin * limit, 6)) if limit < math.inf else limit
             for name, limit in limits.items()
         }
         whole = live(work, records, seed)
