@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -107,6 +108,7 @@ def build(
         weight_decay=config.optimizer.weight_decay,
         ema=config.optimizer.ema,
         moments=torch.bfloat16 if config.optimizer.moments == "bf16" else None,
+        fused=_has_fused_update(world),
     )
     checkpoints = CheckpointManager(
         config.checkpoint_url,
@@ -199,6 +201,22 @@ def _attention(config: TrainConfig, plan: Plan, model: ModelConfig, world: World
     if world.is_main:
         print(f"attention: {fastest(timings)} ({describe(timings)})", flush=True)
     return fastest(timings)
+
+
+def _has_fused_update(world: World) -> bool:
+    """Whether the optimizer updates by its kernel, on all ranks or on none, so that replicas stay equal."""
+    if world.device.type != "cuda":
+        return False
+    if find_spec("triton") is None:
+        reason = "triton is not installed"
+    else:
+        from trainer.fused import refusal
+
+        reason = refusal(world.device)
+    reasons = [reason for reason in world.share(reason) if reason]
+    if reasons and world.is_main:
+        print(f"optimizer: updates by operations of torch, slower than by one kernel ({reasons[0]})", flush=True)
+    return not reasons
 
 
 def _layout(config: TrainConfig, model: HRM, world: World) -> WeightLayout:

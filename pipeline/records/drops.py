@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
+from pipeline.records.arrays import ArrayWriter
 from pipeline.records.ledger import ROWS
 from pipeline.records.schema import ROW_ID, ids_of_halves
 
@@ -64,16 +65,13 @@ class DropsWriter:
     """
 
     def __init__(self, out: Path) -> None:
-        self._file = (out / "drops.npy").open("wb")
-        self._header(0)
-        self._count = 0
+        self._file = ArrayWriter(out / "drops.npy", DROPS)
         self._rows: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
 
     def add(self, drops: NDArray[Any], sizes: NDArray[Any]) -> None:
         """Append `DROPS` (n,), sorted by (partition, index) and after all earlier ones; `sizes` are bytes of texts."""
-        self._file.write(drops.tobytes())
-        self._count += len(drops)
+        self._file.add(drops)
         partitions, first = np.unique(drops["partition"], return_index=True)
         for number, part in zip(partitions.tolist(), np.split(sizes, first[1:]), strict=False):
             self._rows[number] += len(part)
@@ -81,15 +79,8 @@ class DropsWriter:
 
     def close(self) -> Dropped:
         """Finish the file and return the numbers of dropped records and bytes."""
-        self._file.seek(0)
-        self._header(self._count)
         self._file.close()
         return Dropped(rows=dict(self._rows), bytes=dict(self._bytes))
-
-    def _header(self, count: int) -> None:
-        # numpy pads the header, so that a larger count does not lengthen it.
-        header = {"descr": np.lib.format.dtype_to_descr(DROPS), "fortran_order": False, "shape": (count,)}
-        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def write_drops(out: Path, drops: NDArray[Any], sizes: NDArray[Any], details: Sequence[str] = ()) -> Dropped:

@@ -57,6 +57,14 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
+def exchange_samples(lines: pa.Table) -> pa.Table:
+    """Exchange the samples of two lines."""
+    numbers = lines.column("sample").to_pylist()
+    first, second = [place for place, number in enumerate(numbers) if number is not None][:2]
+    numbers[first], numbers[second] = numbers[second], numbers[first]
+    return lines.set_column(lines.column_names.index("sample"), "sample", pa.array(numbers, pa.int64()))
+
+
 def longer_prefix(out: Path) -> None:
     lengths = np.load(out / "lengths.npy")
     lengths[3] += np.array([1, -1]).astype(np.uint16)
@@ -154,6 +162,18 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         "a doubled ledger line",
         lambda o: change_parquet(o / "ledger/rows-00000.parquet", lambda t: pa.concat_tables([t, t.slice(0, 1)])),
         "ledger: 1 row ids are in it more than once",
+    ),
+    (
+        "samples of two rows, exchanged",
+        lambda o: change_parquet(o / "ledger/rows-00000.parquet", exchange_samples),
+        "ledger: the rows that it names for samples 0 to ",
+    ),
+    (
+        "a record too many",
+        lambda o: change_parquet(
+            o / "curated/part-00000.parquet", lambda t: pa.concat_tables([t, t.slice(0, len(t) // 2)])
+        ),
+        "curated: curated/part-00000.parquet: ",
     ),
     (
         "a count in the ledger's place",
