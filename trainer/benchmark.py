@@ -110,6 +110,7 @@ def main(
     from trainer.benchmarks.run import UNIT_ROWS, prepare, run_task
     from trainer.checkpointing.load import load_model
     from trainer.distributed.world import World
+    from trainer.progress import Progress
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
@@ -128,13 +129,23 @@ def main(
         findings = None if dataset is None else read_findings(dataset)
         world = World.join(device)
         try:
+            if world.is_main:
+                cli.say(f"loading {checkpoint}", sys.stderr)
             model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged")
             chosen = precision if precision != "auto" else ("bf16" if world.device.type == "cuda" else "fp32")
             identity = model_identity(model, tokenizer, special, precision=chosen, device=world.device, batch=batch)
             model = model.to(world.device, torch.bfloat16 if chosen == "bf16" else torch.float32)
             answerer = ModelAnswerer(model, tokenizer, special, rows=batch)
             runs = [
-                run_task(task, answerer, model=identity, folder=out / "journal", unit=UNIT_ROWS * batch, world=world)
+                run_task(
+                    task,
+                    answerer,
+                    model=identity,
+                    folder=out / "journal",
+                    unit=UNIT_ROWS * batch,
+                    world=world,
+                    report=Progress(task.task.name, len(task.questions), "questions") if world.is_main else None,
+                )
                 for task in prepared
             ]
             if world.is_main:

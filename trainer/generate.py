@@ -16,6 +16,7 @@ import typer
 
 from corpus import cli
 from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     from model.loading import LoadedModel
@@ -190,7 +191,8 @@ def _print(text: str, is_complete: bool, sampling: Sampling) -> None:
 
     print(printable(text), flush=True)
     if not is_complete:
-        print(f"(cut after {sampling.max_new_tokens} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
+        length = counted(sampling.max_new_tokens, "token")
+        print(f"(cut after {length}; --max-new-tokens sets the limit)", file=sys.stderr)
 
 
 def _loop(
@@ -232,6 +234,7 @@ def _answer_file(
 
     from model.loading import weights_hash
     from trainer.answers import write_answers
+    from trainer.progress import Progress
 
     def answer(begin: int, end: int) -> list[dict[str, Any]]:
         rows = []
@@ -248,9 +251,10 @@ def _answer_file(
         "tokenizer": hashlib.sha256(loaded.tokenizer_json.encode()).hexdigest(),
         "weights": weights_hash(loaded.model),
     }
-    done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
+    report = Progress(str(out), len(prompts), "prompts")
+    done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer, report=report)
     earlier = f", {done:,} of them in an earlier run" if done else ""
-    cli.say(f"{out}: {len(prompts):,} answers{earlier}")
+    cli.say(f"{out}: {counted(len(prompts), 'answer')}{earlier}")
     return 0
 
 
