@@ -74,7 +74,7 @@ def main(
     ] = False,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="prompts that are decoded at once")] = 32,
     precision: Annotated[
-        Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 on CUDA, fp32 on a CPU")
+        Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 on a GPU that computes in it, fp32 elsewhere")
     ] = "auto",
     weights: Annotated[
         Literal["averaged", "last"],
@@ -110,6 +110,7 @@ def main(
     from trainer.benchmarks.results import results_of, write_results
     from trainer.benchmarks.run import UNIT_ROWS, prepare, run_task
     from trainer.checkpointing.load import load_model
+    from trainer.devices import has_bf16
     from trainer.distributed.world import World
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -130,10 +131,10 @@ def main(
         world = World.join(device)
         try:
             model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged")
-            chosen = precision if precision != "auto" else ("bf16" if world.device.type == "cuda" else "fp32")
+            chosen = precision if precision != "auto" else ("bf16" if has_bf16(world.device) else "fp32")
             identity = model_identity(model, tokenizer, special, precision=chosen, device=world.device, batch=batch)
             model = model.to(world.device, torch.bfloat16 if chosen == "bf16" else torch.float32)
-            answerer = ModelAnswerer(model, tokenizer, special, rows=batch)
+            answerer = ModelAnswerer(model, tokenizer, special, rows=batch, captured=world.device.type == "cuda")
             runs = [
                 run_task(task, answerer, model=identity, folder=out / "journal", unit=UNIT_ROWS * batch, world=world)
                 for task in prepared
@@ -160,6 +161,8 @@ def main(
             world.barrier()
         finally:
             world.leave()
+    except torch.OutOfMemoryError as error:
+        return cli.fail(f"no memory is left on the device: set a smaller --batch ({str(error).splitlines()[0]})")
     except (CheckpointError, TaskDataError, OSError) as error:
         return cli.fail(error)
     return 0
