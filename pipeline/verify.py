@@ -27,9 +27,7 @@ from pipeline.verification.check import Check, check
 SHOWN = 20
 """Problems printed for each check."""
 _EPILOG = """example:
-  python -m pipeline.verify out/mix
-
-exit codes: 0 no problem, 1 problems, 2 there is no dataset or it cannot be read"""
+  python -m pipeline.verify out/mix"""
 
 
 def verify(out: str) -> list[Check]:
@@ -109,16 +107,13 @@ def _show(checks: Sequence[Check], out: str) -> None:
         screen.print("to repair it, delete the dataset and the work folder it was built in, and build it again")
 
 
-@cli.command("python -m pipeline.verify", errors=(), epilog=_EPILOG)
+@cli.command("python -m pipeline.verify", errors=(DatasetError, OSError), epilog=_EPILOG)
 def main(
     out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
     as_json: Annotated[bool, typer.Option("--json", help="print the checks and all problems as JSON")] = False,
 ) -> int:
     """Check every hash, count and invariant of a dataset."""
-    try:
-        checks = verify(out)
-    except (DatasetError, OSError) as error:
-        return cli.fail(error, cli.MISUSED)
+    checks = verify(out)
     if as_json:
         is_ok = not any(done.problems for done in checks)
         print(json.dumps({"out": redact_location(out), "ok": is_ok, "checks": [asdict(done) for done in checks]}))

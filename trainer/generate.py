@@ -16,6 +16,7 @@ import typer
 
 from corpus import cli
 from corpus.contract import CONDITION_TAGS, END_OF_RESPONSE
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     from model.loading import LoadedModel
@@ -33,9 +34,7 @@ example:
 
 A line of --file is {"instruction": TEXT} or {"messages": [{"role": ROLE, "content": TEXT}, …]}, with "condition":
 [NAME, …] if it has its own. --out gets the same objects with "answer" and "is_complete"; a killed command continues.
-The turns of a conversation become one instruction as in a build (corpus/README.md, From a row to pairs).
-
-exit codes: 0 answered, 1 no checkpoint that can be used, 2 usage"""
+The turns of a conversation become one instruction as in a build (corpus/README.md, From a row to pairs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +212,8 @@ def _print(text: str, is_complete: bool, sampling: Sampling) -> None:
 
     print(printable(text), flush=True)
     if not is_complete:
-        print(f"(cut after {sampling.max_new_tokens} tokens; --max-new-tokens sets the limit)", file=sys.stderr)
+        length = counted(sampling.max_new_tokens, "token")
+        print(f"(cut after {length}; --max-new-tokens sets the limit)", file=sys.stderr)
 
 
 def _loop(
@@ -254,6 +254,7 @@ def _answer_file(
     from dataclasses import asdict
 
     from trainer.answers import write_answers
+    from trainer.progress import Progress
 
     def answer(begin: int, end: int) -> list[dict[str, Any]]:
         rows = []
@@ -270,9 +271,10 @@ def _answer_file(
         "tokenizer": hashlib.sha256(loaded.tokenizer_json.encode()).hexdigest(),
         "weights": weights,
     }
-    done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer)
+    report = Progress(str(out), len(prompts), "prompts")
+    done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer, report=report)
     earlier = f", {done:,} of them in an earlier run" if done else ""
-    cli.say(f"{out}: {len(prompts):,} answers{earlier}")
+    cli.say(f"{out}: {counted(len(prompts), 'answer')}{earlier}")
     return 0
 
 

@@ -13,6 +13,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from corpus.cli import MISUSED, fail, say
 from corpus.config import ConfigError, load_manifest
 from corpus.storage.shortage import lack
+from corpus.terminal import counted
 from model.loading import CheckpointError
 from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
@@ -195,13 +196,15 @@ def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: s
     packed = int(lengths[first.samples].sum(dtype=np.int64)) - len(first.samples)
     targets = int(first.targets.sum()) if config.objective == "response" else packed
     steps = config.steps or (config.epochs or 0) * plan.batches
-    say(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
-    print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} input tokens, targets for {targets / packed:.1%} of them")
+    strata = counted(len(dataset.strata), "stratum", "strata")
+    say(f"data        {config.data}: {counted(dataset.samples, 'sample')} in {strata}")
+    draws = counted(plan.draws, "draw")
+    print(f"epoch       {draws}, {plan.tokens:,} input tokens, targets for {targets / packed:.1%} of them")
     print(
-        f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
+        f"batches     {plan.batches:,} an epoch, of {counted(inputs.rows, 'row')} of {inputs.row_tokens:,} tokens, "
         f"{packed / (first.batches * inputs.batch_tokens):.2%} filled"
     )
-    print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
+    print(f"run         {'' if config.steps else 'about '}{counted(steps, 'step')}, {steps / plan.batches:.2f} epochs")
     print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")
     on_gpu = device_bytes is not None
     plan_of_memory = memory_of(config, model, ranks=ranks, targets=targets / packed, on_gpu=on_gpu)

@@ -214,7 +214,7 @@ def test_sound_dataset_passes_and_a_missing_one_is_an_error(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset)]) == 0
-    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path)]) == 1
     assert "no dataset.json" in capsys.readouterr().err
 
 
