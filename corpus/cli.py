@@ -4,7 +4,15 @@
     millrace build …  ─ entry point "build" of the group `millrace.commands` ─▶ pipeline.build:main
 
 A command is a function whose parameters carry `typer.Argument` and `typer.Option`. Exit codes are the same everywhere:
-0 done, 1 failed, 2 wrong usage or manifest, 130 interrupted; a command may add codes of its own by returning them.
+
+    0    done
+    1    failed: a dataset, checkpoint, run or store is missing or cannot be read, a check found problems, or the work
+         ended with an error
+    2    wrong usage: an argument, an option or a manifest cannot be used, or a file of scores, verdicts, prompts or
+         tasks that an option names
+    130  interrupted by Ctrl-C
+
+A command may add codes of its own by returning them, as `trainer.train` does. Every help ends with the codes.
 """
 
 import ast
@@ -26,6 +34,8 @@ from corpus.terminal import printable
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 130 interrupted"
+"""Last line of every help; `model.command` has the same."""
 COMMANDS = "millrace.commands"
 """Entry point group of the commands; a package adds a command to `millrace` by an entry point of this group."""
 
@@ -42,7 +52,8 @@ def command(
     program: str,
     *,
     errors: tuple[type[Exception], ...] = (OSError,),
-    epilog: str | None = None,
+    epilog: str = "",
+    more_codes: str = "",
     interrupted: str = "interrupted",
 ) -> Callable[[Callable[..., int | None]], Main]:
     """Make a command of a function.
@@ -55,7 +66,9 @@ def command(
         Exceptions that end the command with exit code 1 and their message, which must say all that a user needs.
         `ConfigError` always ends it with exit code 2. Other exceptions are bugs and keep their traceback.
     epilog
-        Examples and exit codes, printed below the options as they are.
+        Examples, printed below the options as they are; the exit codes follow.
+    more_codes
+        Exit codes of this command alone: "75 stopped with a checkpoint".
     interrupted
         Message after Ctrl-C.
 
@@ -90,7 +103,8 @@ def command(
             pretty_exceptions_enable=False,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
-        app.command(epilog=None if epilog is None else f"\b\n{epilog.strip()}")(guarded)
+        codes = ", ".join(filter(None, (EXIT_CODES, more_codes)))
+        app.command(epilog="\n\n".join(f"\b\n{part}" for part in (epilog.strip(), codes) if part))(guarded)
 
         default_program = program
 

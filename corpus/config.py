@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from corpus.storage.location import was_url
 from corpus.storage.redact import redact, remember
 
 
@@ -113,6 +114,10 @@ def load_manifest(path: str | Path, model: type[M], overrides: Sequence[str] = (
             raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; expected a YAML manifest")
         text = content.decode("utf-8")
     except FileNotFoundError:
+        if was_url(path):
+            raise ConfigError(
+                f"{redact(str(path))}: is a URL, expected a manifest on this machine; copy it here"
+            ) from None
         found = shipped(path.name)
         hint = "" if found is None else f"; the one that comes with Millrace is {found}"
         raise ConfigError(f"{path}: there is no such manifest{hint}") from None

@@ -25,6 +25,7 @@ from corpus.contract import (
     parse_strata,
 )
 from corpus.schema import MAX_BYTES, shown
+from corpus.storage.location import is_url, local_path
 from corpus.storage.redact import redact
 
 if TYPE_CHECKING:
@@ -139,15 +140,24 @@ def open_dataset(location: str | Path) -> Dataset:
     OSError
         The folder or store cannot be read.
     """
+    if not str(location):
+        raise NoDatasetError("the dataset's name is empty; expected a folder or URL")
     location = str(location).rstrip("/")
     try:
         content = _store(location).read(COMMIT, at_most=MAX_BYTES + 1)
     except FileNotFoundError:
-        raise NoDatasetError(
-            unfinished(location)
-            or f"{redact(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
-        ) from None
+        raise NoDatasetError(unfinished(location) or absent(location)) from None
     return Dataset(location=location, info=parse_dataset(content, f"{redact(location)}/{COMMIT}"))
+
+
+def absent(location: str) -> str:
+    """Return the message about a location that has no dataset.json."""
+    path = local_path(location)
+    if not is_url(location) and not path.exists():
+        return f"{location}: there is no such folder; build a dataset first, or name another folder"
+    if not is_url(location) and not path.is_dir():
+        return f"{location}: is a file, expected the folder of a dataset"
+    return f"{redact(location)}: has no {COMMIT}, so it is not a finished dataset; build the dataset first"
 
 
 def unfinished(location: str) -> str | None:

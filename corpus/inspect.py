@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corpus import cli, terminal
+from corpus.config import ConfigError
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
 from corpus.outcome import FileOutcome, Outcome
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +82,9 @@ def show(console: "Console", out: str, source: str | None, search: str | None, s
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     import polars as pl
 
@@ -109,7 +113,9 @@ def overview(out: str, source: str | None, search: str | None, sample: int) -> d
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     import polars as pl
 
@@ -148,7 +154,7 @@ def _opened(out: str, source: str | None) -> Dataset:
     dataset = open_dataset(out)
     if source is not None and source not in dataset.info.counts:
         known = ", ".join(sorted(dataset.info.counts))
-        raise DatasetError(f"{dataset.url(COMMIT)}: has no source {source!r}; its sources are {known}")
+        raise ConfigError(f"--source: {dataset.url(COMMIT)} has no source {source!r}; its sources are {known}")
     return dataset
 
 
@@ -254,12 +260,12 @@ def _show_records(console: "Console", records: "pl.LazyFrame", search: str | Non
         count = records.select(pl.len()).collect().item()
         chosen = sorted(random.Random(f"{seed}/inspect").sample(range(count), min(sample, count)))
         found = records.with_row_index("index").filter(pl.col("index").is_in(chosen)).drop("index").collect()
-        title = f"{len(found)} random records"
+        title = counted(len(found), "random record")
     else:
         matches = _containing(records, search)
         count = matches.select(pl.len()).collect().item()
         found = matches.head(sample).collect()
-        title = f"{count:,} records contain {search!r}; the first {len(found)}:"
+        title = f"{counted(count, 'record contains', 'records contain')} {search!r}; the first {len(found)}:"
     console.print(Text(title))
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""
@@ -280,7 +286,9 @@ def show_dropped(console: "Console", out: str, source: str | None, search: str, 
     Raises
     ------
     DatasetError
-        There is no finished dataset, or it has no such source.
+        There is no finished dataset.
+    ConfigError
+        It has no such source.
     """
     from rich.text import Text
 
@@ -302,7 +310,8 @@ def show_dropped(console: "Console", out: str, source: str | None, search: str, 
                     _show_record(console, record, f"{name} / {file} row {pair.row:,}: {line[1]}")
         except (OriginalError, OSError) as error:
             unread.append(str(error))
-    console.print(Text(f"{count:,} dropped rows contain {search!r}; {min(count, sample)} shown"))
+    found = counted(count, "dropped row contains", "dropped rows contain")
+    console.print(Text(f"{found} {search!r}; {min(count, sample)} shown"))
     for problem in unread:
         console.print(Text(f"not searched: {problem}; --base names the manifest's folder"))
 

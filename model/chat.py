@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from model.escapes import without_escapes
 from model.export import Template
-from model.loading import LoadedModel, find_checkpoint, load
+from model.loading import LoadedModel, load, load_checkpoint, read_config, use_newest
 
 _CHAT_TEMPLATE = "chat_template.jinja"
 
@@ -119,11 +119,11 @@ def load_chat_model(path: str | Path, *, ema: bool = True) -> ChatModel:
         As for `model.load`; or the exported folder has no chat template.
     """
     path = Path(path)
-    loaded = load(path, ema=ema)
     if (path / _CHAT_TEMPLATE).is_file():
+        loaded = load(path, ema=ema)
         template = (path / _CHAT_TEMPLATE).read_text(encoding="utf-8")
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return ChatModel(loaded=loaded, template=template, max_positions=config["max_position_embeddings"])
-    config = json.loads((find_checkpoint(path) / "config.json").read_text(encoding="utf-8"))
+    loaded, config = use_newest(path, lambda folder: (load_checkpoint(folder, ema=ema), read_config(folder).content))
     template = Template(**config["template"]).chat_template()
     return ChatModel(loaded=loaded, template=template, max_positions=config["max_positions"])

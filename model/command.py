@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 130 interrupted"
+"""Last line of every help; `corpus.cli` has the same, and says what each means."""
+
 
 def printable(text: str) -> str:
     """Replace each character with which data could control a terminal by U+FFFD; tabs and line ends are kept."""
@@ -19,7 +22,7 @@ def fail(error: Exception) -> typer.Exit:
 
 
 def run(function: Callable[..., None], arguments: Sequence[str] | None, *, program: str, epilog: str) -> int:
-    """Run a command and return its exit code: 0 done, 2 wrong usage, 130 interrupted, or that of a `typer.Exit`.
+    """Run a command and return its exit code, one of `EXIT_CODES`.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ def run(function: Callable[..., None], arguments: Sequence[str] | None, *, progr
     program
         How the command is called, as its help shows it.
     epilog
-        Printed unchanged below the options.
+        Examples, printed below the options as they are; the exit codes follow.
     """
 
     @functools.wraps(function)
@@ -47,7 +50,7 @@ def run(function: Callable[..., None], arguments: Sequence[str] | None, *, progr
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
-    app.command(epilog=f"\b\n{epilog.strip()}")(interruptible)
+    app.command(epilog=f"\b\n{epilog.strip()}\n\n\b\n{EXIT_CODES}")(interruptible)
     try:
         app(None if arguments is None else list(arguments), prog_name=program)
     except SystemExit as left:

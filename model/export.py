@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   python -m model.export out/train out/hf
   python -m model.export out/train/checkpoints/step-00002500 out/hf-last --weights last
-  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0 --push USER/NAME
-
-exit codes: 0 written, 1 the checkpoint cannot be exported, 2 usage"""
+  python -m model.export s3://bucket/run out/hf --condition direct --license apache-2.0 --push USER/NAME"""
 
 
 FETCH = "millrace.fetch_checkpoint"
@@ -271,8 +269,8 @@ def _export(
             raise typer.BadParameter(f"--push: {error}") from None
     try:
         with tempfile.TemporaryDirectory() as staging:
-            found = _fetched(checkpoint, Path(staging))
-            _export_checkpoint(found, folder, weights, condition or [], license, scores)
+            found, loaded = _loaded(checkpoint, Path(staging), ema=weights is Weights.AVERAGED)
+            _export_checkpoint(found, loaded, folder, weights, condition or [], license, scores)
         print(printable(f"{folder}: the {weights} weights of {found.name}"))
         if push is not None:
             print(f"uploaded: {hub.push(folder, push)}")
@@ -285,17 +283,16 @@ def _export(
 
 
 def _export_checkpoint(
-    found: Path, folder: Path, weights: Weights, condition: Sequence[str], license: str, scores: Path | None
+    found: Path,
+    loaded: "LoadedModel",
+    folder: Path,
+    weights: Weights,
+    condition: Sequence[str],
+    license: str,
+    scores: Path | None,
 ) -> None:
     from model.card import ScoresError, card, read_scores
-    from model.loading import (
-        CheckpointError,
-        load_checkpoint,
-        read_config,
-        read_manifest,
-        read_trainer_state,
-        weights_hash,
-    )
+    from model.loading import CheckpointError, read_config, read_manifest, read_trainer_state, weights_hash
 
     config = read_config(found).content
     for name in ("template", "max_positions"):
@@ -306,7 +303,6 @@ def _export_checkpoint(
         template.tags(condition)
     except ValueError as error:
         raise typer.BadParameter(f"--condition: {error}") from None
-    loaded = load_checkpoint(found, ema=weights is Weights.AVERAGED)
     try:
         found_scores = None if scores is None else read_scores(scores, weights_hash(loaded.model))
     except ScoresError as error:
@@ -332,15 +328,24 @@ def _export_checkpoint(
     )
 
 
-def _fetched(location: str, staging: Path) -> Path:
-    """Find the newest valid checkpoint at a location; that of a URL is fetched by the entry point of `FETCH`."""
-    from model.loading import CheckpointError, find_checkpoint
+def _loaded(location: str, staging: Path, *, ema: bool) -> "tuple[Path, LoadedModel]":
+    """Load the newest valid checkpoint of a location; that of a URL is fetched by the entry point of `FETCH`.
+
+    Returns
+    -------
+    folder, loaded
+        The checkpoint's folder on this machine, which is in `staging` if it was fetched, and its model.
+    """
+    from model.loading import CheckpointError, load_checkpoint, use_newest
+
+    def use(folder: Path) -> "tuple[Path, LoadedModel]":
+        return folder, load_checkpoint(folder, ema=ema)
 
     if "://" not in location.removeprefix("file://"):
-        return find_checkpoint(Path(location.removeprefix("file://")).expanduser())
+        return use_newest(Path(location.removeprefix("file://")).expanduser(), use)
     for point in entry_points(group=FETCH):
-        fetched: Path = point.load()(location, staging)
-        return fetched
+        found: tuple[Path, LoadedModel] = point.load()(location, staging, use)
+        return found
     raise CheckpointError(
         "the checkpoint is at a URL, and no installed package fetches them: install millrace, or copy it here"
     )

@@ -157,10 +157,13 @@ def load(folder: str | Path) -> HRM:
         raise FormatError(f"{folder}: a file of tensors is damaged ({error}); copy it again") from None
     with torch.device("meta"):
         model = HRM(config)
+    for name, tensor in stored.items():
+        if not tensor.is_floating_point():
+            raise FormatError(f"{folder}: {shown(name)} has the type {tensor.dtype}, expected one of real numbers")
     expected = {_stored_name(name): (name, tensor.shape) for name, tensor in model.state_dict().items()}
     if differing := sorted(expected.keys() ^ stored.keys()):
         fault = "is missing" if differing[0] in expected else "is not in the model of config.json"
-        raise FormatError(f"{folder}: {differing[0]} {fault}; expected the {len(expected)} tensors of hrm_text")
+        raise FormatError(f"{folder}: {shown(differing[0])} {fault}; expected the {len(expected)} tensors of hrm_text")
     weights: dict[str, Tensor] = {}
     for theirs, (name, shape) in expected.items():
         tensor = stored[theirs]

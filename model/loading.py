@@ -1,7 +1,7 @@
 """Read trained models: a run's checkpoints, or a folder in the Hugging Face format.
 
     load ─ config.json of hrm_text ─▶ model.hf ─────────────────────────────────────┐
-         ─ a run or its checkpoints ─▶ find_checkpoint (verify) ─▶ load_checkpoint ─┴▶ LoadedModel
+         ─ a run or its checkpoints ─▶ use_newest (verify) ─▶ load_checkpoint ──────┴▶ LoadedModel
 
     step-00000500/
       __0_0.distcp …, .metadata   torch.distributed.checkpoint: model, m, v, ema
@@ -128,7 +128,7 @@ def load(path: str | Path, *, ema: bool = True) -> LoadedModel:
     is_checkpoint = STEP_FOLDER.fullmatch(path.name) or (path / "COMMIT.json").exists()
     if (path / "config.json").is_file() and not is_checkpoint:
         return _load_exported(path)
-    return _newest(path, lambda folder: load_checkpoint(folder, ema=ema))
+    return use_newest(path, lambda folder: load_checkpoint(folder, ema=ema))
 
 
 def _load_exported(folder: Path) -> LoadedModel:
@@ -141,35 +141,36 @@ def _load_exported(folder: Path) -> LoadedModel:
         raise CheckpointError(f"{folder}/tokenizer.json is not UTF-8 text; copy it again") from None
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no tokenizer.json; `model.hf.load` loads a model without one") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read ({error.strerror or error}); copy it again") from None
     with _named(folder / "tokenizer.json"):
-        added = parse_tokenizer(tokenizer_json.encode()).get_added_tokens_decoder()
+        tokenizer = parse_tokenizer(tokenizer_json.encode(), vocab_size=model.config.vocab_size)
+    added = tokenizer.get_added_tokens_decoder()
     special = {token.content: number for number, token in added.items() if token.special}
     return LoadedModel(model=model, tokenizer_json=tokenizer_json, special=special)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Find the newest valid checkpoint on this machine; damaged ones are skipped with a warning.
+    """Return the folder of the newest valid checkpoint on this machine; see `use_newest`."""
+    return use_newest(path, lambda folder: folder)
+
+
+def use_newest(path: Path, use: Callable[[Path], T]) -> T:
+    """Call a function with the newest valid checkpoint on this machine; damaged ones are skipped with a warning.
 
     Parameters
     ----------
     path
         A checkpoint's folder, a run's folder, or its folder of checkpoints.
+    use
+        Gets the folder of a checkpoint that `verify` found sound. One with which it raises `CheckpointError` is
+        skipped, too.
 
     Raises
     ------
     CheckpointError
         There is no valid checkpoint.
     """
-
-    def readable(folder: Path) -> Path:
-        check_tensors(folder)
-        return folder
-
-    return _newest(path, readable)
-
-
-def _newest(path: Path, use: Callable[[Path], T]) -> T:
-    """`use` of the newest valid checkpoint; one with which it raises `CheckpointError` is skipped too."""
     if STEP_FOLDER.fullmatch(path.name):
         verify(path)
         return use(path)
@@ -215,18 +216,6 @@ def load_checkpoint(folder: Path, *, ema: bool = True) -> LoadedModel:
         tokenizer_json=_tokenizer(folder, config),
         special=config.special,
     )
-
-
-def check_tensors(folder: Path) -> None:
-    """Read the weights of a checkpoint that was verified before, last and averaged ones.
-
-    Raises
-    ------
-    CheckpointError
-        They cannot be read.
-    """
-    model = HRM(read_config(folder).model)
-    read_tensors(folder, {"model": dict(model.state_dict()), "ema": dict(model.named_parameters())})
 
 
 def recorded_files(folder: Path) -> Mapping[str, tuple[int, str]]:
@@ -311,7 +300,7 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
 def _tokenizer(folder: Path, config: CheckpointConfig) -> str:
     with _named(folder / "tokenizer.json"):
         content = (folder / "tokenizer.json").read_bytes()
-        parse_tokenizer(content, config.special)
+        parse_tokenizer(content, config.special, vocab_size=config.model.vocab_size)
         return content.decode("utf-8")
 
 

@@ -7,13 +7,16 @@ from tokenizers import Tokenizer
 MAX_BYTES = 64 * 2**20
 """Largest size of a tokenizer.json; one with 262,144 tokens has half of it."""
 _SHOWN = 80
+_EVERY_BYTE = "".join(map(chr, range(256))) + "\u4e2d\U0001f600"
 
 
 class TokenizerError(ValueError):
     """Content that is not the expected tokenizer, as a phrase."""
 
 
-def parse_tokenizer(content: bytes, special: Mapping[str, int] | None = None) -> Tokenizer:
+def parse_tokenizer(
+    content: bytes, special: Mapping[str, int] | None = None, *, vocab_size: int | None = None
+) -> Tokenizer:
     """Parse a tokenizer.json.
 
     Parameters
@@ -22,17 +25,20 @@ def parse_tokenizer(content: bytes, special: Mapping[str, int] | None = None) ->
         The file's bytes.
     special
         Special tokens that it must have, with their ids.
+    vocab_size
+        Number of ids that the model has; None: not known.
 
     Raises
     ------
     TokenizerError
-        The content is not a tokenizer, or a special token is missing or has another id.
+        The content is not a tokenizer, a special token is missing or has another id, two tokens have one id, or an id
+        is not one of the model's.
     """
     if len(content) > MAX_BYTES:
         raise TokenizerError(f"is larger than {MAX_BYTES:,} bytes")
     try:
         tokenizer = Tokenizer.from_buffer(content)
-        for texts in (("",), ("", "")):  # only encoding finds a post-processor that names an unknown token
+        for texts in (("",), ("", ""), (_EVERY_BYTE,)):  # only encoding finds a part that names an unknown token
             tokenizer.encode(*texts)
     except BaseException as error:  # the library raises bare Exception, and panics are no Exception
         if isinstance(error, KeyboardInterrupt):
@@ -44,4 +50,9 @@ def parse_tokenizer(content: bytes, special: Mapping[str, int] | None = None) ->
         if number not in added or added[number].content != tag or not added[number].special:
             found = repr(added[number].content) if number in added else "no added token"
             raise TokenizerError(f"has {found} with the id {number}, expected the special token {tag}")
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    if len(set(ids)) < len(ids):
+        raise TokenizerError(f"has {len(ids):,} tokens with {len(set(ids)):,} ids, expected an id for each token")
+    if vocab_size is not None and max(ids, default=0) >= vocab_size:
+        raise TokenizerError(f"has the id {max(ids):,}, expected ids below the model's vocab_size of {vocab_size:,}")
     return tokenizer

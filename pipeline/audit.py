@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corpus import cli
+from corpus.config import ConfigError
 from corpus.contract import DatasetError
 from corpus.dataset import Dataset, open_dataset
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,12 +26,10 @@ if TYPE_CHECKING:
     from pipeline.report.precision import Verdicts
 
 _EPILOG = """example:
-  python -m pipeline.audit out/mix --sample 200
-
-exit codes: 0 done, 2 there is no dataset, or the verdicts are not of it"""
+  python -m pipeline.audit out/mix --sample 200"""
 
 
-@cli.command("python -m pipeline.audit", errors=(), epilog=_EPILOG)
+@cli.command("python -m pipeline.audit", errors=(DatasetError, OSError, ValueError), epilog=_EPILOG)
 def main(
     out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
     verdicts: Annotated[
@@ -43,14 +43,11 @@ def main(
     ] = Path(),
 ) -> int:
     """Write a page on which a person judges decisions of curation, or print the precision of verdicts."""
-    try:
-        dataset = open_dataset(out)
-        if verdicts is not None:
-            _show(dataset, _read(verdicts))
-        else:
-            _write(dataset, out, page, sample, seed, base)
-    except (DatasetError, OSError, ValueError) as error:
-        return cli.fail(error, cli.MISUSED)
+    dataset = open_dataset(out)
+    if verdicts is not None:
+        _show(dataset, _read(verdicts))
+    else:
+        _write(dataset, out, page, sample, seed, base)
     return 0
 
 
@@ -78,11 +75,13 @@ def _write(dataset: Dataset, out: str, page: Path, sample: int, seed: int, base:
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(content, encoding="utf-8")
-    print(f"{page}: {len(readable):,} of {len(lines):,} decisions; judge them in a browser and download the verdicts")
+    number = f"{len(readable):,} of {counted(len(lines), 'decision')}"
+    print(f"{page}: {number}; judge them in a browser and download the verdicts")
     if len(readable) < len(found):
         first = next(decision for decision in found if not decision.is_readable)
         problem = first.dropped.problem or first.other.problem
-        print(f"{len(found) - len(readable):,} sampled decisions were left out: {problem}")
+        left_out = counted(len(found) - len(readable), "sampled decision was", "sampled decisions were")
+        print(f"{left_out} left out: {problem}")
     print(f"then: {command}")
 
 
@@ -93,10 +92,12 @@ def _read(path: Path) -> "Verdicts":
 
     try:
         return Verdicts.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--verdicts {path}: cannot be read ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(
+        raise ConfigError(
             f"{path}: is not a file of verdicts ({place}: {first['msg']}); expected what the audit page downloads"
         ) from None
 
@@ -108,7 +109,7 @@ def _show(dataset: Dataset, found: "Verdicts") -> None:
     from pipeline.report.decisions import lines_of
 
     if found.fingerprint != dataset.info.fingerprint:
-        raise ValueError(
+        raise ConfigError(
             f"the verdicts are of the dataset {found.fingerprint[:16]}, but {dataset.location} is "
             f"{dataset.info.fingerprint[:16]}: name the dataset whose page was judged, or judge a page of this one"
         )
@@ -133,11 +134,11 @@ def _judged(lines: "pl.DataFrame", found: "Verdicts") -> "pl.DataFrame":
         schema={"row_id": pl.String, "same": pl.Boolean},
     )
     if not len(given):
-        raise ValueError("the file has no verdicts; judge some decisions on the page and download them again")
+        raise ConfigError("the file has no verdicts; judge some decisions on the page and download them again")
     joined = lines.join(given, on="row_id", how="inner")
     if len(joined) < len(given):
         unknown = sorted(set(given["row_id"]) - set(joined["row_id"]))
-        raise ValueError(
+        raise ConfigError(
             f"{len(unknown):,} verdicts are on rows that this dataset did not drop as near duplicates or contaminated, "
             f"such as {unknown[0][:40]!r}; use the file as the page downloaded it"
         )

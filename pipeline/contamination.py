@@ -23,6 +23,7 @@ from corpus.config import ConfigError
 from corpus.contract import DatasetError, eval_file, parse_eval_record
 from corpus.dataset import Dataset, open_dataset
 from corpus.schema import lines
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
 SIZES = (13, 20)
 _EPILOG = """example:
-  python -m pipeline.contamination out/mix --eval held --scores scores.jsonl
-
-exit codes: 0 tested, 2 a file cannot be used"""
+  python -m pipeline.contamination out/mix --eval held --scores scores.jsonl"""
 
 
 def read_items(dataset: Dataset, places: Sequence[str]) -> dict[str, str]:
@@ -118,7 +117,7 @@ def _texts(dataset: Dataset) -> Iterator[tuple["pl.Series", "pl.Series"]]:
         yield frame["instruction"], frame["response"]
 
 
-@cli.command("python -m pipeline.contamination", errors=(), epilog=_EPILOG)
+@cli.command("python -m pipeline.contamination", errors=(DatasetError, OSError, ValueError), epilog=_EPILOG)
 def main(
     out: Annotated[str, typer.Argument(help="folder or fsspec URL of the dataset", metavar="OUT")],
     places: Annotated[
@@ -138,27 +137,29 @@ def main(
     from pipeline.decontaminate.word_hashes import words_of
     from pipeline.report.contamination_effect import contamination, significant, subset_test
 
-    try:
-        dataset = open_dataset(out)
-        items = read_items(dataset, places)
-        scores = read_scores(scores_file.read_text(encoding="utf-8"), items)
-        words = words_of(pl.Series([items[name] for name in scores], dtype=pl.String))
-        values = np.array(list(scores.values()))
-        found = {n: subset_test(contamination(words, _texts(dataset), n), values) for n in sizes or SIZES}
-        if as_json:
-            listed = [
-                {"n": n, "significant": significant(results), "subsets": [asdict(result) for result in results]}
-                for n, results in found.items()
-            ]
-            print(json.dumps({"items": len(values), "mean_score": float(values.mean()), "tests": listed}))
-        else:
-            for n, results in found.items():
-                _show(n, results, values)
-    except FileNotFoundError as error:
-        return cli.fail(f"{error.filename}: is missing, expected a file of scores or of eval items", cli.MISUSED)
-    except (DatasetError, OSError, ValueError) as error:
-        return cli.fail(error, cli.MISUSED)
+    dataset = open_dataset(out)
+    items = read_items(dataset, places)
+    scores = read_scores(_read(scores_file), items)
+    words = words_of(pl.Series([items[name] for name in scores], dtype=pl.String))
+    values = np.array(list(scores.values()))
+    found = {n: subset_test(contamination(words, _texts(dataset), n), values) for n in sizes or SIZES}
+    if as_json:
+        listed = [
+            {"n": n, "significant": significant(results), "subsets": [asdict(result) for result in results]}
+            for n, results in found.items()
+        ]
+        print(json.dumps({"items": len(values), "mean_score": float(values.mean()), "tests": listed}))
+    else:
+        for n, results in found.items():
+            _show(n, results, values)
     return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--scores {path}: cannot be read ({error}); expected JSON lines or CSV") from None
 
 
 def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64]") -> None:
@@ -169,7 +170,7 @@ def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64
     from pipeline.report.contamination_effect import significant
 
     screen = console()
-    title = f"n = {n}, {len(scores):,} items, mean score {scores.mean():.4f}"
+    title = f"n = {n}, {counted(len(scores), 'item')}, mean score {scores.mean():.4f}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     for name in ("contamination", "items", "its mean", "mean score", "Z"):
         table.add_column(name, justify="left" if name == "contamination" else "right")

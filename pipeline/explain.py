@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corpus import cli
+from corpus.config import ConfigError
 from corpus.contract import DatasetError, eval_file
 from corpus.dataset import Dataset, open_dataset
 from corpus.outcome import Outcome
@@ -37,9 +38,7 @@ SHOWN_MATCHES = 10
 SHOWN_WORDS = 12
 """Words shown on either side of a difference."""
 _EPILOG = """example:
-  python -m pipeline.explain out/mix 3fa9c1
-
-exit codes: 0 explained, 1 there is no such row, 2 there is no dataset or it cannot be read"""
+  python -m pipeline.explain out/mix 3fa9c1"""
 
 
 class UnknownRowError(Exception):
@@ -51,13 +50,15 @@ def find(dataset: Dataset, prefix: str) -> Row:
 
     Raises
     ------
+    ConfigError
+        `prefix` cannot be a row id.
     UnknownRowError
         No row id, or more than one, begins with `prefix`; the message lists them.
     """
     import pyarrow.compute as pc
 
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
-        raise UnknownRowError(f"{prefix!r} is not a row id: expected up to 32 of the digits 0-9 a-f")
+        raise ConfigError(f"{prefix!r} is not a row id: expected up to 32 of the digits 0-9 a-f")
     matches = _lines(dataset, ["row_id"], lambda columns: pc.starts_with(columns["row_id"], prefix))
     if not matches:
         raise UnknownRowError(f"no row id begins with {prefix}; `python -m corpus.inspect` finds rows by text")
@@ -271,7 +272,7 @@ def main(
                 console().rule()
             _show(console(), Originals(dataset=dataset, base=base), line)
     except (DatasetError, OSError, ValueError) as error:
-        raise typer.Exit(cli.fail(error, cli.MISUSED)) from None
+        raise typer.Exit(cli.fail(error)) from None
 
 
 if __name__ == "__main__":

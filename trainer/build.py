@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import Logger, TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.plan import Plan, PlanInputs, fit_lengths
+from trainer.devices import check_device, gpu_of
 from trainer.distributed.layout import Replicated, Sharded, WeightLayout
 from trainer.distributed.world import World
 from trainer.evaluators import Diagnosis, Evaluator, HeldOut
@@ -91,6 +93,7 @@ def build(
     trainer.data.draw.PlanError
         The dataset cannot be packed as the config asks.
     """
+    check_device(config, gpu_of(world.device))
     lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
     plan = Plan(plan_inputs(config, dataset), dataset.strata, lengths, config.out / "plans")
     check_epochs(config, dataset, plan)
@@ -107,6 +110,7 @@ def build(
         weight_decay=config.optimizer.weight_decay,
         ema=config.optimizer.ema,
         moments=torch.bfloat16 if config.optimizer.moments == "bf16" else None,
+        fused=_has_fused_update(world),
     )
     checkpoints = CheckpointManager(
         config.checkpoint_url,
@@ -167,11 +171,6 @@ def check_epochs(config: TrainConfig, dataset: Dataset, plan: Plan) -> None:
 
 
 def _execution(config: TrainConfig, plan: Plan, model: ModelConfig, world: World) -> Execution:
-    device = world.device
-    if config.float8 and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)):
-        raise ConfigError(f"float8 needs a GPU of compute capability 8.9 or above; this device is {device}: remove it")
-    if config.recompute == "elementwise" and device.type == "cuda" and not config.compile:
-        raise ConfigError("recompute: elementwise needs compiled blocks on a GPU: set compile=true")
     return Execution(
         attention=_attention(config, plan, model, world),
         compile=config.compile,
@@ -199,6 +198,22 @@ def _attention(config: TrainConfig, plan: Plan, model: ModelConfig, world: World
     if world.is_main:
         print(f"attention: {fastest(timings)} ({describe(timings)})", flush=True)
     return fastest(timings)
+
+
+def _has_fused_update(world: World) -> bool:
+    """Whether the optimizer updates by its kernel, on all ranks or on none, so that replicas stay equal."""
+    if world.device.type != "cuda":
+        return False
+    if find_spec("triton") is None:
+        reason = "triton is not installed"
+    else:
+        from trainer.fused import refusal
+
+        reason = refusal(world.device)
+    reasons = [reason for reason in world.share(reason) if reason]
+    if reasons and world.is_main:
+        print(f"optimizer: updates by operations of torch, slower than by one kernel ({reasons[0]})", flush=True)
+    return not reasons
 
 
 def _layout(config: TrainConfig, model: HRM, world: World) -> WeightLayout:

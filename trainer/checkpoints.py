@@ -13,8 +13,6 @@ EXAMPLE = """
 examples:
   python -m trainer.checkpoints out/train
   python -m trainer.checkpoints s3://bucket/run/checkpoints
-
-exit codes: 0 at least one checkpoint is valid, 1 none is valid or the location cannot be read, 2 wrong usage
 """
 
 

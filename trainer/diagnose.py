@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 import typer
 
 from corpus import cli, terminal
+from corpus.terminal import counted
 
 EXAMPLE = """
 example:
-  python -m trainer.diagnose out/train out/mix --page out/diagnostics.html
-
-exit codes: 0 measured, 1 no checkpoint or no dataset that can be used, 2 usage"""
+  python -m trainer.diagnose out/train out/mix --page out/diagnostics.html"""
 
 
 @cli.command("python -m trainer.diagnose", epilog=EXAMPLE)
@@ -74,7 +73,7 @@ def main(
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
-    cli.say(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
+    cli.say(f"{counted(report.questions, 'question')}, {counted(report.targets, 'response token')}; page: {page}")
     return 0
 
 

@@ -25,7 +25,7 @@ class MemoryPlan:
     state: dict[str, float]
     """Bytes by group that are allocated for the whole run, or the whole step."""
     update: float
-    """Bytes of the temporary tensors of the optimizer, which exist when the activations are freed."""
+    """Bytes of the temporary tensors of the optimizer, which exist when the activations are freed; on CUDA none."""
     activations: ActivationMemory
     row_tokens: int
     targets: float
@@ -66,7 +66,8 @@ def memory_of(config: TrainConfig, model: ModelConfig, *, ranks: int, targets: f
     targets
         Share of the positions that are labelled.
     on_gpu
-        Whether `attention: auto` is taken for FlexAttention, which wins there, or dense attention.
+        Whether `attention: auto` is taken for FlexAttention, which wins there, or dense attention, and the optimizer
+        updates by its kernel.
     """
     number = 2 if config.precision == "bf16" else 4
     sharded = config.distribution == "fsdp2"
@@ -86,7 +87,7 @@ def memory_of(config: TrainConfig, model: ModelConfig, *, ranks: int, targets: f
     copies = 4 + (8 if config.optimizer.moments == "bf16" else 0)
     return MemoryPlan(
         state=state,
-        update=copies * min(share, max(largest, GROUP_NUMBERS)),
+        update=0 if on_gpu else copies * min(share, max(largest, GROUP_NUMBERS)),
         activations=activation_memory(
             model,
             k=config.depths(model)[1],

@@ -7,8 +7,9 @@ For a parameter p with gradient g at update t (from 1), c₁ = 1 - β₁ᵗ, c�
     ema ← d · ema + (1 - d) · p
 
 An update is bounded by lr·π/2 whatever the scale of the gradients, so there is no ε. Updates are elementwise, so a
-sharded parameter is updated on the ranks that hold its shards, and parameters are updated a group at a time, so that
-temporary tensors have the size of a group and not of the model.
+sharded parameter is updated on the ranks that hold its shards. On CUDA an update is one kernel per parameter
+(`trainer.fused`); elsewhere parameters are updated by torch's operations, a group at a time, so that temporary tensors
+have the size of a group and not of the model.
 """
 
 import math
@@ -52,6 +53,9 @@ class AdamAtan2(Optimizer):
         Decay d of the moving average.
     moments
         Dtype in which m and v are stored; None: that of the parameter, in which updates are computed in any case.
+    fused
+        Update by one Triton kernel per parameter: float32 parameters on CUDA devices only. State and formulas are the
+        same, the rounding is not.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class AdamAtan2(Optimizer):
         weight_decay: float = 0.1,
         ema: float = 0.9999,
         moments: torch.dtype | None = None,
+        fused: bool = False,
     ):
         self._moments = moments
+        self._fused = fused
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "ema": ema})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -92,6 +98,7 @@ class AdamAtan2(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        update = self._update_by_kernel if self._fused else self._update_by_operations
         for group in self.param_groups:
             by_step: dict[int, list[Tensor]] = defaultdict(list)
             for p in group["params"]:
@@ -100,7 +107,7 @@ class AdamAtan2(Optimizer):
                     by_step[int(self.state[p]["step"])].append(p)
             for step, parameters in by_step.items():
                 for part in _in_groups(parameters):
-                    self._update(
+                    update(
                         part,
                         step,
                         lr=group["lr"],
@@ -110,7 +117,7 @@ class AdamAtan2(Optimizer):
                     )
         return loss
 
-    def _update(
+    def _update_by_kernel(
         self,
         params: list[Tensor],
         step: int,
@@ -120,7 +127,25 @@ class AdamAtan2(Optimizer):
         weight_decay: float,
         ema: float,
     ) -> None:
-        """One update of parameters that have the same step count."""
+        """One update of parameters that have the same step count, by the kernel."""
+        from trainer.fused import update
+
+        for p in params:
+            state = self.state[p]
+            tensors = [tensor for tensor in (p, p.grad, state["m"], state["v"], state["ema"]) if tensor is not None]
+            update(*local(tensors), step=step, lr=lr, betas=betas, weight_decay=weight_decay, ema_decay=ema)
+
+    def _update_by_operations(
+        self,
+        params: list[Tensor],
+        step: int,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        ema: float,
+    ) -> None:
+        """One update of parameters that have the same step count, by operations of torch."""
         (beta1, beta2), (c1, c2) = betas, (1 - beta**step for beta in betas)
         gradients = local([p.grad for p in params if p.grad is not None])
         stored_ms, stored_vs, emas = (local([self.state[p][key] for p in params]) for key in ("m", "v", "ema"))

@@ -14,8 +14,6 @@ EXAMPLE = """
 examples:
   python -m trainer.report out/train
   python -m trainer.report out/train out/transformer --out out/compared.html
-
-exit codes: 0 written, 1 a run has no metrics, 2 wrong usage
 """
 
 

@@ -16,13 +16,13 @@ from trainer.watchdog import Watchdog
 EXAMPLE = """
 example:
   python -m trainer.train manifests/train.yaml out=out/second optimizer.lr=3e-4
-  torchrun --nproc-per-node 8 -m trainer.train manifests/train.yaml device=cuda precision=bf16
-
-exit codes: 0 finished, 1 failed, 2 the manifest cannot be used, 75 stopped by SIGTERM or SIGINT with a checkpoint:
-the same command continues"""
+  torchrun --nproc-per-node 8 -m trainer.train manifests/train.yaml device=cuda precision=bf16"""
 
 
-@cli.command("python -m trainer.train", epilog=EXAMPLE)
+STOPPED = "\n75 stopped by SIGTERM or SIGINT with a checkpoint: the same command continues"
+
+
+@cli.command("python -m trainer.train", epilog=EXAMPLE, more_codes=STOPPED)
 def main(
     manifest: Annotated[str, typer.Argument(help="YAML manifest of the run", show_default=False)],
     overrides: Annotated[

@@ -38,6 +38,14 @@ _OTHER_SUFFIXES = (".md", ".rst", ".html", ".pdf", ".py", ".sh", ".md5", ".sha25
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, LZMAError, ValueError)
 _UNPACK = "unpack it and name the folder"
+TAR_ERRORS = (tarfile.TarError, ValueError, OSError, RecursionError)
+"""What tarfile raises for damaged bytes; it recurses for each header that describes the next one."""
+
+
+def tar_fault(error: Exception) -> str:
+    """Return what is wrong with a tar, as a phrase."""
+    reason = "thousands of headers for one file" if isinstance(error, RecursionError) else str(error)
+    return f"not a complete tar file: {reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +132,10 @@ def _tar_members(url: str, limits: Limits) -> Iterator[Listed]:
                     begin = _next_tar(file, tar.offset)
                     if begin == tar.offset:
                         raise tarfile.ReadError("a damaged header")
-        except (tarfile.TarError, ValueError, OSError) as error:
+        except TAR_ERRORS as error:
             if isinstance(error, StorageError):
                 raise
-            detail = f"not a complete tar file: {error}; download it again"
+            detail = f"{tar_fault(error)}; download it again"
             raise BrokenFileError(f"after member {done:,}", detail) from None
 
 
@@ -170,7 +178,7 @@ def is_tar_of_files(url: str, compression: str | None, limits: Limits) -> bool:
     """Whether most of a tar's first members are data files of many rows; else its members are WebDataset samples."""
     data = others = 0
     stream: Any
-    with suppress(tarfile.TarError, ValueError, OSError, BrokenFileError), open_file(url) as file:
+    with suppress(*TAR_ERRORS, BrokenFileError), open_file(url) as file:
         if compression is None:
             stream = _Capped(file, limits.max_row_bytes)
         else:

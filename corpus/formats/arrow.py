@@ -7,6 +7,7 @@ import pyarrow as pa
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
 from corpus.formats.columnar import (
     ARROW_ERRORS,
+    Unpacked,
     batch_rows,
     distinct_names,
     error_text,
@@ -40,7 +41,7 @@ def read(source: Input, limits: Limits) -> Rows:
         detail = f"not a complete Arrow file: {error_text(error)}; download or write it again"
         raise BrokenFileError("the schema", detail) from None
     names, note = distinct_names(reader.schema)
-    return Rows("row", _rows(reader, names, limits), {}, note)
+    return Rows("row", _rows(reader, names, limits, Unpacked(file)), {}, note)
 
 
 def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
@@ -67,13 +68,16 @@ def _validate(batch: pa.RecordBatch) -> None:
 
 
 def _rows(
-    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader, names: Sequence[str], limits: Limits
+    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader,
+    names: Sequence[str],
+    limits: Limits,
+    unpacked: Unpacked,
 ) -> Iterator[tuple[int, Row | RowError]]:
     number = 0
     try:
         for batch in _batches(reader):
             _validate(batch)
-            for row in batch_rows(with_names(batch, names), limits):
+            for row in batch_rows(with_names(batch, names), limits, unpacked):
                 number += 1
                 yield number, row
     except StorageError:

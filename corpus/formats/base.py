@@ -5,6 +5,7 @@ cannot be read from some position on raises `BrokenFileError` after the rows
 before it, or at once if there are none.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,3 +123,38 @@ def shorten(value: object, length: int = 60) -> str:
     """Format a value for a message: one line of printable text, cut to `length` characters."""
     text = repr(value[: length + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+_SHOWN_NAMES = 5
+
+
+def distinguish(names: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Add the number of the column to names that occur more than once.
+
+    Parameters
+    ----------
+    names
+        Names of the columns of a table.
+    where
+        What names them, for the remarks: "the header".
+
+    Returns
+    -------
+    names, remarks
+        The names, and a remark for each of the first repeated ones.
+    """
+    counts = Counter(names)
+    found = list(names)
+    repeated: dict[str, list[str]] = {}
+    for index, name in enumerate(names):
+        if counts[name] > 1:
+            found[index] = f"{name} (column {index + 1})"
+            repeated.setdefault(name, []).append(found[index])
+    remarks = []
+    for name in sorted(repeated)[:_SHOWN_NAMES]:
+        first, more = repeated[name][:_SHOWN_NAMES], len(repeated[name]) - _SHOWN_NAMES
+        which = ", ".join(map(repr, first)) + (f" and {more:,} more" if more > 0 else "")
+        remarks.append(f"{where} names the column {shorten(name)} more than once, so they are {which}")
+    if len(repeated) > _SHOWN_NAMES:
+        remarks.append(f"{where} names {len(repeated) - _SHOWN_NAMES:,} other columns more than once")
+    return found, remarks

@@ -1,20 +1,24 @@
 """Rows of Arrow record batches, for Parquet and Arrow files."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, shorten
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, distinguish
+from corpus.formats.stream import ALWAYS_ALLOWED_BYTES, check_ratio
 from corpus.formats.strict_json import check_depth
 from corpus.outcome import Outcome
 
 SLICE_ROWS = 1024
 """Rows converted to Python objects at a time."""
+_ROW_BYTES = 64
+"""Bytes that a row counts for by itself."""
 
 
 def distinct_names(schema: pa.Schema) -> tuple[list[str], str]:
@@ -29,12 +33,7 @@ def distinct_names(schema: pa.Schema) -> tuple[list[str], str]:
         names = schema.names
     except UnicodeDecodeError as error:
         raise BrokenFileError("the schema", f"the column name {error.object!r} is not UTF-8") from None
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    found = [f"{name} (column {place})" if name in repeated else name for place, name in enumerate(names, start=1)]
-    remarks = []
-    for name in repeated:
-        which = ", ".join(repr(new) for new, old in zip(found, names, strict=True) if old == name)
-        remarks.append(f"the schema names the column {shorten(name)} more than once, so they are {which}")
+    found, remarks = distinguish(names, "the schema")
     return found, "; ".join(remarks)
 
 
@@ -43,12 +42,36 @@ def with_names(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
     return batch if batch.schema.names == names else pa.RecordBatch.from_arrays(batch.columns, names=names)
 
 
-def batch_rows(batch: pa.RecordBatch, limits: Limits) -> Iterator[Row | RowError]:
+class Unpacked:
+    """Count of what the rows of a file take, which a few bytes of runs or of a dictionary can make any number of.
+
+    Parameters
+    ----------
+    file
+        The file, with random access.
+    """
+
+    def __init__(self, file: BinaryIO):
+        at = file.tell()
+        self._packed = file.seek(0, os.SEEK_END)
+        file.seek(at)
+        self._bytes = self._rows = 0
+
+    def add(self, rows: int, size: int) -> None:
+        """Count rows and their bytes; `BrokenFileError` where they are too many for the file: see `check_ratio`."""
+        self._rows += rows
+        self._bytes += size + rows * _ROW_BYTES
+        check_ratio(self._bytes, self._packed, ALWAYS_ALLOWED_BYTES, f"row {self._rows:,}", "write it as JSON lines")
+
+
+def batch_rows(batch: pa.RecordBatch, limits: Limits, unpacked: Unpacked) -> Iterator[Row | RowError]:
     """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`."""
     average = _size(batch) // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
     for begin, part in _parts(batch, step, limits.max_row_bytes):
-        if (size := _expanded_size(part)) > limits.max_row_bytes:
+        size = _expanded_size(part)
+        unpacked.add(part.num_rows, size + _size(part))
+        if size > limits.max_row_bytes:
             yield RowError(Outcome.TOO_LARGE, f"a row of {size:,} bytes; the limit is {limits.max_row_bytes:,}")
             continue
         try:
@@ -129,26 +152,26 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
     NaN and infinities, with which pandas writes a missing value, are null.
     """
-    for index, field in enumerate(batch.schema):
-        column = batch.column(index)
-        if isinstance(column, pa.ExtensionArray) and not pa.types.is_fixed_size_binary(column.type.storage_type):
-            column = column.storage
-        if pa.types.is_run_end_encoded(column.type):
-            column = pc.run_end_decode(column)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if pa.types.is_duration(column.type):
-            column = column.cast(pa.int64())
-        elif pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
-            column = _time_text(column)
-        elif column.type in (pa.float32(), pa.float64()):
-            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-        elif pa.types.is_nested(column.type) and (plain := _plain_type(column.type)) != column.type:
-            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                column = column.cast(plain)
-        if column is not batch.column(index):
-            batch = batch.set_column(index, field.name, column)
-    return batch
+    return pa.RecordBatch.from_arrays([_plain_column(column) for column in batch.columns], names=batch.schema.names)
+
+
+def _plain_column(column: pa.Array) -> pa.Array:
+    if isinstance(column, pa.ExtensionArray) and not pa.types.is_fixed_size_binary(column.type.storage_type):
+        column = column.storage
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_duration(column.type):
+        column = column.cast(pa.int64())
+    elif pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
+        column = _time_text(column)
+    elif column.type in (pa.float32(), pa.float64()):
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    elif pa.types.is_nested(column.type) and (plain := _plain_type(column.type)) != column.type:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            column = column.cast(plain)
+    return column
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -237,11 +260,15 @@ def _text_if_utf8(value: bytes | None) -> str | bytes | None:
 
 
 def _time_text(column: pa.Array) -> pa.Array:
-    """Format times as 2024-05-06 07:08:09, with a fraction if it is not zero; times with a zone as UTC, ending in Z."""
+    """Format times as 2024-05-06 07:08:09, with a fraction if it is not zero; times with a zone as UTC, ending in Z.
+
+    A time in a year that Arrow cannot write is null.
+    """
     zone = pa.types.is_timestamp(column.type) and column.type.tz is not None
     if zone:
         column = column.cast(pa.timestamp(column.type.unit))
     text = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+$", "")
+    text = pc.if_else(pc.starts_with(text, "<value out of range"), None, text)  # Arrow's mark for years it cannot write
     return pc.binary_join_element_wise(text, "Z", "") if zone else text
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from corpus.formats.base import BrokenFileError, Format, Head, Layout, Limits, Row, RowError, Rows, shorten
+from corpus.formats.base import BrokenFileError, Format, Head, Layout, Limits, Row, RowError, Rows, distinguish, shorten
 from corpus.formats.encoding import describe_encoding, is_utf8
 from corpus.formats.stream import Input, Line, find_line_end, read_lines
 from corpus.formats.tally import Tally
@@ -331,18 +331,10 @@ class _Reader:
 
     def _distinct_names(self) -> list[str]:
         """Name each column: nameless ones by their number, repeated ones by name and number."""
-        names = []
-        for place, cell in enumerate(self._cells, start=1):
-            if not cell:
-                names.append(f"column {place}")
-            elif self._cells.count(cell) > 1:
-                names.append(f"{cell} (column {place})")
-            else:
-                names.append(cell)
-        repeated = {cell for cell in self._cells if cell and self._cells.count(cell) > 1}
-        for cell in sorted(repeated):
-            which = ", ".join(repr(name) for name, other in zip(names, self._cells, strict=True) if other == cell)
-            self._tally.note(f"the header names the column {shorten(cell)} more than once, so they are {which}")
+        cells = [cell or f"column {place}" for place, cell in enumerate(self._cells, start=1)]
+        names, remarks = distinguish(cells, "the header")
+        for remark in remarks:
+            self._tally.note(remark)
         return names
 
     def _choose_dialect(self) -> None:

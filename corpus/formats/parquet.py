@@ -11,6 +11,7 @@ from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, 
 from corpus.formats.columnar import (
     ARROW_ERRORS,
     SLICE_ROWS,
+    Unpacked,
     batch_rows,
     distinct_names,
     error_text,
@@ -48,10 +49,12 @@ def read(source: Input, limits: Limits) -> Rows:
         file.close()
         raise BrokenFileError("the footer", detail) from None
     names, note = distinct_names(parquet.schema_arrow)
-    return Rows("row", _rows(parquet, names, limits), {}, note)
+    return Rows("row", _rows(parquet, names, limits, Unpacked(file)), {}, note)
 
 
-def _rows(parquet: pq.ParquetFile, names: Sequence[str], limits: Limits) -> Iterator[tuple[int, Row | RowError]]:
+def _rows(
+    parquet: pq.ParquetFile, names: Sequence[str], limits: Limits, unpacked: Unpacked
+) -> Iterator[tuple[int, Row | RowError]]:
     number = 0
     with parquet:
         for group in range(parquet.num_row_groups):
@@ -60,7 +63,7 @@ def _rows(parquet: pq.ParquetFile, names: Sequence[str], limits: Limits) -> Iter
             size = max(1, min(SLICE_ROWS, _BATCH_BYTES // max(average, 1)))
             try:
                 for batch in parquet.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                    for row in batch_rows(with_names(batch, names), limits):
+                    for row in batch_rows(with_names(batch, names), limits, unpacked):
                         number += 1
                         yield number, row
             except StorageError:

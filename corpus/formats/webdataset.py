@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, cast
 
+from corpus.formats.archive import TAR_ERRORS, tar_fault
 from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
 from corpus.formats.stream import ForwardFile, Input
 from corpus.formats.strict_json import parse_bytes
@@ -96,7 +97,7 @@ def _keys_apart(source: Input) -> set[str]:
                     apart.add(key)
                 seen.add(key)
                 last = key
-    except (tarfile.TarError, ValueError, OSError):
+    except TAR_ERRORS:
         pass  # reading the members reports it
     return apart
 
@@ -199,12 +200,12 @@ class _Members:
                         raise tarfile.ReadError("a damaged header")
                     end = end or stream.tell()
                     tars += 1
-        except (tarfile.TarError, ValueError, OSError, BrokenFileError) as error:
+        except (BrokenFileError, *TAR_ERRORS) as error:
             if isinstance(error, StorageError):
                 raise
             if _sample_name(self.name) != last_sample:
                 yield {}  # the previous sample is complete: this makes webdataset yield it
-            detail = error.detail if isinstance(error, BrokenFileError) else f"not a complete tar file: {error}"
+            detail = error.detail if isinstance(error, BrokenFileError) else tar_fault(error)
             raise BrokenFileError(f"after member {done:,}", detail) from None
 
 

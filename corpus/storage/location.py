@@ -1,6 +1,7 @@
 """Locations: folders of this machine, with or without `file://`, and fsspec URLs."""
 
 import os
+import re
 from pathlib import Path
 
 from corpus.storage.redact import redact
@@ -14,6 +15,11 @@ def is_url(location: str) -> bool:
 def local_path(location: str) -> Path:
     """The path of a location that is no URL: without `file://`, and with `~` replaced."""
     return Path(os.path.expanduser(location.removeprefix("file://")))
+
+
+def was_url(path: str | Path) -> bool:
+    """Whether a path was a URL, of whose slashes `Path` has made one."""
+    return re.match(r"[a-z][a-z0-9+.\-]+:/", str(path)) is not None
 
 
 def normalized(location: str) -> str:

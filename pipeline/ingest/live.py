@@ -20,7 +20,7 @@ from corpus.outcome import Outcome
 from pipeline.engine.step import Step
 from pipeline.ingest.step import Ingest
 from pipeline.records.buckets import RUN_BYTES
-from pipeline.records.drops import LOST, Dropped, DropRef, PartitionDrops
+from pipeline.records.drops import LOST, Dropped, DropRef, PartitionDrops, drops_of_partition
 from pipeline.records.schema import RECORDS
 
 R = TypeVar("R")
@@ -146,11 +146,12 @@ def _batches(
     work: Path, inputs: Inputs, drops: Sequence[DropRef], columns: Sequence[str] | None = None
 ) -> Iterator[_Batch]:
     for partition, key in inputs:
-        parts = [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
+        parts = drops_of_partition(work, drops, partition)
         first = 0
         for batch in Ingest.records(work, key, columns):
             live = np.ones(batch.num_rows, bool)
-            dropped = [(part, part.between(first, first + batch.num_rows)) for part in parts]
+            found_by = ((part, part.between(first, first + batch.num_rows)) for part in parts)
+            dropped = [(part, found) for part, found in found_by if len(found)]
             for _, found in dropped:
                 live[found["index"].astype(np.int64) - first] = False
             yield _Batch(partition=partition, first=first, records=batch, live=np.flatnonzero(live), dropped=dropped)

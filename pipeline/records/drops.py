@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
+from pipeline.records.arrays import ArrayWriter
 from pipeline.records.ledger import ROWS
 from pipeline.records.schema import ROW_ID, ids_of_halves
 
@@ -64,16 +65,13 @@ class DropsWriter:
     """
 
     def __init__(self, out: Path) -> None:
-        self._file = (out / "drops.npy").open("wb")
-        self._header(0)
-        self._count = 0
+        self._file = ArrayWriter(out / "drops.npy", DROPS)
         self._rows: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
 
     def add(self, drops: NDArray[Any], sizes: NDArray[Any]) -> None:
         """Append `DROPS` (n,), sorted by (partition, index) and after all earlier ones; `sizes` are bytes of texts."""
-        self._file.write(drops.tobytes())
-        self._count += len(drops)
+        self._file.add(drops)
         partitions, first = np.unique(drops["partition"], return_index=True)
         for number, part in zip(partitions.tolist(), np.split(sizes, first[1:]), strict=False):
             self._rows[number] += len(part)
@@ -81,15 +79,8 @@ class DropsWriter:
 
     def close(self) -> Dropped:
         """Finish the file and return the numbers of dropped records and bytes."""
-        self._file.seek(0)
-        self._header(self._count)
         self._file.close()
         return Dropped(rows=dict(self._rows), bytes=dict(self._bytes))
-
-    def _header(self, count: int) -> None:
-        # numpy pads the header, so that a larger count does not lengthen it.
-        header = {"descr": np.lib.format.dtype_to_descr(DROPS), "fortran_order": False, "shape": (count,)}
-        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def write_drops(out: Path, drops: NDArray[Any], sizes: NDArray[Any], details: Sequence[str] = ()) -> Dropped:
@@ -179,10 +170,17 @@ class PartitionDrops:
             return details.take(pa.array(numbers.astype(np.int64), mask=none))
 
 
-def dropped_indices(work: Path, drops: Sequence[DropRef], partition: int) -> NDArray[np.uint32]:
-    """Return the indices (n,) of all records of a partition that some steps have dropped."""
-    parts = [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
-    return np.concatenate([np.empty(0, np.uint32), *(part.drops["index"] for part in parts)])
+def drops_of_partition(work: Path, drops: Sequence[DropRef], partition: int) -> list[PartitionDrops]:
+    """Return the drops of each step that dropped records of a partition."""
+    return [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
+
+
+def is_dropped(parts: Sequence[PartitionDrops], first: int, last: int) -> NDArray[np.bool_]:
+    """Whether some step dropped the records `first` up to `last`, which is excluded: bool (last - first,)."""
+    dropped = np.zeros(last - first, bool)
+    for part in parts:
+        dropped[part.between(first, last)["index"].astype(np.int64) - first] = True
+    return dropped
 
 
 def _find(table: NDArray[Any], column: str, value: int) -> int:

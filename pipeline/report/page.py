@@ -40,6 +40,8 @@ CONTAMINATION_HITS = "report/contamination_hits.parquet"
 MAX_ROWS = 300
 """Rows of a table on the page, other than that of sources; report/*.parquet and ledger/*.parquet have all rows."""
 MAX_SOURCES = 3000
+SHOWN_ID = 12
+"""Digits of a row id on the page; `pipeline.explain` takes as many."""
 MAX_DUPLICATES = 20
 MAX_HITS = 20
 MAX_EXAMPLES = 60
@@ -301,11 +303,13 @@ def _near(row: Row) -> Comparison:
     return Comparison(
         dropped=Side(
             title=f"dropped, similarity {row['score']:.3f}",
-            note=f"{row['source']}, {row['row_id']}",
+            note=f"{row['source']}, {row['row_id'][:SHOWN_ID]}",
             instruction=dropped[0],
             response=dropped[1],
         ),
-        kept=Side(title="kept", note=f"{row['twin_source']}, {row['twin']}", instruction=kept[0], response=kept[1]),
+        kept=Side(
+            title="kept", note=f"{row['twin_source']}, {row['twin'][:SHOWN_ID]}", instruction=kept[0], response=kept[1]
+        ),
     )
 
 
@@ -327,11 +331,13 @@ def _hit(row: Row) -> Comparison:
     return Comparison(
         dropped=Side(
             title=f"train record, {row['coverage']:.0%} of the {row['part']} found",
-            note=f"{row['source']}, {row['row_id']}",
+            note=f"{row['source']}, {row['row_id'][:SHOWN_ID]}",
             instruction=record,
             response=[],
         ),
-        kept=Side(title="eval item", note=f"{row['eval_source']}, {row['item']}", instruction=item, response=[]),
+        kept=Side(
+            title="eval item", note=f"{row['eval_source']}, {row['item'][:SHOWN_ID]}", instruction=item, response=[]
+        ),
     )
 
 
@@ -354,7 +360,12 @@ def _comparisons(
             if text is not None:
                 pieces, theirs = _sides(text, twin)
             source = lines[line["twin"]]["source"]
-            kept = Side(title="it lost to", note=f"{source}, {line['twin']}", instruction=theirs[0], response=theirs[1])
+            kept = Side(
+                title="it lost to",
+                note=f"{source}, {line['twin'][:SHOWN_ID]}",
+                instruction=theirs[0],
+                response=theirs[1],
+            )
         elif (other := kept_of_source.get(first.get(line["source"], -1))) is not None:
             kept = Side(
                 title="a kept row of the same source",
@@ -363,7 +374,7 @@ def _comparisons(
                 response=_pieces(other.response),
             )
         score = "" if line["score"] is None else f", score {line['score']:.3f}"
-        where = f"{line['source']}, {line['file']} row {line['row']:,}, {line['row_id']}{score}"
+        where = f"{line['source']}, {line['file']} row {line['row']:,}, {line['row_id'][:SHOWN_ID]}{score}"
         detail = "" if not line["detail"] else f": {line['detail']}"
         side = Side(title="dropped", note=where + detail, instruction=pieces[0], response=pieces[1])
         found[line["outcome"]].append(Comparison(dropped=side, kept=kept))

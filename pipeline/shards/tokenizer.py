@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from corpus.config import ConfigError
-from corpus.contract import SPECIAL_TOKENS, TokenDtype, token_dtype, without_special_tokens
+from corpus.contract import MAX_VOCABULARY, SPECIAL_TOKENS, TokenDtype, token_dtype, without_special_tokens
 from pipeline.engine.counters import count
 from pipeline.engine.step import BuildError, NoResult, Step
 from pipeline.shards.mds import Tokens
@@ -161,9 +161,21 @@ def load_given(path: Path) -> str:
             f"{', '.join(SPECIAL_TOKENS)} are needed: rename unused ones of the file, or add what is missing by "
             "Tokenizer.from_file(…).add_special_tokens([…]) of the library tokenizers, and save the file"
         )
-    plain = Tokenizer.from_str(without_special_tokens(text))
+    listed = [token["content"] for token in json.loads(text)["added_tokens"]]
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    if len(set(ids)) < len(ids) or len(set(listed)) < len(listed) or max(ids) >= MAX_VOCABULARY:
+        raise ConfigError(
+            f"tokenizer.file: {path}: has {len(ids):,} tokens with {len(set(ids)):,} ids up to {max(ids):,}, and "
+            f"{len(listed) - len(set(listed)):,} added tokens twice; expected an id below {MAX_VOCABULARY:,} for each"
+        )
     every_byte = "".join(map(chr, range(256))) + "\u4e2d\U0001f600\U0010ffff"
-    if plain.decode(plain.encode(every_byte, add_special_tokens=False).ids, skip_special_tokens=False) != every_byte:
+    try:
+        plain = Tokenizer.from_str(without_special_tokens(text))
+        encoded = plain.encode(every_byte, add_special_tokens=False).ids
+        found = plain.decode(encoded, skip_special_tokens=False)
+    except Exception as error:  # the library raises no other
+        raise ConfigError(f"tokenizer.file: {path}: cannot encode every text ({error})") from None
+    if found != every_byte:
         raise ConfigError(
             f"tokenizer.file: {path}: does not decode every text to what was encoded; expected byte-level BPE"
         )

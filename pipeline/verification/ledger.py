@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from corpus.contract import COMMIT, LEDGER_FILES
 from corpus.dataset import Dataset
 from corpus.outcome import Outcome
 from pipeline.records.ledger import READ_STAGE
+from pipeline.verification.row_ids import Halves, RepeatedIds, SampleIds, halves_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,47 +28,55 @@ class _Kind(NamedTuple):
     """Whether it is the first part of its input row."""
 
 
-def ledger_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
-    """Yield what is wrong with the ledger of a dataset whose samples have the row ids `ids`, uint8 [n, 16]."""
+def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator[str]:
+    """Yield what is wrong with the ledger of a dataset.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    ids
+        Row ids of its samples.
+    scratch
+        Empty folder for temporary files, 16 bytes for each line of the ledger.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     reasons = {reason for count in dataset.info.counts.values() for reason in count.dropped}
     known = pa.array(sorted({*(outcome.value for outcome in Outcome), *reasons}))
-    keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    counts = dataset.info.counts.values()
+    all_ids = RepeatedIds(scratch, sum(count.kept + sum(count.dropped.values()) for count in counts))
+    found = SampleIds(ids.samples)
     tally: Counter[_Kind] = Counter()
-    sampled = 0
     for path, table in dataset.batches(dataset.info.ledger):
         lines = table.append_column("is_first", pc.equal(table.column("part"), 0))
         if not pc.all(pc.is_in(lines.column("outcome"), value_set=known), min_count=0).as_py():
             yield f"{path}: has an outcome that {COMMIT} does not list"
-        keys.append(_halves(lines))
+        all_ids.add(_halves(lines))
         for group in lines.group_by(list(_Kind._fields)).aggregate([([], "count_all")]).to_pylist():
             tally[_Kind(*(group[field] for field in _Kind._fields))] += group["count_all"]
         samples = lines.filter(pc.is_valid(lines.column("sample")))
         numbers = samples.column("sample").to_numpy()
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(ids)):
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= ids.samples):
             yield f"{path}: names samples that do not exist"
-        elif (ids[numbers].view(">u8") != _halves(samples)).any():
-            yield f"{path}: names samples that are not those rows"
+        else:
+            found.add(numbers, _halves(samples))
         if not pc.all(pc.equal(samples.column("outcome"), Outcome.KEPT.value), min_count=0).as_py():
             yield f"{path}: a row that was dropped has a sample"
-        sampled += len(numbers)
-    halves = np.concatenate(keys)
-    halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
-    repeated = int((halves[1:] == halves[:-1]).all(axis=1).sum())
-    if repeated:
+    if repeated := all_ids.count():
         yield f"{repeated:,} row ids are in it more than once"
-    if sampled != len(ids):
-        yield f"it names {sampled:,} samples, the shards have {len(ids):,}"
+    if found.count != ids.count:
+        yield f"it names {found.count:,} samples, the shards have {ids.count:,}"
+    else:
+        for first, last in found.differences(ids):
+            yield f"the rows that it names for samples {first:,} to {last:,} are not those of the shards"
     yield from _conservation_problems(dataset, tally)
     yield from _byte_problems(dataset)
 
 
-def _halves(lines: "pa.Table") -> NDArray[np.uint64]:
-    """Return the row ids of ledger lines as uint64 [n, 2]."""
-    content = bytes.fromhex("".join(lines.column("row_id").to_pylist()))
-    return np.frombuffer(content, ">u8").astype(np.uint64).reshape(-1, 2)
+def _halves(lines: "pa.Table") -> Halves:
+    return halves_of(bytes.fromhex("".join(lines.column("row_id").to_pylist())))
 
 
 def _conservation_problems(dataset: Dataset, tally: Counter[_Kind]) -> Iterator[str]:

@@ -3,32 +3,41 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from corpus.contract import COMMIT, parse_eval_record
 from corpus.dataset import Dataset
 from corpus.schema import lines
+from pipeline.verification.row_ids import SampleIds, halves_of
 
 
-def curated_problems(dataset: Dataset, ids: NDArray[np.uint8]) -> Iterator[str]:
-    """Yield where row ids, sources and tasks of the records are not those of the samples, `ids` uint8 [n, 16]."""
+def curated_problems(dataset: Dataset, ids: SampleIds) -> Iterator[str]:
+    """Yield where row ids, sources and tasks of the records are not those of the samples, whose row ids are `ids`."""
     first = 0
     ends = np.array([stratum.end for stratum in dataset.strata])
     strata = [(stratum.source, stratum.task) for stratum in dataset.strata]
+    found = SampleIds(ids.samples)
+    begins: dict[str, int] = {}
+    same_strata = True
     for path, table in dataset.batches(dataset.info.curated, columns=["row_id", "source", "task"]):
+        begins.setdefault(path, first)
         end = first + table.num_rows
-        found = bytes.fromhex("".join(table.column("row_id").to_pylist()))
-        if found != ids[first:end].tobytes():
-            yield f"{path}: its row ids are not those of the samples from {first:,} on"
+        if end > ids.samples:
+            yield f"{path}: has records beyond the {ids.samples:,} samples"
             return
+        found.add(np.arange(first, end), halves_of(bytes.fromhex("".join(table.column("row_id").to_pylist()))))
         expected = [strata[number] for number in np.searchsorted(ends, np.arange(first, end), side="right").tolist()]
         names = zip(table.column("source").to_pylist(), table.column("task").to_pylist(), strict=True)
-        if list(names) != expected:
+        if same_strata and list(names) != expected:
             yield f"{path}: sources and tasks from sample {first:,} on are not those of strata.json"
-            return
+            same_strata = False
         first = end
-    if first != len(ids):
-        yield f"curated/ has {first:,} records, the shards {len(ids):,} samples"
+    if first != ids.count:
+        yield f"curated/ has {first:,} records, the shards {ids.count:,} samples"
+        return
+    for begin, last in found.differences(ids):
+        path = [path for path, place in begins.items() if place <= last][-1]
+        yield f"{path}: its row ids are not those of the samples from {begin:,} to {last:,}"
+        return
 
 
 def eval_problems(dataset: Dataset) -> Iterator[str]:

@@ -4,7 +4,10 @@ Shards are parsed here and not by a reader that might tolerate faults.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -21,25 +24,55 @@ from corpus.contract import (
     TokenizerInfo,
     parse_index,
 )
-from corpus.dataset import Dataset
+from corpus.dataset import Dataset, load_lengths
+from corpus.storage.location import local_path
+from corpus.storage.store import Store
+from pipeline.verification.row_ids import SampleIds, halves_of
 
 PART_ROWS = 2**20
 """Samples whose lengths are in memory at a time."""
 
 
-def sidecar_problems(dataset: Dataset, shards: list[ShardInfo]) -> Iterator[str]:
-    """Parse lengths, strata and index, which raise their problems; the index's entries are added to `shards`."""
-    _ = dataset.lengths, dataset.strata
-    shards += parse_index(dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX), info=dataset.info)
+@dataclass(slots=True, kw_only=True)
+class Sidecars:
+    """What the checks of samples need of a dataset, empty until `sidecar_problems` has read it."""
+
+    lengths: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 2), np.uint16))
+    """uint16 [N, 2], mapped from a file: 4 bytes for each sample, which the system need not keep in memory."""
+    shards: Sequence[ShardInfo] = ()
+
+
+def sidecar_problems(dataset: Dataset, sidecars: Sidecars, scratch: Path) -> Iterator[str]:
+    """Read lengths, strata and index, which raise their problems, into `sidecars`.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    sidecars
+        Are filled.
+    scratch
+        Folder for a copy of the lengths of a dataset that is not on this machine.
+    """
+    lengths = local_path(dataset.location) / LENGTHS
+    if Store(dataset.location).remote:
+        lengths = scratch / LENGTHS
+        with dataset.open(LENGTHS) as source, lengths.open("wb") as copy:
+            shutil.copyfileobj(source, copy, PART_ROWS)
+    sidecars.lengths = load_lengths(lengths, dataset.url(LENGTHS), samples=dataset.info.samples)
+    _ = dataset.strata
+    sidecars.shards = parse_index(dataset.read(SHARD_INDEX), dataset.url(SHARD_INDEX), info=dataset.info)
     yield from ()
 
 
-def count_problems(dataset: Dataset) -> Iterator[str]:
+def count_problems(dataset: Dataset, lengths: NDArray[np.uint16]) -> Iterator[str]:
     """Yield numbers of samples and tokens in dataset.json that are not those of lengths.npy."""
-    info, lengths = dataset.info, dataset.lengths
-    prefix, response = lengths.sum(axis=0, dtype=np.int64).tolist()
-    parts = (lengths[begin : begin + PART_ROWS] for begin in range(0, len(lengths), PART_ROWS))
-    longest = max((int(part.sum(axis=1, dtype=np.int64).max()) for part in parts), default=0)
+    info = dataset.info
+    prefix = response = longest = 0
+    for begin in range(0, len(lengths), PART_ROWS):
+        part = lengths[begin : begin + PART_ROWS].astype(np.int64)
+        prefix, response = prefix + int(part[:, 0].sum()), response + int(part[:, 1].sum())
+        longest = max(longest, int(part.sum(axis=1).max()))
     counted = {
         "samples": (info.samples, len(lengths)),
         "tokens": (info.tokens, prefix + response),
@@ -76,17 +109,18 @@ def tokenizer_problems(dataset: Dataset) -> Iterator[str]:
             yield f"{token}: {COMMIT} has id {info.special[token]}, the tokenizer {ids.get(token)}"
 
 
-def shard_problems(dataset: Dataset, shards: Sequence[ShardInfo], ids: list[NDArray[np.uint8]]) -> Iterator[str]:
+def shard_problems(dataset: Dataset, sidecars: Sidecars, ids: SampleIds) -> Iterator[str]:
     """Yield shards that are not as index, lengths and template require.
 
     Parameters
     ----------
-    dataset, shards
-        The dataset, and the entries of its index.
+    dataset, sidecars
+        The dataset, with its lengths and the entries of its index.
     ids
-        The row ids of each sound shard, uint8 [n, 16], are added to it.
+        The row ids of each sound shard are added to it.
     """
     first = 0
+    shards, lengths = sidecars.shards, sidecars.lengths
     if len(shards) != dataset.info.shards:
         yield f"{COMMIT} has {dataset.info.shards:,} shards, {SHARD_INDEX} {len(shards):,}"
     for shard in shards:
@@ -97,12 +131,13 @@ def shard_problems(dataset: Dataset, shards: Sequence[ShardInfo], ids: list[NDAr
         if shard.raw_data.hashes["xxh64"] != xxhash.xxh64(content).hexdigest():
             yield f"{path}: its xxh64 is not that of {SHARD_INDEX}"
         try:
-            ids.append(_row_ids(content, dataset.lengths[first : first + shard.samples], dataset.info.tokenizer))
+            found = _row_ids(content, lengths[first : first + shard.samples], dataset.info.tokenizer)
+            ids.add(np.arange(first, first + len(found)), halves_of(found.tobytes()))
         except ValueError as error:
             yield f"{path}: {error}"
         first += shard.samples
-    if first != len(dataset.lengths):
-        yield f"the shards have {first:,} samples, {LENGTHS} {len(dataset.lengths):,}"
+    if first != len(lengths):
+        yield f"the shards have {first:,} samples, {LENGTHS} {len(lengths):,}"
 
 
 def _row_ids(content: bytes, lengths: NDArray[np.uint16], tokenizer: TokenizerInfo) -> NDArray[np.uint8]:

@@ -12,13 +12,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.attacks import checkpoints, datasets, manifests
+from tests.attacks import checkpoints, datasets, exported, inputs, manifests
 from tests.attacks.attack import GOOD, Outcome, Verdict, make
 
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Attack the readers of small files, checkpoints and manifests.")
+    parser = argparse.ArgumentParser(
+        description="Attack the readers of input files, datasets, checkpoints, exported folders and manifests."
+    )
     parser.add_argument("--list", action="store_true", help="also print each attack, and what was said")
     arguments = parser.parse_args()
     counts: dict[str, Counter[Verdict]] = defaultdict(Counter)
@@ -30,6 +32,9 @@ def main() -> int:
                 ("chosen checkpoint", checkpoints.Chosen, checkpoints.attacks()),
                 ("resumed run", checkpoints.Resumed, checkpoints.attacks()),
                 ("manifest", manifests.Manifest, manifests.attacks()),
+                ("input", inputs.Source, inputs.attacks()),
+                ("exported folder", exported.Exported, exported.exported()),
+                ("given tokenizer", exported.Given, exported.given()),
             )
         ):
             folder = Path(name) / str(number)

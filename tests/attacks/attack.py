@@ -145,7 +145,7 @@ def make(attack: Attack, target: Target, folder: Path, *, expected: object) -> O
         logging.getLogger().removeHandler(warnings)
     if found == expected:
         return Outcome(verdict=Verdict.HARMLESS, said="")
-    return Outcome(verdict=Verdict.TAKEN, said="")
+    return Outcome(verdict=Verdict.TAKEN, said=f"{found!r:.200}")
 
 
 # --- Damages of JSON ----------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def training_step(setup: Setup, kernel: Kernel, k: int) -> Callable[[], None]:
     model = HRM(setup.config).to(setup.device)
     execution = Execution(attention=kernel, compile=setup.compile, recompute=setup.recompute, float8=setup.float8)
     prepare(model, execution)
-    optimizer = AdamAtan2(model.parameters(), lr=1e-4)
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=setup.device.type == "cuda")
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -183,7 +183,7 @@ def parts_of_step(setup: Setup, kernel: Kernel, k: int) -> dict[str, float]:
     states = narrow[: len(labels)].detach().requires_grad_()
     found["head"] = timed(lambda: label_nll(states, head, labels).backward(), setup.device, setup.steps)
     model = HRM(config).to(setup.device)
-    optimizer = AdamAtan2(model.parameters(), lr=1e-4)
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=setup.device.type == "cuda")
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     found["optimizer"] = timed(optimizer.step, setup.device, setup.steps)

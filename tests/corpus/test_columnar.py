@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from corpus.discover import discover
 from corpus.formats import open_rows
-from corpus.formats.base import Limits, RowError
+from corpus.formats.base import Limits, RowError, distinguish
 from corpus.formats.stream import Input
 from corpus.outcome import FileOutcome, Outcome
 from corpus.pairs import read_pairs
@@ -327,3 +327,42 @@ def test_lack_of_memory_is_no_property_of_a_file(suffix: str, tmp_path: Path) ->
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # others reserve memory in advance
     ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.stdout == "no memory\n", ran.stderr
+
+
+@pytest.mark.parametrize("name", ["rows.arrow", "rows.parquet"])
+def test_rows_that_few_bytes_unpack_to_are_read_up_to_a_limit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corpus.formats.columnar.ALWAYS_ALLOWED_BYTES", 1 << 20)
+    count = 200_000
+    if name == "rows.arrow":
+        texts = pa.RunEndEncodedArray.from_arrays(pa.array([count], pa.int32()), pa.array(["x" * 50]))
+    else:
+        texts = pa.DictionaryArray.from_arrays(pa.array(bytes(count), pa.int8()), ["x" * 50])
+    table = pa.table({"instruction": texts, "response": texts})
+    if name == "rows.parquet":
+        pq.write_table(table, tmp_path / name)
+    else:
+        with pa.ipc.new_stream(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table)
+    assert (tmp_path / name).stat().st_size < 5000
+    pairs, end = read(tmp_path / name)
+    assert end.outcome == FileOutcome.TRUNCATED
+    assert "at most 200 times as many are read" in end.detail
+    assert 0 < len(pairs) < count / 10
+
+
+def test_repeated_names_are_distinguished_in_time_that_grows_with_their_number() -> None:
+    names, remarks = distinguish(["a", "b", *["c"] * 300_000], "the header")
+    assert len(set(names)) == len(names)
+    assert names[:3] == ["a", "b", "c (column 3)"]
+    assert remarks == [
+        "the header names the column 'c' more than once, so they are 'c (column 3)', 'c (column 4)', 'c (column 5)', "
+        "'c (column 6)', 'c (column 7)' and 299,995 more"
+    ]
+
+
+def test_time_in_a_year_that_cannot_be_written_is_null(tmp_path: Path) -> None:
+    times = pa.array([-(2**62), 0], pa.timestamp("us"))
+    written(tmp_path / "rows.arrow", pa.table({"instruction": ["a", "b"], "response": times}))
+    assert [row["response"] for row in rows_of(tmp_path / "rows.arrow")] == [None, "1970-01-01 00:00:00"]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import corpus
+from corpus.config import ConfigError
 from corpus.contract import SPECIAL_TOKENS, DatasetError, DatasetInfo
 from corpus.dataset import NoDatasetError, open_dataset
 from corpus.inspect import main, show
@@ -218,7 +219,7 @@ def test_inspect_of_one_source_shows_no_other(dataset: Path) -> None:
     text = shown(str(dataset), source="other", sample=9)
     assert "sums" not in text
     assert text.count("What is") == 5
-    with pytest.raises(DatasetError, match="no source 'othr'; its sources are other, sums"):
+    with pytest.raises(ConfigError, match="no source 'othr'; its sources are other, sums"):
         shown(str(dataset), source="othr")
 
 

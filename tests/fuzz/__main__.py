@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --minutes 60 [READER …]`: fuzz readers in turn, and print inputs tried and findings."""
+"""`python -m tests.fuzz --minutes 60 [READER …]`: fuzz readers in turn; print inputs, CPU time, findings."""
 
 import argparse
 import itertools
@@ -25,6 +25,7 @@ def main() -> int:
     seed = random.randrange(2**32) if options.seed is None else options.seed
     names = options.readers or list(READERS)
     tried = dict.fromkeys(names, 0)
+    seconds = dict.fromkeys(names, 0.0)
     findings: dict[str, set[str]] = {name: set() for name in names}
     end = time.monotonic() + 60 * options.minutes
     print(f"seed {seed}; Ctrl-C ends with the table", flush=True)
@@ -32,6 +33,7 @@ def main() -> int:
         if time.monotonic() >= end:
             break
         seed += 1
+        began = time.process_time()
         try:
             tried[name] += check(READERS[name], examples=BATCH, seed=seed)
         except KeyboardInterrupt:
@@ -44,9 +46,10 @@ def main() -> int:
                 findings[name].add(kind)
                 print(f"--- {name}, seed {seed}", flush=True)
                 traceback.print_exc(file=sys.stdout)
-    print(f"{'reader':<16} {'inputs':>9}  findings")
+        seconds[name] += time.process_time() - began
+    print(f"{'reader':<16} {'inputs':>9} {'CPU s':>7}  findings", flush=True)
     for name in names:
-        print(f"{name:<16} {tried[name]:9,}  {len(findings[name])}")
+        print(f"{name:<16} {tried[name]:9,} {seconds[name]:7,.0f}  {len(findings[name])}")
         for kind in sorted(findings[name]):
             print(f"    {kind}")
     return 1 if any(findings.values()) else 0

@@ -60,12 +60,13 @@ def test_eval_row_shows_its_text(dataset: Path, ledger: pl.DataFrame, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("row_id", "message"), [("f" * 32, "no row id begins"), ("xyz", "is not a row id"), ("", "is not a row id")]
+    ("row_id", "message", "code"),
+    [("f" * 32, "no row id begins", 1), ("xyz", "is not a row id", 2), ("", "is not a row id", 2)],
 )
 def test_unknown_row_is_a_clear_error(
-    dataset: Path, row_id: str, message: str, capsys: pytest.CaptureFixture[str]
+    dataset: Path, row_id: str, message: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(dataset), row_id]) == 1
+    assert main([str(dataset), row_id]) == code
     assert message in capsys.readouterr().err
 
 
@@ -79,7 +80,7 @@ def test_ambiguous_prefix_lists_the_candidates(
 
 
 def test_folder_without_a_dataset_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "a"]) == 2
+    assert main([str(tmp_path), "a"]) == 1
     assert "build the dataset first" in capsys.readouterr().err
 
 
@@ -88,7 +89,7 @@ def test_dataset_json_with_other_content_is_a_clear_error(
     tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "dataset.json").write_text(record)
-    assert main([str(tmp_path), "ab"]) == 2
+    assert main([str(tmp_path), "ab"]) == 1
     error = capsys.readouterr().err
     assert "dataset.json: " in error
     assert "build the dataset again" in error
@@ -151,7 +152,7 @@ def test_search_of_dropped_rows_reads_them_again(mix: Path, dataset: Path, capsy
     assert inspect.main([*search, "--base", str(mix.parent)]) == 0
     text = capsys.readouterr().out
     assert "first / a.jsonl row 304: repetitive" in text
-    assert "1 dropped rows contain" in text
+    assert "1 dropped row contains" in text
     assert inspect.main([*search, "--base", str(mix.parent / "second")]) == 0
     assert "not searched: source 'first'" in capsys.readouterr().out
     assert inspect.main([str(dataset), "--dropped"]) == 2

@@ -57,6 +57,14 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
+def exchange_samples(lines: pa.Table) -> pa.Table:
+    """Exchange the samples of two lines."""
+    numbers = lines.column("sample").to_pylist()
+    first, second = [place for place, number in enumerate(numbers) if number is not None][:2]
+    numbers[first], numbers[second] = numbers[second], numbers[first]
+    return lines.set_column(lines.column_names.index("sample"), "sample", pa.array(numbers, pa.int64()))
+
+
 def longer_prefix(out: Path) -> None:
     lengths = np.load(out / "lengths.npy")
     lengths[3] += np.array([1, -1]).astype(np.uint16)
@@ -156,6 +164,18 @@ FORGED: list[tuple[str, Callable[[Path], Any], str]] = [
         "ledger: 1 row ids are in it more than once",
     ),
     (
+        "samples of two rows, exchanged",
+        lambda o: change_parquet(o / "ledger/rows-00000.parquet", exchange_samples),
+        "ledger: the rows that it names for samples 0 to ",
+    ),
+    (
+        "a record too many",
+        lambda o: change_parquet(
+            o / "curated/part-00000.parquet", lambda t: pa.concat_tables([t, t.slice(0, len(t) // 2)])
+        ),
+        "curated: curated/part-00000.parquet: ",
+    ),
+    (
         "a count in the ledger's place",
         lambda o: change_json(o / "dataset.json", lambda c: c["counts"]["second"]["dropped"].update(exact_duplicate=1)),
         "ledger: source second: kept and dropped",
@@ -194,7 +214,7 @@ def test_sound_dataset_passes_and_a_missing_one_is_an_error(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset)]) == 0
-    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path)]) == 1
     assert "no dataset.json" in capsys.readouterr().err
 
 

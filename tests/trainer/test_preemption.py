@@ -33,8 +33,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow  # twenty kills and restarts of a real run, and a reference run
-def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
+@pytest.mark.slow  # fifteen kills and restarts of a real run, and a reference run
+def test_run_killed_fifteen_times_repeats_the_uninterrupted_run_bit_for_bit(
     data: Path, tmp_path: Path, bucket: str
 ) -> None:
     # Each restart is on another machine, which has only the data and the object store.
@@ -47,7 +47,7 @@ def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     moments = random.Random(0)
     resumable: list[int] = []
     uploads = 0
-    for kill in range(20):
+    for kill in range(15):
         out = tmp_path / f"machine{kill}"
         left = uncommitted(stored)
         process = start(manifest, f"out={out}", f"checkpoint.path={place}")
@@ -71,9 +71,9 @@ def test_run_killed_twenty_times_repeats_the_uninterrupted_run_bit_for_bit(
     resumed = [int(step) for step in re.findall(r"continuing after step (\d+)", log_of(manifest).read_text())]
     assert set(resumed) <= set(resumable)
     assert resumed[-1] == resumable[-1]
-    print(f"20 kills, {uploads} of them in an upload; resumable steps after each: {resumable}")
-    assert uploads >= 4, f"{uploads} of the kills fell in an upload"
-    assert len(set(resumable)) >= 6, f"few steps were resumed: {resumable}"
+    print(f"15 kills, {uploads} of them in an upload; resumable steps after each: {resumable}")
+    assert uploads >= 3, f"{uploads} of the kills fell in an upload"
+    assert len(set(resumable)) >= 5, f"few steps were resumed: {resumable}"
 
 
 def uncommitted(stored: CheckpointManager) -> dict[int, set[str]]:

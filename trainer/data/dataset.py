@@ -30,7 +30,7 @@ from corpus.contract import (
     parse_index,
     parse_strata,
 )
-from corpus.dataset import check_lengths, load_lengths, unfinished
+from corpus.dataset import absent, check_lengths, load_lengths, unfinished
 from corpus.schema import MAX_BYTES
 from model.tokenizer import TokenizerError, parse_tokenizer
 from trainer.data.fetch import STORAGE_TIMEOUT, DatasetError, Files
@@ -91,13 +91,16 @@ def open_dataset(location: str, cache: Path, *, storage_timeout: float = STORAGE
         location, cache / hashlib.sha256(location.encode()).hexdigest()[:16], storage_timeout=storage_timeout
     )
     if not files.remote and not files.folder.is_dir():
-        raise DatasetError(f"{location}: there is no such folder; build a dataset first, or set data=PATH")
+        raise DatasetError(absent(location))
     try:
         content = files.read(COMMIT)
     except DatasetError:
-        if reason := unfinished(location):
-            raise DatasetError(reason) from None
-        raise
+        reason = unfinished(location)
+        if reason is None and not files.remote and not (files.folder / COMMIT).exists():
+            reason = absent(location)
+        if reason is None:
+            raise
+        raise DatasetError(reason) from None
     info = parse_dataset(content, files.url(COMMIT))
 
     def get(path: str) -> Path:

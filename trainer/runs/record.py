@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from corpus.storage.location import was_url
+from corpus.storage.redact import redact
 from trainer import samples
 from trainer.folder import RUN
 from trainer.sinks.jsonl import FILE
@@ -75,21 +77,29 @@ def read_run(path: Path) -> RunRecord:
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
+        if was_url(path):
+            raise RunError(
+                f"{redact(str(path))}: is a URL, expected a folder on this machine; copy the run's {FILE} here"
+            )
+        if not path.exists():
+            raise RunError(f"{path}: there is no such folder; expected the `out` folder of a training run")
         raise RunError(f"{path}: has no {FILE}; expected the `out` folder of a training run")
     points: dict[str, dict[int, float]] = {}
-    skipped = 0
+    records = skipped = 0
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             record = _record(line)
             if record is None:
                 skipped += 1
                 continue
+            records += 1
             kind, step = record["kind"], record["step"]
             for key, value in record.items():
                 if key not in ("kind", "step") and isinstance(value, int | float) and math.isfinite(value):
                     points.setdefault(f"{kind}/{key}", {})[step] = float(value)
     if not points:
-        raise RunError(f"{file}: has no record of a metric; the run has not done a step yet")
+        why = "is not the metrics.jsonl of a run" if skipped and not records else "has no record of a metric yet"
+        raise RunError(f"{file}: {why}; expected the `out` folder of a training run that has done a step")
     series = {}
     for name, found in points.items():
         steps = sorted(found)

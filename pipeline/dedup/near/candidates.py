@@ -12,17 +12,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dedup.near.components import U32, join, new_trees, roots
 from pipeline.text.hashing import U64
-
-U32 = NDArray[np.uint32]
 
 ENTRIES = np.dtype([("key", np.uint64), ("order", np.uint32), ("row", np.uint32)])
 """A band of a record: its key, the record's place in the order of a run (part of its row id), the record's number."""
 
 ALL_PAIRS = 8
 """Records of the longest run of which all pairs are proposed."""
-LARGEST_GROUP = 2**16
-"""Maximum number of rows in a group. It bounds the work on texts that occur very often."""
 
 
 def proposals(entries: NDArray[np.void]) -> NDArray[np.uint32]:
@@ -72,59 +69,23 @@ def _pairs(keys: U64, rows: U32) -> U64:
 
 
 class Groups:
-    """Disjoint groups of rows, joined pair by pair (union-find).
+    """Disjoint groups of rows, joined pair by pair, in memory; those of a build are `pipeline.dedup.near.components`.
 
     Parameters
     ----------
     rows
         uint32 (n,), sorted: all rows of the pairs to come.
-    largest
-        Maximum number of rows in a group. A pair that would exceed it is ignored, so duplicates may end in different
-        groups and both survive.
     """
 
-    def __init__(self, rows: U32, largest: int = LARGEST_GROUP) -> None:
-        self.rows, self.largest = rows, largest
-        self._parent = np.arange(len(rows), dtype=np.uint32)
-        self._size = np.ones(len(rows), np.uint32)
+    def __init__(self, rows: U32) -> None:
+        self.rows = rows
+        self._parent, self._size, self._link = new_trees(len(rows))
 
     def join(self, pairs: NDArray[np.uint32]) -> None:
         """Join the groups of the two rows of each pair, uint32 (m, 2)."""
-        _join(self._parent, self._size, np.searchsorted(self.rows, pairs).astype(np.uint32), self.largest)
+        places = np.searchsorted(self.rows, pairs).astype(np.uint32)
+        join(self._parent, self._size, self._link, places, 0, np.empty((0, 2), np.uint32))
 
     def numbers(self) -> U32:
         """Group of each row, uint32 (n,); groups are numbered from 0 in the order of their least rows."""
-        return _numbers(self._parent)
-
-
-@numba.njit(cache=True)
-def _root(parent: U32, place: np.uint32) -> np.uint32:
-    while parent[place] != place:
-        parent[place] = parent[parent[place]]
-        place = parent[place]
-    return place
-
-
-@numba.njit(cache=True)
-def _join(parent: U32, size: U32, pairs: NDArray[np.uint32], largest: int) -> None:
-    """The root of a group is its least row."""
-    for i in range(len(pairs)):
-        a, b = _root(parent, pairs[i, 0]), _root(parent, pairs[i, 1])
-        if a != b and np.int64(size[a]) + np.int64(size[b]) <= largest:
-            low, high = min(a, b), max(a, b)
-            parent[high] = low
-            size[low] += size[high]
-
-
-@numba.njit(cache=True)
-def _numbers(parent: U32) -> U32:
-    found = np.empty_like(parent)
-    count = np.uint32(0)
-    for place in range(len(parent)):
-        root = _root(parent, np.uint32(place))
-        if root == place:
-            found[place] = count
-            count += np.uint32(1)
-        else:
-            found[place] = found[root]  # which is before: a root is the least row of its group
-    return found
+        return np.unique(roots(self._parent), return_inverse=True)[1].astype(np.uint32)

@@ -17,7 +17,7 @@ The steps pass on 16 bytes for each band of each record, 12 bytes for each recor
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,10 +27,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
-from pipeline.dedup.near.candidates import ENTRIES, LARGEST_GROUP, U32, Groups, proposals
-from pipeline.dedup.near.compare import extract_features, find_duplicates
+from pipeline.dedup.near.candidates import ENTRIES, proposals
+from pipeline.dedup.near.compare import MAX_SURVIVORS, extract_features, find_duplicates
+from pipeline.dedup.near.components import LARGE, PART_ROW_BYTES, U32, Members, find_components
 from pipeline.dedup.near.examples import COUNT as EXAMPLE_COUNT
-from pipeline.dedup.near.examples import EXAMPLES, read_examples, write_examples
+from pipeline.dedup.near.examples import EXAMPLES, least_similar, read_examples, write_examples
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.tokens import Vocabulary
@@ -40,8 +41,9 @@ from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
 from pipeline.engine.step import NoResult, Step
 from pipeline.ingest.live import Inputs, LiveRecords, LiveStep
+from pipeline.records.arrays import ArrayWriter
 from pipeline.records.buckets import BucketWriter, read_bucket
-from pipeline.records.drops import Dropped, empty_drops, write_drops
+from pipeline.records.drops import Dropped, DropsWriter, empty_drops
 from pipeline.records.runs import KeyRangeStep, RunWriter, in_range
 from pipeline.records.schema import ROW_ID, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
@@ -55,6 +57,8 @@ RUN_ENTRIES = 2**21
 """Entries that are sorted together, about."""
 PROPOSE_BYTES = 8 * ENTRIES.itemsize
 """Memory for each entry while pairs are found: the entry, its sorted copy, and its pairs."""
+LARGEST_GROUP = 2**16
+"""Most records of a group that are compared together. It bounds the work on texts that occur very often."""
 VERIFY_FACTOR = 6
 """Memory for each byte of text while it is compared: the text, its words and its shingles."""
 
@@ -178,8 +182,8 @@ class ProposePairs(KeyRangeStep[NoResult]):
 
     @classmethod
     def pairs(cls, work: Path, key: str) -> U32:
-        """Return the pairs that a finished step found, uint32 (n, 2)."""
-        found: U32 = np.load(cls.folder(work, key) / "pairs.npy")
+        """Return the pairs that a finished step found, uint32 (n, 2), mapped from their file."""
+        found: U32 = np.load(cls.folder(work, key) / "pairs.npy", mmap_mode="r")
         return found
 
     def run(self, work: Path, out: Path) -> NoResult:
@@ -197,15 +201,14 @@ class Grouped:
     rows: int
     """Records in groups."""
     buckets: int
-    """Number of `VerifyGroups` steps to share them."""
+    """Buckets of groups that are small enough to be compared together."""
+    chunks: tuple[int, ...]
+    """Buckets of each group that is not: its records in chunks of equal size. They are numbered from `LARGE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPairs(Step[Grouped]):
-    """Join all pairs into groups, and assign the groups to `VerifyGroups` steps.
-
-    Takes 24 bytes of memory for each record in a group, and a byte for each record in all.
-    """
+    """Join all pairs into groups, and assign the groups to buckets, which `VerifyGroups` steps take."""
 
     stage: ClassVar[str] = "near-groups"
 
@@ -214,7 +217,7 @@ class GroupPairs(Step[Grouped]):
     rows: int
     """Records in all."""
     rows_together: int
-    """Rows that a `VerifyGroups` takes, about, and most rows in a group."""
+    """Records in a bucket, about, and most records in a chunk."""
 
     @property
     def partition(self) -> str:
@@ -229,19 +232,82 @@ class GroupPairs(Step[Grouped]):
         return rows, groups, buckets
 
     def run(self, work: Path, out: Path) -> Grouped:
-        found = np.zeros(self.rows, bool)
-        for key in self.inputs:
-            found[ProposePairs.pairs(work, key).ravel()] = True
-        groups = Groups(np.flatnonzero(found).astype(np.uint32), min(LARGEST_GROUP, self.rows_together))
-        for key in self.inputs:
-            groups.join(ProposePairs.pairs(work, key))
-        numbers = groups.numbers()
-        sizes = np.bincount(numbers)
-        buckets = ((np.cumsum(sizes) - sizes) // self.rows_together).astype(np.uint32)
-        np.save(out / "rows.npy", groups.rows)
-        np.save(out / "groups.npy", numbers)
-        np.save(out / "buckets.npy", buckets[numbers] if len(numbers) else numbers)
-        return Grouped(rows=len(numbers), buckets=int(buckets.max(initial=0)) + 1 if len(numbers) else 0)
+        largest = min(LARGEST_GROUP, self.rows_together)
+        buckets = _Buckets(self.rows_together, largest)
+        found = find_components(
+            (ProposePairs.pairs(work, key) for key in self.inputs),
+            out,
+            rows=self.rows,
+            part_rows=PIECE_BYTES // PART_ROW_BYTES,
+            largest=largest,
+        )
+        rows = 0
+        with (
+            ArrayWriter(out / "rows.npy", np.uint32) as row_file,
+            ArrayWriter(out / "groups.npy", np.uint32) as group_file,
+            ArrayWriter(out / "buckets.npy", np.uint32) as bucket_file,
+        ):
+            for members in found:
+                row_file.add(members.rows)
+                group_file.add(members.labels)
+                bucket_file.add(buckets.of(members))
+                rows += len(members.rows)
+        return Grouped(rows=rows, buckets=buckets.small, chunks=buckets.chunks)
+
+
+class _Buckets:
+    """Assigns the members of components to buckets, part by part.
+
+    Parameters
+    ----------
+    rows_together
+        Rows of small components in a bucket, about.
+    largest
+        Rows of a large component in a bucket.
+    """
+
+    def __init__(self, rows_together: int, largest: int) -> None:
+        self._rows_together, self._largest = rows_together, largest
+        self._rows = self._components = 0
+        self._first = np.empty(0, np.uint32)
+        """First component of each bucket."""
+        self._sizes = np.empty(0, np.int64)
+        """Rows of each large component…"""
+        self._seen = np.empty(0, np.int64)
+        """…and how many of them were in earlier parts."""
+
+    @property
+    def small(self) -> int:
+        """Number of buckets of small components."""
+        return len(self._first)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Number of buckets of each large component."""
+        return tuple((-(-self._sizes // self._largest)).tolist())
+
+    def of(self, members: Members) -> U32:
+        """Return the bucket of each member (n,)."""
+        begins = self._rows + np.cumsum(members.small, dtype=np.int64) - members.small
+        numbers = begins // self._rows_together
+        opens = np.flatnonzero(np.diff(numbers, prepend=len(self._first) - 1))
+        self._first = np.append(self._first, (self._components + opens).astype(np.uint32))
+        self._rows, self._components = self._rows + int(members.small.sum()), self._components + len(members.small)
+        self._sizes = np.append(self._sizes, members.large.astype(np.int64))
+        self._seen = np.append(self._seen, np.zeros(len(members.large), np.int64))
+
+        buckets = (np.searchsorted(self._first, members.labels, side="right") - 1).astype(np.uint32)
+        large = np.flatnonzero(members.labels >= LARGE)
+        component = (members.labels[large] - np.uint32(LARGE)).astype(np.int64)
+        order = np.argsort(component, kind="stable")
+        here = np.bincount(component, minlength=len(self._sizes))
+        place = np.empty(len(large), np.int64)
+        place[order] = np.arange(len(large)) - np.repeat(np.cumsum(here) - here, here)
+        chunks = -(-self._sizes // self._largest)
+        first = np.cumsum(chunks) - chunks
+        buckets[large] = LARGE + first[component] + (self._seen[component] + place) // self._largest
+        self._seen += here
+        return buckets
 
 
 GATHERED = pa.schema(
@@ -279,7 +345,11 @@ class GatherTexts(LiveStep[NoResult]):
         with BucketWriter(out, "texts", GATHERED) as writer:
             for partition, index, batch in self.live(work, GATHERED.names[3:]):
                 batch_rows = first[partition] + index.astype(np.int64)
-                begin, end = np.searchsorted(rows, [batch_rows[0], batch_rows[-1] + 1]) if len(batch_rows) else (0, 0)
+                if not len(batch_rows):
+                    continue
+                # Edges of the type of the rows, since `searchsorted` would make a copy of all rows in another type.
+                edges = np.array([batch_rows[0], batch_rows[-1] + 1], rows.dtype)
+                begin, end = np.searchsorted(rows, edges).tolist()
                 if begin < end:
                     chosen = np.searchsorted(batch_rows, rows[begin:end])
                     places = [np.full(len(chosen), partition, np.uint32), index[chosen], groups[begin:end]]
@@ -291,7 +361,12 @@ class GatherTexts(LiveStep[NoResult]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyGroups(Step[Dropped]):
-    """Compare the records of some groups, and drop the duplicates among them."""
+    """Compare the records of some groups, and drop the duplicates among them.
+
+    Of a group in several buckets, the best records that are no duplicates of each other are found first; then each
+    bucket is compared with these and within itself. So a text that occurs a million times leaves one, and every twin is
+    a record that stays.
+    """
 
     stage: ClassVar[str] = "near"
 
@@ -302,12 +377,12 @@ class VerifyGroups(Step[Dropped]):
     frequent: str
     """Key of the `FrequentSentences`."""
     spec: NearDedupSpec
-    bucket: int
-    buckets: int
+    buckets: tuple[int, ...]
+    """A bucket of whole groups, or all buckets of one group."""
 
     @property
     def partition(self) -> str:
-        return f"groups {self.bucket + 1} of {self.buckets}"
+        return f"groups in bucket {self.buckets[0] + 1}"
 
     @classmethod
     def examples(cls, work: Path, key: str) -> pa.Table:
@@ -315,25 +390,57 @@ class VerifyGroups(Step[Dropped]):
         return read_examples(cls.folder(work, key))
 
     def run(self, work: Path, out: Path) -> Dropped:
-        records = GatherTexts.bucket(work, self.inputs, self.bucket)
         known = FrequentSentences.vocabulary(work, self.frequent)
-        features = extract_features(records.column("instruction"), records.column("response"), known, self.spec.shingle)
-        high, low = id_halves(records.column("row_id"))
-        partitions = records.column("partition").to_numpy()
-        best_first = best_order(
-            np.array(self.priorities)[partitions], pc.utf8_length(records.column("response")).to_numpy(), high, low
-        )
-        lost, survivor, score = find_duplicates(
-            features, records.column("group").to_numpy(), np.argsort(best_first), self.spec.threshold
-        )
-        drops = empty_drops(len(lost))
-        drops["partition"], drops["index"] = partitions[lost], records.column("index").to_numpy()[lost]
-        drops["twin_high"], drops["twin_low"], drops["score"] = high[survivor], low[survivor], score
-        sizes = sum(pc.binary_length(records.column(name)).to_numpy() for name in ("instruction", "response"))
-        least = np.lexsort((low[lost], high[lost], score))[:EXAMPLE_COUNT]
-        write_examples(out, _side_by_side(records, lost[least], survivor[least], pa.array(score[least])))
-        count(rows=records.num_rows)
-        return write_drops(out, drops, sizes[lost])
+        best = GATHERED.empty_table()
+        if len(self.buckets) > 1:
+            for bucket in self.buckets:
+                records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket))
+                order = self._order(records)
+                lost, _, _ = self._compare(records, order, known)
+                best = records.take(pa.array(order[~np.isin(order, lost)][:MAX_SURVIVORS]))
+        writer = DropsWriter(out)
+        examples = EXAMPLES.empty_table()
+        for bucket in self.buckets:
+            records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket))
+            order = self._order(records)
+            order = np.concatenate([order[order < len(best)], order[order >= len(best)]])
+            lost, survivor, score = self._compare(records, order, known)
+            high, low = id_halves(records.column("row_id"))
+            drops = empty_drops(len(lost))
+            for name in ("partition", "index"):
+                drops[name] = records.column(name).to_numpy()[lost]
+            drops["twin_high"], drops["twin_low"], drops["score"] = high[survivor], low[survivor], score
+            by_place = np.lexsort((drops["index"], drops["partition"]))
+            sizes = sum(pc.binary_length(records.column(name)).to_numpy() for name in ("instruction", "response"))
+            writer.add(drops[by_place], sizes[lost[by_place]])
+            least = np.lexsort((low[lost], high[lost], score))[:EXAMPLE_COUNT]
+            shown = _side_by_side(records, lost[least], survivor[least], pa.array(score[least]))
+            examples = least_similar([examples, shown])
+            count(rows=records.num_rows - len(best))
+        write_examples(out, examples)
+        return writer.close()
+
+    def _order(self, records: pa.Table) -> NDArray[np.int64]:
+        """Return the indices (n,) of records in the order of survival."""
+        priority = np.array(self.priorities)[records.column("partition").to_numpy()]
+        length = pc.utf8_length(records.column("response")).to_numpy()
+        return best_order(priority, length, *id_halves(records.column("row_id")))
+
+    def _compare(
+        self, records: pa.Table, order: NDArray[np.int64], known: Vocabulary
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return indices of the duplicates, of the records that they lose to, and their similarities; all are (m,)."""
+        instructions, responses = records.column("instruction"), records.column("response")
+        features = extract_features(instructions, responses, known, self.spec.shingle)
+        return find_duplicates(features, records.column("group").to_numpy(), np.argsort(order), self.spec.threshold)
+
+
+def _with_others(best: pa.Table, records: pa.Table) -> pa.Table:
+    """Return records of a group behind the best ones of the whole group, each once; both are `GATHERED`."""
+    if not best.num_rows:
+        return records
+    others = records.filter(pc.invert(pc.is_in(records.column("row_id"), value_set=best.column("row_id"))))
+    return pa.concat_tables([best, others]).combine_chunks()
 
 
 def _side_by_side(records: pa.Table, lost: NDArray[np.int64], survivor: NDArray[np.int64], score: pa.Array) -> pa.Table:
@@ -394,15 +501,18 @@ def drop_near_duplicates(
         for group, rows in zip(inputs, firsts, strict=True)
     ]
     executor.map(gatherers)
+    ends = accumulate(grouped.chunks, initial=LARGE)
+    of_large = [
+        tuple(range(end - chunks, end)) for chunks, end in zip(grouped.chunks, islice(ends, 1, None), strict=True)
+    ]
     verifiers = [
         VerifyGroups(
             inputs=tuple(step.key for step in gatherers),
             priorities=tuple(part.priority for part in records.parts),
             frequent=frequent.key,
             spec=spec,
-            bucket=bucket,
-            buckets=grouped.buckets,
+            buckets=buckets,
         )
-        for bucket in range(grouped.buckets)
+        for buckets in (*((bucket,) for bucket in range(grouped.buckets)), *of_large)
     ]
     return records.without(verifiers, executor.map(verifiers), Outcome.NEAR_DUPLICATE)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.config import config_for
 from model.hrm import HRM
-from model.loading import CheckpointError, find_checkpoint
+from model.loading import CheckpointError
 from tests.trainer.data.test_dataset import flip_last_bit, upload
 from trainer.checkpointing.checkpoint import file_records, open_checkpoint
 from trainer.checkpointing.load import load_model
@@ -266,7 +266,6 @@ def test_checkpoint_whose_tensors_cannot_be_read_is_passed_over_on_disk_and_on_s
     commit["files"] = file_records([path for path in folder.iterdir() if path.name != "COMMIT.json"])
     (folder / "COMMIT.json").write_text(json.dumps(commit))
     upload(tmp_path / "checkpoints", f"{bucket}/run")
-    assert find_checkpoint(tmp_path / "checkpoints").name == "step-00000001"
     for place in (tmp_path / "checkpoints", f"{bucket}/run"):
         model, _, _ = load_model(place, ema=False)
         assert model.lm_head.weight[0, 0] == 1.0

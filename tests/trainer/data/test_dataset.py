@@ -74,7 +74,7 @@ def test_damaged_sidecar_is_named(data: Path, tmp_path: Path, name: str) -> None
 
 
 def test_folder_without_a_dataset_and_missing_folder_are_different_errors(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.json: is missing"):
+    with pytest.raises(DatasetError, match=r"has no dataset\.json, so it is not a finished dataset"):
         open_dataset(str(tmp_path), tmp_path)
     with pytest.raises(DatasetError, match="no such folder"):
         open_dataset(str(tmp_path / "none"), tmp_path)

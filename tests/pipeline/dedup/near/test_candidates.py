@@ -54,10 +54,3 @@ def test_key_ranges_together_propose_what_one_range_proposes() -> None:
         proposals(entries[(entries["key"] >= low) & (entries["key"] <= high - 1)]) for low, high in pairwise(edges)
     ]
     assert (np.unique(np.concatenate(parts), axis=0) == proposals(entries)).all()
-
-
-def test_groups_stay_below_their_limit() -> None:
-    chain = np.stack([np.arange(999), np.arange(1, 1000)], axis=1).astype(np.uint32)
-    groups = Groups(np.arange(1000, dtype=np.uint32), largest=100)
-    groups.join(chain)
-    assert np.bincount(groups.numbers()).tolist() == [100] * 10
