@@ -18,6 +18,7 @@ from corpus.formats.csv_file import REPEATED_HEADER
 from corpus.formats.tally import SKIPPED, UNREAD
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import SourceSpec
+from corpus.terminal import counted
 from pipeline.engine.step import BuildError
 from pipeline.ingest.live import LiveRecords
 from pipeline.ingest.step import Ingested, unused_columns
@@ -271,7 +272,7 @@ class Guard:
             unused = [name for name in context_columns(columns) if name not in spec.ignore]
             if not unused:
                 continue
-            lines.append(f"  source {spec.name} ({spec.role}), {columns[unused[0]].rows:,} rows with a pair")
+            lines.append(f"  source {spec.name} ({spec.role}), {counted(columns[unused[0]].rows, 'row')} with a pair")
             lines += [f"    {columns[name]}" for name in unused]
             keys.append(f"'{self._place(spec)}.ignore=[{','.join((*spec.ignore, *unused))}]'")
         if keys:
@@ -337,13 +338,13 @@ def _unit(spec: SourceSpec) -> str:
 
 def _files(files: Sequence[FileRead]) -> str:
     size = sum(read.file.bytes for read in files)
-    return f"{len(files):,} {'file' if len(files) == 1 else 'files'} of {size:,} bytes"
+    return f"{counted(len(files), 'file')} of {counted(size, 'byte')}"
 
 
 def _described(read: FileRead) -> str:
     """Describe a file and why nothing more was read from it, in one line."""
     end, found = read.found.end, read.found
-    how = f"{end.outcome.replace('_', ' ')}, {read.file.bytes:,} bytes, {end.rows:,} rows"
+    how = f"{end.outcome.replace('_', ' ')}, {counted(read.file.bytes, 'byte')}, {counted(end.rows, 'row')}"
     ended = ": ".join(part for part in (end.position, end.detail) if part)
     reasons = [
         f"{count:,} {reason}" + (f" ({found.examples[reason]})" if reason in found.examples else "")
