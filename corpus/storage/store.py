@@ -199,6 +199,8 @@ class Store:
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
+            if not self.remote and stat.S_ISFIFO(os.stat(f"{root}/{name}").st_mode):  # reading would wait for a writer
+                raise StorageError("it is a pipe, expected a file")
             limits = {} if at_most is None else {"start": 0, "end": at_most}
             found: bytes = filesystem.cat_file(f"{root}/{name}", **limits)
             return found if at_most is None else found[:at_most]
