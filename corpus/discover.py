@@ -36,6 +36,7 @@ from corpus.storage import StorageError
 from corpus.storage.connect import connect
 from corpus.storage.redact import redact, redact_location
 from corpus.storage.retry import INTERACTIVE_ATTEMPTS, retry
+from corpus.terminal import counted
 
 GUESS_ROWS = 32
 """Number of first rows by which a file's adapter is detected."""
@@ -370,7 +371,7 @@ def _examine_all(spec: SourceSpec, path: str, place: _Place) -> list[SourceFile]
     if any(file.path.endswith("/[Content_Types].xml") for file in files):
         problem = "an Office document, which is not read; save it as CSV"
     else:
-        listed = f"{len(files):,} files ({', '.join(kinds[:5])})" if files else "no file"
+        listed = f"{counted(len(files), 'file')} ({', '.join(kinds[:5])})" if files else "no file"
         problem = f"a {kind} archive with {listed}, none of which is data; expected JSON, CSV, Parquet, … in it"
     return [_examine(spec, path, replace(place, problem=problem))]
 

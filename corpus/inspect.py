@@ -21,6 +21,7 @@ from corpus.config import ConfigError
 from corpus.contract import COMMIT, DatasetError, SourceCounts, Stratum
 from corpus.dataset import Dataset, open_dataset
 from corpus.outcome import FileOutcome, Outcome
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,12 +260,12 @@ def _show_records(console: "Console", records: "pl.LazyFrame", search: str | Non
         count = records.select(pl.len()).collect().item()
         chosen = sorted(random.Random(f"{seed}/inspect").sample(range(count), min(sample, count)))
         found = records.with_row_index("index").filter(pl.col("index").is_in(chosen)).drop("index").collect()
-        title = f"{len(found)} random records"
+        title = counted(len(found), "random record")
     else:
         matches = _containing(records, search)
         count = matches.select(pl.len()).collect().item()
         found = matches.head(sample).collect()
-        title = f"{count:,} records contain {search!r}; the first {len(found)}:"
+        title = f"{counted(count, 'record contains', 'records contain')} {search!r}; the first {len(found)}:"
     console.print(Text(title))
     for record in found.iter_rows(named=True):
         condition = f" [{', '.join(record['condition'])}]" if record["condition"] else ""
@@ -309,7 +310,8 @@ def show_dropped(console: "Console", out: str, source: str | None, search: str, 
                     _show_record(console, record, f"{name} / {file} row {pair.row:,}: {line[1]}")
         except (OriginalError, OSError) as error:
             unread.append(str(error))
-    console.print(Text(f"{count:,} dropped rows contain {search!r}; {min(count, sample)} shown"))
+    found = counted(count, "dropped row contains", "dropped rows contain")
+    console.print(Text(f"{found} {search!r}; {min(count, sample)} shown"))
     for problem in unread:
         console.print(Text(f"not searched: {problem}; --base names the manifest's folder"))
 

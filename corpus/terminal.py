@@ -24,9 +24,9 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
-def counted(count: int, name: str) -> str:
-    """Return a number with the name of what it counts: "1 shard", "1,024 shards"."""
-    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+def counted(count: int, name: str, plural: str = "") -> str:
+    """Return a number with the name of what it counts: "1 shard", "1,024 shards"; the plural adds an s by default."""
+    return f"{count:,} {name if count == 1 else plural or name + 's'}"
 
 
 def console(width: int, *, markup: bool = False) -> "Console":

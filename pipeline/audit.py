@@ -17,6 +17,7 @@ from corpus import cli
 from corpus.config import ConfigError
 from corpus.contract import DatasetError
 from corpus.dataset import Dataset, open_dataset
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -74,11 +75,13 @@ def _write(dataset: Dataset, out: str, page: Path, sample: int, seed: int, base:
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(content, encoding="utf-8")
-    print(f"{page}: {len(readable):,} of {len(lines):,} decisions; judge them in a browser and download the verdicts")
+    number = f"{len(readable):,} of {counted(len(lines), 'decision')}"
+    print(f"{page}: {number}; judge them in a browser and download the verdicts")
     if len(readable) < len(found):
         first = next(decision for decision in found if not decision.is_readable)
         problem = first.dropped.problem or first.other.problem
-        print(f"{len(found) - len(readable):,} sampled decisions were left out: {problem}")
+        left_out = counted(len(found) - len(readable), "sampled decision was", "sampled decisions were")
+        print(f"{left_out} left out: {problem}")
     print(f"then: {command}")
 
 

@@ -25,7 +25,7 @@ from corpus.cli import command, fail, say
 from corpus.config import ConfigError
 from corpus.storage.location import is_url, local_path, normalized
 from corpus.storage.redact import redact, redact_location
-from corpus.terminal import printable
+from corpus.terminal import counted, printable
 from pipeline.callable import make_callable
 from pipeline.engine.shortage import shortage
 from pipeline.engine.step import BuildError
@@ -46,6 +46,9 @@ INTERRUPTED = "interrupted; finished work is kept, and the same command continue
 
 REBUILDS = 3
 """Attempts to publish, each after the damaged steps have run again."""
+
+COMPILATION = 20
+"""Seconds that the compilation of all kernels takes; measured on an Intel Xeon."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class Built:
             "  ".join([printable(line[0]).ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
             for line in (head, *lines)
         )
-        return f"{printable(redact_location(self.out))}: {self.dataset.samples:,} samples\n{table}"
+        return f"{printable(redact_location(self.out))}: {counted(self.dataset.samples, 'sample')}\n{table}"
 
 
 def build(
@@ -226,8 +229,9 @@ def _build(
         present = find_published(out, work, build_key)
         if present is not None:
             checked = (
-                f"{present.unchanged:,} files have the size and time of change, or version, with which they were hashed"
-                + (f"; {present.hashed:,} were read and have the recorded hashes" if present.hashed else "")
+                counted(present.unchanged, "file has", "files have")
+                + " the size and time of change, or version, of its hash"
+                + (f"; {present.hashed:,} read again, with the recorded hash" if present.hashed else "")
             )
             return Built(
                 out=out, work=work, dataset=present.dataset, faults=(), columns=(), is_new=False, checked=checked
@@ -240,7 +244,7 @@ def _build(
         from pipeline.stages import run_stages
 
         if not are_compiled():
-            log.info("compiling kernels, first run only; later builds load them from a cache")
+            log.info("compiling kernels, first run only: about %d s on two idle cores", COMPILATION)
             if executor == "local":
                 from pipeline.kernels import kernels_of
 

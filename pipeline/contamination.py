@@ -23,6 +23,7 @@ from corpus.config import ConfigError
 from corpus.contract import DatasetError, eval_file, parse_eval_record
 from corpus.dataset import Dataset, open_dataset
 from corpus.schema import lines
+from corpus.terminal import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +170,7 @@ def _show(n: int, results: Sequence["SubsetResult"], scores: "NDArray[np.float64
     from pipeline.report.contamination_effect import significant
 
     screen = console()
-    title = f"n = {n}, {len(scores):,} items, mean score {scores.mean():.4f}"
+    title = f"n = {n}, {counted(len(scores), 'item')}, mean score {scores.mean():.4f}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     for name in ("contamination", "items", "its mean", "mean score", "Z"):
         table.add_column(name, justify="left" if name == "contamination" else "right")

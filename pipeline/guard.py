@@ -18,6 +18,7 @@ from corpus.formats.csv_file import REPEATED_HEADER
 from corpus.formats.tally import SKIPPED, UNREAD
 from corpus.outcome import FileOutcome, Outcome
 from corpus.source import SourceSpec
+from corpus.terminal import counted
 from pipeline.engine.step import BuildError
 from pipeline.ingest.live import LiveRecords
 from pipeline.ingest.step import Ingested, unused_columns
@@ -85,8 +86,15 @@ class Guard:
         """
         _stop(self.file_problems())
 
-    def check(self, dropped: Dropped) -> None:
+    def check(self, dropped: Dropped, not_curated: Dropped | None = None) -> None:
         """Compare what rules have dropped with what they may drop.
+
+        Parameters
+        ----------
+        dropped
+            Rows that rules have dropped.
+        not_curated
+            Rows that these rules have not seen, so that they count as rows of no source.
 
         Raises
         ------
@@ -96,7 +104,7 @@ class Guard:
         shares = [
             share
             for spec in self._mix.sources
-            for share in self._shares(spec, spec.name, self._entered(spec), dropped.get(spec.name, {}))
+            for share in self._shares(spec, spec.name, self._entered(spec, not_curated), dropped.get(spec.name, {}))
         ]
         _stop(self._share_problem(shares))
 
@@ -231,8 +239,9 @@ class Guard:
             f"command:\n  {' '.join(keys)}"
         ]
 
-    def _entered(self, spec: SourceSpec) -> int:
-        return sum(_rows(read) for read in self._files[spec.name])
+    def _entered(self, spec: SourceSpec, not_curated: Dropped | None) -> int:
+        rows = sum(_rows(read) for read in self._files[spec.name])
+        return rows - sum((not_curated or {}).get(spec.name, {}).values())
 
     def _max_share(self, source: SourceSpec, rule: str) -> float:
         for shares in (source.guard, self._mix.guard.rules, UNGUARDED):
@@ -263,7 +272,7 @@ class Guard:
             unused = [name for name in context_columns(columns) if name not in spec.ignore]
             if not unused:
                 continue
-            lines.append(f"  source {spec.name} ({spec.role}), {columns[unused[0]].rows:,} rows with a pair")
+            lines.append(f"  source {spec.name} ({spec.role}), {counted(columns[unused[0]].rows, 'row')} with a pair")
             lines += [f"    {columns[name]}" for name in unused]
             keys.append(f"'{self._place(spec)}.ignore=[{','.join((*spec.ignore, *unused))}]'")
         if keys:
@@ -329,13 +338,13 @@ def _unit(spec: SourceSpec) -> str:
 
 def _files(files: Sequence[FileRead]) -> str:
     size = sum(read.file.bytes for read in files)
-    return f"{len(files):,} {'file' if len(files) == 1 else 'files'} of {size:,} bytes"
+    return f"{counted(len(files), 'file')} of {counted(size, 'byte')}"
 
 
 def _described(read: FileRead) -> str:
     """Describe a file and why nothing more was read from it, in one line."""
     end, found = read.found.end, read.found
-    how = f"{end.outcome.replace('_', ' ')}, {read.file.bytes:,} bytes, {end.rows:,} rows"
+    how = f"{end.outcome.replace('_', ' ')}, {counted(read.file.bytes, 'byte')}, {counted(end.rows, 'row')}"
     ended = ": ".join(part for part in (end.position, end.detail) if part)
     reasons = [
         f"{count:,} {reason}" + (f" ({found.examples[reason]})" if reason in found.examples else "")

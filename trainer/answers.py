@@ -18,7 +18,15 @@ Answer = Callable[[int, int], Sequence[Mapping[str, Any]]]
 """From the bounds [begin, end) of a batch to the rows to write."""
 
 
-def write_answers(out: Path, *, settings: Mapping[str, Any], count: int, batch: int, answer: Answer) -> int:
+def write_answers(
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    count: int,
+    batch: int,
+    answer: Answer,
+    report: Callable[[int], None] = lambda done: None,
+) -> int:
     """Write the answers to all prompts, continuing where an earlier run with the same settings ended.
 
     Parameters
@@ -31,6 +39,8 @@ def write_answers(out: Path, *, settings: Mapping[str, Any], count: int, batch: 
         Number of prompts, and of those that are answered together.
     answer
         Called for each batch that was not written yet.
+    report
+        Called between batches with the number of answers that are written.
 
     Returns
     -------
@@ -51,6 +61,7 @@ def write_answers(out: Path, *, settings: Mapping[str, Any], count: int, batch: 
             raise ConfigError(f"{partial}: another process is writing it: wait for it, or set another --out") from None
         done = _continue(file, partial, header, batch)
         for begin in range(done, count, batch):
+            report(begin)
             rows = answer(begin, min(count, begin + batch))
             file.writelines(map(_line, rows))
             file.flush()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from corpus import cli, terminal
+from corpus.terminal import counted
 
 EXAMPLE = """
 example:
@@ -72,7 +73,7 @@ def main(
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
-    cli.say(f"{report.questions:,} questions, {report.targets:,} response tokens; page: {page}")
+    cli.say(f"{counted(report.questions, 'question')}, {counted(report.targets, 'response token')}; page: {page}")
     return 0
 
 

@@ -13,6 +13,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from corpus.cli import MISUSED, fail, say
 from corpus.config import ConfigError, load_manifest
 from corpus.storage.shortage import lack
+from corpus.terminal import counted
 from model.loading import CheckpointError
 from trainer.build import build, check_epochs, plan_inputs
 from trainer.config import TrainConfig
@@ -20,6 +21,7 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
 from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
+from trainer.devices import device_failure, gpu_of
 from trainer.distributed.world import World, is_lost_rank
 from trainer.evaluators import Evaluator
 from trainer.initialize import load_initial
@@ -80,9 +82,10 @@ def launch(
                 f"last checkpoint ({str(error).strip().splitlines()[0]})",
                 EXIT_RESUMABLE,
             )
-        if not isinstance(error, CheckpointError):
+        failure = device_failure(error)
+        if failure is None and not isinstance(error, CheckpointError):
             raise
-        return fail(error)
+        return fail(failure or error)
     except (OSError, ValueError, MemoryError) as error:
         what = lack(error)
         if what is None and not isinstance(error, OSError):
@@ -129,6 +132,9 @@ def train(
     """
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
     _set_up_torch(config, world)
+    if world.is_main and config.device != "cpu":
+        gpu = gpu_of(world.device)
+        print(f"device: {'cpu, torch finds no CUDA device here' if gpu is None else gpu}", flush=True)
     with _locked(config, world):
         run = build(config, _open(config), world, sinks=sinks, evaluators=evaluators)
         try:
@@ -190,13 +196,15 @@ def _dry_run(config: TrainConfig, dataset: Dataset, ranks: int, device_memory: s
     packed = int(lengths[first.samples].sum(dtype=np.int64)) - len(first.samples)
     targets = int(first.targets.sum()) if config.objective == "response" else packed
     steps = config.steps or (config.epochs or 0) * plan.batches
-    say(f"data        {config.data}: {dataset.samples:,} samples in {len(dataset.strata)} strata")
-    print(f"epoch       {plan.draws:,} draws, {plan.tokens:,} input tokens, targets for {targets / packed:.1%} of them")
+    strata = counted(len(dataset.strata), "stratum", "strata")
+    say(f"data        {config.data}: {counted(dataset.samples, 'sample')} in {strata}")
+    draws = counted(plan.draws, "draw")
+    print(f"epoch       {draws}, {plan.tokens:,} input tokens, targets for {targets / packed:.1%} of them")
     print(
-        f"batches     {plan.batches:,} an epoch, of {inputs.rows} rows of {inputs.row_tokens:,} tokens, "
+        f"batches     {plan.batches:,} an epoch, of {counted(inputs.rows, 'row')} of {inputs.row_tokens:,} tokens, "
         f"{packed / (first.batches * inputs.batch_tokens):.2%} filled"
     )
-    print(f"run         {'' if config.steps else 'about '}{steps:,} steps, {steps / plan.batches:.2f} epochs")
+    print(f"run         {'' if config.steps else 'about '}{counted(steps, 'step')}, {steps / plan.batches:.2f} epochs")
     print(f"model       {model.parameters:,} parameters, {model.core_parameters:,} of them not in embedding and head")
     on_gpu = device_bytes is not None
     plan_of_memory = memory_of(config, model, ranks=ranks, targets=targets / packed, on_gpu=on_gpu)

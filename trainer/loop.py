@@ -18,6 +18,7 @@ from dataclasses import asdict
 import torch
 
 from corpus.cli import say
+from corpus.terminal import counted
 from trainer.build import Run
 from trainer.compilation import CompilationMonitor
 from trainer.data.loader import Loader
@@ -97,7 +98,8 @@ class Loop:
         missing = [evaluator for evaluator, is_missing in zip(due, unrecorded, strict=True) if is_missing]
         if self.finished and not missing:
             if run.world.is_main:
-                say(f"already finished: {self.position.step:,} steps are done, see {run.config.out}")
+                done = counted(self.position.step, "step is", "steps are")
+                say(f"already finished: {done} done, see {run.config.out}")
             return 0
         self._request.begin(stall_timeout=run.config.stall_timeout, stop_timeout=run.config.stop_timeout)
         self._request.has_unsaved_work = lambda: self.position.step > run.checkpoints.newest_step

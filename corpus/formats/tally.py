@@ -7,6 +7,7 @@ from typing import Any
 from corpus.formats.base import BrokenFileError
 from corpus.formats.encoding import describe_encoding, is_utf8
 from corpus.outcome import Outcome
+from corpus.terminal import counted
 
 NOT_UTF8_SAMPLE_BYTES = 64 << 10
 """Bytes of rows that are not UTF-8 that are kept to recognise their encoding."""
@@ -19,12 +20,12 @@ UNREAD = "unread"
 
 def describe_losses(losses: Sequence[Mapping[str, Any]] | None) -> str:
     """Return the bytes lost of a file, for people: lines `reason` and `bytes` of ledger/files.parquet."""
-    return ", ".join(f"{loss['bytes']:,} bytes {loss['reason'].replace('_', ' ')}" for loss in losses or ())
+    return ", ".join(f"{counted(loss['bytes'], 'byte')} {loss['reason'].replace('_', ' ')}" for loss in losses or ())
 
 
 def describe_not_utf8(rows: int, sample: bytes) -> str:
     """Return a remark about the rows of a file that are not UTF-8."""
-    return f"{rows:,} rows are not UTF-8; {describe_encoding(sample)}"
+    return f"{counted(rows, 'row is', 'rows are')} not UTF-8; {describe_encoding(sample)}"
 
 
 class Tally:

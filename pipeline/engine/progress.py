@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -89,7 +90,7 @@ class StageProgress:
             self._live.update(self._task, completed=self.finished, rates="  ".join(self._details()))
             self._shown = now
         elif self._live is None and now - self._shown > self._display.interval:
-            self._display.line(self._text())
+            self._display.line(self._text() + self._left())
             self._shown = now
 
     def close(self) -> None:
@@ -105,12 +106,19 @@ class StageProgress:
         self.seconds = time.monotonic() - self._begin
         return "  ".join([f"{self.name:<20} {self.finished:>6,}/{self.tasks:,}", *self._details(elapsed=True)])
 
+    def _left(self) -> str:
+        """Return the time left as the steps so far suggest, empty before the first one."""
+        steps, open_steps = self.finished - self.reused, self.tasks - self.finished
+        if not steps or not open_steps:
+            return ""
+        return f"  left {timedelta(seconds=round((time.monotonic() - self._begin) / steps * open_steps))}"
+
     def _details(self, *, elapsed: bool = False) -> Iterator[str]:
         """Yield the columns after the number of steps; `elapsed` adds the time, which a live line has anyway."""
         seconds = max(time.monotonic() - self._begin, 1e-3)
         if self.reused:
             yield f"{self.reused:,} from an earlier run"
-        if elapsed and (self.finished > self.reused or self.counts):
+        if elapsed and (self.finished > self.reused or self.counts or self.finished < self.tasks):
             yield f"{seconds:.1f} s"
         for name, unit, scale in RATES:
             if number := self.counts.get(name):

@@ -42,8 +42,8 @@ def _show_survey(spec: SourceSpec, found: Survey, screen: Console) -> None:
     dropped: Counter[str] = Counter()
     for result in results:
         dropped.update(result.dropped)
-    partly = f"; {found.partial:,} of {len(results):,} files in part" if found.partial else ""
-    screen.print(f"  read{partly}: {pairs:,} pairs, {rejected:,} rows without a pair")
+    partly = f"; {found.partial:,} of {counted(len(results), 'file')} in part" if found.partial else ""
+    screen.print(f"  read{partly}: {counted(pairs, 'pair')}, {counted(rejected, 'row')} without a pair")
     for reason, count in dropped.most_common():
         examples = (
             f"{read.file.path}, {read.found.examples[reason]}" for read in found.files if reason in read.found.examples

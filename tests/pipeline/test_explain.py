@@ -152,7 +152,7 @@ def test_search_of_dropped_rows_reads_them_again(mix: Path, dataset: Path, capsy
     assert inspect.main([*search, "--base", str(mix.parent)]) == 0
     text = capsys.readouterr().out
     assert "first / a.jsonl row 304: repetitive" in text
-    assert "1 dropped rows contain" in text
+    assert "1 dropped row contains" in text
     assert inspect.main([*search, "--base", str(mix.parent / "second")]) == 0
     assert "not searched: source 'first'" in capsys.readouterr().out
     assert inspect.main([str(dataset), "--dropped"]) == 2

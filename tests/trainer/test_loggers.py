@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from corpus.config import ConfigError, load_manifest
+from tests.trainer.fixtures import write_dataset, write_manifest
+from tests.trainer.processes import run
 from trainer.build import _metrics
 from trainer.config import TrainConfig
 from trainer.sinks.jsonl import FILE
@@ -91,40 +96,72 @@ def mlflow(folder: Path) -> Iterable[Point]:
 
 
 def trackio(folder: Path) -> Iterable[Point]:
-    from trackio.sqlite_storage import SQLiteStorage
-
-    logs = SQLiteStorage.get_logs("millrace", folder.name)
+    # The package decides at its import where its files are, once in a process.
+    code = "import json, sys; from trackio.sqlite_storage import SQLiteStorage as S; "
+    code += "print(json.dumps(S.get_logs('millrace', sys.argv[1])))"
+    environment = os.environ | {"TRACKIO_DIR": str(folder / "trackio")}
+    done = subprocess.run([sys.executable, "-c", code, folder.name], env=environment, check=True, capture_output=True)
+    logs = json.loads(done.stdout.splitlines()[-1])
     return [(key, line["step"], value) for line in logs for key, value in line.items() if "/" in key]
 
 
-@pytest.mark.parametrize("read", [tensorboard, wandb, mlflow, trackio], ids=lambda read: str(read.__name__))
-def test_logger_records_what_the_metrics_file_has(
-    tmp_path: Path, read: Callable[[Path], Iterable[Point]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = read.__name__
-    pytest.importorskip(name, reason=f"{name} is not installed")
-    for key in ("WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "run/trackio"))  # the package reads it when it is imported
-    run = config(tmp_path, f"log=[{name}]")
-    metrics = _metrics(run, 3, [])
-    metrics.start(0)
-    for kind, step, values in RECORDS:
-        metrics.write(kind, step, values)
-    metrics.close()
-    lines = map(json.loads, (run.out / FILE).read_text().splitlines())
-    named = metric_name if name == "mlflow" else "{}/{}".format
+READERS = (tensorboard, wandb, mlflow, trackio)
+
+
+def compared(folder: Path, read: Callable[[Path], Iterable[Point]]) -> int:
+    """Compare what a logger has of a run with its metrics.jsonl, value by value; returns the number of values."""
+    lines = map(json.loads, (folder / FILE).read_text().splitlines())
+    named = metric_name if read is mlflow else "{}/{}".format
     expected = {
         (named(line["kind"], key), line["step"]): value
         for line in lines
         for key, value in line.items()
         if key not in ("kind", "step")
     }
-    found = {(key, step): value for key, step, value in read(run.out)}
+    found = {(key, step): value for key, step, value in read(folder)}
     assert found.keys() == expected.keys()
-    tolerance = 1e-6 if name == "tensorboard" else 0.0  # of float32
+    tolerance = 1e-6 if read is tensorboard else 0.0  # of float32
     for key, value in expected.items():
-        assert math.isclose(found[key], value, rel_tol=tolerance), key
+        if value is None:  # what is not finite is null in JSON
+            assert not math.isfinite(found[key]), key
+        else:
+            assert math.isclose(found[key], value, rel_tol=tolerance), key
+    return len(expected)
+
+
+@pytest.fixture
+def _local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for the reader; the sink sets it
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "run/trackio"))  # the package reads it when it is imported
+
+
+@pytest.mark.usefixtures("_local")
+@pytest.mark.slow  # trains a model
+def test_run_with_all_loggers_has_in_each_what_its_metrics_file_has(tmp_path: Path) -> None:
+    installed = [read for read in READERS if find_spec(read.__name__) is not None]
+    if not installed:
+        pytest.skip("none of tensorboard, wandb, mlflow and trackio is installed")
+    manifest = write_manifest(tmp_path, write_dataset(tmp_path / "data"))
+    names = ",".join(read.__name__ for read in installed)
+    assert run(manifest, f"out={tmp_path}/run", f"log=[{names}]", "eval={every: 4, rows_per_family: 2}") == 0
+    for read in installed:
+        print(f"{read.__name__}: {compared(tmp_path / 'run', read)} values equal those of {FILE}")
+
+
+@pytest.mark.usefixtures("_local")
+@pytest.mark.parametrize("read", READERS, ids=lambda read: str(read.__name__))
+def test_logger_records_what_the_metrics_file_has(tmp_path: Path, read: Callable[[Path], Iterable[Point]]) -> None:
+    name = read.__name__
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    settings = config(tmp_path, f"log=[{name}]")
+    metrics = _metrics(settings, 3, [])
+    metrics.start(0)
+    for kind, step, values in RECORDS:
+        metrics.write(kind, step, values)
+    metrics.close()
+    assert compared(settings.out, read) == sum(len(values) for _, _, values in RECORDS)
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])

@@ -82,7 +82,7 @@ def test_page_of_several_runs_names_the_settings_that_differ(tmp_path: Path) -> 
     differing = page[page.index("Settings that differ") : page.index("All settings")]
     assert "optimizer.lr" in differing
     assert "seed" not in differing
-    for text in ("logic", "units", "gsm8k/accuracy", "MFU", "25.0%", "1 lines of first are no records"):
+    for text in ("logic", "units", "gsm8k/accuracy", "MFU", "25.0%", "1 line of first is no record"):
         assert text in page
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from corpus.contract import COMMIT, LOCK
+from corpus.terminal import counted
 from trainer.benchmarks.files import Folder, TaskDataError, rows_of
 
 _COUNTS = "report/contamination.parquet"
@@ -34,8 +35,8 @@ class Contamination:
 
     def __str__(self) -> str:
         return (
-            f"{self.found:,} of {self.looked_for:,} found in training data, {self.train_records:,} records dropped "
-            f"({self.eval_source})"
+            f"{self.found:,} of {self.looked_for:,} found in training data, "
+            f"{counted(self.train_records, 'record')} dropped ({self.eval_source})"
         )
 
 

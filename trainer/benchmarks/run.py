@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from corpus.terminal import counted
 from trainer.benchmarks.answerer import Answer, Answerer, Request
 from trainer.benchmarks.catalog import Found
 from trainer.benchmarks.files import TaskDataError, TaskFiles
@@ -50,15 +51,11 @@ class Prepared:
     @property
     def deviations(self) -> list[str]:
         """In what the questions differ from those of the task."""
-        size = self.task.size
+        size, available = self.task.size, counted(self.available, "question")
         return [
-            *([f"{self.shots} shots instead of {self.task.shots}"] if self.shots != self.task.shots else []),
-            *(
-                [f"{len(self.questions):,} of {self.available:,} questions"]
-                if len(self.questions) != self.available
-                else []
-            ),
-            *([f"{self.available:,} questions instead of {size:,}"] if size not in (None, self.available) else []),
+            *([f"{counted(self.shots, 'shot')} instead of {self.task.shots}"] if self.shots != self.task.shots else []),
+            *([f"{len(self.questions):,} of {available}"] if len(self.questions) != self.available else []),
+            *([f"{available} instead of {size:,}"] if size not in (None, self.available) else []),
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -160,6 +157,7 @@ def run_task(
     unit: int,
     world: World = SINGLE,
     stop: Callable[[], bool] | None = None,
+    report: Callable[[int], None] | None = None,
 ) -> TaskRun:
     """Ask and score the questions of a task; continues where an earlier run with the same settings ended.
 
@@ -179,6 +177,8 @@ def run_task(
         The ranks that share the work.
     stop
         Whether to interrupt the run; called between units, after each of which ranks then wait for each other.
+    report
+        Called between units with the number of questions that all ranks have answered, in earlier runs too.
 
     Returns
     -------
@@ -202,12 +202,18 @@ def run_task(
     done = _merged(world.share(journal.read()))
     open_units = [number for number in range(len(units)) if number not in done]
     answered = {}
+    known = sum(map(len, done.values()))
     for first in range(0, len(open_units), world.size):
+        if report is not None:
+            report(known)
         if stop is not None and world.any(stop()):
             raise EvaluationInterruptedError
         for number in open_units[first : first + world.size][world.rank : world.rank + 1]:
             answered[number] = _answer(prepared, units[number], answerer)
             journal.append(number, answered[number])
+        known += sum(len(units[number]) for number in open_units[first : first + world.size])
+    if report is not None:
+        report(known)
     done |= _merged(world.share(answered))
     outcomes = sorted((outcome for unit in done.values() for outcome in unit), key=lambda outcome: outcome.question)
     return TaskRun(prepared=prepared, outcomes=outcomes)

@@ -1,11 +1,12 @@
 """The page of one or several runs: their numbers, curves, scores by family and settings, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from corpus.pages.chart import Chart, Curve, chart
 from corpus.pages.render import render
+from trainer.progress import duration
 from trainer.runs.record import RunRecord, Series, summary
 from trainer.samples import Sample
 
@@ -122,20 +123,28 @@ def _last(run: RunRecord, name: str) -> str:
 def _numbers(runs: Sequence[RunRecord]) -> list[dict[str, object]]:
     """Rows of the table of numbers; a number that no run has is left out."""
     found = [summary(run) for run in runs]
-    shares = ("exact_match", "mfu", "data_wait")
+    forms: dict[str, Callable[[float], str]] = dict.fromkeys(("exact_match", "mfu", "data_wait"), "{:.1%}".format)
+    forms |= dict.fromkeys(("loss", "held_out_loss", "best_held_out_loss"), "{:.4f}".format)
+    forms["hours"] = lambda hours: duration(3600 * hours)
+    titles = {"hours": "time of all steps, h:mm:ss", "loss": "loss, nats per token"}
     rows: list[dict[str, object]] = []
     for name in found[0]:
         values = [numbers[name] for numbers in found]
         if any(value is not None for value in values):
-            rows.append({"name": name.replace("_", " "), "values": [_shown(value, name in shares) for value in values]})
+            rows.append(
+                {
+                    "name": titles.get(name, name.replace("_", " ")),
+                    "values": [_shown(value, forms.get(name)) for value in values],
+                }
+            )
     return rows
 
 
-def _shown(value: float | None, is_share: bool = False) -> str:
+def _shown(value: float | None, form: Callable[[float], str] | None = None) -> str:
     if value is None:
         return "–"
-    if is_share:
-        return f"{value:.2%}"
+    if form is not None:
+        return form(value)
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"

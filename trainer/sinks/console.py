@@ -8,6 +8,7 @@ import time
 
 from corpus.terminal import printable
 from trainer.metrics import Values
+from trainer.progress import duration
 
 INTERVAL_SECONDS = 10.0
 """Seconds between two status lines if the output is not a terminal."""
@@ -92,7 +93,7 @@ class Console:
         text = (
             f"step {step:>7,}/{self._total:,}  loss {values['loss']:.4f}  lr {values['lr']:.2e}  K {values['k']}  "
             f"{values['tokens_per_second']:,.0f} tokens/s  {device}step {values['step_seconds']:.3f} s  "
-            f"data wait {values['data_wait_seconds']:.3f} s  left {_duration(left)}"
+            f"data wait {values['data_wait_seconds']:.3f} s  left {duration(left)}"
         )
         if self._terminal:
             text = text[: shutil.get_terminal_size().columns - 1]  # a longer one would wrap, and not be rewritten
@@ -105,10 +106,3 @@ class Console:
         if self._terminal and self._width:
             print(f"\r{'':<{self._width}}\r", end="", flush=True)
             self._width = 0
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -153,5 +153,5 @@ def test_findings_of_a_build_are_read_from_s3(tmp_path: Path, bucket: str) -> No
     for place in (tmp_path, f"{bucket}/mix"):
         findings = read_findings(place)
         assert [str(found) for found in findings.of({"x": "0"})] == [
-            "2 of 3 found in training data, 1 records dropped (e)"
+            "2 of 3 found in training data, 1 record dropped (e)"
         ]
