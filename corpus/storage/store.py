@@ -340,7 +340,7 @@ class Store:
         return self._retry("replacement", name, lambda: watched(change, stall=self._patience))
 
     def has_conditions(self, name: str) -> bool:
-        """Whether the store refuses to create a file that exists, tried with one that does, in both ways of writing."""
+        """Whether the store refuses to create a file that exists, tried with one that does, by `swap` and by `put`."""
         if not self.remote:
             return True
         content = self.read(name)
@@ -352,7 +352,9 @@ class Store:
             with tempfile.NamedTemporaryFile() as local:
                 local.write(content)
                 local.flush()
-                ways = (partial(filesystem.pipe_file, path, content), partial(filesystem.put_file, local.name, path))
+                ways = [partial(filesystem.pipe_file, path, content)]
+                if "s3" not in filesystem.protocol:  # which writes both ways by the same request
+                    ways.append(partial(filesystem.put_file, local.name, path))
                 for create in ways:
                     try:
                         create(mode="create")
