@@ -119,7 +119,7 @@ class Dataset:
                         f"{self.url(path)}: has no column {', '.join(missing)}; another version of Millrace built the "
                         "dataset: build it again"
                     )
-                for batch in parquet.iter_batches(columns=columns):
+                for batch in parquet.iter_batches(columns=columns, use_threads=False):
                     yield path, pa.Table.from_batches([batch])
 
 

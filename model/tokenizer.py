@@ -1,6 +1,8 @@
 """Checked reading of a `tokenizer.json`."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -37,9 +39,14 @@ def parse_tokenizer(
     if len(content) > MAX_BYTES:
         raise TokenizerError(f"is larger than {MAX_BYTES:,} bytes")
     try:
+        found = json.loads(content)
+        _check_processor(found.get("post_processor"))
         tokenizer = Tokenizer.from_buffer(content)
         for texts in (("",), ("", ""), (_EVERY_BYTE,)):  # only encoding finds a part that names an unknown token
             tokenizer.encode(*texts)
+        # Texts are encoded without special tokens, so that a tag in a text is text.
+        plain = Tokenizer.from_str(json.dumps({**found, "added_tokens": [], "post_processor": None}))
+        plain.encode(_EVERY_BYTE)
     except BaseException as error:  # the library raises bare Exception, and panics are no Exception
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -56,3 +63,12 @@ def parse_tokenizer(
     if vocab_size is not None and max(ids, default=0) >= vocab_size:
         raise TokenizerError(f"has the id {max(ids):,}, expected ids below the model's vocab_size of {vocab_size:,}")
     return tokenizer
+
+
+def _check_processor(processor: Any) -> None:
+    """Raise if a post-processor names a token that it does not describe: encoding with it panics, which is printed."""
+    for part in [processor, *(processor or {}).get("processors", [])]:
+        if part and part["type"] == "TemplateProcessing":
+            named = {piece["SpecialToken"]["id"] for piece in part["single"] + part["pair"] if "SpecialToken" in piece}
+            if unknown := named - set(part["special_tokens"]):
+                raise ValueError(f"its post-processor names {min(unknown)!r}, which it does not describe")

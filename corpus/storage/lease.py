@@ -211,6 +211,10 @@ def acquire(store: Store, program: str, *, say: Callable[[str], None] = log.warn
             if store.swap(LEASE, own.content(), expected=found):
                 conditional = store.has_conditions(LEASE)
                 if not conditional:
+                    say(
+                        f"{store.shown}: this store has no conditional requests, so that a process that was paused for "
+                        f"{SECONDS:.0f} s can still write here; let no two processes write to this place"
+                    )
                     time.sleep(SETTLE)
                 if _read(store) == own.content():
                     return Lease(store, own, conditional=conditional)

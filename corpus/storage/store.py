@@ -4,11 +4,13 @@ import fcntl
 import logging
 import os
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -178,6 +180,7 @@ class Store:
             filesystem, root = self._connect()
             path = f"{root}/{name}"
             if self.remote:
+                _make_folder(filesystem, path)
                 filesystem.pipe_file(path, content)
                 if filesystem.cat_file(path) != content:
                     raise StorageError("the stored bytes differ from those that were sent")
@@ -199,6 +202,8 @@ class Store:
         def content() -> bytes:
             filesystem, root = self._connect()
             filesystem.invalidate_cache()
+            if not self.remote and stat.S_ISFIFO(os.stat(f"{root}/{name}").st_mode):  # reading would wait for a writer
+                raise StorageError("it is a pipe, expected a file")
             limits = {} if at_most is None else {"start": 0, "end": at_most}
             found: bytes = filesystem.cat_file(f"{root}/{name}", **limits)
             return found if at_most is None else found[:at_most]
@@ -321,6 +326,7 @@ class Store:
                 if content is None:
                     _remove(filesystem, path, conditions)
                 elif expected is None:
+                    _make_folder(filesystem, path)
                     filesystem.pipe_file(path, content, mode="create")
                 else:
                     filesystem.pipe_file(path, content, **conditions)
@@ -334,7 +340,7 @@ class Store:
         return self._retry("replacement", name, lambda: watched(change, stall=self._patience))
 
     def has_conditions(self, name: str) -> bool:
-        """Whether the store refuses to create a file that exists, tried with one that does."""
+        """Whether the store refuses to create a file that exists, tried with one that does, by `swap` and by `put`."""
         if not self.remote:
             return True
         content = self.read(name)
@@ -342,15 +348,24 @@ class Store:
         @storage_errors()
         def is_refused() -> bool:
             filesystem, root = self._connect()
-            try:
-                filesystem.pipe_file(f"{root}/{name}", content, mode="create")
-            except Exception as error:
-                if _exists(error):
-                    return True
-                if _is_unsupported(error):
+            path = f"{root}/{name}"
+            with tempfile.NamedTemporaryFile() as local:
+                local.write(content)
+                local.flush()
+                ways = [partial(filesystem.pipe_file, path, content)]
+                if "s3" not in filesystem.protocol:  # which writes both ways by the same request
+                    ways.append(partial(filesystem.put_file, local.name, path))
+                for create in ways:
+                    try:
+                        create(mode="create")
+                    except Exception as error:
+                        if _exists(error):
+                            continue
+                        if _is_unsupported(error):
+                            return False
+                        raise
                     return False
-                raise
-            return False
+            return True
 
         return self._retry("examination", name, lambda: watched(is_refused, stall=self._patience))
 
@@ -377,8 +392,7 @@ class Store:
         def send() -> bool:
             filesystem, root = self._connect()
             remote = f"{root}/{name}"
-            if not filesystem.async_impl:  # object stores have no folders
-                filesystem.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            _make_folder(filesystem, remote)
             silence = SILENCE if self._timeout is None else min(SILENCE, self._timeout / 4)
             options = {"timeout": silence + size / SLOWEST} if filesystem.async_impl else {}
             if "s3" in filesystem.protocol:
@@ -435,6 +449,7 @@ class Store:
         @storage_errors()
         def store() -> None:
             filesystem, root = self._connect()
+            _make_folder(filesystem, f"{root}/{name}")
             filesystem.pipe_file(f"{root}/{name}", b"?")
 
         try:
@@ -448,7 +463,7 @@ class Store:
     def _connect(self) -> tuple[fsspec.AbstractFileSystem, str]:
         # Not kept: a file system must not be used after a fork. fsspec caches them by process.
         filesystem, root = connect(self._location)
-        return filesystem, root.rstrip("/")
+        return filesystem, root.rstrip("/") or ("" if self.remote else "/")
 
     @storage_errors()
     def _download(self, name: str, part: Path) -> None:
@@ -519,6 +534,12 @@ class Store:
                 kind = FileNotFoundError
             after = "" if made == 1 else f" after {made} attempts in {time.monotonic() - began:.0f} s"
             raise kind(f"{place}: {operation} failed{after}: {_detail(error)}") from None
+
+
+def _make_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
+    """Create the folder of a file in a store that has folders, as SFTP; object stores have none."""
+    if not filesystem.async_impl:
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
 
 
 def _detail(error: OSError) -> str:

@@ -125,9 +125,10 @@ def take_inventory(store: Store, work: Path, out: str, *, wanted: Iterable[str] 
         elif entry.size not in known[path] and (path == COMMIT or (wanted is not None and path not in wanted)):
             foreign.append(f"{path} ({entry.size:,} bytes, expected {max(known[path]):,})")
     if foreign:
+        shown = [name if name.isprintable() else repr(name) for name in foreign[:SHOWN]]
         more = f" and {len(foreign) - SHOWN:,} more" if len(foreign) > SHOWN else ""
         raise BuildError(
-            f"{store.shown}: contains files that no dataset published there lists: {', '.join(foreign[:SHOWN])}{more}. "
+            f"{store.shown}: contains files that no dataset published there lists: {', '.join(shown)}{more}. "
             "A build replaces and deletes only files of its own, so nothing was changed: move or delete these, or use "
             "another --out"
         )

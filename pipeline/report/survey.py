@@ -304,7 +304,7 @@ def _row_groups(file: SourceFile, folder: Path) -> Iterator[_Part]:
         with open_file(file.url) as opened, pq.ParquetFile(opened) as parquet:
             groups = parquet.num_row_groups
             for group in sorted({number * groups // PARTS for number in range(PARTS)}):
-                batches = parquet.iter_batches(batch_size=PART_ROWS, row_groups=[group])
+                batches = parquet.iter_batches(batch_size=PART_ROWS, row_groups=[group], use_threads=False)
                 table = pa.Table.from_batches(list(islice(batches, 1)), parquet.schema_arrow)
                 path = folder / f"{group}.parquet"
                 pq.write_table(table, path)

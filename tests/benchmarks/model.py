@@ -12,6 +12,7 @@ norms, gates, rotary embedding, conversions and waiting. `--profile` lists the k
 """
 
 import argparse
+import functools
 import platform
 import resource
 import time
@@ -96,6 +97,18 @@ def batch_of(rows: int, length: int, sample_tokens: int, vocab_size: int) -> Pac
     )
 
 
+@functools.cache
+def updates_by_kernel(device: torch.device) -> bool:
+    """Whether the optimizer's kernel runs on the device; says why it does not on a GPU."""
+    if device.type != "cuda":
+        return False
+    from trainer.fused import refusal
+
+    if reason := refusal(device):
+        print(f"optimizer: updates by operations of torch ({reason})")
+    return not reason
+
+
 def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Median seconds of a call, after some calls to warm up."""
     seconds = []
@@ -114,7 +127,7 @@ def training_step(setup: Setup, kernel: Kernel, k: int) -> Callable[[], None]:
     model = HRM(setup.config).to(setup.device)
     execution = Execution(attention=kernel, compile=setup.compile, recompute=setup.recompute, float8=setup.float8)
     prepare(model, execution)
-    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=setup.device.type == "cuda")
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=updates_by_kernel(setup.device))
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -183,7 +196,7 @@ def parts_of_step(setup: Setup, kernel: Kernel, k: int) -> dict[str, float]:
     states = narrow[: len(labels)].detach().requires_grad_()
     found["head"] = timed(lambda: label_nll(states, head, labels).backward(), setup.device, setup.steps)
     model = HRM(config).to(setup.device)
-    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=setup.device.type == "cuda")
+    optimizer = AdamAtan2(model.parameters(), lr=1e-4, fused=updates_by_kernel(setup.device))
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     found["optimizer"] = timed(optimizer.step, setup.device, setup.steps)

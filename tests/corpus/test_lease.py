@@ -10,8 +10,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import corpus.storage.lease
 from corpus.storage import StorageError
@@ -49,6 +52,21 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/place"
     return str(tmp_path / "place") if request.param == "folder" else f"memory://{tmp_path}"
+
+
+class Forgetful(MemoryFileSystem):
+    """A store whose client ignores the condition of an upload, and which has folders, as fsspec's of SFTP."""
+
+    protocol = "forgetful"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def put_file(self, *paths: str, mode: str = "overwrite", **options: Any) -> None:
+        super().put_file(*paths, **options)
+
+    def pipe_file(self, path: str, *content: Any, **options: Any) -> None:
+        assert self.isdir(path.rpartition("/")[0]), "its folder is missing"
+        super().pipe_file(path, *content, **options)
 
 
 def of_another(store: Store, **fields: object) -> Holder:
@@ -138,6 +156,17 @@ def test_killed_holder_on_this_machine_is_replaced_at_once_and_a_paused_one_lear
         assert "a successor" in output
         assert "has taken over" in output
         lease.check()
+
+
+def test_store_that_cannot_keep_a_paused_process_away_is_named() -> None:
+    fsspec.register_implementation("forgetful", Forgetful, clobber=True)
+    said: list[str] = []
+    with acquire(Store("forgetful://place/deep"), "a test", say=said.append) as lease:
+        assert not lease.conditional
+        lease.put(lease._store, Path(__file__), "shards/x")
+    assert len(said) == 1
+    assert "this store has no conditional requests" in said[0]
+    assert lease._store.list() == {"shards/x": Path(__file__).stat().st_size}
 
 
 def test_of_many_that_come_at_once_one_holds_the_lease(place: str) -> None:

@@ -1,5 +1,6 @@
 """Claims about the storage layer: what messages hide, what is retried, what is verified."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -322,3 +323,16 @@ def test_listing_that_never_ends_fails_in_bounded_time_and_waiting_is_logged(
         store.list()
     assert time.monotonic() - began < 30  # s3fs alone waits for minutes
     assert "listing is tried again, for" in caplog.text
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dataset.json")
+    with pytest.raises(StorageError, match=r"dataset\.json: reading failed: it is a pipe, expected a file"):
+        Store(str(tmp_path)).read("dataset.json")
+
+
+def test_root_of_the_file_system_is_listed_like_any_folder() -> None:
+    found = Store("/").entries(())
+    assert found["proc"].kind == "folder"
+    assert {path.partition("/")[0] for path in found} == set(os.listdir("/"))
+    assert set(Store("/").list(())) <= set(os.listdir("/"))

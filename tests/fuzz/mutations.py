@@ -1,5 +1,6 @@
 """Ways to break valid files: bytes, numbers in binary headers, words of a format, values inside of JSON."""
 
+import copy
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -114,7 +115,8 @@ def _places(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
 
 def _rewritten(content: bytes, changes: list[tuple[tuple[str | int, ...], str, Any]]) -> bytes:
     document = json.loads(content)
-    for place, kind, value in changes:
+    for place, kind, drawn in changes:
+        value = copy.deepcopy(drawn)  # which later changes may change
         if not place:
             document = value if kind == "replace" else document
             continue

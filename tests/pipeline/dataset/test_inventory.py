@@ -11,6 +11,7 @@ from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING
 from corpus.storage.store import Store
 from pipeline.build import main
 from pipeline.dataset.assemble import Assemble, Place
+from pipeline.dataset.inventory import take_inventory
 from pipeline.dataset.publish import publish, read_commit
 from pipeline.engine.step import BuildError
 from tests.pipeline.conftest import contents
@@ -119,6 +120,18 @@ def test_links_are_not_followed(finished: Finished, tmp_path: Path, name: str) -
         send(finished, str(tmp_path / "out"))
     assert [path.name for path in precious.iterdir()] == ["index.json"]
     assert link.is_symlink()
+
+
+def test_root_of_the_file_system_is_no_empty_place(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"/: contains files that no dataset published there lists: .*bin"):
+        take_inventory(Store("/"), tmp_path, "/")
+
+
+def test_names_in_a_message_are_on_one_line(tmp_path: Path) -> None:
+    put(str(tmp_path), "eval/a\n\x1b[2J.jsonl", b"x")
+    with pytest.raises(BuildError, match=r"'eval/a\\n\\x1b\[2J\.jsonl'") as error:
+        take_inventory(Store(str(tmp_path)), tmp_path / "work", str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 class CrashError(Exception):
