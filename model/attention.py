@@ -32,8 +32,9 @@ KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 _BLOCK_OF: dict[Kernel, int] = {"flex": 128, "flex64": 64, "flash": 128}
 """Queries, and keys, per block of FlexAttention. `tests.benchmarks.attention_blocks` counts the pairs in both."""
-_TILES_OF_64 = {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64}
-"""Tiles of the forward pass for blocks of 64, which older versions of torch do not choose by themselves."""
+_TILES_OF_64 = {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4, "fwd_num_stages": 2}
+"""Forward pass for blocks of 64. Older versions of torch do not choose such tiles by themselves, and 8 warps divide the
+keys of a tile among them; by `tests.benchmarks.resources`, two tiles of 4 warps fit on a multiprocessor."""
 
 
 @dataclass(frozen=True, slots=True)

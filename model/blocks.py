@@ -16,6 +16,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from model.attention import DenseMask, Mask, attend
 from model.cache import KeyValueCache
 from model.config import ModelConfig
+from model.linear import Linear
 from model.rope import Rope
 
 Recompute = Literal["none", "elementwise", "blocks"]
@@ -59,8 +60,8 @@ class Attention(nn.Module):
         self.heads = config.num_heads
         self.head_dim = config.head_dim
         width = config.num_heads * config.head_dim
-        self.gqkv_proj = nn.Linear(config.hidden_size, 4 * width, bias=False)  # rows: gate, query, key, value
-        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+        self.gqkv_proj = Linear(config.hidden_size, 4 * width)  # rows: gate, query, key, value
+        self.o_proj = Linear(width, config.hidden_size)
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, cache: KeyValueCache | None = None) -> Tensor:
         rows, length, _ = x.shape
@@ -78,8 +79,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)  # rows: gate, up
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj = Linear(config.hidden_size, 2 * config.intermediate_size)  # rows: gate, up
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, -1)
@@ -129,21 +130,13 @@ class Block(nn.Module):
         """Compute the output so that the backward pass recomputes elementwise operations only."""
         contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
         output: Tensor = checkpoint(
-            self._compute_with_own_casts,
+            self._compute,
             *(x, rope, mask),
             use_reentrant=False,
             preserve_rng_state=False,
             context_fn=contexts,
         )
         return output
-
-    def _compute_with_own_casts(self, x: Tensor, rope: Rope, mask: Mask) -> Tensor:
-        device = x.device.type
-        if torch.compiler.is_compiling() or not torch.is_autocast_enabled(device):
-            return self._compute(x, rope, mask)
-        # Autocast's cache of cast weights is empty when the block is recomputed, and the operations must be the same.
-        with torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False):
-            return self._compute(x, rope, mask)
 
 
 def _policy(context: Any, operation: Any, *inputs: Any, **options: Any) -> CheckpointPolicy:

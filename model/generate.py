@@ -6,13 +6,17 @@ Each application has its own caches, so a step runs all applications for the new
 removed from the batch once enough of them have accumulated.
 
 A step can be captured in a CUDA graph (`captured`): its tensors have fixed addresses, the number of keys is rounded up
-so that few graphs are needed, and the only wait for the GPU is for the tokens. On a CPU there is no graph around it.
+so that few graphs are needed, and the only wait for the GPU is for the tokens. Each graph is compared with the plain
+step when it is made; where it cannot be made or differs, one line says so and decoding goes on without graphs. On a CPU
+there is no graph. The commands that ask a model capture on CUDA; captured decoding has not run on a GPU yet.
 
 Auto-guidance extrapolates away from a weaker prediction of the same model, the logits of the second-to-last application
 that writes the head's state: (1 + w)·logits(last) - w·logits(before) (HRM-Text, inference). It costs one more product
 with the head.
 """
 
+import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +31,8 @@ _KEEP_BELOW = 0.75
 """Finished rows are removed when at most this fraction of the batch is still running."""
 _CAPTURED_KEYS = 64
 """Captured steps attend to a multiple of this number of positions, so that as many steps share a graph."""
+_DIFFERENCE = 0.02
+"""Largest accepted distance of the logits of a captured step from those of a plain one, relative to their norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class Decoder:
         self.length = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.longest = 0
         self._tokens = torch.zeros_like(self.length)
+        self._replays = captured and self.device.type == "cuda"
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}  # by number of keys
         self.caches = [
             [
@@ -134,7 +141,7 @@ class Decoder:
         self._reserve(keys)
         self._tokens.copy_(tokens)
         self.length += 1
-        return self._replayed(keys) if self.captured and self.device.type == "cuda" else self._appended(keys)
+        return self._replayed(keys) if self._replays else self._appended(keys)
 
     def _appended(self, keys: int) -> Tensor:
         """Compute the logits after `_tokens` at the last position of each row; repeating it changes nothing."""
@@ -143,20 +150,42 @@ class Decoder:
         return self._logits(self._tokens[:, None], end - 1, mask, torch.zeros_like(self.length))
 
     def _replayed(self, keys: int) -> Tensor:
-        """Like `_appended`, as a CUDA graph."""
+        """Like `_appended`, as a CUDA graph where that is possible."""
         if keys not in self._graphs:
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(stream):
-                self._appended(keys)  # libraries allocate when they are first used, which cannot be captured
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            pool = next((known.pool() for known, _ in self._graphs.values()), None)
-            with torch.cuda.graph(graph, pool=pool):
-                logits = self._appended(keys)
-            self._graphs[keys] = graph, logits
+            try:
+                return self._capture(keys)
+            except RuntimeError as error:  # of the first step with a graph; errors of a plain step are raised below
+                _say_once(f"decoding without CUDA graphs, which is slower: {str(error).splitlines()[0]}")
+                self.captured = self._replays = False
+                self._graphs.clear()
+                return self._appended(keys)
         graph, logits = self._graphs[keys]
         graph.replay()
+        return logits
+
+    def _capture(self, keys: int) -> Tensor:
+        """Capture `_appended` in a graph, compare its logits with those of the plain step and return them.
+
+        Raises
+        ------
+        RuntimeError
+            It cannot be captured, or the logits differ.
+        """
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            plain = self._appended(keys)  # libraries allocate when they are first used, which cannot be captured
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        pool = next((known.pool() for known, _ in self._graphs.values()), None)
+        # Calls of other threads, such as NCCL's, are none of the graph's.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            logits = self._appended(keys)
+        graph.replay()
+        difference = ((logits - plain).float().norm() / plain.float().norm()).item()
+        if not difference <= _DIFFERENCE:
+            raise RuntimeError(f"the logits of a captured step differ by {difference:.1e} of their norm")
+        self._graphs[keys] = graph, logits
         return logits
 
     def _reserve(self, length: int) -> None:
@@ -187,6 +216,11 @@ class Decoder:
             return logits
         before = self.model.lm_head(final[-2]).float()
         return (1 + self.guidance) * logits.float() - self.guidance * before
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from model.batch import IGNORE, PackedBatch
 from model.blocks import Stack
 from model.cache import KeyValueCache
 from model.config import ModelConfig
+from model.linear import cast_weights
 from model.loss import label_nll
 from model.rope import Rope
 
@@ -106,6 +107,8 @@ class HRM(nn.Module):
         kernel = self.attention if self.training else "dense"
         mask = mask_of(segments, rows=rows, length=length, dtype=self.state_dtype, kernel=kernel)
         carries = carries_gradient(self.config.schedule, self.config.depths[1] if k is None else k)
+        if self.training:
+            cast_weights(self, self.state_dtype)
         state = self.run(batch.tokens, batch.position_ids, mask, carries=carries)
         return state.flatten(0, 1).index_select(0, labelled), batch.labels.flatten()[labelled]
 

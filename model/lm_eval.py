@@ -106,7 +106,14 @@ class MillraceLM(LM):
             limits.append(max(0, min(wanted, self.max_length - len(prompt))))
         if full := limits.count(0):
             logger.warning("%d of %d prompts fill the context and get the empty answer", full, len(limits))
-        answers = answer_all(self.model, prompts, limits=limits, end_id=self.end_id, rows=self.rows)
+        answers = answer_all(
+            self.model,
+            prompts,
+            limits=limits,
+            end_id=self.end_id,
+            rows=self.rows,
+            captured=self._device.type == "cuda",
+        )
         decode = self.chat.loaded.tokenizer.decode
         return [
             _until(decode(answer, skip_special_tokens=False), request.args[1].get("until"))

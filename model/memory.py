@@ -91,8 +91,7 @@ def activation_memory(
     recompute, compiled, kernel
         As in `model.execution.Execution`.
     casts_weights
-        Whether autocast casts float32 weights to the dtype of the states. Uncompiled blocks keep one copy of each,
-        compiled ones one for each application; with `elementwise` none is kept.
+        Whether each rank casts its float32 weights to the dtype of the states; see `model.linear`.
 
     Returns
     -------
@@ -130,7 +129,6 @@ def activation_memory(
         "SwiGLU gate, up": 2 * e * f,
     }
     per_token: dict[str, float] = {}
-    cast: dict[str, float] = {}
     block_parameters = 5 * d * w + 3 * d * f
     for application, carries in zip(config.schedule, carries_gradient(config.schedule, k), strict=True):
         if not carries:
@@ -141,8 +139,6 @@ def activation_memory(
             kept = {"block inputs": e * d}
         else:
             kept = keeps_all
-            copies = cast.get(application.stack, 0.0) + 1 if compiled else 1.0
-            cast[application.stack] = copies
         for name, size in kept.items():
             per_token[name] = per_token.get(name, 0.0) + config.layers_per_stack * size
         per_token["last norms of stacks"] = per_token.get("last norms of stacks", 0.0) + e * d + norms
@@ -151,8 +147,8 @@ def activation_memory(
     per_token["batch"] = 3 * 8
     vocabulary = config.vocab_size * d
     fixed: dict[str, float] = {"gradient of the head": 4 * vocabulary}
-    if casts_weights and cast:
-        fixed["cast weights"] = sum(cast.values()) * config.layers_per_stack * block_parameters * e
+    if casts_weights:
+        fixed["cast weights"] = e * len(config.stacks) * config.layers_per_stack * block_parameters
     # In the backward pass of a block: gradients of its widest tensors, and what it recomputes.
     block = e * (4 * f + 2 * d) if compiled else e * (4 * f + 2 * d) + 4 * 2 * w
     if recompute != "none":

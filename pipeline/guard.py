@@ -86,8 +86,15 @@ class Guard:
         """
         _stop(self.file_problems())
 
-    def check(self, dropped: Dropped) -> None:
+    def check(self, dropped: Dropped, not_curated: Dropped | None = None) -> None:
         """Compare what rules have dropped with what they may drop.
+
+        Parameters
+        ----------
+        dropped
+            Rows that rules have dropped.
+        not_curated
+            Rows that these rules have not seen, so that they count as rows of no source.
 
         Raises
         ------
@@ -97,7 +104,7 @@ class Guard:
         shares = [
             share
             for spec in self._mix.sources
-            for share in self._shares(spec, spec.name, self._entered(spec), dropped.get(spec.name, {}))
+            for share in self._shares(spec, spec.name, self._entered(spec, not_curated), dropped.get(spec.name, {}))
         ]
         _stop(self._share_problem(shares))
 
@@ -232,8 +239,9 @@ class Guard:
             f"command:\n  {' '.join(keys)}"
         ]
 
-    def _entered(self, spec: SourceSpec) -> int:
-        return sum(_rows(read) for read in self._files[spec.name])
+    def _entered(self, spec: SourceSpec, not_curated: Dropped | None) -> int:
+        rows = sum(_rows(read) for read in self._files[spec.name])
+        return rows - sum((not_curated or {}).get(spec.name, {}).values())
 
     def _max_share(self, source: SourceSpec, rule: str) -> float:
         for shares in (source.guard, self._mix.guard.rules, UNGUARDED):

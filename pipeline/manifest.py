@@ -98,6 +98,11 @@ class Mix(Config):
     epochs: int | None = Field(default=None, ge=1)
     """Epochs that the dataset is for: of a stratum, no more than epochs x `max_per_epoch` pairs are tokenized and
     sharded, chosen by seed after curation; the others are dropped (`not_drawn`). null: all are kept, for any number."""
+    draw_margin: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    """Draw from large strata before the expensive stages: of a stratum, only draw_margin x epochs x `max_per_epoch`
+    pairs, chosen by the same seed, are compared for near duplicates and decontaminated. What is left differs a little
+    from that of a build without it: a duplicate of a pair that was not drawn stays. A stratum of which curation leaves
+    fewer pairs than the epochs draw stops the build. null: all pairs are curated."""
     sources: list[SourceSpec] = Field(min_length=1)
     """In order of priority: among duplicates the pair of the earlier source survives."""
     clean: CleanSpec = CleanSpec()
@@ -128,6 +133,10 @@ class Mix(Config):
         for place, shares in {**guards, "guard.rules": self.guard.rules}.items():
             for name in shares.keys() - drops:
                 raise ValueError(f"{place}: {name!r} is not a reason to drop a row{closest(name, sorted(drops))}")
+        if self.draw_margin is not None and self.epochs is None:
+            raise ValueError(
+                "draw_margin is set, but not epochs: what is drawn depends on both; set epochs, or neither"
+            )
         if self.samples.min_response_tokens >= self.samples.max_tokens:
             raise ValueError("samples.min_response_tokens must be smaller than samples.max_tokens")
         return self

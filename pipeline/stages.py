@@ -1,6 +1,6 @@
 """The stages of a build, in order, over the inputs of a mix.
 
-    ingest ─▶ exact ─▶ near ─▶ decontaminate ─▶ caps ─▶ draw ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
+    ingest ─▶ exact ─▶ draw ahead ─▶ near ─▶ decontaminate ─▶ caps ─▶ draw ─▶ scatter ─▶ tokenizer ─▶ encode ─▶ assemble
                   └─────── eval sources ─┴──────────────────────────▶ eval ────────────────────────────┘
 
 Only small numbers per file, stratum and bucket pass through here; rows go from step to step on disk.
@@ -23,7 +23,7 @@ from pipeline.ingest.inputs import Input
 from pipeline.ingest.live import LiveRecords, Part
 from pipeline.ingest.step import Ingest, Ingested, TaskSize, whole_file
 from pipeline.manifest import Mix
-from pipeline.shards.draw import drop_undrawn
+from pipeline.shards.draw import draw_ahead, drop_undrawn
 from pipeline.shards.encode import Encode
 from pipeline.shards.evals import WriteEval
 from pipeline.shards.shuffle import PlannedStratum, Scatter, plan
@@ -95,15 +95,18 @@ def run_stages(
         for steps, found in zip(ingests, ingested, strict=True)
         for step, result in zip(steps, found, strict=True)
     }
+    before_draw = train
+    train, ahead = draw_ahead(train, mix, tasks, executor)
+    not_curated = dropped_between(before_draw, train)
     left_out = [spec.name for spec in mix.sources if not spec.near_dedup]
     for drop in (
         lambda records: drop_near_duplicates(records, mix.near_dedup, executor, left_out),
         lambda records: drop_contaminated(records, held_out, mix.decontaminate, executor),
         lambda records: drop_over_caps(records, mix.caps, executor),
-        lambda records: drop_undrawn(records, mix, tasks, executor),
+        lambda records: drop_undrawn(records, mix, tasks, executor, ahead),
     ):
         left = drop(train)
-        guard.check(dropped_between(train, left))
+        guard.check(dropped_between(train, left), not_curated)
         train = left
 
     strata, buckets = _plan(mix, train, tasks)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -12,8 +13,9 @@ from pipeline.engine.executor import Executor, Task
 from pipeline.engine.progress import StageProgress
 from pipeline.engine.step import complete
 from pipeline.ingest.live import LiveRecords, Part
-from pipeline.ingest.step import Ingest
-from pipeline.records.schema import RECORDS
+from pipeline.ingest.step import KEYS, Ingest
+from pipeline.records.runs import RunWriter
+from pipeline.records.schema import RECORDS, id_halves
 
 BATCH_ROWS = 10_000
 
@@ -43,8 +45,8 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> LiveRe
     work
         Folder of finished steps.
     parts
-        For each file its source, and a table with the columns `instruction` and `response`. Sources rank by their
-        first file.
+        For each file its source, and a table with the columns `instruction` and `response`, and `task` if that
+        matters. Sources rank by their first file.
 
     Returns
     -------
@@ -63,6 +65,8 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> LiveRe
             "instruction": table["instruction"].to_arrow(),
             "response": table["response"].to_arrow(),
         }
+        if "task" in table.columns:
+            columns["task"] = table["task"].to_arrow()
         arrays = [
             pa.array(columns[field.name]).cast(field.type) if field.name in columns else pa.nulls(len(ids), field.type)
             for field in RECORDS
@@ -70,6 +74,13 @@ def as_ingested(work: Path, parts: Sequence[tuple[str, pl.DataFrame]]) -> LiveRe
         records = pa.table(arrays, schema=RECORDS)
         with pa.OSFile(str(place / "records.arrow"), "wb") as sink, pa.ipc.new_file(sink, RECORDS) as file:
             file.write_table(records, max_chunksize=BATCH_ROWS)
+        keys = np.zeros(len(ids), KEYS)
+        keys["id_high"], keys["id_low"] = keys["pair_high"], keys["pair_low"] = id_halves(records.column("row_id"))
+        keys["index"] = np.arange(len(ids))
+        runs = RunWriter(place, "pair_high")
+        for begin in range(0, len(ids), BATCH_ROWS):
+            runs.add(keys[begin : begin + BATCH_ROWS])
+        runs.close()
         size = sum(int(table[name].str.len_bytes().sum()) for name in ("instruction", "response"))
         made.append(Part(source=source, priority=order.index(source), key=key, records=len(ids), bytes=size))
     return LiveRecords(parts=tuple(made))

@@ -147,3 +147,26 @@ def test_dataset_of_which_all_is_drawn_is_for_any_number_of_epochs(built: Path) 
     info = run_build(built / "mix.yaml", built / "whole", overrides=("epochs=100",))
     assert info["build_key"] != whole["build_key"]
     assert (info["epochs"], info["fingerprint"]) == (None, whole["fingerprint"])
+
+
+def test_pairs_drawn_ahead_of_curation_give_the_same_shards_where_curation_drops_none_of_them(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.loads((built / "drawn/dataset.json").read_text())
+    tokenizer = f"tokenizer.file={built / 'whole/tokenizer/tokenizer.json'}"
+    overrides = (f"epochs={EPOCHS}", tokenizer, "draw_margin=1.25")
+    info = run_build(built / "mix.yaml", built / "ahead", overrides=overrides)
+    assert info["fingerprint"] == before["fingerprint"]
+    assert info["counts"] == before["counts"]
+    lost = corpus.scan(str(built / "ahead")).ledger.filter(pl.col("outcome") == "not_drawn").collect()
+    stages = lost.group_by("source", "stage").len().rows()
+    assert {(source, stage): count for source, stage, count in stages if source == "clustered"} == {
+        ("clustered", "draw-ahead"): 400 - 200,
+        ("clustered", "draw"): 200 - 160,
+    }
+    row = lost.filter((pl.col("source") == "clustered") & (pl.col("stage") == "draw-ahead")).row(0, named=True)
+    assert explain([str(built / "ahead"), row["row_id"]]) == 0
+    detail = (
+        "200 of the stratum's 400 pairs are curated: 4 epochs draw at most 160 (epochs, max_per_epoch, draw_margin)"
+    )
+    assert detail in " ".join(capsys.readouterr().out.split())

@@ -73,7 +73,7 @@ def main(
     ] = False,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="prompts that are decoded at once")] = 32,
     precision: Annotated[
-        Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 on CUDA, fp32 on a CPU")
+        Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 on a GPU that computes in it, fp32 elsewhere")
     ] = "auto",
     weights: Annotated[
         Literal["averaged", "last"],
@@ -109,6 +109,7 @@ def main(
     from trainer.benchmarks.results import results_of, write_results
     from trainer.benchmarks.run import UNIT_ROWS, prepare, run_task
     from trainer.checkpointing.load import load_model
+    from trainer.devices import has_bf16
     from trainer.distributed.world import World
     from trainer.progress import Progress
 
@@ -132,10 +133,10 @@ def main(
             if world.is_main:
                 cli.say(f"loading {checkpoint}", sys.stderr)
             model, tokenizer, special = load_model(checkpoint, ema=weights == "averaged")
-            chosen = precision if precision != "auto" else ("bf16" if world.device.type == "cuda" else "fp32")
+            chosen = precision if precision != "auto" else ("bf16" if has_bf16(world.device) else "fp32")
             identity = model_identity(model, tokenizer, special, precision=chosen, device=world.device, batch=batch)
             model = model.to(world.device, torch.bfloat16 if chosen == "bf16" else torch.float32)
-            answerer = ModelAnswerer(model, tokenizer, special, rows=batch)
+            answerer = ModelAnswerer(model, tokenizer, special, rows=batch, captured=world.device.type == "cuda")
             runs = [
                 run_task(
                     task,
@@ -170,6 +171,8 @@ def main(
             world.barrier()
         finally:
             world.leave()
+    except torch.OutOfMemoryError as error:
+        return cli.fail(f"no memory is left on the device: set a smaller --batch ({str(error).splitlines()[0]})")
     except (CheckpointError, TaskDataError, OSError) as error:
         return cli.fail(error)
     return 0

@@ -24,6 +24,7 @@ from trainer.checkpointing.manager import CheckpointManager
 from trainer.config import Logger, TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.data.plan import Plan, PlanInputs, fit_lengths
+from trainer.devices import check_device, gpu_of
 from trainer.distributed.layout import Replicated, Sharded, WeightLayout
 from trainer.distributed.world import World
 from trainer.evaluators import Diagnosis, Evaluator, HeldOut
@@ -92,6 +93,7 @@ def build(
     trainer.data.draw.PlanError
         The dataset cannot be packed as the config asks.
     """
+    check_device(config, gpu_of(world.device))
     lengths = fit_lengths(dataset.lengths, row_tokens=config.batch.row_tokens, truncate=config.batch.truncate)
     plan = Plan(plan_inputs(config, dataset), dataset.strata, lengths, config.out / "plans")
     check_epochs(config, dataset, plan)
@@ -169,11 +171,6 @@ def check_epochs(config: TrainConfig, dataset: Dataset, plan: Plan) -> None:
 
 
 def _execution(config: TrainConfig, plan: Plan, model: ModelConfig, world: World) -> Execution:
-    device = world.device
-    if config.float8 and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)):
-        raise ConfigError(f"float8 needs a GPU of compute capability 8.9 or above; this device is {device}: remove it")
-    if config.recompute == "elementwise" and device.type == "cuda" and not config.compile:
-        raise ConfigError("recompute: elementwise needs compiled blocks on a GPU: set compile=true")
     return Execution(
         attention=_attention(config, plan, model, world),
         compile=config.compile,

@@ -46,6 +46,7 @@ class Sampling:
     top_p: float
     seed: int
     guidance: float
+    precision: str
 
 
 @cli.command("python -m trainer.generate", epilog=EXAMPLE)
@@ -94,7 +95,13 @@ def main(
         Literal["averaged", "last"],
         typer.Option(help="the exponential moving average, or the weights of the last step"),
     ] = "averaged",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where to compute")] = "cpu",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="where to compute; auto: cuda if there is a GPU")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        typer.Option(help="auto: bf16 on a GPU that computes in it, fp32 elsewhere"),
+    ] = "auto",
 ) -> int:
     """Print a trained model's answer to an instruction, to each line of standard input, or to each prompt of a file."""
     conditions = condition or []
@@ -133,8 +140,9 @@ def main(
 
     import torch
 
-    from model.loading import CheckpointError
+    from model.loading import CheckpointError, weights_hash
     from trainer.checkpointing.load import load
+    from trainer.devices import has_bf16
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device is cuda, but torch finds no CUDA device here")
@@ -142,16 +150,28 @@ def main(
         loaded = load(checkpoint, ema=weights == "averaged")
     except (CheckpointError, OSError) as error:
         return cli.fail(error)
-    loaded.model.to(device)
+    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    chosen = precision if precision != "auto" else "bf16" if has_bf16(place) else "fp32"
+    weights_id = weights_hash(loaded.model) if out is not None else ""
+    loaded.model.to(place, torch.bfloat16 if chosen == "bf16" else torch.float32)
     sampling = Sampling(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        guidance=guidance,
+        precision=chosen,
     )
-    if out is not None:
-        return _answer_file(loaded, asked, out, sampling, batch=batch)
-    if asked:
-        _print(*_answer(loaded, asked, sampling)[0], sampling)
-        return 0
-    return _loop(loaded, before, conditions, sampling, chat=chat)
+    try:
+        if out is not None:
+            return _answer_file(loaded, asked, out, sampling, batch=batch, weights=weights_id)
+        if asked:
+            _print(*_answer(loaded, asked, sampling)[0], sampling)
+            return 0
+        return _loop(loaded, before, conditions, sampling, chat=chat)
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        return cli.fail(f"no memory is left on the device: set a smaller --batch or --max-new-tokens ({first})")
 
 
 def _answer(
@@ -177,6 +197,7 @@ def _answer(
             top_p=sampling.top_p,
             guidance=sampling.guidance,
             generator=torch.Generator(device).manual_seed((sampling.seed + stream) % 2**63),
+            captured=device.type == "cuda",
         )
     except ValueError as error:  # --guidance of a model without a first H application
         raise typer.BadParameter(str(error)) from None
@@ -227,12 +248,11 @@ def _loop(
 
 
 def _answer_file(
-    loaded: "LoadedModel", prompts: "Sequence[Prompt]", out: Path, sampling: Sampling, *, batch: int
+    loaded: "LoadedModel", prompts: "Sequence[Prompt]", out: Path, sampling: Sampling, *, batch: int, weights: str
 ) -> int:
     """Write the answers to a file of prompts."""
     from dataclasses import asdict
 
-    from model.loading import weights_hash
     from trainer.answers import write_answers
     from trainer.progress import Progress
 
@@ -249,7 +269,7 @@ def _answer_file(
         "batch": batch,
         "prompts": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
         "tokenizer": hashlib.sha256(loaded.tokenizer_json.encode()).hexdigest(),
-        "weights": weights_hash(loaded.model),
+        "weights": weights,
     }
     report = Progress(str(out), len(prompts), "prompts")
     done = write_answers(out, settings=settings, count=len(prompts), batch=batch, answer=answer, report=report)

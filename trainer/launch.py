@@ -21,6 +21,7 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.draw import PlanError
 from trainer.data.fetch import DatasetError
 from trainer.data.plan import Plan, fit_lengths
+from trainer.devices import device_failure, gpu_of
 from trainer.distributed.world import World, is_lost_rank
 from trainer.evaluators import Evaluator
 from trainer.initialize import load_initial
@@ -81,9 +82,10 @@ def launch(
                 f"last checkpoint ({str(error).strip().splitlines()[0]})",
                 EXIT_RESUMABLE,
             )
-        if not isinstance(error, CheckpointError):
+        failure = device_failure(error)
+        if failure is None and not isinstance(error, CheckpointError):
             raise
-        return fail(error)
+        return fail(failure or error)
     except (OSError, ValueError, MemoryError) as error:
         what = lack(error)
         if what is None and not isinstance(error, OSError):
@@ -130,6 +132,9 @@ def train(
     """
     world = World.join(config.device, sharded=config.distribution == "fsdp2")
     _set_up_torch(config, world)
+    if world.is_main and config.device != "cpu":
+        gpu = gpu_of(world.device)
+        print(f"device: {'cpu, torch finds no CUDA device here' if gpu is None else gpu}", flush=True)
     with _locked(config, world):
         run = build(config, _open(config), world, sinks=sinks, evaluators=evaluators)
         try:

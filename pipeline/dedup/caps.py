@@ -25,7 +25,14 @@ from pipeline.engine.step import NoResult
 from pipeline.ingest.live import LiveRecords, LiveStep
 from pipeline.ingest.step import Ingest
 from pipeline.manifest import CapsSpec
-from pipeline.records.drops import Dropped, DropsWriter, dropped_indices, empty_drops, write_details
+from pipeline.records.drops import (
+    Dropped,
+    DropsWriter,
+    drops_of_partition,
+    empty_drops,
+    is_dropped,
+    write_details,
+)
 from pipeline.records.runs import KeyRangeStep, RunWriter, in_parts, in_range
 
 WORKING_COPIES = 5
@@ -49,9 +56,11 @@ class InstructionKeys(LiveStep[NoResult]):
     def run(self, work: Path, out: Path) -> NoResult:
         writer = RunWriter(out, "key_high")
         for (partition, key), priority in zip(self.inputs, self.priorities, strict=True):
-            dropped = dropped_indices(work, self.drops, partition)
+            drops = drops_of_partition(work, self.drops, partition)
+            first = 0
             for keys in Ingest.keys(work, key):
-                live = keys[np.isin(keys["index"], dropped, invert=True)]
+                live = keys[~is_dropped(drops, first, first + len(keys))[keys["index"] - first]]
+                first += len(keys)
                 writer.add(entries_of(live, "instruction", partition=partition, priority=priority))
                 count(rows=len(keys))
         writer.close()

@@ -20,7 +20,7 @@ from corpus.outcome import Outcome
 from pipeline.engine.step import Step
 from pipeline.ingest.step import Ingest
 from pipeline.records.buckets import RUN_BYTES
-from pipeline.records.drops import LOST, Dropped, DropRef
+from pipeline.records.drops import LOST, Dropped, DropRef, drops_of_partition
 from pipeline.records.schema import RECORDS
 
 R = TypeVar("R")
@@ -130,7 +130,7 @@ class _Batch:
 
 def _batches(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[_Batch]:
     for partition, key in inputs:
-        parts = [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
+        parts = drops_of_partition(work, drops, partition)
         first = 0
         for batch in Ingest.records(work, key):
             live = np.ones(batch.num_rows, bool)

@@ -170,10 +170,17 @@ class PartitionDrops:
             return details.take(pa.array(numbers.astype(np.int64), mask=none))
 
 
-def dropped_indices(work: Path, drops: Sequence[DropRef], partition: int) -> NDArray[np.uint32]:
-    """Return the indices (n,) of all records of a partition that some steps have dropped."""
-    parts = [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
-    return np.concatenate([np.empty(0, np.uint32), *(part.drops["index"] for part in parts)])
+def drops_of_partition(work: Path, drops: Sequence[DropRef], partition: int) -> list[PartitionDrops]:
+    """Return the drops of each step that dropped records of a partition."""
+    return [part for ref in drops if (part := ref.of_partition(work, partition)) is not None]
+
+
+def is_dropped(parts: Sequence[PartitionDrops], first: int, last: int) -> NDArray[np.bool_]:
+    """Whether some step dropped the records `first` up to `last`, which is excluded: bool (last - first,)."""
+    dropped = np.zeros(last - first, bool)
+    for part in parts:
+        dropped[part.between(first, last)["index"].astype(np.int64) - first] = True
+    return dropped
 
 
 def _find(table: NDArray[Any], column: str, value: int) -> int:

@@ -7,7 +7,7 @@ sees every entry of a key.
 """
 
 import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +85,18 @@ def in_parts(arrays: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]
             waiting, size = [], 0
     if size:
         yield np.concatenate(waiting)
+
+
+def in_lengths(arrays: Iterable[NDArray[Any]], others: Iterable[Sized]) -> Iterator[NDArray[Any]]:
+    """Cut the concatenation of arrays into new ones of the lengths of others."""
+    waiting: list[NDArray[Any]] = []
+    source = iter(arrays)
+    for length in map(len, others):
+        while sum(map(len, waiting)) < length:
+            waiting.append(next(source))
+        whole = np.concatenate(waiting)
+        waiting = [whole[length:]]
+        yield whole[:length]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ STEPS = (
     ("after cleaning", ("clean",)),
     ("after quality rules", ("rules",)),
     ("after exact duplicates", ("exact",)),
+    ("drawn for curation", ("draw-ahead",)),
     ("after near duplicates", ("near",)),
     ("after decontamination", ("decontaminate",)),
     ("after caps", ("caps",)),

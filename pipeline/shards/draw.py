@@ -5,10 +5,13 @@
 A run of `epochs` draws at most epochs x `max_per_epoch` samples of a stratum, and draws them in the global order
 (`pipeline.shards.shuffle`), so the first ones of that order are kept. Which these are does not depend on `epochs`
 otherwise: a dataset for fewer epochs has the beginning of each stratum of a dataset for more.
+
+With `draw_margin`, `draw_ahead` does the same before curation, and keeps that many times more.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,12 +24,13 @@ from numpy.typing import NDArray
 from corpus.outcome import Outcome
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
-from pipeline.engine.step import Step
+from pipeline.engine.step import BuildError, Step
 from pipeline.ingest.live import LiveRecords, LiveStep
 from pipeline.ingest.step import Ingest, TaskSize
 from pipeline.manifest import Mix
 from pipeline.records.buckets import BucketWriter, read_bucket
-from pipeline.records.drops import Dropped, dropped_indices, empty_drops, write_drops
+from pipeline.records.drops import Dropped, drops_of_partition, empty_drops, is_dropped, write_drops
+from pipeline.records.runs import in_lengths
 from pipeline.records.seeds import keyed_hash
 from pipeline.shards.shuffle import PlannedStratum, bucket_of, plan
 
@@ -43,6 +47,8 @@ ENTRIES = pa.schema(
 )
 """Number of the stratum, place in its shuffled order, row id, place of the record, size of its texts."""
 
+MAX_LISTED = 10
+"""Strata that a message lists."""
 ENTRY_BYTES = 200
 """Memory that `Draw` takes for an entry, sorting included."""
 
@@ -85,12 +91,16 @@ class DrawKeys(LiveStep[DrawnKeys]):
         with BucketWriter(out, "entries", ENTRIES) as writer:
             for (partition, key), source in zip(self.inputs, self.sources, strict=True):
                 strata = {stratum.task: stratum for stratum in self.strata if stratum.source == source}
-                numbers = _numbers(Ingest.tasks(work, key), strata)
-                numbers[dropped_indices(work, self.drops, partition)] = -1
+                numbers = in_lengths(_numbers(Ingest.tasks(work, key), strata), Ingest.keys(work, key))
+                drops = drops_of_partition(work, self.drops, partition)
                 planned = {stratum.number: stratum for stratum in strata.values()}
-                for keys in Ingest.keys(work, key):
-                    live = np.array(keys[numbers[keys["index"]] >= 0])
-                    stratum = numbers[live["index"]]
+                first = 0
+                for keys, number in zip(Ingest.keys(work, key), numbers, strict=True):
+                    number[is_dropped(drops, first, first + len(keys))] = -1
+                    stratum = number[keys["index"] - first]
+                    first += len(keys)
+                    live = np.array(keys[stratum >= 0])
+                    stratum = stratum[stratum >= 0]
                     order = keyed_hash(
                         np.ascontiguousarray(live["id_high"]),
                         np.ascontiguousarray(live["id_low"]),
@@ -118,21 +128,16 @@ class DrawKeys(LiveStep[DrawnKeys]):
         )
 
 
-def _numbers(tasks: Iterator[pa.Array], strata: Mapping[str, PlannedStratum]) -> NDArray[np.int32]:
-    """Return the stratum of each record of a partition (n,); -1 for a task that has no stratum here."""
+def _numbers(tasks: Iterator[pa.Array], strata: Mapping[str, PlannedStratum]) -> Iterator[NDArray[np.int32]]:
+    """Yield the stratum of the records of a partition, in order; -1 for a task that has no stratum here."""
     lookup = pl.DataFrame(
         [(task, stratum.number) for task, stratum in strata.items()],
         schema={"task": pl.String, "number": pl.Int32},
         orient="row",
     )
-    parts = [
-        pl.DataFrame({"task": pl.Series(batch)})
-        .join(lookup, on="task", how="left", maintain_order="left")["number"]
-        .fill_null(-1)
-        .to_numpy()
-        for batch in tasks
-    ]
-    return np.concatenate([np.empty(0, np.int32), *parts])
+    for batch in tasks:
+        names = pl.DataFrame({"task": pl.Series(batch)})
+        yield names.join(lookup, on="task", how="left", maintain_order="left")["number"].fill_null(-1).to_numpy()
 
 
 def _buckets(
@@ -193,8 +198,57 @@ class Draw(Step[Dropped]):
         return write_drops(out, drops, entries["bytes"][lost], [each.detail for each in self.quotas])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawAhead(Draw):
+    """Drop the records of one bucket that are not curated, because enough others of their stratum are."""
+
+    stage: ClassVar[str] = "draw-ahead"
+
+
+Stratum = tuple[str, str]
+"""Source and task."""
+Tasks = Mapping[str, Mapping[str, TaskSize]]
+"""Key of each `Ingest` to the sizes of its tasks."""
+
+
+def draw_ahead(
+    records: LiveRecords, mix: Mix, tasks: Tasks, executor: Executor
+) -> tuple[LiveRecords, frozenset[Stratum]]:
+    """Drop what need not be curated, by `mix.draw_margin`.
+
+    Parameters
+    ----------
+    records
+        What is about to be curated.
+    mix
+        Its `epochs` and `draw_margin`; without the latter all records are curated.
+    tasks
+        Key of each `Ingest` to the sizes of its tasks.
+    executor
+        Completes steps.
+
+    Returns
+    -------
+    records, strata
+        The records that are left, and the strata that others were dropped from.
+    """
+    if mix.epochs is None or mix.draw_margin is None:
+        return records, frozenset()
+    drawn = _limits(mix, mix.epochs)
+    limits = {source: _ahead(mix.draw_margin, limit) for source, limit in drawn.items()}
+
+    def detail(source: str, rows: int) -> str:
+        return (
+            f"{limits[source]:,} of the stratum's {rows:,} pairs are curated: {_times(mix.epochs)} at most "
+            f"{drawn[source]:,} (epochs, max_per_epoch, draw_margin)"
+        )
+
+    left, rows = _draw(DrawAhead, records, mix.seed, tasks, executor, limits, detail)
+    return left, frozenset(stratum for stratum, count in rows.items() if count > limits[stratum[0]])
+
+
 def drop_undrawn(
-    records: LiveRecords, mix: Mix, tasks: Mapping[str, Mapping[str, TaskSize]], executor: Executor
+    records: LiveRecords, mix: Mix, tasks: Tasks, executor: Executor, ahead: Collection[Stratum] = ()
 ) -> LiveRecords:
     """Return the records without those that `mix.epochs` epochs never draw.
 
@@ -208,10 +262,91 @@ def drop_undrawn(
         Key of each `Ingest` to the sizes of its tasks.
     executor
         Completes steps.
+    ahead
+        Strata that `draw_ahead` dropped pairs of.
+
+    Raises
+    ------
+    BuildError
+        One of these strata has fewer pairs left than the epochs draw.
     """
     if mix.epochs is None:
         return records
-    limits = {spec.name: mix.epochs * spec.max_per_epoch for spec in mix.sources if spec.max_per_epoch is not None}
+    limits = _limits(mix, mix.epochs)
+
+    def detail(source: str, rows: int) -> str:
+        most = f"at most {limits[source]:,} of the stratum's {rows:,} pairs"
+        return f"{_times(mix.epochs)} {most} (epochs, max_per_epoch)"
+
+    left, rows = _draw(Draw, records, mix.seed, tasks, executor, limits, detail, ahead)
+    short = {stratum: rows[stratum] for stratum in sorted(ahead) if rows[stratum] < limits[stratum[0]]}
+    if short:
+        raise BuildError(_shortage(mix, short, limits))
+    return left
+
+
+def _shortage(mix: Mix, short: Mapping[Stratum, int], limits: Mapping[str, int]) -> str:
+    """Return what to do about strata of which too few pairs are left."""
+    margin = mix.draw_margin or 1.0
+    lines = [
+        f"  source {source}, task {task}: {rows:,} of {_ahead(margin, limits[source]):,} pairs are left, "
+        f"{_times(mix.epochs)} {limits[source]:,}"
+        for (source, task), rows in short.items()
+    ]
+    more = [f"  and {len(lines) - MAX_LISTED:,} more strata"] if len(lines) > MAX_LISTED else []
+    needed = max(margin * limits[source] / max(rows, 1) for (source, _), rows in short.items())
+    return "\n".join(
+        [
+            f"draw_margin={margin:g} is too small: curation leaves fewer pairs of these strata than the epochs draw, "
+            "and pairs that were not curated could take their place",
+            *lines[:MAX_LISTED],
+            *more,
+            f"Set draw_margin to {math.ceil(needed * 10.5) / 10:g} or more, or leave it out, which curates all pairs",
+        ]
+    )
+
+
+def _limits(mix: Mix, epochs: int) -> dict[str, int]:
+    """Return the pairs of a stratum that the epochs draw at most, for sources that have a maximum."""
+    return {spec.name: epochs * spec.max_per_epoch for spec in mix.sources if spec.max_per_epoch is not None}
+
+
+def _ahead(margin: float, limit: int) -> int:
+    return math.ceil(round(margin * limit, 6))  # 1.1 x 200 is a little more than 220
+
+
+def _times(epochs: int | None) -> str:
+    return "one epoch draws" if epochs == 1 else f"{epochs:,} epochs draw"
+
+
+def _draw(
+    step: type[Draw],
+    records: LiveRecords,
+    seed: int,
+    tasks: Tasks,
+    executor: Executor,
+    limits: Mapping[str, int],
+    detail: Callable[[str, int], str],
+    counted: Collection[Stratum] = (),
+) -> tuple[LiveRecords, Counter[Stratum]]:
+    """Keep the first records of each stratum.
+
+    Parameters
+    ----------
+    step
+        What drops the others.
+    limits
+        Number of records to keep, by source; all of a source without.
+    detail
+        Text in the ledger, by source and the number of records of a stratum.
+    counted
+        Strata that are counted even if they cannot have more than the limit.
+
+    Returns
+    -------
+    records, rows
+        What is left, and the records that each stratum had, of those that may exceed the limit or are `counted`.
+    """
     # A file's tasks are known, but not how many of its records each has left: at most all of them.
     most: Counter[tuple[int, str]] = Counter()
     for number, part in enumerate(records.parts):
@@ -221,22 +356,31 @@ def drop_undrawn(
     bounded = [
         (names[priority], task, rows * ENTRY_BYTES)
         for (priority, task), rows in sorted(most.items())
-        if rows > limits.get(names[priority], rows)
+        if rows > limits.get(names[priority], rows) or (names[priority], task) in counted
     ]
     if not bounded:
-        return records
+        return records, Counter()
     strata, _ = plan(bounded, sum(size for _, _, size in bounded))
-    sorters = _sorters(records, strata, mix.seed, tasks)
+    sorters = _sorters(records, strata, seed, tasks)
     found = executor.map(sorters)
-    quotas = _quotas(strata, [rows for result in found for rows in result.found], limits, mix.epochs)
-    keys = tuple(step.key for step in sorters)
-    steps = [Draw(inputs=keys, bucket=bucket, quotas=tuple(quotas[bucket])) for bucket in sorted(quotas)]
-    return records.without(steps, executor.map(steps), Outcome.NOT_DRAWN)
+    rows: dict[int, Counter[int]] = {stratum.number: Counter() for stratum in strata}
+    for each in (each for result in found for each in result.found):
+        rows[each.stratum][each.bucket] += each.rows
+    totals = Counter({(each.source, each.task): rows[each.number].total() for each in strata})
+    quotas: dict[int, list[Quota]] = {}
+    for stratum in strata:
+        left = limits[stratum.source]
+        text = detail(stratum.source, totals[stratum.source, stratum.task])
+        for bucket, size in sorted(rows[stratum.number].items()):
+            if size > left:
+                quotas.setdefault(bucket, []).append(Quota(stratum=stratum.number, keep=left, detail=text))
+            left = max(0, left - size)
+    keys = tuple(each.key for each in sorters)
+    steps = [step(inputs=keys, bucket=bucket, quotas=tuple(quotas[bucket])) for bucket in sorted(quotas)]
+    return records.without(steps, executor.map(steps), Outcome.NOT_DRAWN), totals
 
 
-def _sorters(
-    records: LiveRecords, strata: Sequence[PlannedStratum], seed: int, tasks: Mapping[str, Mapping[str, TaskSize]]
-) -> list[DrawKeys]:
+def _sorters(records: LiveRecords, strata: Sequence[PlannedStratum], seed: int, tasks: Tasks) -> list[DrawKeys]:
     """Plan a step for each group of partitions that has a record of some of the strata."""
     by_name = {(stratum.source, stratum.task): stratum for stratum in strata}
     steps = []
@@ -258,23 +402,3 @@ def _sorters(
                 )
             )
     return steps
-
-
-def _quotas(
-    strata: Sequence[PlannedStratum], found: Sequence[StratumRows], limits: Mapping[str, int], epochs: int
-) -> dict[int, list[Quota]]:
-    """Return the quotas of each bucket in which a stratum has more records than are kept."""
-    rows: dict[int, Counter[int]] = {stratum.number: Counter() for stratum in strata}
-    for each in found:
-        rows[each.stratum][each.bucket] += each.rows
-    quotas: dict[int, list[Quota]] = {}
-    for stratum in strata:
-        buckets, limit = rows[stratum.number], limits[stratum.source]
-        times = "one epoch draws" if epochs == 1 else f"{epochs:,} epochs draw"
-        detail = f"{times} at most {limit:,} of the stratum's {buckets.total():,} pairs (epochs, max_per_epoch)"
-        left = limit
-        for bucket, size in sorted(buckets.items()):
-            if size > left:
-                quotas.setdefault(bucket, []).append(Quota(stratum=stratum.number, keep=left, detail=detail))
-            left = max(0, left - size)
-    return quotas

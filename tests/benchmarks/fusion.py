@@ -66,6 +66,8 @@ class GeneratedKernel:
     name: str
     bytes: float
     """Bytes of the tensors that it reads and writes, each counted once and whole, also if only a part is read."""
+    source: str
+    """Python module with the Triton kernel."""
 
 
 class _CodeGeneratedError(Exception):
@@ -102,7 +104,15 @@ def as_if_on_a_gpu(found: list[list[GeneratedKernel]]) -> Iterator[None]:
         ]
         names = re.findall(r"^\s+(triton_\w+)\.run\(", text, re.MULTILINE)
         sizes = [node.get_read_write_buffers_sizes() for node in nodes]
-        found.append([GeneratedKernel(name=name, bytes=size) for name, size in zip(names, sizes, strict=True)])
+        sources = dict(
+            re.findall(r"^(\w+) = async_compile\.triton\('\w+', '{3}\n(.*?)^'{3}", text, re.MULTILINE | re.DOTALL)
+        )
+        found.append(
+            [
+                GeneratedKernel(name=name, bytes=size, source=sources[name])
+                for name, size in zip(names, sizes, strict=True)
+            ]
+        )
         raise _CodeGeneratedError
 
     def properties(*_: object) -> SimpleNamespace:

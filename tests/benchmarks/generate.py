@@ -1,4 +1,8 @@
-"""`python -m tests.benchmarks.generate`: tokens per second with cached keys and values, and without a cache.
+"""`python -m tests.benchmarks.generate`: tokens per second of generation, by batch size and by way.
+
+Ways are decoding with cached keys and values (`cached`), the same with its steps captured in CUDA graphs (`captured`,
+on a CPU without a graph), with auto-guidance (`guided`), without a cache (`uncached`), and `transformers`: `generate`
+of transformers 5.9 or later, with the same weights, dtype and prompts, padded on the left.
 
 Then answers of very different lengths: one prompt at a time, in batches that wait for their longest answer, and with
 continuous batching, in which the next prompts take the places of finished ones. Last, one-token answers to prompts that
@@ -6,6 +10,7 @@ begin with the same solved examples, as in benchmarks of multiple choice: under 
 depend on the question, so nothing of them is cached, and the gain is that of batches.
 
     python -m tests.benchmarks.generate --size tiny --rows 1 16 128
+    python -m tests.benchmarks.generate --size L --rows 1 64 256 --device cuda --ways cached captured transformers
 
 Weights are random and no answer ends early, so every row gets the same number of new tokens; prompts have different
 lengths, decoding is greedy. With random weights two tokens can be almost equally likely, so the fraction of equal
@@ -13,14 +18,21 @@ tokens is printed and not asserted; tests compare the logits.
 """
 
 import argparse
+import importlib
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from model import hf
 from model.attention import dense_mask
 from model.batching import answer_all, next_tokens
 from model.config import SIZES, config_for
@@ -28,6 +40,7 @@ from model.generate import generate
 from model.hrm import HRM
 
 Answers = list[list[int]]
+WAYS = ("cached", "captured", "guided", "uncached", "transformers")
 
 
 @torch.no_grad()
@@ -61,25 +74,76 @@ def timed(call: Callable[[], Answers], device: torch.device) -> tuple[float, Ans
     return min(seconds), answers
 
 
-def measured(model: HRM, prompts: Sequence[Sequence[int]], new: int) -> list[str]:
-    """Cells of one row of the table."""
+class Transformers:
+    """The same model in transformers.
+
+    Raises
+    ------
+    RuntimeError
+        transformers is not installed, or has no model `hrm_text`.
+    """
+
+    def __init__(self, model: HRM, *, max_positions: int):
+        if find_spec("transformers") is None:
+            raise RuntimeError("transformers is not installed")
+        library = importlib.import_module("transformers")
+        if not hasattr(library, "HrmTextForCausalLM"):
+            raise RuntimeError(f"transformers {version('transformers')} has no hrm_text, which 5.9 and later have")
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
+        with tempfile.TemporaryDirectory() as folder:
+            hf.save(model, Path(folder), max_positions=max_positions)
+            theirs = library.AutoModelForCausalLM.from_pretrained(folder, dtype=model.state_dtype)
+        self._model: Any = theirs.to(model.z_L_init.device).eval()
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Answers:
+        """Greedy answers without an end; the tokens of each prompt see each other."""
+        longest = max(map(len, prompts))
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask, tokens = mask.to(self._model.device), tokens.to(self._model.device)
+        lengths = {"max_new_tokens": max_new_tokens, "min_new_tokens": max_new_tokens}
+        found = self._model.generate(
+            input_ids=tokens,
+            attention_mask=mask,
+            token_type_ids=mask,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+            **lengths,
+        )
+        answers: Answers = found[:, longest:].tolist()
+        return answers
+
+
+def measured(
+    model: HRM, prompts: Sequence[Sequence[int]], new: int, ways: Sequence[str], theirs: Transformers | None
+) -> list[list[str]]:
+    """Rows of the table of a batch size: way, tokens/s, share of tokens that are those of the first way."""
     device, never = model.z_L_init.device, model.config.vocab_size
 
-    def cached(guidance: float, captured: bool = False) -> Answers:
+    def ours(guidance: float = 0.0, *, captured: bool = False) -> Answers:
         return generate(model, prompts, max_new_tokens=new, end_id=never, guidance=guidance, captured=captured)
 
-    seconds, answers = timed(lambda: cached(0.0), device)
-    again, expected = timed(lambda: generate_without_cache(model, prompts, max_new_tokens=new), device)
-    guided, _ = timed(lambda: cached(0.5), device)
-    graphs, replayed = timed(lambda: cached(0.0, captured=True), device)
-    tokens = len(prompts) * new
-
-    def agreement(found: Answers) -> str:
-        equal = sum(a == b for one, two in zip(found, expected, strict=True) for a, b in zip(one, two, strict=True))
-        return f"{equal / tokens:.1%}"
-
-    speeds = (f"{tokens / seconds:,.0f}", f"{tokens / again:,.0f}", f"{again / seconds:.1f}")
-    return [*speeds, agreement(answers), f"{tokens / guided:,.0f}", f"{tokens / graphs:,.0f}", agreement(replayed)]
+    calls: dict[str, Callable[[], Answers]] = {
+        "cached": ours,
+        "captured": lambda: ours(captured=True),
+        "guided": lambda: ours(0.5),
+        "uncached": lambda: generate_without_cache(model, prompts, max_new_tokens=new),
+    }
+    if theirs is not None:
+        calls["transformers"] = lambda: theirs.generate(prompts, max_new_tokens=new)
+    tokens, expected, cells = len(prompts) * new, None, []
+    for way in ways:
+        if way not in calls:
+            continue
+        seconds, answers = timed(calls[way], device)
+        expected = expected or answers
+        equal = sum(a == b for one, two in zip(answers, expected, strict=True) for a, b in zip(one, two, strict=True))
+        agreement = "–" if way == "guided" else f"{equal / tokens:.1%}"
+        cells.append([f"{len(prompts):,}", way, f"{tokens / seconds:,.0f}", agreement])
+    return cells
 
 
 def mixed(model: HRM, rows: int, *, prompt_tokens: int, new_tokens: int) -> list[list[str]]:
@@ -141,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.generate",
-        description="Measure generation: tokens per second by batch size, with and without a cache.",
+        description="Measure generation: tokens per second by batch size and way.",
         epilog="example: python -m tests.benchmarks.generate --size L --rows 1 64 --device cuda",
     )
     parser.add_argument("--size", default="tiny", choices=list(SIZES), help="size of the model (default: tiny)")
@@ -150,6 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="tokens per answer (default: 64)")
     parser.add_argument("--vocab-size", type=int, default=8192, metavar="V", help="vocabulary (default: 8,192)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu (in fp32) or cuda (in bf16)")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS[:-1]), choices=WAYS, help="default: our own")
+    parser.add_argument(
+        "--tables", nargs="*", default=["mixed", "shared"], choices=["mixed", "shared"], help="further ones"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args(arguments)
     if min(*options.rows, options.prompt_tokens, options.new_tokens, options.vocab_size, options.threads) < 1:
@@ -169,22 +237,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{options.new_tokens} new tokens; {where}, torch {torch.__version__}",
         title_justify="left",
     )
-    columns = ("rows", "cached, tokens/s", "uncached, tokens/s", "speed-up", "tokens agree", "guided, tokens/s")
-    columns += ("captured, tokens/s", "tokens agree")
-    for name in columns:
-        table.add_column(name, justify="right")
+    for name in ("rows", "way", "tokens/s", "tokens agree"):
+        table.add_column(name, justify="left" if name == "way" else "right")
+    theirs = None
+    if "transformers" in options.ways:
+        try:
+            theirs = Transformers(model, max_positions=options.prompt_tokens + options.new_tokens)
+            table.title = f"{table.title}, transformers {version('transformers')}"
+        except RuntimeError as error:
+            print(f"transformers is not measured: {error}")
     for rows in options.rows:
         lengths = torch.randint(1, options.prompt_tokens + 1, (rows,), generator=random).tolist()
         prompts = [torch.randint(0, options.vocab_size, (n,), generator=random).tolist() for n in lengths]
-        table.add_row(f"{rows:,}", *measured(model, prompts, options.new_tokens))
+        for cells in measured(model, prompts, options.new_tokens, options.ways, theirs):
+            table.add_row(*cells)
+        table.add_section()
     Console(width=120).print(table)
     rows = max(options.rows)
-    table = Table(title=f"{8 * rows:,} prompts, answers of {options.new_tokens // 8} or {options.new_tokens} tokens")
-    for name in ("way", "tokens/s", "answers agree"):
-        table.add_column(name, justify="left" if name == "way" else "right")
-    for cells in mixed(model, rows, prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens):
-        table.add_row(*cells)
-    Console(width=120).print(table)
+    if "mixed" in options.tables:
+        few = options.new_tokens // 8
+        table = Table(title=f"{8 * rows:,} prompts, answers of {few} or {options.new_tokens} tokens")
+        for name in ("way", "tokens/s", "answers agree"):
+            table.add_column(name, justify="left" if name == "way" else "right")
+        for cells in mixed(model, rows, prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens):
+            table.add_row(*cells)
+        Console(width=120).print(table)
+    if "shared" not in options.tables:
+        return
     table = Table(
         title=f"{2 * rows:,} prompts with the same first {16 * options.prompt_tokens:,} tokens, one-token answers"
     )

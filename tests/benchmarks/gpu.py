@@ -179,9 +179,10 @@ def tested(settings: Settings) -> str:
 
 def generated(settings: Settings) -> str:
     """Measure generation by `tests.benchmarks.generate`."""
-    scale = ["--size", "L", "--rows", "1", "64", "256", "--device", "cuda"]
+    scale = ["--size", "L", "--rows", "1", "64", "256", "--device", "cuda", "--vocab-size", "65536"]
     if settings.tiny:
         scale = ["--rows", "1", "--prompt-tokens", "4", "--new-tokens", "4", "--vocab-size", "64"]
+    scale += ["--ways", "cached", "captured", "transformers", "--tables"]
     return settings.run("generate", [sys.executable, "-m", "tests.benchmarks.generate", *scale], seconds=90)
 
 
@@ -203,15 +204,20 @@ def about() -> list[str]:
     lines = [f"Python {platform.python_version()}, torch {torch.__version__}, CUDA {torch.version.cuda}"]
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        driver = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True
-        )
-        lines.append(
-            f"{properties.name}, {properties.total_memory / 1e9:.1f} GB, driver {driver.stdout.strip().splitlines()[0]}"
-        )
+        lines.append(f"{properties.name}, {properties.total_memory / 1e9:.1f} GB, driver {_driver()}")
     else:
         lines.append(f"no GPU, {os.cpu_count()} cores of {platform.machine()}")
     return lines
+
+
+def _driver() -> str:
+    """Version of the GPU's driver, as far as nvidia-smi is there and says it."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        found = []
+    return found[0] if found else "unknown"
 
 
 def _last(file: Path) -> str:

@@ -166,7 +166,7 @@ def _arithmetic(measured: Sequence[Measured]) -> Table:
         table.add_column(name, justify="left" if name == "stage" else "right")
     disk = 0.0
     for name, stage in large.stages.items():
-        before = small.stages.get(name, Stage())
+        before = small.stages.get(name, stage)  # a stage that only the larger build has is not known to grow
         a_row = sum(stage.files) / large.rows
         disk += a_row
         growth = stage.main - before.main
@@ -196,7 +196,9 @@ def run(sizes: Sequence[int], workers: int, folder: str | None, screen: Console)
     screen.print(
         "assumptions: what a stage leaves grows with the rows. Steps are cut to pieces of bounded size, so the memory "
         "of workers is that of the largest piece; the build's own process (main) keeps numbers for files, strata and "
-        "buckets. Its growth counts in full, although most of it is that of the first rows. Two things do grow with "
-        f"rows: near-groups takes a byte for each record ({GOAL_ROWS / 1e9:.1f} GB) and 24 for each in a group; and a "
-        f"build's verification, which is a command of its own, 16 bytes for each sample ({16 * GOAL_ROWS / 1e9:.1f} GB)"
+        "buckets. Its growth counts in full, although most of it is that of the first rows. Pairs of near duplicates "
+        "are joined in parts of 8 million rows (about 0.3 GB), whatever their number; near-groups also has "
+        "for a while 8 bytes on disk for each pair and up to 40 for each record in a group. A dataset's verification "
+        "maps its lengths (4 bytes a sample, which the system may drop from memory) and sorts the row ids of the "
+        f"ledger in temporary files of 16 bytes a row ({16 * GOAL_ROWS / 1e9:.1f} GB), 256 MB at a time"
     )

@@ -89,6 +89,24 @@ def test_captured_decoding_is_refused_under_autocast(model):
         Decoder(model, rows=1, capacity=1, captured=True)
 
 
+def test_decoding_goes_on_without_graphs_where_none_can_be_made_and_says_so_once(model, capsys, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    monkeypatch.setattr("torch.cuda.Stream", lambda device: torch.cuda.current_stream())  # which needs a driver
+    found = []
+    for replays in (False, True):
+        decoder = Decoder(model, rows=2, capacity=100, captured=True)
+        decoder._replays = replays  # as on a GPU
+        with torch.no_grad():
+            logits = [decoder.prefill([[1, 2, 3], [4]])] + [decoder.step(torch.tensor([5, 6])) for _ in range(3)]
+        found.append(torch.stack(logits))
+        assert decoder.captured is not replays
+    assert torch.allclose(*found, atol=1e-5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("decoding without CUDA graphs, which is slower: Found no NVIDIA driver")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("guidance", [0.0, 0.5])
 def test_steps_captured_in_cuda_graphs_give_the_answers_of_plain_ones(cuda, guidance):

@@ -9,8 +9,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.architectures import carries_gradient
 from model.batch import PackedBatch
-from model.blocks import RECOMPUTE, Block, Recompute
+from model.blocks import RECOMPUTE, Block, Recompute, Stack
 from model.config import ModelConfig, config_for
 from model.execution import Execution, prepare
 from model.hrm import HRM
@@ -169,10 +170,17 @@ def test_published_batches_fit_into_80_gigabytes_with_elementwise_recomputation_
     ],
 )
 def test_arithmetic_gives_the_memory_that_an_h100_measured(size, rows, recompute, kernel, measured):
-    """GiB of torch.cuda.max_memory_allocated in `tests.benchmarks.model --compile --k 5`, torch 2.11, one run each."""
+    """GiB of torch.cuda.max_memory_allocated in `tests.benchmarks.model --compile --k 5`, torch 2.11, one run each.
+
+    Compiled blocks cast their weights in each application at that time, and kept the copies of those not recomputed.
+    """
     config = config_for(size, 65_536)
-    options = {"k": 5, "row_tokens": 4096, "number_bytes": 2, "compiled": True, "casts_weights": True}
+    options = {"k": 5, "row_tokens": 4096, "number_bytes": 2, "compiled": True}
     memory = activation_memory(config, recompute=recompute, kernel=kernel, **options)
+    carries = zip(config.schedule, carries_gradient(config.schedule, 5), strict=True)
+    kept = [a.stack for a, carried in carries if carried and (recompute == "none" or a.stack != "L_module")]
+    with torch.device("meta"):
+        stack = sum(p.numel() for p in Stack(config).parameters())
     tokens = rows * 4096
-    peak = 20 * config.parameters + memory.peak(tokens, 2 * tokens // 3)
+    peak = 20 * config.parameters + memory.peak(tokens, 2 * tokens // 3) + 2 * stack * len(kept)
     assert peak / 2**30 == pytest.approx(measured, rel=0.05)

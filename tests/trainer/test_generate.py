@@ -45,7 +45,7 @@ def ask(trained: Path, words: str, conditions: tuple[str, ...] = (), tokens: int
         (["  "], "the instruction is empty"),
         (["\udcff"], "the instruction is not UTF-8 text"),
         (["w20", "--system", "\udcff"], "--system is not UTF-8 text"),
-        (["w20", "--device", "tpu"], "'tpu' is not one of 'cpu', 'cuda'"),
+        (["w20", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["w20", "--chat"], "--chat is for the prompt loop"),
         (["--file", "prompts.jsonl"], "--file needs --out"),
         (["--file", "prompts.jsonl", "--out", "no/such/out.jsonl"], "there is no folder"),
@@ -114,7 +114,7 @@ def test_chat_repeats_earlier_turns_by_the_rule_of_a_build(
 
 
 def test_control_characters_of_an_answer_do_not_reach_the_terminal(capsys: Any) -> None:
-    sampling = command.Sampling(max_new_tokens=9, temperature=0, top_p=1, seed=0, guidance=0)
+    sampling = command.Sampling(max_new_tokens=9, temperature=0, top_p=1, seed=0, guidance=0, precision="fp32")
     command._print("a\x1b]0;title\x07\tb\n\x9bc\r", True, sampling)
     assert capsys.readouterr().out == "a\ufffd]0;title\ufffd\tb\n\ufffdc\ufffd\n"
     assert printable("é\u4e2d") == "é\u4e2d"

@@ -69,6 +69,8 @@ class ModelAnswerer:
         Number of prompts that are decoded at once.
     autocast
         Context manager of the precision, where it is not that of the weights.
+    captured
+        Capture decoding steps in CUDA graphs; not beside training, and not with `autocast`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ModelAnswerer:
         *,
         rows: int,
         autocast: AbstractContextManager[object] | None = None,
+        captured: bool = False,
     ):
         self.model = model
         self.tokenizer = tokenizer
@@ -86,6 +89,7 @@ class ModelAnswerer:
         self.rows = rows
         self._plain = plain_tokenizer(tokenizer)
         self._autocast = autocast or nullcontext()
+        self._captured = captured
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """See `Answerer.answer`; a prompt that fills the context gets the empty answer."""
@@ -105,7 +109,9 @@ class ModelAnswerer:
                     ended[i] = token == end_id
                     answers[i] = [] if ended[i] else [token]
             else:
-                answers = answer_all(self.model, prompts, limits=limits, end_id=end_id, rows=self.rows)
+                answers = answer_all(
+                    self.model, prompts, limits=limits, end_id=end_id, rows=self.rows, captured=self._captured
+                )
                 ended = [len(answer) < limit for answer, limit in zip(answers, limits, strict=True)]
         return [
             self._answer(prompt, answer, is_cut=not has_ended)
@@ -127,6 +133,7 @@ class ModelAnswerer:
                     end_id=self.special[END_OF_RESPONSE],
                     temperature=request.temperature,
                     generator=generator,
+                    captured=self._captured,
                 )
         return [self._answer(prompt, answer, is_cut=len(answer) == limit) for answer in found]
 

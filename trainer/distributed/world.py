@@ -120,7 +120,8 @@ class World:
         Raises
         ------
         ConfigError
-            The device does not exist on this machine.
+            The device does not exist on this machine, there are more ranks than devices, or torch has no backend for
+            it.
         """
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if chosen not in ("cpu", "cuda"):
@@ -128,10 +129,16 @@ class World:
         if chosen == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is 'cuda', but torch finds no CUDA device here; set device=cpu or device=auto")
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        place = torch.device(chosen, int(os.environ.get("LOCAL_RANK", 0))) if chosen == "cuda" else torch.device("cpu")
+        place = torch.device("cpu")
         if chosen == "cuda":
+            place = _device_of(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count())
             torch.cuda.set_device(place)
         backend = "nccl" if chosen == "cuda" else "gloo"
+        if (sharded or size > 1) and not dist.is_backend_available(backend):
+            raise ConfigError(
+                f"this build of torch ({torch.__version__}) has no {backend}, which several ranks and fsdp2 need on "
+                f"{chosen}: install one that has it, or use one process with distribution=ddp"
+            )
         if size == 1:
             if sharded:
                 dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
@@ -151,6 +158,23 @@ class World:
         """Destroy the process groups."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _device_of(local_rank: int, devices: int) -> torch.device:
+    """The GPU of a rank of this machine.
+
+    Raises
+    ------
+    ConfigError
+        There are more ranks than GPUs; NCCL refuses two ranks on one.
+    """
+    if local_rank >= devices:
+        raise ConfigError(
+            f"rank {local_rank} of this machine needs a GPU of its own, and torch finds {devices} "
+            f"(CUDA_VISIBLE_DEVICES is {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}): start with "
+            f"--nproc-per-node {devices}"
+        )
+    return torch.device("cuda", local_rank)
 
 
 def is_lost_rank(error: BaseException) -> bool:
