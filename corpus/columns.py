@@ -75,21 +75,25 @@ class ColumnCounter:
 
     def add(self, row: Row, used: frozenset[str]) -> None:
         """Count a row and the columns that its pairs used."""
-        self.rows += 1
         for name, value in row.items():
             if type(value) is list and name in used and value and type(value[0]) is dict:
                 self._add_keys(name, value)
         if row.keys() <= used:
-            names = tuple(row)
-            self._whole[names] = self._whole.get(names, 0) + 1
-            if len(self._whole) > MAX_COLUMNS:
-                self._count_whole()
+            self.add_whole(tuple(row))
             return
+        self.rows += 1
         for name, value in row.items():
             if name in used:
                 self._used[name] = self._used.get(name, 0) + 1
             elif value is not None and value == value and is_filled(value):  # NaN is null
                 self._count_unused(name, value)
+
+    def add_whole(self, names: tuple[str, ...]) -> None:
+        """Count a row of columns `names`, all of which its pairs used, without turns."""
+        self.rows += 1
+        self._whole[names] = self._whole.get(names, 0) + 1
+        if len(self._whole) > MAX_COLUMNS:
+            self._count_whole()
 
     def _add_keys(self, column: str, turns: Sequence[Any]) -> None:
         """Count the keys of turns that no adapter reads, each once."""

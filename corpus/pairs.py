@@ -17,8 +17,9 @@ from typing import Any
 
 from corpus.adapters import ADAPTERS
 from corpus.adapters.base import MARKUP_KEY, Adapt, Adapted, as_text, from_function
-from corpus.adapters.kto import refuse_bad
+from corpus.adapters.kto import may_have_label, refuse_bad
 from corpus.adapters.named_chat import named_chat
+from corpus.adapters.pairs import whole_pair
 from corpus.adapters.templates import fill, look_up, mapped, used_columns
 from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
@@ -220,7 +221,17 @@ def _converter(
     task_of = None if spec.map is None else spec.map.task
     has_conditions = spec.map is not None and bool(spec.map.condition)
 
+    is_plain = (
+        spec.map is None and spec.chat is None and spec.adapter is None and column is None and file.adapter == "pairs"
+    )
+
     def convert(number: int, position: int, row: Row) -> Sequence[Pair | Rejected]:
+        if is_plain:  # most rows of most files have only the texts of a pair
+            names = tuple(row)
+            if (draft := whole_pair(row, names)) is not None and not may_have_label(names):
+                if columns is not None:
+                    columns.add_whole(names)
+                return (Pair(number, 0, stratum, draft.instruction, draft.response, fixed),)
         drafts, used, dropped = adapt(row, source.context)
         if task_of is not None:
             task = fill(task_of, row)

@@ -113,9 +113,14 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     return adapted._replace(used=adapted.used | used)
 
 
+def may_have_label(names: tuple[str, ...]) -> bool:
+    """Whether one of some columns may be a label."""
+    return _label_columns(names) != _NONE
+
+
 def refuse_bad(row: Row) -> None:
     """Raise `RowError` for a row that a boolean or a word marks as bad, in a file of which most rows have no label."""
-    if _label_columns(tuple(row)) == _NONE or (label := _label(row)) is None or label[1] is not False:
+    if not may_have_label(tuple(row)) or (label := _label(row)) is None or label[1] is not False:
         return
     column = label[0]
     value = row[column]

@@ -108,6 +108,8 @@ class _Columns(NamedTuple):
     """Columns joined for the first of `mains` if `simple`, in the order of the text."""
     used: frozenset[str]
     """`parts`, and the first of `responses`."""
+    whole: bool
+    """Whether `simple`, and these are all columns."""
 
 
 @lru_cache(maxsize=4096)
@@ -134,6 +136,7 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
         order = (*around, main)
     if main not in inputs:
         order += tuple(name for name in inputs if name != response)
+    used = frozenset({*order, response})
     return _Columns(
         mains,
         frozenset(instructions),
@@ -144,7 +147,8 @@ def _columns(names: tuple[str, ...]) -> _Columns | None:
         responses,
         simple,
         order,
-        frozenset({*order, response}),
+        used,
+        simple and used.issuperset(names),
     )
 
 
@@ -152,22 +156,29 @@ def _adapt(row: Row, context: Mapping[str, Any]) -> Adapted:
     found = _columns(tuple(row))
     if found is None:
         raise _no_columns(row, context)
+    if found.simple and (draft := _plain_pair(row, found)) is not None:
+        return Adapted((draft,), found.used)
+    return join_columns(row, context, _first_filled(row, found.mains), _first_filled(row, found.responses))
+
+
+def _plain_pair(row: Row, found: _Columns) -> Draft | None:
+    """Return the pair of a `simple` row whose columns are texts that need no further look; None for any other."""
     main, response = row[found.mains[0]], row[found.responses[0]]
     if (
-        found.simple
-        and type(main) is str
-        and type(response) is str
-        and main
-        and response
-        and main[0] != "["
-        and response[0] not in "[{"
+        type(main) is str and type(response) is str and main and response and main[0] != "[" and response[0] not in "[{"
     ):  # most rows of most files
         if len(found.parts) == 1:
-            return Adapted((Draft(main, response),), found.used)
+            return Draft(main, response)
         texts = [row[name] for name in found.parts]
         if found.mains[0] not in found.prompts and all(text is None or type(text) is str for text in texts):
-            return Adapted((Draft(join(*texts), response),), found.used)
-    return join_columns(row, context, _first_filled(row, found.mains), _first_filled(row, found.responses))
+            return Draft(join(*texts), response)
+    return None
+
+
+def whole_pair(row: Row, names: tuple[str, ...]) -> Draft | None:
+    """Return what `PAIRS` makes of a row, if it uses all columns, which are `names`; None if that is not certain."""
+    found = _columns(names)
+    return _plain_pair(row, found) if found is not None and found.whole else None
 
 
 def is_formatted_copy(column: str, passage: Any, question: str) -> bool:

@@ -11,6 +11,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ from pipeline.records.drops import DropRef
 from pipeline.records.files import file_info
 from pipeline.records.ledger import COLUMNS, FILES, ROWS, ColumnLine, FileLine, InputFile, Loss, read_part
 from pipeline.report import page as report
+from pipeline.report.samples import languages
 from pipeline.report.texts import CuratedPart, Texts
 from pipeline.shards import mds
 from pipeline.shards.encode import Encode, EncodedBucket
@@ -172,7 +174,10 @@ class Assemble(Step[Assembled]):
         columns = self._unused_columns(ingested)
         table = pa.Table.from_pylist([dataclasses.asdict(line) for line in columns], schema=COLUMNS)
         pq.write_table(table, out / LEDGER_COLUMNS, compression="zstd")
-        tally = self._write_ledger(work, out, [bucket.samples for bucket in encoded])
+        texts = self._texts(work, encoded)
+        with ThreadPoolExecutor(1) as thread:  # beside the ledger, which is written without Python's lock
+            counted = thread.submit(languages, texts, len(lengths))
+            tally = self._write_ledger(work, out, [bucket.samples for bucket in encoded])
         counts = self._counts(lines, tally, lengths, strata)
         self._assert_conservation(ingested, counts, strata)
 
@@ -205,7 +210,7 @@ class Assemble(Step[Assembled]):
             versions=library_versions(),
         )
         faults = [line for line in lines if line.is_notable]
-        self._write_report(work, out, info, lines, columns, strata, lengths, tally, encoded)
+        self._write_report(work, out, info, lines, columns, strata, lengths, tally, encoded, texts, counted.result())
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
         info = info.model_copy(update={"files": files})
@@ -333,6 +338,15 @@ class Assemble(Step[Assembled]):
                     "this is a fault of the build, nothing was published"
                 )
 
+    def _texts(self, work: Path, encoded: Sequence[EncodedBucket]) -> Texts:
+        curated = [
+            CuratedPart(path=Encode.folder(work, key) / Encode.CURATED, samples=bucket.samples)
+            for key, bucket in zip(self.encode, encoded, strict=True)
+            if bucket.curated is not None
+        ]
+        ingests = zip(self.files, self.ingests, strict=True)
+        return Texts(work=work, ingests={(file.source, file.file): keys for file, keys in ingests}, curated=curated)
+
     def _write_report(
         self,
         work: Path,
@@ -344,13 +358,9 @@ class Assemble(Step[Assembled]):
         lengths: NDArray[np.uint16],
         tally: Tally,
         encoded: Sequence[EncodedBucket],
+        texts: Texts,
+        by_language: Mapping[str, int],
     ) -> None:
-        curated = [
-            CuratedPart(path=Encode.folder(work, key) / Encode.CURATED, samples=bucket.samples)
-            for key, bucket in zip(self.encode, encoded, strict=True)
-            if bucket.curated is not None
-        ]
-        ingests = zip(self.files, self.ingests, strict=True)
         report.write(
             out,
             report.Material(
@@ -368,11 +378,8 @@ class Assemble(Step[Assembled]):
                     VerifyGroups.examples(work, ref.key) for ref in self.drops if ref.stage == VerifyGroups.stage
                 ),
                 contamination=findings.collect(work, self.drops, out / report.CONTAMINATION_HITS),
-                texts=Texts(
-                    work=work,
-                    ingests={(file.source, file.file): keys for file, keys in ingests},
-                    curated=curated,
-                ),
+                texts=texts,
+                languages=by_language,
                 curated=[bucket.curated for bucket in encoded if bucket.curated is not None],
             ),
         )

@@ -9,6 +9,7 @@ A record that contains several items is dropped once, with its best hit in the l
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,6 +47,9 @@ has the item's answer."""
 
 EXAMPLES = pa.schema([*HITS, ("item_text", pa.string()), ("record_text", pa.string())])
 """Hits with texts: the beginning of the item, and the passage of the record that contains it."""
+
+_SCANNED = ("row_id", "source", "task", "instruction", "response")
+"""Columns of the records that are searched."""
 
 SHARD_BYTES = 32 * 2**20
 """Text of the eval items in one index, about; an index takes ten times as much memory."""
@@ -88,9 +92,10 @@ class BuildIndex(Step[NoResult]):
     def _item_tables(self, work: Path) -> Iterator[pl.DataFrame]:
         waiting: list[pl.DataFrame] = []
         size = 0
-        records = (batch for inputs, drops in self.sources for _, _, batch in live_batches(work, inputs, drops))
-        for batch in records:
-            waiting.append(pl.DataFrame(batch).select("source", "task", "row_id", "instruction", "response", "meta"))
+        columns = ("source", "task", "row_id", "instruction", "response", "meta")
+        parts = (live_batches(work, inputs, drops, columns) for inputs, drops in self.sources)
+        for _, _, batch in chain.from_iterable(parts):
+            waiting.append(pl.DataFrame(batch))
             size += batch.column("instruction").nbytes + batch.column("response").nbytes
             if size >= SHARD_BYTES:
                 yield pl.concat(waiting)
@@ -131,7 +136,7 @@ class Decontaminate(LiveStep[Dropped]):
         shown: Counter[str] = Counter()
         examples = [EXAMPLES.empty_table()]
         with pa.OSFile(str(out / "hits.arrow"), "wb") as sink, pa.ipc.new_file(sink, HITS) as file:
-            for partition, indices, batch in self.live(work):
+            for partition, indices, batch in self.live(work, _SCANNED):
                 records = pl.DataFrame(batch)
                 count(rows=len(records), bytes=batch.column("instruction").nbytes + batch.column("response").nbytes)
                 hits = find_hits(records, shards).with_columns(pl.col(pl.Binary).bin.encode("hex"))

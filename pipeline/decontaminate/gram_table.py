@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import U64
+from pipeline.text.options import INNER_KERNEL
 
 _SLOTS, _SIEVE_BITS = 2, 16
 """Least number of slots of the table, and of bits of the sieve, for each n-gram."""
 _LEAST_SLOTS = 1024
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def gram_slot(table: U64, key: np.uint64) -> Any:
     """Slot of an n-gram, or the empty slot where it belongs; the sieve uses the key's low bits."""
     return slot_of(table, key, key >> np.uint64(20))
@@ -54,14 +55,14 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
     return table, first, following, sieve
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def may_have(sieve: U64, key: np.uint64) -> Any:
     """Whether an n-gram may have an entry; in loops, `sieve` should be a local variable, which is much faster."""
     bit = key & np.uint64(64 * len(sieve) - 1)
     return (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(**INNER_KERNEL)
 def find_entry(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64) -> int:
     """First entry of an n-gram, -1 if there is none."""
     if not may_have(sieve, key):

@@ -95,7 +95,7 @@ def _hashes(letters: Letters, spans: NDArray[np.int64]) -> U64:
     return hashes
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _key(value: np.uint64) -> np.uint64:
     """Key of a stretch in the table, never 0, from its polynomial hash."""
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
@@ -170,6 +170,6 @@ def _cuts_number(letters: Letters, at: int, begin: int, end: int) -> bool:
     return begin < at < end and _is_digit(letters[at - 1]) and _is_digit(letters[at])
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _is_digit(letter: np.uint16) -> bool:
     return bool(codes.DIGIT_0 <= letter <= codes.DIGIT_9)

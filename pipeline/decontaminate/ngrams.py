@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.text.hashing import GOLDEN, U64
+from pipeline.text.options import INNER_KERNEL
 
 
 @numba.njit(cache=True, nogil=True)
@@ -25,7 +26,7 @@ def powers(largest: int) -> U64:
     return found
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(**INNER_KERNEL)
 def gram(prefix: U64, at: int, size: int, power: np.uint64) -> np.uint64:
     """Hash of the `size` words from `at`, never 0; `power` is `powers(…)[size]`."""
     value = prefix[at + size] - prefix[at] * power + np.uint64(size)

@@ -23,6 +23,7 @@ _LABEL_WORDS = tuple(
     for word in ("answer", "choice", "option", "solution")
 )
 """Words of labels, packed as seven bits a letter."""
+_LABEL_INITIALS = tuple(ord(letter) for letter in "acos")
 
 
 @numba.njit(**INNER_KERNEL)
@@ -51,7 +52,7 @@ def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bo
             marks += 1
         if fresh and marks > size and (at + marks >= end or is_blank_at(data, at + marks, end)):  # "A. ", "a: "
             return marks
-    return _word_label_size(data, at, end)
+    return _word_label_size(data, at, end) if char | codes.CASE in _LABEL_INITIALS else 0
 
 
 @numba.njit(**INNER_KERNEL)

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.lookalikes import letter_tables
+from pipeline.decontaminate.lookalikes import LetterTables, letter_tables
 from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone
 from pipeline.text import codes
 from pipeline.text.characters import (
@@ -38,7 +38,7 @@ from pipeline.text.columns import texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.marks import mark_size
-from pipeline.text.normal import normalized
+from pipeline.text.normal import where
 from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
@@ -56,8 +56,6 @@ NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
-_NOT_NFKC = r"[^\x00-\x7f]"
-"""Characters that NFKC could change."""
 _D, _E, _L, _M, _N, _R, _S, _T, _V = (ord(letter) for letter in "delmnrstv")
 """Letters of clitics: n't, 's, 't, 'd, 'm, 're, 've, 'll."""
 
@@ -86,13 +84,19 @@ def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
     first, second
         String (n,), no nulls.
     """
-    first = normalized(first, "NFKC", may_change=_NOT_NFKC)
-    texts = first if second is None else (first + "\n" + normalized(second, "NFKC", may_change=_NOT_NFKC))
+    first = _normalized(first)
+    texts = first if second is None else (first + "\n" + _normalized(second))
     sizes = first.str.len_bytes().to_numpy().astype(np.int64)
     data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
     parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
-    words, flags, word_bounds, letters, ends = _hash_texts(data, parts, *letter_tables(), *_number_words())
+    words, flags, word_bounds, letters, ends = _hash_texts(data, parts, letter_tables(), *_number_words())
     return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2], letters, ends)
+
+
+def _normalized(texts: pl.Series) -> pl.Series:
+    """Return texts in NFKC, which changes no ASCII text."""
+    is_ascii = texts.str.len_bytes() == texts.str.len_chars()
+    return where(~is_ascii.to_numpy(), texts, lambda some: some.str.normalize("NFKC"))
 
 
 @functools.cache
@@ -101,7 +105,7 @@ def _number_words() -> tuple[U64, U64]:
     names = NUMBER_WORDS.split()
     texts = texts_of(pa.array([" ".join(names), " ".join(map(str, range(len(names))))], pa.large_string()))
     none = np.zeros(1, np.uint64)
-    words, _, bounds, _, _ = _hash_texts(texts.data, texts.bounds, *letter_tables(), none, none)
+    words, _, bounds, _, _ = _hash_texts(texts.data, texts.bounds, letter_tables(), none, none)
     table, found = _table_of(words[: bounds[1]], words[bounds[1] :])
     return table, np.append(found, words[bounds[1] + 1])
 
@@ -116,8 +120,39 @@ def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
     return table, found
 
 
-@numba.njit(cache=True, nogil=True)
+class _Room(NamedTuple):
+    """Arrays for the words and letters of some texts, as in `Words`."""
+
+    words: U64
+    flags: Flags
+    letters: Letters
+    ends: NDArray[np.int64]
+
+
+def _room_for(size: int) -> _Room:
+    """Make room for texts of `size` bytes: a word takes a byte at least, and a letter has a 0 before it at most.
+
+    NumPy asks for huge pages, which kernels do not; otherwise a third of the time would be spent on page faults.
+    """
+    return _Room(
+        np.empty(size, np.uint64), np.empty(size, np.uint16), np.empty(2 * size, np.uint16), np.empty(size, np.int64)
+    )
+
+
 def _hash_texts(
+    data: U8, bounds: NDArray[np.int64], tables: LetterTables, names: U64, digits: U64
+) -> tuple[U64, Flags, NDArray[np.int64], Letters, NDArray[np.int64]]:
+    """Return the words of texts, their flags, the bounds (n + 1,) of each text's, the letters, and their ends."""
+    room = _room_for(int(bounds[-1] - bounds[0]))
+    word_bounds = np.zeros(len(bounds), np.int64)
+    # A copy, since arrays that cannot be written are another type to numba, for which it would compile again.
+    used = _fill(data, np.array(bounds), *tables, names, digits, room, word_bounds)
+    count = word_bounds[-1]
+    return room.words[:count], room.flags[:count], word_bounds, room.letters[:used], room.ends[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(
     data: U8,
     bounds: NDArray[np.int64],
     classes: U8,
@@ -125,14 +160,14 @@ def _hash_texts(
     capital: NDArray[np.bool_],
     names: U64,
     digits: U64,
-) -> tuple[U64, Flags, NDArray[np.int64], Letters, NDArray[np.int64]]:
-    room = bounds[-1] - bounds[0]  # a word takes a byte at least
-    words, flags, ends = np.empty(room, np.uint64), np.empty(room, np.uint16), np.empty(room, np.int64)
-    letters = np.empty(2 * room, np.uint16)  # a 0 before each of them at most
-    word_bounds = np.zeros(len(bounds), np.int64)
+    room: _Room,
+    word_bounds: NDArray[np.int64],
+) -> int:
+    """Write the words of all texts; returns the number of their letters."""
+    used = 0
     for text in range(len(bounds) - 1):
         count = word_bounds[text]
-        word_bounds[text + 1] = _hash_text(
+        count = _hash_text(
             data,
             bounds[text],
             bounds[text + 1],
@@ -141,15 +176,15 @@ def _hash_texts(
             capital,
             names,
             digits,
-            words,
-            flags,
-            letters,
-            ends,
+            room.words,
+            room.flags,
+            room.letters,
+            room.ends,
             count,
         )
-    count = word_bounds[-1]
-    used = ends[count - 1] if count else 0
-    return words[:count].copy(), flags[:count].copy(), word_bounds, letters[:used].copy(), ends[:count].copy()
+        word_bounds[text + 1] = count
+        used = room.ends[count - 1] if count else 0
+    return used
 
 
 @numba.njit(**INNER_KERNEL)
@@ -179,6 +214,10 @@ def _hash_text(
     next_letter = np.int64(0)  # label of the next option in a list that is labelled by letters alone
     at = begin
     while at < end:
+        if data[at] == codes.BLANK:
+            touching = False
+            at += 1
+            continue
         char, width = decode(data, at)
         kind = np.int64(class_of(char, classes))
         if not touching:
@@ -269,6 +308,14 @@ def _read_word(  # type: ignore[no-untyped-def]
     number = kind == DIGIT
     at += width
     while kind != LONE and at < end:
+        if codes.LOWER_A <= data[at] <= codes.LOWER_Z:  # most characters, which are their own folded form
+            letter = np.uint64(data[at])
+            value = (value ^ letter) * _FNV_PRIME
+            letters[used] = letter
+            used += 1
+            kind = np.int64(LETTER)
+            at += 1
+            continue
         char, width = decode(data, at)
         following = np.int64(class_of(char, classes))
         if following in (LETTER, DIGIT):
@@ -288,7 +335,7 @@ def _read_word(  # type: ignore[no-untyped-def]
         elif char in (codes.BLANK, codes.LINE_FEED):
             while is_blank_at(data, at + width, end):
                 width += 1
-            if not _is_clitic(data, at + width, end):
+            if not (_may_be_clitic(byte_at(data, at + width, end)) and _is_clitic(data, at + width, end)):
                 break
         elif following != JOINER and not (kind == DIGIT and char == codes.COMMA and separates_thousands(data, at, end)):
             break
@@ -311,6 +358,12 @@ def _entity_size(data: U8, at: Int, end: int) -> int:
         if byte_at(data, at + place, end) != _ENTITY[place]:
             return 0
     return len(_ENTITY)
+
+
+@numba.njit(**INNER_KERNEL)
+def _may_be_clitic(byte: Int) -> bool:
+    """Whether what begins with a byte may be a clitic: its apostrophe or the n of a negation."""
+    return byte | codes.CASE == _N or byte >= 0x80 or byte in (codes.APOSTROPHE, codes.BACKTICK)
 
 
 @numba.njit(**INNER_KERNEL)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from corpus.outcome import Outcome
 from pipeline.engine.step import Step
 from pipeline.ingest.step import Ingest
 from pipeline.records.buckets import RUN_BYTES
-from pipeline.records.drops import LOST, Dropped, DropRef, drops_of_partition
+from pipeline.records.drops import LOST, Dropped, DropRef, PartitionDrops, drops_of_partition
 from pipeline.records.schema import RECORDS
 
 R = TypeVar("R")
@@ -112,9 +112,9 @@ class LiveStep(Step[R]):
     def partition(self) -> str:
         return f"partitions {self.inputs[0][0] + 1} to {self.inputs[-1][0] + 1}"
 
-    def live(self, work: Path) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
-        """Yield live records: number of the partition, indices (n,) in it, and a batch of `RECORDS`."""
-        return live_batches(work, self.inputs, self.drops)
+    def live(self, work: Path, columns: Sequence[str]) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
+        """Yield live records: number of the partition, indices (n,) in it, and a batch of `columns` of `RECORDS`."""
+        return live_batches(work, self.inputs, self.drops, columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,36 +123,47 @@ class _Batch:
     first: int
     """Index of the batch's first record in the partition."""
     records: pa.RecordBatch
-    live: NDArray[np.bool_]
-    lost: pa.Table
-    """Ledger lines of the others, `LOST`."""
+    live: NDArray[np.int64]
+    """Places of the live records in the batch."""
+    dropped: Sequence[tuple[PartitionDrops, NDArray[Any]]]
+    """The others, by the step that dropped them, `DROPS`."""
+
+    @property
+    def kept(self) -> pa.RecordBatch:
+        """The live records."""
+        return self.records if len(self.live) == self.records.num_rows else self.records.take(pa.array(self.live))
+
+    @property
+    def lost(self) -> pa.Table:
+        """Ledger lines of the others, `LOST`."""
+        lines = [LOST.empty_table()]
+        for part, found in self.dropped:
+            lines.append(part.lines(self.records.take(pa.array(found["index"].astype(np.int64) - self.first)), found))
+        return pa.concat_tables(lines)
 
 
-def _batches(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[_Batch]:
+def _batches(
+    work: Path, inputs: Inputs, drops: Sequence[DropRef], columns: Sequence[str] | None = None
+) -> Iterator[_Batch]:
     for partition, key in inputs:
         parts = drops_of_partition(work, drops, partition)
         first = 0
-        for batch in Ingest.records(work, key):
+        for batch in Ingest.records(work, key, columns):
             live = np.ones(batch.num_rows, bool)
-            lines = [LOST.empty_table()]
-            for part in parts:
-                found = part.between(first, first + batch.num_rows)
-                if len(found):
-                    places = found["index"].astype(np.int64) - first
-                    live[places] = False
-                    lines.append(part.lines(batch.take(pa.array(places)), found))
-            yield _Batch(partition=partition, first=first, records=batch, live=live, lost=pa.concat_tables(lines))
+            found_by = ((part, part.between(first, first + batch.num_rows)) for part in parts)
+            dropped = [(part, found) for part, found in found_by if len(found)]
+            for _, found in dropped:
+                live[found["index"].astype(np.int64) - first] = False
+            yield _Batch(partition=partition, first=first, records=batch, live=np.flatnonzero(live), dropped=dropped)
             first += batch.num_rows
 
 
 def live_batches(
-    work: Path, inputs: Inputs, drops: Sequence[DropRef]
+    work: Path, inputs: Inputs, drops: Sequence[DropRef], columns: Sequence[str]
 ) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
-    """Yield live records: number of the partition, indices (n,) in it, and a batch of `RECORDS`."""
-    for batch in _batches(work, inputs, drops):
-        places = np.flatnonzero(batch.live)
-        kept = batch.records if len(places) == len(batch.live) else batch.records.take(pa.array(places))
-        yield batch.partition, (batch.first + places).astype(np.uint32), kept
+    """Yield live records: number of the partition, indices (n,) in it, and a batch of `columns` of `RECORDS`."""
+    for batch in _batches(work, inputs, drops, columns):
+        yield batch.partition, (batch.first + batch.live).astype(np.uint32), batch.kept
 
 
 def live_tables(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -161,9 +172,9 @@ def live_tables(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterato
     lines = [LOST.empty_table()]
     size = 0
     for batch in _batches(work, inputs, drops):
-        kept.append(batch.records.filter(pa.array(batch.live)))
+        kept.append(batch.kept)
         lines.append(batch.lost)
-        size += kept[-1].nbytes + batch.lost.nbytes
+        size += kept[-1].nbytes + lines[-1].nbytes
         if size >= RUN_BYTES:
             yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
             kept, lines, size = [], [LOST.empty_table()], 0

@@ -162,22 +162,21 @@ class Ingest(Step[Ingested]):
         return place if self.span is None else f"{place}, {self.span.shown}"
 
     @classmethod
-    def records(cls, work: Path, key: str) -> Iterator[pa.RecordBatch]:
-        """Yield the records of a finished step, `RECORDS`."""
+    def records(cls, work: Path, key: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the records of a finished step, `RECORDS`; of `columns`, in this order, no others are read."""
+        fields = None if columns is None else [RECORDS.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
         # Not mapped: pages of a large mapped file stay with the process that reads it.
-        with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
-            reader = pa.ipc.open_file(file)
-            for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
-
-    @classmethod
-    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
-        """Yield the tasks of the records of a finished step; reads only this column."""
-        options = pa.ipc.IpcReadOptions(included_fields=[RECORDS.get_field_index("task")])
         with pa.OSFile(str(cls.folder(work, key) / "records.arrow")) as file:
             reader = pa.ipc.open_file(file, options=options)
             for index in range(reader.num_record_batches):
-                yield reader.get_batch(index).column(0)
+                batch = reader.get_batch(index)
+                yield batch if columns is None else batch.select(columns)
+
+    @classmethod
+    def tasks(cls, work: Path, key: str) -> Iterator[pa.Array]:
+        """Yield the tasks of the records of a finished step."""
+        return (batch.column(0) for batch in cls.records(work, key, ["task"]))
 
     @classmethod
     def dropped_texts(cls, work: Path, key: str) -> pa.Table:
@@ -229,8 +228,7 @@ class Ingest(Step[Ingested]):
                 for task, size, meta_size in _task_sizes(kept):
                     sizes[task] += size
                     meta_sizes[task] += meta_size
-                size = sum(len(pair.instruction) + len(pair.response) for pair in batch.pairs)
-                count(rows=len(batch.pairs) + len(batch.rejected), bytes=size)
+                count(rows=len(batch.pairs) + len(batch.rejected), bytes=batch.chars)
         keys.close()
         ledger.close()
         texts.write(out / "dropped.arrow")
@@ -353,6 +351,8 @@ def _ordered(condition: tuple[str, ...]) -> str:
 class _Batch:
     pairs: list[Pair]
     rejected: list[Rejected]
+    chars: int
+    """Size of the texts of all pairs."""
     end: FileEnd | None = None
     """Of the last batch only."""
 
@@ -370,18 +370,22 @@ def _batches(
         if isinstance(item, FileEnd):
             if item.rows != row + 1 - first and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
                 raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1 - first}")
-            yield _Batch(pairs=pairs, rejected=rejected, end=item)
+            yield _Batch(pairs=pairs, rejected=rejected, chars=chars, end=item)
             return
-        if not (item.row == row + 1 and item.part == 0) and not (item.row == row and item.part == part + 1):
-            raise BuildError(f"the reader yielded row {item.row} part {item.part} after row {row} part {part}")
-        row, part = item.row, item.part
+        number = item.row
+        if item.part == 0:
+            row, part = row + 1, 0
+        else:
+            part += 1
+        if (number, item.part) != (row, part):
+            raise BuildError(f"the reader yielded row {number} part {item.part}, expected row {row} part {part}")
         if isinstance(item, Pair):
             pairs.append(item)
             chars += len(item.instruction) + len(item.response)
         else:
             rejected.append(item)
-        if len(pairs) + len(rejected) >= BATCH_PAIRS or chars >= BATCH_CHARS:
-            yield _Batch(pairs=pairs, rejected=rejected)
+        if chars >= BATCH_CHARS or len(pairs) + len(rejected) >= BATCH_PAIRS:
+            yield _Batch(pairs=pairs, rejected=rejected, chars=chars)
             pairs, rejected, chars = [], [], 0
 
 

@@ -66,9 +66,11 @@ class BucketWriter:
         buckets = np.concatenate([numbers for _, numbers in self._waiting]).astype(np.int64)
         self._waiting, self._bytes = [], 0
         order = np.argsort(buckets, kind="stable")
+        # Once for all buckets: Arrow joins the chunks of a text column for each call of `take`.
+        table = table.take(pa.array(order)).combine_chunks()
         edges = np.flatnonzero(np.diff(buckets[order], prepend=-1)).tolist()
         for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
-            self._file.write_batch(table.take(pa.array(order[begin:end])).combine_chunks().to_batches()[0])
+            self._file.write_batch(table.slice(begin, end - begin).to_batches()[0])
             self._written.append(int(buckets[order[begin]]))
 
 

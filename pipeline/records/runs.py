@@ -55,8 +55,24 @@ class RunWriter:
         """Write the entries that are not yet written."""
         if self._rows:
             run = np.concatenate(self._waiting)
-            np.save(self._out / f"run-{self._runs:05}.npy", run[np.argsort(run[self._by], kind="stable")])
+            np.save(self._out / f"run-{self._runs:05}.npy", run[stable_order(run[self._by])])
             self._waiting, self._rows, self._runs = [], 0, self._runs + 1
+
+
+def stable_order(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the indices (n,) that sort keys, equal ones in their order.
+
+    NumPy's unstable sort is three times as fast as its stable one where few keys are equal, as among hashes.
+    """
+    order = np.argsort(keys)
+    ordered = keys[order]
+    is_next = ordered[1:] == ordered[:-1]
+    if 8 * np.count_nonzero(is_next) > len(keys):
+        return np.argsort(keys, kind="stable")
+    if is_next.any():
+        equal = np.flatnonzero(np.append(is_next, False) | np.insert(is_next, 0, False))
+        order[equal] = order[equal][np.lexsort((order[equal], ordered[equal]))]
+    return order
 
 
 def runs(folder: Path) -> Iterator[Entries]:

@@ -31,7 +31,7 @@ from pipeline.report.croissant import croissant
 from pipeline.report.difference import Piece, difference, shortened
 from pipeline.report.figures import Bin, count_lengths, funnel, length_bins, mean_length, quantiles, score_bins, total
 from pipeline.report.groups import lines_of, top_groups
-from pipeline.report.samples import conditions, languages
+from pipeline.report.samples import conditions
 from pipeline.report.texts import Text, Texts
 
 NEAR_DUPLICATES = "report/near_duplicates.parquet"
@@ -85,6 +85,8 @@ class Material:
     """`pipeline.dedup.near.examples.EXAMPLES`: the near duplicates least similar to their twins."""
     contamination: Findings
     texts: Texts
+    languages: Mapping[str, int]
+    """Samples of a few from all over the dataset by language, `pipeline.report.samples.languages`."""
     curated: Sequence[FileInfo]
     """Size and hash of each file of curated records, in order."""
 
@@ -129,7 +131,6 @@ def write(out: Path, material: Material) -> None:
     histograms = _histograms(material.lengths)
     scores = score_bins(material.near_scores)
     by_condition = conditions(material.texts.curated)
-    by_language = languages(material.texts, info.samples)
     ledger = sorted((out / "ledger").glob("rows-*.parquet"))
     duplicates = sum(
         count.dropped.get(outcome, 0)
@@ -154,7 +155,7 @@ def write(out: Path, material: Material) -> None:
         ],
         "near_scores": [{"from": bin.begin, "below": bin.end, "near_duplicates": bin.count} for bin in scores],
         "conditions": [{"condition": name, "samples": count} for name, count in by_condition.items()],
-        "languages": [{"language": name, "samples": count} for name, count in by_language.items()],
+        "languages": [{"language": name, "samples": count} for name, count in material.languages.items()],
         "duplicate_groups": groups.to_dicts(),
         "examples": [_example(line, texts) for line in chosen],
     }
@@ -176,7 +177,7 @@ def write(out: Path, material: Material) -> None:
         reasons=_reasons(drops),
         histograms=histograms,
         conditions=by_condition,
-        languages=by_language,
+        languages=material.languages,
         scores=scores,
         near=[_near(row) for row in near[:MAX_DUPLICATES]],
         near_count=len(near),

@@ -11,6 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.text.options import INNER_KERNEL
+
 SPACE, SIGN, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, CLAUSE_END, QUOTE = range(10)
 """Classes. LONE: a letter of a script without spaces, which is a word. JOINER: what may stand inside a word, such as an
 apostrophe, an underscore or an invisible character. CLAUSE_END: a comma, a colon or the like. SIGN: any other."""
@@ -85,13 +87,13 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     return classes, folded
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def class_of(char: Any, classes: NDArray[np.uint8]) -> np.uint8:
     """Class of a code point: `LONE` for those beyond the table, which are ideographs for the most part."""
     return np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def decode(content: NDArray[np.uint8], at: Any) -> tuple[Any, int]:
     """Code point at a byte of valid UTF-8, and its length in bytes."""
     lead = np.int64(content[at])

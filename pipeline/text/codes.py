@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.text.options import INNER_KERNEL
+
 Int = Any
 """An int or NumPy's int64: one type to kernels, two to mypy."""
 
@@ -22,29 +24,29 @@ CASE = 32
 """The bit that is set in lower-case letters only: `byte | CASE` folds a letter."""
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def byte_at(data: NDArray[np.uint8], at: Int, end: Int) -> Int:
     """The byte at a place, 0 from `end` on."""
     return np.int64(data[at]) if at < end else 0
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def is_letter(byte: Int) -> bool:
     return LOWER_A <= byte | CASE <= LOWER_Z
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def is_digit_at(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
     return at < end and bool(DIGIT_0 <= data[at] <= DIGIT_9)
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def is_blank_at(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
     """Whether a place holds a blank or a line feed."""
     return at < end and data[at] in (BLANK, LINE_FEED)
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def past_blanks(data: NDArray[np.uint8], at: Int, end: Int) -> Int:
     """The first place from `at` on that holds no blank."""
     while at < end and data[at] == BLANK:
@@ -52,7 +54,7 @@ def past_blanks(data: NDArray[np.uint8], at: Int, end: Int) -> Int:
     return at
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def separates_thousands(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
     """Whether exactly three digits follow the comma at a place, as in "1,000"."""
     return (

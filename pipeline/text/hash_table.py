@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from pipeline.text.hashing import U64
+from pipeline.text.options import INNER_KERNEL
 
 
 @numba.njit(cache=True, nogil=True)
@@ -20,7 +21,7 @@ def slots_for(least: int) -> int:
     return slots
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def slot_of(table: U64, key: np.uint64, start: np.uint64) -> Any:
     """Slot that holds `key`, or the empty slot where it belongs; probing begins at slot `start` modulo the size."""
     mask = np.uint64(len(table) - 1)

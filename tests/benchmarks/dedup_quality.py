@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.dedup_quality                             # records of the embedded mix, made-up prose
     python -m tests.benchmarks.dedup_quality --manifest mix.yaml         # records of your sources
-    pip install -e '.[bench]'                                            # for datatrove's column
+    python -m tests.benchmarks.dedup_quality --datatrove PYTHON    # one with datatrove and spacy
 
 Records are drawn from the sources; each gets one changed copy, of a kind in `tests.benchmarks.planted`. Some kinds are
 duplicates and should be removed where their similarity reaches the threshold; others only look alike and should be
@@ -14,14 +14,17 @@ by a regular expression, in plain Python.
 """
 
 import argparse
+import json
 import os
 import random
 import re
+import subprocess
+import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -38,6 +41,7 @@ from pipeline.dedup.near.table import near_dedup
 from pipeline.ingest.inputs import discover_inputs
 from pipeline.manifest import load
 from tests.benchmarks import planted
+from tests.benchmarks.datatrove_clusters import ABSENT
 from tests.benchmarks.planted import Pair
 from tests.benchmarks.planted_code import planted_code
 from tests.benchmarks.planted_languages import BACKGROUND, REMOVED, planted_languages
@@ -140,30 +144,28 @@ def ours(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64]:
     return survivor
 
 
-def datatroves(rows: pl.DataFrame, spec: NearDedupSpec) -> NDArray[np.int64] | None:
-    """The cluster of each row; None where datatrove is not installed."""
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        from datatrove.data import Document
-        from datatrove.pipeline.dedup import minhash
-        from datatrove.utils.logging import logger
-    except ImportError:
-        return None
-    logger.remove()
-    config = minhash.MinhashConfig(n_grams=spec.shingle, num_buckets=spec.bands, hashes_per_bucket=spec.rows)
-    texts = (f"{i}\n{r}" for i, r in zip(rows["instruction"], rows["response"], strict=True))
+def datatroves(rows: pl.DataFrame, spec: NearDedupSpec, python: str) -> NDArray[np.int64] | None:
+    """The cluster of each row; None where `python` has no datatrove."""
+    script = str(Path(__file__).with_name("datatrove_clusters.py"))
     with tempfile.TemporaryDirectory() as folder:
-        documents = (Document(text=text, id=str(i)) for i, text in enumerate(texts))
-        minhash.MinhashDedupSignature(f"{folder}/signatures", config).run(documents)
-        for bucket in range(spec.bands):
-            minhash.MinhashDedupBuckets(
-                f"{folder}/signatures", f"{folder}/buckets", config=config, only_dedup_in_index=False
-            ).run(None, bucket, spec.bands)
-        minhash.MinhashDedupCluster(f"{folder}/buckets", f"{folder}/out", config, save_cluster_id=True).run()
-        found = np.fromfile(f"{folder}/out/000000.clusters", np.uint32).reshape(-1, 2)
-    clusters = np.arange(len(rows)) + len(rows)
-    clusters[found[:, 0]] = found[:, 1]
-    return clusters
+        texts, out = Path(folder, "texts.json"), Path(folder, "clusters.json")
+        pairs = zip(rows["instruction"], rows["response"], strict=True)
+        texts.write_text(
+            json.dumps([f"{instruction}\n{response}" for instruction, response in pairs]), encoding="utf-8"
+        )
+        sizes = map(str, (spec.shingle, spec.bands, spec.rows))
+        # Without our PYTHONPATH: that Python may be another environment.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run([python, script, str(texts), str(out), *sizes], env=environment)
+        if done.returncode == ABSENT:
+            return None
+        done.check_returncode()
+        return np.array(json.loads(out.read_text()), np.int64)
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=21_000, help="planted pairs in all (21,000)")
     parser.add_argument("--made-up", type=float, default=0.5, help="share of the records that are made-up prose (0.5)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--datatrove", metavar="PYTHON", default=sys.executable, help="a Python that has datatrove")
     parser.add_argument("--show", metavar="KIND", help="print wrongly judged pairs of this kind")
     options = parser.parse_args(arguments)
     screen, spec = Console(width=150), NearDedupSpec()
@@ -202,16 +205,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [similarity((a, b), (c, d), spec.shingle) for a, b, c, d in pairs.drop("kind").iter_rows()], np.float64
     )
     judged: dict[str, NDArray[np.bool_]] = {}
-    for name, method in (("ours", ours), ("datatrove", datatroves)):
-        begin = time.process_time()
+    for name, method in (("ours", ours), ("datatrove", partial(datatroves, python=options.datatrove))):
+        begin = _cpu_seconds()
         found = method(rows[order], spec)
         if found is None:
-            screen.print("datatrove is not installed: pip install -e '.[bench]'")
+            screen.print(f"{options.datatrove} has no datatrove", markup=False, soft_wrap=True)
             continue
         group = np.empty(len(rows), np.int64)
         group[order] = found
         judged[name] = group[: len(pairs)] == group[len(pairs) :]
-        screen.print(f"{name}: {time.process_time() - begin:.1f} s of CPU")
+        screen.print(f"{name}: {_cpu_seconds() - begin:.1f} s of CPU")
     _print(screen, pairs["kind"].to_numpy(), scores >= spec.threshold, judged)
     if options.show:
         wrong = (pairs["kind"] == options.show).to_numpy() & (judged["ours"] != _is_duplicate(options.show))

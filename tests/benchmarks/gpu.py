@@ -169,7 +169,7 @@ def tested(settings: Settings) -> str:
     chosen = (
         ["tests/model/test_loss.py"]
         if settings.tiny
-        else ["tests/model", "tests/trainer/checkpointing", "-m", "gpu", "-n", "4"]
+        else ["tests/model", "tests/trainer/checkpointing", "tests/trainer/test_fused.py", "-m", "gpu", "-n", "4"]
     )
     command = [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider", "--timeout=120", "--durations=3"]
     command += ["--continue-on-collection-errors"]  # of files whose packages this machine does not have

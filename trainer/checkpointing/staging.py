@@ -19,7 +19,8 @@ class StagingBuffers:
     Parameters
     ----------
     pinned
-        Allocate page-locked memory, to which a GPU copies at the full speed of the bus.
+        Allocate page-locked memory, to which a GPU copies at the full speed of the bus; if the system grants no more of
+        it, ordinary memory from then on, and one line says so.
     """
 
     def __init__(self, *, pinned: bool):
@@ -44,7 +45,7 @@ class StagingBuffers:
             group: {name: self._copied((group, name), tensor) for name, tensor in part.items()}
             for group, part in tensors.items()
         }
-        if self._pinned:
+        if any(buffer.is_pinned() for buffer in self._buffers.values()):  # the only copies that are not complete
             torch.cuda.current_stream().synchronize()
         return copies
 
@@ -52,8 +53,18 @@ class StagingBuffers:
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         buffer = self._buffers.get(key)
         if buffer is None or (buffer.shape, buffer.dtype) != (local.shape, local.dtype):
-            buffer = torch.empty(local.shape, dtype=local.dtype, device="cpu", pin_memory=self._pinned)
+            buffer = self._allocated(local)
             self._buffers[key] = buffer
-        buffer.copy_(local, non_blocking=self._pinned)
+        buffer.copy_(local, non_blocking=buffer.is_pinned())
         # Not DTensor.from_local, which would move the copy back to the GPU of the device mesh.
         return DTensor(buffer, tensor._spec, requires_grad=False) if isinstance(tensor, DTensor) else buffer
+
+    def _allocated(self, like: Tensor) -> Tensor:
+        if self._pinned:
+            try:
+                return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=True)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                print(f"checkpoints: copies without page-locked memory, which take longer ({reason})", flush=True)
+                self._pinned = False
+        return torch.empty(like.shape, dtype=like.dtype, device="cpu")

@@ -96,7 +96,7 @@ def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool
     return place, signs > 0 and WORDS_PER_SIGN * signs >= words
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _is_code_sign(  # type: ignore[no-untyped-def]
     data: NDArray[np.uint8], at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
 ):

@@ -120,7 +120,7 @@ def _has(asides: U64, value: np.uint64) -> bool:
     return found
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def same_case(a: np.uint64, b: np.uint64) -> bool:
     """Whether the letter case (`Content.case`) of two texts is that of duplicates."""
     one, other = np.int64(a & _CASE_BITS), np.int64(b & _CASE_BITS)

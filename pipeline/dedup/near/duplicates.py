@@ -49,6 +49,8 @@ from pipeline.records.schema import ROW_ID, id_halves, with_hex_ids
 from pipeline.records.seeds import keyed_hash
 from pipeline.text.hashing import U64
 
+_COMPARED = ("row_id", "instruction", "response")
+"""Columns that signatures are made of."""
 SAMPLE_ROWS = 200_000
 """Records whose sentences are counted, about."""
 RUN_ENTRIES = 2**21
@@ -87,7 +89,7 @@ class CountSentences(LiveStep[Counted]):
     def run(self, work: Path, out: Path) -> Counted:
         sentences = np.empty(0, np.uint64), np.empty(0, np.int64)
         records = 0
-        for _, _, batch in self.live(work):
+        for _, _, batch in self.live(work, _COMPARED):
             draw = keyed_hash(*id_halves(batch.column("row_id")), seed=0, purpose="words")
             sample = batch if self.threshold == 2**64 else batch.take(pa.array(np.flatnonzero(draw < self.threshold)))
             sentences = _add(sentences, count_sample(sample.column("instruction"), sample.column("response")))
@@ -153,7 +155,7 @@ class WriteBands(LiveStep[NoResult]):
         known = FrequentSentences.vocabulary(work, self.frequent)
         first = _first_rows(self.inputs, self.first)
         writer = RunWriter(out, "key", RUN_ENTRIES)
-        for partition, index, batch in self.live(work):
+        for partition, index, batch in self.live(work, _COMPARED):
             keys = band_keys(batch.column("instruction"), batch.column("response"), known, self.spec)
             entries = np.empty(keys.shape, ENTRIES)
             entries["key"] = keys
@@ -341,7 +343,7 @@ class GatherTexts(LiveStep[NoResult]):
         rows, groups, buckets = GroupPairs.groups(work, self.groups)
         first = _first_rows(self.inputs, self.first)
         with BucketWriter(out, "texts", GATHERED) as writer:
-            for partition, index, batch in self.live(work):
+            for partition, index, batch in self.live(work, GATHERED.names[3:]):
                 batch_rows = first[partition] + index.astype(np.int64)
                 if not len(batch_rows):
                     continue
@@ -351,7 +353,7 @@ class GatherTexts(LiveStep[NoResult]):
                 if begin < end:
                     chosen = np.searchsorted(batch_rows, rows[begin:end])
                     places = [np.full(len(chosen), partition, np.uint32), index[chosen], groups[begin:end]]
-                    records = batch.select(GATHERED.names[3:]).take(pa.array(chosen))
+                    records = batch.take(pa.array(chosen))
                     table = pa.table([*map(pa.array, places), *records.columns], schema=GATHERED)
                     writer.add(table, np.array(buckets[begin:end]))
         return NoResult()

@@ -96,7 +96,7 @@ class Vocabulary(NamedTuple):
     """Set of the hashes of sentences that many records have."""
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def is_in(table: U64, key: np.uint64) -> bool:
     """Whether a set of a `Vocabulary` has a hash."""
     return bool(table[slot_of(table, key, key)] != 0)
@@ -112,10 +112,33 @@ def scratch(instructions: Texts, responses: Texts) -> tuple[U64, U8, U64]:
     return np.empty(longest + 1, np.uint64), np.empty(longest + 1, np.uint8), np.empty(longest + 1, np.uint64)
 
 
+@numba.njit(**INNER_KERNEL)
+def _sift_down(heap: U64, begin: int, root: int, size: int) -> None:
+    """Move an entry of a heap of `size` entries from `begin` on below those that are larger."""
+    value = heap[begin + root]
+    while 2 * root + 1 < size:
+        child = 2 * root + 1
+        if child + 1 < size and heap[begin + child] < heap[begin + child + 1]:
+            child += 1
+        if heap[begin + child] <= value:
+            break
+        heap[begin + root] = heap[begin + child]
+        root = child
+    heap[begin + root] = value
+
+
 @numba.njit(cache=True, nogil=True)
 def sort_unique(values: U64, begin: int, end: int) -> int:
-    """Sort values[begin:end] and drop repetitions, in place; returns the new end."""
-    values[begin:end].sort()
+    """Sort values[begin:end] and drop repetitions, in place; returns the new end.
+
+    A heap sort, since numba's own sort takes two seconds to compile.
+    """
+    size = end - begin
+    for root in range(size // 2 - 1, -1, -1):
+        _sift_down(values, begin, root, size)
+    for last in range(size - 1, 0, -1):
+        values[begin], values[begin + last] = values[begin + last], values[begin]
+        _sift_down(values, begin, 0, last)
     kept = begin
     for i in range(begin, end):
         if kept == begin or values[i] != values[kept - 1]:
@@ -323,7 +346,7 @@ def _is_word_at(data: U8, at: Int, end: int, classes: U8) -> bool:
     return class_of(char, classes) in (LETTER, DIGIT)
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _hash_char(char: int) -> np.uint64:
     return mix((_SEED ^ np.uint64(char)) * GOLDEN)
 
@@ -446,7 +469,7 @@ def _is_emphasis(data: U8, begin: int, at: int, end: int) -> bool:
     return at >= begin and at + 1 < end and _is_text(data[at]) and _is_text(data[at + 1])
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def _is_text(byte: Int) -> bool:
     return is_letter(byte) or byte >= 0x80
 
@@ -473,7 +496,7 @@ def sequence_hash(terms: U64, begin: int, end: int) -> np.uint64:
     return mix(value) & ~ELSEWHERE
 
 
-@numba.njit(inline="always")
+@numba.njit(**INNER_KERNEL)
 def sentence_end(flags: U8, begin: int, count: int) -> int:
     """Index of the token after the sentence that begins at a token."""
     place = begin + 1

@@ -31,7 +31,7 @@ Strata = dict[tuple[str, str], list[str]]
 def live(work: Path, records: LiveRecords, seed: int) -> Strata:
     """Row ids of each stratum in the order of the shuffle."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-    for _, _, batch in live_batches(work, records.inputs, records.drops):
+    for _, _, batch in live_batches(work, records.inputs, records.drops, ["row_id", "source", "task"]):
         order = keyed_hash(*id_halves(batch["row_id"]), seed=seed, purpose="shuffle").tolist()
         names = zip(batch["source"].to_pylist(), batch["task"].to_pylist(), strict=True)
         for name, place, row_id in zip(names, order, batch["row_id"].to_pylist(), strict=True):
@@ -41,7 +41,11 @@ def live(work: Path, records: LiveRecords, seed: int) -> Strata:
 
 def curated(work: Path, records: LiveRecords, draw: np.random.Generator, share: float) -> LiveRecords:
     """Drop a random share of the records, as curation would."""
-    places = [(part, index) for part, found, _ in live_batches(work, records.inputs, records.drops) for index in found]
+    places = [
+        (part, index)
+        for part, found, _ in live_batches(work, records.inputs, records.drops, ["row_id"])
+        for index in found
+    ]
     lost = [place for place in places if draw.random() < share]
     drops = empty_drops(len(lost))
     drops["partition"], drops["index"] = np.array(lost, np.uint32).reshape(-1, 2).T

@@ -64,3 +64,15 @@ def test_copies_are_made_on_the_cpu_whatever_the_default_device_is() -> None:
     with torch.device("meta"):
         copy = StagingBuffers(pinned=False).copy({"model": {"weight": tensor}})["model"]["weight"]
     assert torch.equal(copy, tensor)
+
+
+def test_copies_are_complete_where_no_page_locked_memory_is_granted(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("page-locked memory needs a driver, which is here")
+    buffers = StagingBuffers(pinned=True)
+    tensors = {"model": {"a": torch.arange(5), "b": torch.ones(2, 3)}}
+    for _ in range(2):
+        copies = buffers.copy(tensors)["model"]
+        assert all(torch.equal(copies[name], tensor) for name, tensor in tensors["model"].items())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("checkpoints: copies without page-locked memory, which take longer (")

@@ -55,7 +55,7 @@ def dropped(
 
 
 def _assert_twins_live(work: Path, after: LiveRecords, lost: dict[str, tuple[str, float]]) -> None:
-    batches = live_batches(work, after.inputs, after.drops)
+    batches = live_batches(work, after.inputs, after.drops, ["row_id"])
     live = {row_id.hex() for _, _, batch in batches for row_id in batch["row_id"].to_pylist()}
     assert live.isdisjoint(lost)
     assert live.issuperset(twin for twin, _ in lost.values())
