@@ -103,7 +103,7 @@ def command(
             pretty_exceptions_enable=False,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
-        codes = ", ".join(filter(None, (EXIT_CODES, more_codes)))
+        codes = ",\n".join(filter(None, (EXIT_CODES, more_codes)))
         app.command(epilog="\n\n".join(f"\b\n{part}" for part in (epilog.strip(), codes) if part))(guarded)
 
         default_program = program

@@ -228,11 +228,12 @@ def _build(
         build_key = _build_key(mix, inputs, tokenizer)
         present = find_published(out, work, build_key)
         if present is not None:
-            checked = (
-                counted(present.unchanged, "file has", "files have")
-                + " the size and time of change, or version, of its hash"
-                + (f"; {present.hashed:,} read again, with the recorded hash" if present.hashed else "")
+            has = counted(present.unchanged, "file has", "files have")
+            parts = (
+                (present.unchanged, f"{has} the size and time of change, or version, of the recorded hash"),
+                (present.hashed, f"{counted(present.hashed, 'file')} read again, with the recorded hash"),
             )
+            checked = "; ".join(part for number, part in parts if number)
             return Built(
                 out=out, work=work, dataset=present.dataset, faults=(), columns=(), is_new=False, checked=checked
             )

@@ -34,12 +34,12 @@ class Browser:
 
     _session = None
 
-    def open(self, path: Path, *, width: int, dark: bool = False) -> None:
-        """Open a file in a window of a width."""
+    def open(self, path: Path, *, width: int, dark: bool = False, printed: bool = False) -> None:
+        """Open a file in a window of a width, or as it is laid out on paper of that width."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self._call("Emulation.setEmulatedMedia", {"media": "print" if printed else "", "features": [scheme]})
         self.events.clear()
         self._call("Page.navigate", {"url": path.as_uri()})
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):

@@ -4,7 +4,7 @@ OUT/run.json ─ compared with what identifies the run ─▶ written, or an err
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,25 @@ from trainer.sinks.jsonl import FILE
 RUN = "run.json"
 
 
+_MANIFEST_KEYS = {"batch_tokens": "batch.tokens", "row_tokens": "batch.row_tokens"}
+"""Keys of the manifest whose values other names have in a plan."""
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return "KEY was X and is Y" for every key of `now` that has another value before."""
-    return [f"{key} was {before.get(key)} and is {now[key]}" for key in now if before.get(key) != now[key]]
+    """Return "KEY was X and is Y" for every key of `now`, and of mappings in it, that has another value before."""
+    found: list[str] = []
+    for key, value in now.items():
+        name, earlier = _MANIFEST_KEYS.get(key, key), before.get(key)
+        if isinstance(value, Mapping) and isinstance(earlier, Mapping):
+            found += [f"{name}.{line}" for line in differences(earlier, value)]
+        elif value != earlier:
+            found.append(f"{name} was {earlier} and is {value}")
+    return found
+
+
+def listed(differing: Sequence[str]) -> str:
+    """Return the differences for the end of a message, a line each."""
+    return "".join(f"\n  {line}" for line in differing)
 
 
 def claim(folder: Path, identity: Mapping[str, Any], *, is_continued: bool) -> None:
@@ -58,6 +74,6 @@ def _refuse_another_run(folder: Path, identity: Mapping[str, Any]) -> None:
             )
     elif differing := differences(before, identity):
         raise ConfigError(
-            f"{folder} belongs to another run, whose metrics this one would overwrite: {'; '.join(differing)}. Set "
-            "another out= to begin a new run, or restore these values to continue that one"
+            f"{folder} belongs to another run, whose metrics this one would overwrite: set another out= to begin a new "
+            f"run, or restore these values to continue that one:{listed(differing)}"
         )

@@ -13,7 +13,7 @@ from corpus.storage.redact import redact
 from model.loading import CheckpointError
 from trainer.build import EVALUATION_ROW_TOKENS, Run
 from trainer.checkpointing.checkpoint import Checkpoint
-from trainer.folder import claim, differences
+from trainer.folder import claim, differences, listed
 from trainer.initialize import initialize
 from trainer.position import Position
 
@@ -125,14 +125,13 @@ def _check_settings(run: Run, checkpoint: Checkpoint, *, allow: bool) -> None:
     differing = differences(before, {key: value for key, value in now.items() if key in before})
     if not differing:
         return
-    what = "; ".join(differing)
     if not allow:
         raise ConfigError(
-            f"{checkpoint.folder} was trained with other settings: {what}. Restore these values, or add --allow to "
-            "continue with the new ones"
+            f"{checkpoint.folder} was trained with other settings: restore these values, or add --allow to continue "
+            f"with the new ones:{listed(differing)}"
         )
     if run.world.is_main:
-        logger.warning("continuing with other settings than those of %s: %s", checkpoint.folder, what)
+        logger.warning("continuing with other settings than those of %s:%s", checkpoint.folder, listed(differing))
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,10 +170,9 @@ def _check_same_run(run: Run, checkpoint: Checkpoint) -> None:
                 "format: continue the run with that version, or set another out= to begin a new one, from these "
                 "weights with init=PATH"
             )
-        what = "; ".join(f"{key} was {there.get(key)} and is {here[key]}" for key in differing)
         raise ConfigError(
-            f"{checkpoint.folder} belongs to another run: {what}. "
-            f"Restore these values to continue it, or set another out= to begin a new run"
+            f"{checkpoint.folder} belongs to another run: restore these values to continue it, or set another out= to "
+            f"begin a new run:{listed(differences(there, here))}"
         )
     if position.chunk >= run.plan.chunks:
         raise CheckpointError(

@@ -19,7 +19,7 @@ example:
   torchrun --nproc-per-node 8 -m trainer.train manifests/train.yaml device=cuda precision=bf16"""
 
 
-STOPPED = "\n75 stopped by SIGTERM or SIGINT with a checkpoint: the same command continues"
+STOPPED = "75 stopped by SIGTERM or SIGINT with a checkpoint: the same command continues"
 
 
 @cli.command("python -m trainer.train", epilog=EXAMPLE, more_codes=STOPPED)

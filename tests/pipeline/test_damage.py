@@ -60,7 +60,7 @@ def test_nothing_to_do_is_said_only_of_files_that_were_checked(
 ) -> None:
     count = len(contents(copy))
     assert main([str(mix), "--out", str(copy)]) == 0
-    assert f"{count} were read and have the recorded hashes" in capsys.readouterr().out
+    assert f"{count:,} files read again, with the recorded hash" in capsys.readouterr().out
     assert main([str(mix), "--out", str(copy)]) == 0
     assert f"({count} files have the size" in capsys.readouterr().out
 

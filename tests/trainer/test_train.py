@@ -148,9 +148,10 @@ def test_trainer_imports_without_polars_pyarrow_and_boto3() -> None:
 def test_checkpoint_of_another_data_order_is_refused_with_the_differences(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, data, epochs=1)
     assert run(manifest) == 0
-    assert run(manifest, "seed=7", "model.num_layers=4") == 2
+    assert run(manifest, "seed=7", "model.num_layers=4", "batch.tokens=256") == 2
     message = log_of(manifest).read_text()
-    assert "belongs to another run: seed was 0 and is 7; model was" in message
+    assert "belongs to another run: " in message
+    assert "\n  seed was 0 and is 7\n  batch.tokens was 128 and is 256\n  model.num_layers was 2 and is 4\n" in message
     assert "set another out=" in message
     folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
     saved, commit = (json.loads((folder / name).read_text()) for name in ("trainer.json", "COMMIT.json"))

@@ -216,6 +216,12 @@ def test_page_fits_its_window_and_runs_no_script_of_the_data(
 
 
 @needs_browser
+def test_no_table_is_cut_off_on_paper(out: Path, page_in_browser: Browser) -> None:
+    page_in_browser.open(out / "report/index.html", width=800, printed=True)
+    assert page_in_browser.evaluate("document.documentElement.scrollWidth") <= 800
+
+
+@needs_browser
 def test_search_shows_the_sources_that_have_all_words(out: Path, page_in_browser: Browser) -> None:
     page_in_browser.open(out / "report/index.html", width=1000)
     typed = """(() => { const field = document.querySelector("input[type=search]"); field.value = "000 REVERSED";
