@@ -242,8 +242,8 @@ def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: S
     free = shutil.disk_usage(next(folder for folder in (place, *place.resolve().parents) if folder.exists())).free
     seconds = START_SECONDS + text / CORE_RATE / cores
     screen.print(
-        f"a build takes about {_duration(seconds)} with {counted(workers, 'worker')} (the first on a machine about 20 s "
-        f"longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of disk "
+        f"a build takes about {_duration(seconds)} with {counted(workers, 'worker')} (the first on a machine about "
+        f"20 s longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of disk "
         f"({_size(free)} free); estimates from {_size(text)} of text",
         soft_wrap=True,
     )
