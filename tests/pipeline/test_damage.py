@@ -114,7 +114,7 @@ def test_input_that_is_rewritten_in_place_with_its_old_size_and_time_is_noticed(
     assert changed(str(path), before)
 
 
-def test_flipped_bit_in_a_bucket_or_its_work_folder_is_repaired(
+def test_flipped_bit_in_every_file_of_a_bucket_or_in_its_work_folder_is_repaired(
     mix: Path, dataset: Path, copy: Path, bucket: str, tmp_path: Path
 ) -> None:
     url, work = f"{bucket}/mix", copy / ".work"
@@ -125,13 +125,17 @@ def test_flipped_bit_in_a_bucket_or_its_work_folder_is_repaired(
     assert rebuilt()
     assert not rebuilt()
     filesystem, root = fsspec.core.url_to_fs(url)
-    path = f"{root}/shards/shard.00001.mds"
-    content = bytearray(filesystem.cat_file(path))
-    content[77] ^= 4
-    filesystem.pipe_file(path, bytes(content))
+    draw = random.Random(4)
+    damaged = {}
+    for path, content in filesystem.cat(filesystem.find(root)).items():
+        damaged[path] = bytearray(content)
+        damaged[path][draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        filesystem.pipe_file(path, bytes(damaged[path]))
     (work / "published.json").unlink()  # as on another machine: every file is read
+    assert len(damaged) > 10
     assert rebuilt()
-    filesystem.pipe_file(path, bytes(content))
+    path = f"{root}/shards/shard.00001.mds"
+    filesystem.pipe_file(path, bytes(damaged[path]))
     for stage in ("encode", "assemble"):
         flip(max(files_of(work / stage), key=lambda path: path.stat().st_size), random.Random(5))
     assert rebuilt()
