@@ -83,10 +83,13 @@ def epoch_table(mix: Mix, files: Sequence[Sequence[SourceFile]]) -> Table:
     files
         The files of each of its sources, in the manifest's order.
     """
+    title = "an epoch draws, if every row is one sample and none is dropped"
+    if mix.draw_margin is not None:
+        title += f"; of a stratum, no more than {mix.draw_margin:g} times the rows sharded are curated"
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title="an epoch draws, if every row is one sample and none is dropped",
+        title=title,
         title_justify="left",
     )
     table.add_column("source", no_wrap=True)

@@ -106,8 +106,10 @@ def overrides(imitation: Path) -> list[str]:
 
 
 def test_dry_run_shows_caps_repeats_and_rows_of_an_epoch(imitation: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(MANIFEST), "--dry-run", "--verbose", *overrides(imitation), "tokenizer.file=null"]) == 0
+    more = ["tokenizer.file=null", "draw_margin=2"]
+    assert main([str(MANIFEST), "--dry-run", "--verbose", *overrides(imitation), *more]) == 0
     shown = capsys.readouterr().out
+    assert "no more than 2 times the rows sharded are curated" in " ".join(shown.split())
     table = shown[shown.index("an epoch draws") :]
     lines = {line.split()[0]: line.split()[1:] for line in reversed(table.splitlines()) if line.strip()}
     assert lines["flan"] == ["2", "2", "5,106", "5,000", "-", "5,006", "5,106"]
