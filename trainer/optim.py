@@ -16,7 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -31,6 +31,15 @@ GROUP_NUMBERS = 1 << 26
 def local(tensors: Sequence[Tensor]) -> list[Tensor]:
     """This rank's shards of sharded tensors and unsharded tensors unchanged, without a copy."""
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+class _Options(NamedTuple):
+    """Options of a group of parameters."""
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    ema: float
 
 
 class AdamAtan2(Optimizer):
@@ -107,46 +116,28 @@ class AdamAtan2(Optimizer):
                     by_step[int(self.state[p]["step"])].append(p)
             for step, parameters in by_step.items():
                 for part in _in_groups(parameters):
-                    update(
-                        part,
-                        step,
-                        lr=group["lr"],
-                        betas=group["betas"],
-                        weight_decay=group["weight_decay"],
-                        ema=group["ema"],
-                    )
+                    update(part, step, _Options(**{name: group[name] for name in _Options._fields}))
         return loss
 
-    def _update_by_kernel(
-        self,
-        params: list[Tensor],
-        step: int,
-        *,
-        lr: float,
-        betas: tuple[float, float],
-        weight_decay: float,
-        ema: float,
-    ) -> None:
+    def _update_by_kernel(self, params: list[Tensor], step: int, options: _Options) -> None:
         """One update of parameters that have the same step count, by the kernel."""
         from trainer.fused import update
 
         for p in params:
             state = self.state[p]
             tensors = [tensor for tensor in (p, p.grad, state["m"], state["v"], state["ema"]) if tensor is not None]
-            update(*local(tensors), step=step, lr=lr, betas=betas, weight_decay=weight_decay, ema_decay=ema)
+            update(
+                *local(tensors),
+                step=step,
+                lr=options.lr,
+                betas=options.betas,
+                weight_decay=options.weight_decay,
+                ema_decay=options.ema,
+            )
 
-    def _update_by_operations(
-        self,
-        params: list[Tensor],
-        step: int,
-        *,
-        lr: float,
-        betas: tuple[float, float],
-        weight_decay: float,
-        ema: float,
-    ) -> None:
+    def _update_by_operations(self, params: list[Tensor], step: int, options: _Options) -> None:
         """One update of parameters that have the same step count, by operations of torch."""
-        (beta1, beta2), (c1, c2) = betas, (1 - beta**step for beta in betas)
+        (beta1, beta2), (c1, c2) = options.betas, (1 - beta**step for beta in options.betas)
         gradients = local([p.grad for p in params if p.grad is not None])
         stored_ms, stored_vs, emas = (local([self.state[p][key] for p in params]) for key in ("m", "v", "ema"))
         parameters = local(params)
@@ -159,9 +150,9 @@ class AdamAtan2(Optimizer):
         torch._foreach_mul_(update, 1 / math.sqrt(c2))
         for m, u in zip(ms, update, strict=True):
             torch.atan2(m, u, out=u)
-        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        torch._foreach_add_(parameters, update, alpha=-lr / c1)
-        torch._foreach_lerp_(emas, parameters, 1 - ema)
+        torch._foreach_mul_(parameters, 1 - options.lr * options.weight_decay)
+        torch._foreach_add_(parameters, update, alpha=-options.lr / c1)
+        torch._foreach_lerp_(emas, parameters, 1 - options.ema)
         for stored, computed in ((stored_ms, ms), (stored_vs, vs)):
             if any(a is not b for a, b in zip(stored, computed, strict=True)):
                 torch._foreach_copy_(stored, computed)

@@ -1,11 +1,22 @@
-"""Arrays that are written part by part, so that they need not fit in memory."""
+"""Arrays: entries divided by number, and files that are written part by part, as arrays may not fit in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def by_number(numbers: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each number that occurs in an integer array (n,), ascending, and the ascending indices of its entries."""
+    if not len(numbers):
+        return
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    for indices in np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1):
+        yield int(numbers[indices[0]]), indices
 
 
 class ArrayWriter:

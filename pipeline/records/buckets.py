@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.records.arrays import by_number
 from pipeline.records.schema import IPC
 
 RUN_BYTES = 64 * 2**20
@@ -64,14 +65,16 @@ class BucketWriter:
             return
         # Arrow would join the chunks of a text column in each `take`, and keep them beside what it takes.
         table = pa.concat_tables([table for table, _ in self._waiting]).combine_chunks()
-        buckets = np.concatenate([numbers for _, numbers in self._waiting]).astype(np.int64)
+        groups = list(by_number(np.concatenate([numbers for _, numbers in self._waiting])))
         self._waiting, self._bytes = [], 0
-        order = np.argsort(buckets, kind="stable")
-        table = table.take(pa.array(order)).combine_chunks()
-        edges = np.flatnonzero(np.diff(buckets[order], prepend=-1)).tolist()
-        for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
-            self._file.write_batch(table.slice(begin, end - begin).to_batches()[0])
-            self._written.append(int(buckets[order[begin]]))
+        if not groups:  # the tables are empty
+            return
+        table = table.take(pa.array(np.concatenate([rows for _, rows in groups]))).combine_chunks()
+        begin = 0
+        for bucket, rows in groups:
+            self._file.write_batch(table.slice(begin, len(rows)).to_batches()[0])
+            self._written.append(bucket)
+            begin += len(rows)
 
 
 def read_bucket(folders: Iterable[Path], name: str, schema: pa.Schema, bucket: int) -> pa.Table:

@@ -3,17 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from corpus.contract import COMMIT, LEDGER_FILES
 from corpus.dataset import Dataset
 from corpus.outcome import Outcome
 from pipeline.records.ledger import READ_STAGE
-from pipeline.verification.row_ids import Halves, RepeatedIds, SampleIds, halves_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+from pipeline.verification.row_ids import RepeatedIds, SampleIds, halves_of_column
 
 _BYTES = ("bytes_read", "bytes_rows", "bytes_structure", "bytes_lost")
 
@@ -53,7 +49,7 @@ def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator
         lines = table.append_column("is_first", pc.equal(table.column("part"), 0))
         if not pc.all(pc.is_in(lines.column("outcome"), value_set=known), min_count=0).as_py():
             yield f"{path}: has an outcome that {COMMIT} does not list"
-        all_ids.add(_halves(lines))
+        all_ids.add(halves_of_column(lines))
         for group in lines.group_by(list(_Kind._fields)).aggregate([([], "count_all")]).to_pylist():
             tally[_Kind(*(group[field] for field in _Kind._fields))] += group["count_all"]
         samples = lines.filter(pc.is_valid(lines.column("sample")))
@@ -61,7 +57,7 @@ def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator
         if len(numbers) and (numbers.min() < 0 or numbers.max() >= ids.samples):
             yield f"{path}: names samples that do not exist"
         else:
-            found.add(numbers, _halves(samples))
+            found.add(numbers, halves_of_column(samples))
         if not pc.all(pc.equal(samples.column("outcome"), Outcome.KEPT.value), min_count=0).as_py():
             yield f"{path}: a row that was dropped has a sample"
     if repeated := all_ids.count():
@@ -73,10 +69,6 @@ def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator
             yield f"the rows that it names for samples {first:,} to {last:,} are not those of the shards"
     yield from _conservation_problems(dataset, tally)
     yield from _byte_problems(dataset)
-
-
-def _halves(lines: "pa.Table") -> Halves:
-    return halves_of(bytes.fromhex("".join(lines.column("row_id").to_pylist())))
 
 
 def _conservation_problems(dataset: Dataset, tally: Counter[_Kind]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from corpus.contract import COMMIT, parse_eval_record
 from corpus.dataset import Dataset
 from corpus.schema import lines
-from pipeline.verification.row_ids import SampleIds, halves_of
+from pipeline.verification.row_ids import SampleIds, halves_of_column
 
 
 def curated_problems(dataset: Dataset, ids: SampleIds) -> Iterator[str]:
@@ -24,7 +24,7 @@ def curated_problems(dataset: Dataset, ids: SampleIds) -> Iterator[str]:
         if end > ids.samples:
             yield f"{path}: has records beyond the {ids.samples:,} samples"
             return
-        found.add(np.arange(first, end), halves_of(bytes.fromhex("".join(table.column("row_id").to_pylist()))))
+        found.add(np.arange(first, end), halves_of_column(table))
         expected = [strata[number] for number in np.searchsorted(ends, np.arange(first, end), side="right").tolist()]
         names = zip(table.column("source").to_pylist(), table.column("task").to_pylist(), strict=True)
         if same_strata and list(names) != expected:

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.budget import pieces
+from pipeline.records.arrays import by_number
 from pipeline.text.hashing import GOLDEN, mix_array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 RANGE = 2**16
 """Samples that have one sum."""
@@ -62,14 +67,10 @@ class RepeatedIds:
 
     def add(self, ids: Halves) -> None:
         """Add ids."""
-        if not len(ids):
-            return
         parts = ids[:, 0] >> np.uint64(64 - self._bits) if self._bits else np.zeros(len(ids), np.uint64)
-        order = np.argsort(parts, kind="stable")
-        edges = np.flatnonzero(np.diff(parts[order].astype(np.int64), prepend=-1)).tolist()
-        for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
-            with (self._folder / f"{int(parts[order[begin]])}.ids").open("ab") as file:
-                ids[order[begin:end]].tofile(file)
+        for part, places in by_number(parts):
+            with (self._folder / f"{part}.ids").open("ab") as file:
+                ids[places].tofile(file)
 
     def count(self) -> int:
         """Return how many ids are the same as another one before them."""
@@ -84,3 +85,8 @@ class RepeatedIds:
 def halves_of(content: bytes | NDArray[np.uint8]) -> Halves:
     """Return row ids, given as 16 bytes each one after the other."""
     return np.frombuffer(content, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def halves_of_column(lines: "pa.Table") -> Halves:
+    """Return the column `row_id` of a table, of hexadecimal digits."""
+    return halves_of(bytes.fromhex("".join(lines.column("row_id").to_pylist())))

@@ -18,6 +18,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.records.arrays import by_number
+
 U32 = NDArray[np.uint32]
 
 NONE = 2**32 - 1
@@ -92,14 +94,9 @@ class _Spill:
         self._folder, self._part_rows = folder, part_rows
 
     def add(self, name: str, entries: NDArray[Any], *, by: str) -> None:
-        if not len(entries):
-            return
-        parts = entries[by] // np.uint32(self._part_rows)
-        order = np.argsort(parts, kind="stable")
-        edges = np.flatnonzero(np.diff(parts[order].astype(np.int64), prepend=-1)).tolist()
-        for begin, end in zip(edges, [*edges[1:], len(order)], strict=True):
-            with self._path(name, int(parts[order[begin]])).open("ab") as file:
-                entries[order[begin:end]].tofile(file)
+        for part, places in by_number(entries[by] // np.uint32(self._part_rows)):
+            with self._path(name, part).open("ab") as file:
+                entries[places].tofile(file)
 
     def first_row(self, part: int) -> int:
         return part * self._part_rows
