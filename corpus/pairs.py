@@ -258,8 +258,13 @@ def _pairs_of_block(
         if found is not None and is_certain:
             if columns is not None:
                 columns.add_whole(block.names, end - begin)
-            texts = (column.slice(begin, end - begin) for column in (found.instructions, found.responses))
-            yield PairColumns(number + begin, stratum_of(spec, file.path), *texts, order_conditions(spec.condition))
+            yield PairColumns(
+                number + begin,
+                stratum_of(spec, file.path),
+                found.instructions.slice(begin, end - begin),
+                found.responses.slice(begin, end - begin),
+                order_conditions(spec.condition),
+            )
             continue
         for index, row in enumerate(block.slice(begin, end).to_rows(), start=begin):
             yield from to_pairs(number + index, position + index, row)

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-U8, U64 = NDArray[np.uint8], NDArray[np.uint64]
+U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
 
 _FEED, _BLANK, _TAB, _RETURN = 10, 32, 9, 13
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE = b'"\\:,{}'
