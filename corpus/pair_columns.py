@@ -16,6 +16,8 @@ _IS_VISIBLE = np.zeros(256, bool)
 _IS_VISIBLE[[*range(0x21, 0x7F), *range(0xC3, 0xE1), *range(0xE4, 0xF5)]] = True
 """Whether a text is certainly not blank, by its first byte: blanks of other scripts begin with C2, E1, E2 or E3."""
 
+_NOTHING, _BLANK_LINE = (pa.scalar(text, pa.large_string()) for text in ("", "\n\n"))
+
 
 class WholePairs(NamedTuple):
     """The pairs of a block, one of each row."""
@@ -42,16 +44,19 @@ def whole_pairs(block: TextBlock) -> WholePairs | None:
     columns = dict(zip(block.names, block.columns, strict=True))
     main, response = _first_bytes(columns[found.main]), _first_bytes(columns[found.response])
     are_certain = (main != 0) & (main != ord("[")) & (response != 0) & (response != ord("[")) & (response != ord("{"))
-    instructions = columns[found.main]
-    if len(found.parts) > 1:
-        texts = []
-        for name in found.parts:
-            is_empty = pc.equal(pc.binary_length(columns[name]), 0)
-            are_certain &= _IS_VISIBLE[_first_bytes(columns[name])] | is_empty.to_numpy(zero_copy_only=False)
-            texts.append(pc.if_else(is_empty, None, columns[name]))
-        separator = pa.scalar("\n\n", pa.large_string())
-        instructions = pc.binary_join_element_wise(*texts, separator, null_handling="skip")
+    texts = [columns[name] for name in found.parts]
+    if len(texts) > 1:
+        for text in texts:
+            are_certain &= _IS_VISIBLE[_first_bytes(text)] | _is_empty(text).to_numpy(zero_copy_only=False)
+    instructions = texts[0]
+    for text in texts[1:]:
+        separators = pc.if_else(pc.or_(_is_empty(instructions), _is_empty(text)), _NOTHING, _BLANK_LINE)
+        instructions = pc.binary_join_element_wise(instructions, text, separators)
     return WholePairs(instructions, columns[found.response], are_certain)
+
+
+def _is_empty(texts: pa.Array) -> pa.Array:
+    return pc.equal(pc.binary_length(texts), 0)
 
 
 def _first_bytes(texts: pa.Array) -> NDArray[np.uint8]:

@@ -200,6 +200,7 @@ def test_tables_as_columns_are_those_read_row_by_row(table: pa.Table, rows: int,
 def test_rows_of_texts_are_read_as_columns(kind: str, tmp_path: Path) -> None:
     rows = [{"instruction": f"Größe {row}?", "input": "x" * (row % 2), "output": '"b"\n'} for row in range(500)]
     rows[100] = {"instruction": "a", "input": "b", "output": "[1]"}
+    rows[200] = {"instruction": "", "input": "", "output": "b"}
     path = tmp_path / "f"
     if kind == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
