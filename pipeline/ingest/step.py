@@ -331,10 +331,11 @@ class _DroppedTexts:
 
 def _task_sizes(records: pa.Table) -> Iterator[tuple[str, int, int]]:
     """Task, bytes of texts and bytes of `meta` of each task."""
-    frame = pl.DataFrame(records.select(["task", "instruction", "response", "meta"]))
-    texts = pl.col("instruction").str.len_bytes() + pl.col("response").str.len_bytes()
-    sums = texts.sum().alias("bytes"), pl.col("meta").str.len_bytes().sum().alias("meta_bytes")
-    return frame.group_by("task", maintain_order=True).agg(*sums).iter_rows()
+    texts = pc.add(*(pc.binary_length(records.column(name)) for name in _TEXTS))
+    table = pa.table({"task": records.column("task"), "bytes": texts, "meta": pc.binary_length(records.column("meta"))})
+    sums = table.group_by("task", use_threads=False).aggregate([("bytes", "sum"), ("meta", "sum")])
+    for sizes in sums.to_pylist():
+        yield sizes["task"], sizes["bytes_sum"], sizes["meta_sum"] or 0
 
 
 def _keys(records: pa.Table, first: int) -> NDArray[Any]:

@@ -35,18 +35,16 @@ class Repetition(Rule):
     """Shorter responses pass."""
 
     def judge(self, frame: pl.DataFrame) -> Verdict:
-        response = frame["response"]
-        suspects = (response.str.len_bytes() >= self.min_bytes).arg_true().to_numpy().astype(np.int64)
-        shares = repeated_share(response.gather(suspects), self.window, above=self.max_repeated)
-        hits = shares > self.max_repeated
+        shares = repeated_share(frame["response"], self.window, above=self.max_repeated, min_bytes=self.min_bytes)
+        rows = np.flatnonzero(shares > self.max_repeated)
         details = [
             f"{share:.0%} of the response repeats earlier text (at most {self.max_repeated:.0%})"
-            for share in shares[hits]
+            for share in shares[rows]
         ]
-        return Verdict(suspects[hits], shares[hits], details)
+        return Verdict(rows, shares[rows], details)
 
 
-def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0) -> NDArray[np.float64]:
+def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0, min_bytes: int = 0) -> NDArray[np.float64]:
     """Return the share of each text's `window`-byte windows that occur earlier in it.
 
     Parameters
@@ -57,36 +55,69 @@ def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0) -> NDAr
         Length of a window in bytes of UTF-8.
     above
         Shares that are not above this are not needed: 0 may stand for them.
+    min_bytes
+        Shorter texts have the share 0.
 
     Returns
     -------
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window, above)
+    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window, above, min_bytes)
 
 
 @numba.njit(cache=True, nogil=True)
 def _repeated_share(
-    data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int, above: float
+    data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int, above: float, min_bytes: int
 ) -> NDArray[np.float64]:
     shares = np.zeros(len(bounds) - 1, np.float64)
     seen = np.empty(0, np.uint64)
+    flags = np.empty(0, np.bool_)
     leaving = np.uint64(1)  # factor of the byte that leaves the window
     for _ in range(window):
         leaving *= GOLDEN
     for text in range(len(bounds) - 1):
         windows = bounds[text + 1] - bounds[text] - window + 1
-        if windows < 1:
+        if windows < 1 or bounds[text + 1] - bounds[text] < min_bytes:
             continue
         # With so many distinct windows, the share is not above the limit, however the product is rounded.
         most = windows - int(np.floor(above * windows)) + 1
+        slots = slots_for(4 * most)
+        if len(flags) < slots:
+            flags = np.empty(slots, np.bool_)
+        if _has_distinct(data[bounds[text] : bounds[text + 1]], window, most, flags[:slots]):
+            continue
         slots = slots_for(max(512, 2 * most + 2))
         if len(seen) < slots:
             seen = np.empty(slots, np.uint64)
         distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most, seen[:slots])
         shares[text] = (windows - distinct) / windows if distinct < most else 0.0
     return shares
+
+
+@numba.njit(**INNER_KERNEL)
+def _has_distinct(text: NDArray[np.uint8], window: int, most: int, flags: NDArray[np.bool_]) -> bool:
+    """Whether a text has certainly `most` distinct windows: windows that end differently are distinct.
+
+    The last bytes of a window, up to eight, set one of the flags, whose number is a power of two; those that set the
+    same one are counted once.
+    """
+    flags[:] = False
+    mask, shift = np.uint64(len(flags) - 1), np.uint64(8)
+    unused = np.uint64(64 - 8 * min(window, 8))
+    last = np.uint64(0)
+    for byte in text[: window - 1]:
+        last = last << shift | np.uint64(byte)
+    distinct = 0
+    for byte in text[window - 1 :]:
+        last = last << shift | np.uint64(byte)
+        key = (last << unused) * GOLDEN
+        slot = (key >> np.uint64(32)) & mask
+        distinct += int(not flags[slot])
+        flags[slot] = True
+        if distinct == most:
+            return True
+    return False
 
 
 @numba.njit(**INNER_KERNEL)
