@@ -33,6 +33,7 @@ from pipeline.dedup.near.tokens import (
     write_terms,
 )
 from pipeline.text.characters import tables
+from pipeline.text.codes import Int
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
@@ -162,7 +163,7 @@ def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
 @numba.njit(**KERNEL)
 def _count_sample(
     instructions: Texts, responses: Texts, known: Vocabulary, hashes: U64, flags: U8, terms: U64, sentences: U64
-) -> int:
+) -> Int:
     """Write the hashes of sentences and return their number; `hashes`, `flags` and `terms` are scratch."""
     found = np.int64(0)
     for pair in range(len(instructions.bounds) - 1):
