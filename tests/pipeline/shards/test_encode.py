@@ -16,7 +16,7 @@ from pipeline.shards.encode import FEWEST_GUARDED, MOST_GUARDED, guarded
         (5, 10_000, 1, 5),  # all of a few
         (100_000, 20, 2**10, 18),
         (1_000, 100, 2**30, MOST_GUARDED),
-        (1_000, 100_000, 2**10, FEWEST_GUARDED),  # each is larger than what is to be compared
+        (200, 9_000, 2**10, FEWEST_GUARDED),  # each is larger than what is to be compared
         (10_000, 1_000, 32 * 2**10, 16),
     ],
 )
