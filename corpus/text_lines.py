@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from corpus.kernels import INNER_KERNEL, next_mark
+from corpus.kernels import INNER_KERNEL, KERNEL, next_mark
 
 U8 = NDArray[np.uint8]
 U64 = NDArray[np.uint64]
@@ -86,7 +86,7 @@ def keys_of(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if any(char in '"\\' or char < " " for name in names for char in name) else names
 
 
-@njit(cache=True, nogil=True)
+@njit(**KERNEL)
 def _mark(lines: U8, marks: U8) -> None:
     """Mark, with 1, the bytes that can be no part of a run of text in a string: quotes, backslashes and controls."""
     for place in range(len(lines)):
@@ -204,7 +204,7 @@ def _read_line(
     return at + 1 if lines[at] == _FEED else -1
 
 
-@njit(cache=True, nogil=True)
+@njit(**KERNEL)
 def _read(
     lines: U8,
     marks: U64,

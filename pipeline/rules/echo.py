@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pipeline.rules.rule import Rule, Verdict
 from pipeline.text.columns import texts_of
+from pipeline.text.options import KERNEL
 
 
 class Echo(Rule):
@@ -26,7 +27,9 @@ class Echo(Rule):
     def judge(self, frame: pl.DataFrame) -> Verdict:
         columns = (texts_of(frame[name].to_arrow().cast(pa.large_string())) for name in ("instruction", "response"))
         (first, first_bounds), (second, second_bounds) = columns
-        suspects = pl.Series(np.flatnonzero(_may_be_equal(first, first_bounds, second, second_bounds)))
+        may_be_equal = np.empty(len(frame), np.bool_)
+        _write_may_be_equal(first, first_bounds, second, second_bounds, may_be_equal)
+        suspects = pl.Series(np.flatnonzero(may_be_equal))
         instruction, response = pl.col("instruction"), pl.col("response")
         # Folding whole texts is slow.
         likely = (_first_letter(instruction) == _first_letter(response)) & (response.str.len_chars() >= self.min_chars)
@@ -44,15 +47,15 @@ def _first_letter(text: pl.Expr) -> pl.Expr:
     return text.str.strip_chars().str.head(1).str.to_lowercase().str.head(1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _may_be_equal(
+@numba.njit(**KERNEL)
+def _write_may_be_equal(
     first: NDArray[np.uint8],
     first_bounds: NDArray[np.int64],
     second: NDArray[np.uint8],
     second_bounds: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """Whether texts may be equal up to white space and case, by their bytes up to the first one beyond ASCII, (n,)."""
-    found = np.zeros(len(first_bounds) - 1, np.bool_)
+    found: NDArray[np.bool_],
+) -> None:
+    """Write whether texts may be equal up to white space and case, by their bytes up to the first beyond ASCII."""
     for row in range(len(found)):
         one = first[first_bounds[row] : first_bounds[row + 1]]
         other = second[second_bounds[row] : second_bounds[row + 1]]
@@ -71,6 +74,6 @@ def _may_be_equal(
                 break
             is_letter = np.uint8((one[at] | 0x20) - 0x61) < 26
             if one[at] != other[place] and not (is_letter and one[at] ^ other[place] == 0x20):
+                found[row] = False
                 break
             at, place = at + 1, place + 1
-    return found

@@ -17,7 +17,12 @@ from pipeline.rules.rule import Rule, Verdict
 from pipeline.text.columns import texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
+
+_LEAST_SLOTS = 512
+"""Of the set of a text's windows."""
+_FLAGS = 4
+"""Flags for each distinct window that is looked for."""
 
 
 class Repetition(Rule):
@@ -63,36 +68,47 @@ def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0, min_byt
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window, above, min_bytes)
+    data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
+    sizes = np.diff(bounds)
+    windows = np.where(sizes < min_bytes, 0, np.maximum(sizes - window + 1, 0))
+    # With so many distinct windows, the share is not above the limit, however the product is rounded.
+    most = windows - np.floor(above * windows).astype(np.int64) + 1
+    longest = int(most.max(initial=0))
+    flags = np.empty(slots_for(_FLAGS * longest), np.bool_)
+    seen = np.empty(slots_for(max(_LEAST_SLOTS, 2 * longest + 2)), np.uint64)
+    shares = np.zeros(len(texts), np.float64)
+    _write_shares(data, bounds, window, windows, most, flags, seen, shares)
+    return shares
 
 
-@numba.njit(cache=True, nogil=True)
-def _repeated_share(
-    data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int, above: float, min_bytes: int
-) -> NDArray[np.float64]:
-    shares = np.zeros(len(bounds) - 1, np.float64)
-    seen = np.empty(0, np.uint64)
-    flags = np.empty(0, np.bool_)
+@numba.njit(**KERNEL)
+def _write_shares(
+    data: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    window: int,
+    windows: NDArray[np.int64],
+    most: NDArray[np.int64],
+    flags: NDArray[np.bool_],
+    seen: U64,
+    shares: NDArray[np.float64],
+) -> None:
+    """Write the shares of texts that repeat a window, of at most `most` distinct ones.
+
+    `windows` are the numbers of windows to look at; `flags` and `seen` are scratch.
+    """
     leaving = np.uint64(1)  # factor of the byte that leaves the window
     for _ in range(window):
         leaving *= GOLDEN
-    for text in range(len(bounds) - 1):
-        windows = bounds[text + 1] - bounds[text] - window + 1
-        if windows < 1 or bounds[text + 1] - bounds[text] < min_bytes:
+    for text in range(len(windows)):
+        if windows[text] < 1:
             continue
-        # With so many distinct windows, the share is not above the limit, however the product is rounded.
-        most = windows - int(np.floor(above * windows)) + 1
-        slots = slots_for(4 * most)
-        if len(flags) < slots:
-            flags = np.empty(slots, np.bool_)
-        if _has_distinct(data[bounds[text] : bounds[text + 1]], window, most, flags[:slots]):
+        piece = data[bounds[text] : bounds[text + 1]]
+        if _has_distinct(piece, window, most[text], flags[: slots_for(_FLAGS * most[text])]):
             continue
-        slots = slots_for(max(512, 2 * most + 2))
-        if len(seen) < slots:
-            seen = np.empty(slots, np.uint64)
-        distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most, seen[:slots])
-        shares[text] = (windows - distinct) / windows if distinct < most else 0.0
-    return shares
+        slots = slots_for(max(_LEAST_SLOTS, 2 * most[text] + 2))
+        distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most[text], seen[:slots])
+        if distinct < most[text]:
+            shares[text] = (windows[text] - distinct) / windows[text]
 
 
 @numba.njit(**INNER_KERNEL)

@@ -14,11 +14,12 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from corpus.kernels import INNER_KERNEL, next_mark
+from corpus.kernels import INNER_KERNEL, KERNEL, next_mark
 from pipeline.text import codes
 from pipeline.text.columns import texts_of
 
 U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
 Bounds = NDArray[np.int64]
 Buffer = bytes | memoryview
 
@@ -50,15 +51,21 @@ class FoldedPairs(NamedTuple):
 
 def fold_pairs(instructions: pa.Array | pa.ChunkedArray, responses: pa.Array | pa.ChunkedArray) -> FoldedPairs:
     """`fold` the texts of pairs, of large_string columns without nulls."""
-    found = _fold_pairs(*texts_of(instructions), *texts_of(responses))
-    columns = instructions, responses
-    pairs = {row: b"\0".join(fold(column[row].as_py()) for column in columns) for row in _where_not(found.is_folded)}
-    lowered = {
-        row: fold(instructions[row].as_py()).decode().casefold().encode() for row in _where_not(found.is_lowered)
-    }
-    return FoldedPairs(
-        _slices(found.content, found.bounds, pairs), _slices(found.lowered, found.lowered_bounds, lowered)
+    (first, first_bounds), (second, second_bounds) = texts_of(instructions), texts_of(responses)
+    rows = len(instructions)
+    size, size_of_responses = (int(bounds[-1] - bounds[0]) for bounds in (first_bounds, second_bounds))
+    content, ends = np.empty(size + size_of_responses + rows, np.uint8), np.zeros(rows + 1, np.int64)
+    lowered, lowered_ends = np.empty(size, np.uint8), np.zeros(rows + 1, np.int64)
+    is_folded, is_lowered = np.empty(rows, np.bool_), np.empty(rows, np.bool_)
+    longest = max(int(np.diff(bounds).max(initial=0)) for bounds in (first_bounds, second_bounds))
+    marks = np.zeros(longest // 8 + 1, np.uint64)
+    _fold_pairs(
+        first, first_bounds, second, second_bounds, marks, content, ends, is_folded, lowered, lowered_ends, is_lowered
     )
+    columns = instructions, responses
+    pairs = {row: b"\0".join(fold(column[row].as_py()) for column in columns) for row in _where_not(is_folded)}
+    others = {row: fold(instructions[row].as_py()).decode().casefold().encode() for row in _where_not(is_lowered)}
+    return FoldedPairs(_slices(content, ends, pairs), _slices(lowered, lowered_ends, others))
 
 
 def _where_not(mask: NDArray[np.bool_]) -> list[int]:
@@ -73,52 +80,40 @@ def _slices(content: U8, bounds: Bounds, others: Mapping[int, bytes]) -> Iterato
     return (others.get(row, piece) for row, piece in enumerate(pieces)) if others else pieces
 
 
-class _Folded(NamedTuple):
-    content: U8
-    """Folded pairs, one after the other."""
-    bounds: Bounds
-    """(n + 1,)"""
-    is_folded: NDArray[np.bool_]
-    """Whether a pair is in `content`, (n,); others are empty."""
-    lowered: U8
-    """Folded instructions in lower case."""
-    lowered_bounds: Bounds
-    """(n + 1,)"""
-    is_lowered: NDArray[np.bool_]
-    """Whether an instruction is in `lowered`, because it is ASCII, (n,)."""
+@njit(**KERNEL)
+def _fold_pairs(
+    first: U8,
+    first_bounds: Bounds,
+    second: U8,
+    second_bounds: Bounds,
+    marks: U64,
+    content: U8,
+    ends: Bounds,
+    is_folded: NDArray[np.bool_],
+    lowered: U8,
+    lowered_ends: Bounds,
+    is_lowered: NDArray[np.bool_],
+) -> None:
+    """Write folded pairs one after the other, and folded instructions in lower case; `marks` is scratch.
 
-
-@njit(cache=True, nogil=True)
-def _fold_pairs(first: U8, first_bounds: Bounds, second: U8, second_bounds: Bounds) -> _Folded:
-    rows = len(first_bounds) - 1
-    size = first_bounds[-1] - first_bounds[0]
-    lowered, lowered_bounds = np.empty(size, np.uint8), np.zeros(rows + 1, np.int64)
-    content, bounds = (
-        np.empty(size + second_bounds[-1] - second_bounds[0] + rows, np.uint8),
-        np.zeros(rows + 1, np.int64),
-    )
-    is_folded, is_lowered = np.ones(rows, np.bool_), np.ones(rows, np.bool_)
-    longest = 0
-    for row in range(rows):
-        longest = max(longest, first_bounds[row + 1] - first_bounds[row], second_bounds[row + 1] - second_bounds[row])
-    marks = np.zeros(longest // 8 + 1, np.uint64)
-    for row in range(rows):
-        begin = bounds[row]
+    The ends (n + 1,) begin with 0. What cannot be folded here, or is not ASCII, is empty and marked as not done, (n,).
+    """
+    for row in range(len(is_folded)):
+        begin = ends[row]
         middle = _fold(first[first_bounds[row] : first_bounds[row + 1]], marks, content, begin)
         end = -1
         if middle >= 0:
             content[middle] = 0
             end = _fold(second[second_bounds[row] : second_bounds[row + 1]], marks, content, middle + 1)
         is_folded[row] = end >= 0
-        bounds[row + 1] = end if end >= 0 else begin
-        to = lowered_bounds[row]
+        ends[row + 1] = end if end >= 0 else begin
+        to = lowered_ends[row]
         is_lowered[row] = middle >= 0 and _lower(content[begin:middle], lowered[to:])
-        lowered_bounds[row + 1] = to + middle - begin if is_lowered[row] else to
-    return _Folded(content, bounds, is_folded, lowered, lowered_bounds, is_lowered)
+        lowered_ends[row + 1] = to + middle - begin if is_lowered[row] else to
 
 
 @njit(**INNER_KERNEL)
-def _fold(text: U8, marks: NDArray[np.uint64], out: U8, to: int) -> int:
+def _fold(text: U8, marks: U64, out: U8, to: int) -> int:
     """Fold a text to `out` from `to` on; return where it ends, -1 for a text with white space beyond ASCII."""
     first, last = 0, len(text)
     while first < last and _IS_SPACE[text[first]]:

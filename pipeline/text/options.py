@@ -1,5 +1,5 @@
 """Options of numba that kernels share."""
 
-from corpus.kernels import INNER_KERNEL
+from corpus.kernels import INNER_KERNEL, KERNEL
 
-__all__ = ["INNER_KERNEL"]
+__all__ = ["INNER_KERNEL", "KERNEL"]
