@@ -76,7 +76,7 @@ def _where_not(mask: NDArray[np.bool_]) -> list[int]:
 def _slices(content: U8, bounds: Bounds, others: Mapping[int, bytes]) -> Iterator[Buffer]:
     """Yield the pieces of an array between bounds, and instead of some the others; no list of them is made."""
     edges = bounds.tolist()
-    pieces = map(memoryview(content).__getitem__, map(slice, edges, edges[1:]))
+    pieces = map(content.data.__getitem__, map(slice, edges, edges[1:]))
     return (others.get(row, piece) for row, piece in enumerate(pieces)) if others else pieces
 
 
@@ -194,4 +194,4 @@ def _lower(text: U8, out: U8) -> bool:
     for place, byte in enumerate(text):
         bits |= byte
         out[place] = byte + (np.uint8(0x20) if np.uint8(byte - np.uint8(0x41)) < np.uint8(26) else np.uint8(0))
-    return bits < 128
+    return bool(bits < 128)
