@@ -20,7 +20,7 @@ of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the w
 the record count too where the line ends behind it, since a longer question is another one.
 
 The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`),
-and stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
+and every stem in any spacing (`pipeline.decontaminate.letters`).
 """
 
 from typing import NamedTuple
@@ -84,10 +84,13 @@ def scan(records: Words, index: Index) -> Hits:
     largest = int(max(np.diff(index.bounds).max(initial=0), longest, index.sizes[1]))
     grams = np.empty(_gram_slots(longest), np.uint64)
     hits = Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(largest), grams))
-    rows, probes = scan_letters(records, index.letters)
+    rows, probes, complete = scan_letters(records, index.letters)
     if not len(rows):
         return hits
     answered = _answered(records, rows, probes, index)
+    long_enough = index.stems[probes, 1] - index.stems[probes, 0] >= index.sizes[2]
+    found = complete | (answered & long_enough)
+    rows, probes, answered = rows[found], probes[found], answered[found]
     return Hits(
         row=np.append(hits.row, rows),
         probe=np.append(hits.probe, probes),
