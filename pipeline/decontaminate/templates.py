@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE
+from pipeline.decontaminate.index import FIRM, INFORMATIVE, SEAM, TEMPLATE
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
-from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, Flags, Words, words_of
+from pipeline.decontaminate.word_hashes import BREAK, LABEL, NAME, NUMBER, OPTION, Flags, Words, words_of
 from pipeline.text.hashing import U64
 
 TEMPLATE_WORDS = 3
@@ -64,11 +64,26 @@ def mark_templates(probes: Words, flags: Flags, groups: NDArray[np.int64]) -> No
     starts = at[shared > limit[place]]
     for offset in range(TEMPLATE_WORDS):
         flags[starts + offset] |= np.uint16(TEMPLATE)
+    _mark_seams(flags, starts)
     labels = np.flatnonzero(probes.flags & LABEL)
     place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
     shared = document_counts(in_group(probes.words[labels], groups[place]), place)
     flags[labels[shared > limit[place]]] |= np.uint16(TEMPLATE)
     _mark_tails(probes, flags, groups, limit)
+
+
+def _mark_seams(flags: Flags, starts: NDArray[np.int64]) -> None:
+    """Set `SEAM` for words that no stretch joins to the template's word before in the line; they begin at `starts`.
+
+    Frequent titles in a row have seams, but a template has few.
+    """
+    joined = np.zeros(len(flags), bool)
+    for offset in range(1, TEMPLATE_WORDS):
+        joined[starts + offset] = True
+    is_template = flags & np.uint16(TEMPLATE) != 0
+    in_line = flags & np.uint16(BREAK) == 0
+    seams = np.flatnonzero(is_template[1:] & is_template[:-1] & ~joined[1:] & in_line[1:]) + 1
+    flags[seams] |= np.uint16(SEAM)
 
 
 def _mark_tails(probes: Words, flags: Flags, groups: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
@@ -179,9 +194,12 @@ def stems(bounds: NDArray[np.int64], flags: Flags, least: int) -> NDArray[np.int
 
 @numba.njit(cache=True, nogil=True)
 def _strip(flags: Flags, begin: int, end: int, which: int) -> tuple[int, int]:
-    """Bounds of a probe without the words at its beginning and end that have any of some flags."""
-    while begin < end and flags[begin] & which:
+    """Bounds of a probe without the words at its beginning and end that have any of some flags, up to a seam."""
+    first = begin
+    while begin < end and flags[begin] & which and (begin == first or flags[begin] & SEAM == 0):
         begin += 1
     while begin < end and flags[end - 1] & which:
         end -= 1
+        if flags[end] & SEAM:
+            break
     return begin, end

@@ -3,7 +3,7 @@ template with one."""
 
 import random
 from html import unescape
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +425,77 @@ def test_a_stem_of_few_own_words_is_found_with_the_words_of_its_template_before_
     assert found >= {(row, f"held-{row}") for row in range(60)}
     other = [(f"Here is what I bought for the journey: {kind}, and much else that I need.", "Well.") for kind in kinds]
     assert hits(other, held) == []
+
+
+TITLES = """Pulp Fiction
+Schindler's List
+The Lord of the Rings The Return of the King
+Star Wars Episode IV - A New Hope
+Star Wars Episode V - The Empire Strikes Back
+Forrest Gump
+The Lion King
+The Fugitive
+Jurassic Park
+The Silence of the Lambs
+Dances with Wolves
+Apollo 13
+The Usual Suspects
+Raiders of the Lost Ark
+Terminator 2 Judgment Day""".splitlines()
+CITIES = """Paris
+London
+Berlin
+Madrid
+Lisbon
+Vienna
+New York City
+Rio de Janeiro
+San Francisco
+Buenos Aires
+Delhi
+Beijing
+Hanoi
+Mexico City
+Santiago de Chile""".splitlines()
+FORMULAS = """x^2 + 1
+sin(x)
+cos(2x)
+x^3 - x
+e^x
+ln(x + 1)
+1/(x + 2)
+sqrt(x)
+tan(x)
+2x + 3
+x^2 - 4x + 4
+x^4""".splitlines()
+
+
+@pytest.mark.parametrize(
+    ("pool", "ask"),
+    [
+        (TITLES, "Find a movie similar to {}, {}, {}, {}:\nOptions:\n(A) {} {}\n(B) {} {}\n(C) {} {}\n(D) {} {}"),
+        (TITLES, "Which of these movies is the oldest?\n\nA. {}\nB. {}\nC. {}\nD. {}"),
+        (CITIES, "Which of these cities is the furthest north?\n\nA. {}\nB. {}\nC. {}\nD. {}"),
+        (CITIES, "How far is it by train from {} to {} if the train has to stop in {}?"),
+        (FORMULAS, "Which of the following functions has the largest value at x = 1?\n(A) {}\n(B) {}\n(C) {}\n(D) {}"),
+    ],
+)
+def test_lists_from_the_pool_of_titles_names_or_formulas_of_a_task_are_no_items(pool: list[str], ask: str) -> None:
+    draw = random.Random(8)
+    rare = [f"{thing} {name}" for thing in THINGS for name in NAMES]
+    questions: dict[str, None] = {}
+    while len(questions) < 200:
+        drawn = draw.sample(pool, 4)
+        drawn += [word for text in draw.sample(rare, 4) for word in text.split()] if ask.count("{}") > 4 else []
+        questions.setdefault(ask.format(*drawn), None)
+    held = items([(question, "A") for question in questions])
+    lists = [*([text] for text in pool), *permutations(pool, 2)]
+    records = [("Name some of them.", "\n".join(f"{n}. {text}" for n, text in enumerate(each, 1))) for each in lists]
+    records += [(f"I like {', '.join(each)} very much.", "Why?") for each in lists]
+    assert hits(records, held) == []
+    found = {(row, item) for row, item, _ in hits([(f"Q: {text}\nA:", "B") for text in questions], held)}
+    assert sum((row, f"held-{row}") in found for row in range(200)) >= 0.97 * 200
 
 
 @pytest.mark.parametrize("end", ["", "\n\nAnswer format: answer1/answer2/answer3/answer4", "\nAnswer:"])
