@@ -126,6 +126,7 @@ def letter_index(
     option_spans[kinds != SHORT, 1] = option_spans[kinds != SHORT, 0]
     chosen_options, option_bounds = _ranges(option_spans)
     option_letters = before[until[options[chosen_options]]]
+    table, first, following, sieve = build_gram_table(keys[order])
     return LetterIndex(
         hashes=hashes,
         sizes=spans[:, 1] - spans[:, 0],
@@ -138,7 +139,10 @@ def letter_index(
         option_bounds=option_bounds,
         option_hashes=_hashes(letters, option_letters),
         option_sizes=option_letters[:, 1] - option_letters[:, 0],
-        **dict(zip(("table", "first", "following", "sieve"), build_gram_table(keys[order]), strict=True)),
+        table=table,
+        first=first,
+        following=following,
+        sieve=sieve,
     )
 
 
