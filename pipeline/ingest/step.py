@@ -3,7 +3,7 @@
 batches ─▶ clean, rules ─┬▶ records.arrow   records that are kept
                          ├▶ dropped.arrow   texts of a few dropped pairs, for the report
                          ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
-                         └▶ ledger.parquet  rows without a pair, dropped pairs
+                         └▶ ledger.arrow    rows without a pair, dropped pairs
 """
 
 from collections import Counter
