@@ -23,7 +23,7 @@ from tests.corpus.test_read_columns import DIRTY
 PLAIN = [{"instruction": f"What is  {row} + 1?\n", "response": f"\tIt is {row + 1}."} for row in range(40)]
 DROPPED = [
     {"instruction": "Repeat it.", "response": "again and " * 100},
-    {"instruction": "\u200b\ufeff", "response": "b"},
+    {"instruction": "\x00\ufeff ", "response": "b"},
     {"instruction": "Say it to me, please.", "response": "say it to  me, please."},
     {"instruction": "Think.", "response": "<think>hm"},
     {"instruction": "x" * 400, "response": "b"},
