@@ -102,7 +102,9 @@ def _without_markup(texts: pl.Series, spec: CleanSpec) -> pl.Series:
             tagged, texts, lambda text: text.str.replace_all(THINK_BLOCK, "").str.replace(THINK_WITHOUT_BEGIN, "")
         )
     if spec.end_markers:
-        texts = texts.str.replace(end_markers_pattern(spec.end_markers) + r"\z", "")
+        pattern = end_markers_pattern(spec.end_markers) + r"\z"
+        marked = texts.str.contains(pattern).to_numpy()
+        texts = where(marked, texts, lambda text: text.str.replace(pattern, ""))
     return texts
 
 
