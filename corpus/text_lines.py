@@ -87,17 +87,16 @@ def keys_of(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if any(char in '"\\' or char < " " for name in names for char in name) else names
 
 
-@numba.njit(cache=True, nogil=True)
+_OUTER: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+_INNER = _OUTER | {"no_cpython_wrapper": True}
+
+
+@numba.njit(**_OUTER)
 def _mark(lines: U8, marks: U8) -> None:
     """Mark, with 1, the bytes that can be no part of a run of text in a string: quotes, backslashes and controls."""
     for place in range(len(lines)):
         byte = lines[place]
         marks[place] = np.uint8(byte < 32) | np.uint8(byte == 34) | np.uint8(byte == 92)
-
-
-_INNER: dict[str, Any] = {
-    "cache": True, "nogil": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True
-}  # fmt: skip
 
 
 @numba.njit(**_INNER)
@@ -230,7 +229,7 @@ def _read_line(
     return at + 1 if lines[at] == _FEED else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**_OUTER)
 def _read(
     lines: U8,
     marks: U64,
@@ -242,7 +241,7 @@ def _read(
     ends: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Read lines to `texts` and `ends`; return their number, and where they end."""
-    row = 0
+    row: Any = np.int64(0)  # not a literal, for which numba would compile `_read_line` once more
     while begin < len(lines):
         end = _read_line(lines, marks, begin, keys, bounds, texts, ends, row)
         if end < 0 or end - 1 - begin > max_row_bytes:

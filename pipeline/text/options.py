@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 INNER_KERNEL: dict[str, Any] = {
     "cache": True,
     "nogil": True,
@@ -20,4 +22,13 @@ KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc
 """For `numba.njit` of functions that Python calls and that allocate no array: what they fill is given to them.
 
 Each way to allocate takes numba 0.05 to 0.2 seconds to compile for each type of array, in each process.
+"""
+
+ZERO: Any = np.int64(0)
+FALSE: Any = np.bool_(False)
+FORWARD: Any = np.int64(1)
+BACKWARD: Any = np.int64(-1)
+"""For arguments of kernels, and variables that a loop changes and passes to one.
+
+Each literal is a type of its own, for which numba would compile the called function once more.
 """
