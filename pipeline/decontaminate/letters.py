@@ -1,9 +1,15 @@
 """Stems in any spacing, found in a record by their letters alone, without white space.
 
-    letters of a stem ─ the rarest of some stretches ─▶ entry (stretch, probe) in a table
+    letters of a stem ─ the rarest of some stretches ─▶ entry (stretch, stem) in a table
     letters of a record ─ stretches in the table ─▶ candidates ─ all letters of the stem in a row ─▶ hits
 
 Words broken by line breaks or blanks, and texts without any blank, have other words than the item and the same letters.
+The *gap* between two letters, a sign or the gap between two numbers, must be the same too, but where a line is broken
+there: "20\\n12" may be 2012, "5.\\n2" may be 5.2, and "x\\n- 3" may be x - 3. A label such as "e." that begins a line
+may be the end of the last line's word: a record with such labels is scanned once more, with these as letters.
+
+Of a stem of fewer than `DISTINCTIVE_WORDS` words, all options must be found too, or a distinctive answer, or the words
+of the template before it, and a line must end behind it.
 """
 
 from typing import NamedTuple
@@ -14,19 +20,30 @@ from numpy.typing import NDArray
 
 from pipeline.decontaminate.gram_table import build_gram_table, find_entry, may_have
 from pipeline.decontaminate.ngrams import document_counts
-from pipeline.decontaminate.word_hashes import Letters, Words
+from pipeline.decontaminate.word_hashes import BREAK, BROKEN, BROKEN_LABEL, Letters, Words
 from pipeline.text import codes
+from pipeline.text.codes import Int
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.options import INNER_KERNEL
 
 STRETCH = 24
 """Letters of a stretch."""
-_CHOICES = 8
+_CHOICES = 16
 """Stretches of a stem of which the rarest is its entry."""
+_LEAST_LETTER = codes.DIGIT_0
+"""What is smaller is a sign or a mark."""
+_LABELS_END = BROKEN_LABEL + codes.LOWER_J - codes.LOWER_A + 1
+SUFFICIENT, SHORT, LED = range(3)
+"""What an entry has: a stem that suffices; one that takes the options or the answer too; a short one behind the
+template's last words, which a line's end must follow."""
+_ANY_GAP = -1
+_GAP_BITS = 6
+
+Spans = NDArray[np.int64]
 
 
 class LetterIndex(NamedTuple):
-    """Arrays over s stems and the slots of a table."""
+    """Arrays over s stems, g gaps, o options and the slots of a table."""
 
     hashes: U64
     """(s,): hash of all letters of a stem."""
@@ -36,6 +53,19 @@ class LetterIndex(NamedTuple):
     """(s,): offset of its entry's stretch."""
     probes: NDArray[np.int32]
     """(s,): the probe that has the stem."""
+    kinds: NDArray[np.uint8]
+    """(s,): `SUFFICIENT`, `SHORT` or `LED`."""
+    gap_bounds: NDArray[np.int64]
+    """(s + 1,): stem i has the gaps gap_bounds[i] to gap_bounds[i + 1]."""
+    gap_at: NDArray[np.int32]
+    """(g,): offset of the letter behind a gap."""
+    gaps: NDArray[np.int64]
+    """(g,): what is in it, `_ANY_GAP` if a line is broken there."""
+    option_bounds: NDArray[np.int64]
+    """(s + 1,): stem i has the options option_bounds[i] to option_bounds[i + 1]; only a `SHORT` one has any."""
+    option_hashes: U64
+    option_sizes: NDArray[np.int64]
+    """(o,): hash of all letters of an option, and their number."""
     table: U64
     first: NDArray[np.int32]
     following: NDArray[np.int32]
@@ -43,39 +73,112 @@ class LetterIndex(NamedTuple):
     """See `pipeline.decontaminate.gram_table`; an entry is a stem."""
 
 
-def letter_index(texts: Words, stems: NDArray[np.int64], probes: NDArray[np.int64], max_items: int) -> LetterIndex:
+def letter_index(
+    texts: Words,
+    stems: Spans,
+    probes: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+    options: Spans,
+    option_probes: NDArray[np.int64],
+    max_items: int,
+) -> LetterIndex:
     """Index stems by their letters.
 
     Parameters
     ----------
     texts
-        Words of p probes.
+        Words of all probes.
     stems
-        (p, 2): begin and end of each probe's stem among all words.
+        (s, 2): begin and end of each stem among all words.
     probes
-        (s,): the probes whose stems are indexed; these have words.
+        (s,): the probe of each stem.
+    kinds
+        (s,): `SUFFICIENT`, `SHORT` or `LED`.
+    options, option_probes
+        (o, 2), (o,): begin and end of each option among all words, and its probe, ascending.
     max_items
-        A stretch that more stems have is not used for search.
+        A stretch that more stems with other letters have is not used for search.
     """
     until = np.append(0, texts.ends)
-    spans = until[stems[probes]]
-    letters = texts.letters
-    spans[:, 0] += letters[spans[:, 0]] == 0  # what parts it from the number before
+    is_letter = texts.letters >= _LEAST_LETTER
+    letters = texts.letters[is_letter]
+    before = np.append(0, np.cumsum(is_letter))  # letters before each place
+    spans = before[until[stems]]
     long = spans[:, 1] - spans[:, 0] >= STRETCH
-    spans, probes = spans[long], probes[long]
+    spans, probes, kinds = spans[long], probes[long], kinds[long]
+    hashes = _hashes(letters, spans)
     room = spans[:, 1] - spans[:, 0] - STRETCH
     places = room[:, None] * np.arange(_CHOICES) // (_CHOICES - 1)
     keys = _stretch_keys(letters, (spans[:, :1] + places).ravel())
-    counts = document_counts(keys, np.repeat(np.arange(len(spans)), _CHOICES)).reshape(-1, _CHOICES)
+    _, number = np.unique(hashes, return_inverse=True)  # an item may be in several sets
+    counts = document_counts(keys, np.repeat(number, _CHOICES)).reshape(-1, _CHOICES)
     rarest = counts.argmin(axis=1, keepdims=True)
     taken = np.take_along_axis(counts, rarest, 1)[:, 0] <= max_items
     keys = np.take_along_axis(keys.reshape(-1, _CHOICES), rarest, 1)[taken, 0]
     places = np.take_along_axis(places, rarest, 1)[taken, 0]
-    spans, probes = spans[taken], probes[taken]
-    order = np.lexsort((probes, keys))
-    keys, places, spans, probes = keys[order], places[order], spans[order], probes[order]
+    order = np.lexsort((probes[taken], keys))
+    spans, probes, kinds, hashes = (part[taken][order] for part in (spans, probes, kinds, hashes))
+
+    gap_at, gaps = _gaps(texts.letters)
+    gap_spans = np.searchsorted(gap_at, spans + np.array([1, 0]))
+    chosen, gap_bounds = _ranges(gap_spans)
+    option_spans = np.searchsorted(option_probes, probes[:, None] + np.array([0, 1]))
+    option_spans[kinds != SHORT, 1] = option_spans[kinds != SHORT, 0]
+    chosen_options, option_bounds = _ranges(option_spans)
+    option_letters = before[until[options[chosen_options]]]
+    table, first, following, sieve = build_gram_table(keys[order])
+    return LetterIndex(
+        hashes=hashes,
+        sizes=spans[:, 1] - spans[:, 0],
+        places=places[order],
+        probes=probes.astype(np.int32),
+        kinds=kinds,
+        gap_bounds=gap_bounds,
+        gap_at=(gap_at[chosen] - np.repeat(spans[:, 0], np.diff(gap_bounds))).astype(np.int32),
+        gaps=gaps[chosen],
+        option_bounds=option_bounds,
+        option_hashes=_hashes(letters, option_letters),
+        option_sizes=option_letters[:, 1] - option_letters[:, 0],
+        table=table,
+        first=first,
+        following=following,
+        sieve=sieve,
+    )
+
+
+def _ranges(spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers in n spans (begin, end), one span after the other, and the bounds (n + 1,) between them."""
     sizes = spans[:, 1] - spans[:, 0]
-    return LetterIndex(_hashes(letters, spans), sizes, places, probes.astype(np.int32), *build_gram_table(keys))
+    bounds = np.append(0, np.cumsum(sizes))
+    return np.arange(bounds[-1]) + np.repeat(spans[:, 0] - bounds[:-1], sizes), bounds
+
+
+@numba.njit(cache=True, nogil=True)
+def _gaps(letters: Letters) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number of letters before each gap that is not empty, ascending, and what is in it."""
+    places, gaps = np.empty(len(letters), np.int64), np.empty(len(letters), np.int64)
+    count = before = 0
+    gap = np.int64(0)
+    for at in range(len(letters)):
+        if letters[at] < _LEAST_LETTER:
+            gap = _with_mark(gap, letters[at])
+            continue
+        if gap != 0:
+            places[count], gaps[count] = before, gap
+            count += 1
+            gap = np.int64(0)
+        before += 1
+    return places[:count].copy(), gaps[:count].copy()
+
+
+@numba.njit(**INNER_KERNEL)
+def _with_mark(gap: Int, mark: Int) -> np.int64:
+    """A gap with one more sign or mark."""
+    if BROKEN_LABEL <= mark < _LABELS_END:
+        return np.int64(gap)
+    if mark == BROKEN or gap == _ANY_GAP:
+        return np.int64(_ANY_GAP)
+    return np.int64(gap << _GAP_BITS | (np.int64(mark) + 1))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -88,7 +191,7 @@ def _hash(letters: Letters, begin: int, end: int) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True)
-def _hashes(letters: Letters, spans: NDArray[np.int64]) -> U64:
+def _hashes(letters: Letters, spans: Spans) -> U64:
     hashes = np.empty(len(spans), np.uint64)
     for stem in range(len(spans)):
         hashes[stem] = _hash(letters, spans[stem, 0], spans[stem, 1])
@@ -111,7 +214,7 @@ def _stretch_keys(letters: Letters, begins: NDArray[np.int64]) -> U64:
 
 
 @numba.njit(cache=True, nogil=True)
-def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
     """Find stems in records by their letters alone.
 
     Returns
@@ -119,49 +222,160 @@ def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64],
     rows : int64 (h,)
         Index of the record of each hit.
     probes : int32 (h,)
+    complete : bool (h,)
+        Whether nothing else must be found: it is False for a `SHORT` stem without its options.
     """
-    rows, probes = np.empty(64, np.int64), np.empty(64, np.int32)
+    rows, probes, complete = np.empty(64, np.int64), np.empty(64, np.int32), np.empty(64, np.bool_)
     count = 0
     power = np.uint64(1)
     for _ in range(STRETCH):
         power *= GOLDEN
     letters, sieve = records.letters, index.sieve
-    end = 0
+    row_ends = np.zeros(len(records.bounds), np.int64)
+    longest = 0
+    for row in range(1, len(row_ends)):
+        row_ends[row] = records.ends[records.bounds[row] - 1] if records.bounds[row] else 0
+        longest = max(longest, row_ends[row] - row_ends[row - 1])
+    solid = np.empty(longest + STRETCH, np.uint64)
     for row in range(len(records.bounds) - 1):
-        begin = end
-        if records.bounds[row + 1]:
-            end = records.ends[records.bounds[row + 1] - 1]
-        value = np.uint64(0)
-        for at in range(begin, end):
-            value = value * GOLDEN + np.uint64(letters[at]) + np.uint64(1)
-            if at - begin < STRETCH - 1:
-                continue
-            if at - begin >= STRETCH:
-                value -= (np.uint64(letters[at - STRETCH]) + np.uint64(1)) * power
-            key = _key(value)
-            if not may_have(sieve, key):
-                continue
-            stem = find_entry(key, index.table, index.first, index.sieve)
-            while stem >= 0:
-                first = at + 1 - STRETCH - index.places[stem]
-                if _is_at(index, stem, letters, first, begin, end):
-                    if count == len(rows):
-                        rows, probes = np.append(rows, rows), np.append(probes, probes)
-                    rows[count], probes[count] = row, index.probes[stem]
-                    count += 1
-                stem = index.following[stem]
-    return rows[:count].copy(), probes[:count].copy()
+        begin, end = row_ends[row], row_ends[row + 1]
+        with_labels = False
+        while True:
+            size, labelled = _write_solid(letters, begin, end, with_labels, solid)
+            value = np.uint64(0)
+            for at in range(min(size, STRETCH - 1)):
+                value = value * GOLDEN + solid[at]
+            before = np.uint64(0)  # the letter before the stretch
+            for at in range(STRETCH - 1, size):
+                value = value * GOLDEN + solid[at] - before * power
+                before = solid[at + 1 - STRETCH]
+                key = _key(value)
+                if not may_have(sieve, key):
+                    continue
+                stem = find_entry(key, index.table, index.first, index.sieve)
+                while stem >= 0:
+                    first = at + 1 - STRETCH - index.places[stem]
+                    kind = index.kinds[stem]
+                    last = -1
+                    if first >= 0 and _is_at(index, stem, solid, first, size):
+                        last = _find_end(index, stem, letters, first, begin, end, with_labels)
+                    if last >= 0 and (kind != LED or _ends_line(records, row, last)):
+                        if count == len(rows):
+                            rows, probes, complete = _doubled(rows), _doubled(probes), _doubled(complete)
+                        rows[count], probes[count] = row, index.probes[stem]
+                        complete[count] = kind != SHORT or _has_options(index, stem, solid[:size])
+                        count += 1
+                    stem = index.following[stem]
+            if with_labels or not labelled:
+                break
+            with_labels = True
+    return rows[:count].copy(), probes[:count].copy(), complete[:count].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _doubled(values):  # type: ignore[no-untyped-def]
+    return np.append(values, values)
 
 
 @numba.njit(**INNER_KERNEL)
-def _is_at(index: LetterIndex, stem: int, letters: Letters, first: int, begin: int, end: int) -> bool:
-    """Whether all letters of a stem are at a place, and no number is cut."""
+def _letter(letter: Int, with_labels: bool) -> np.uint64:
+    """A letter or digit and one; 0 for a sign or a mark."""
+    if letter >= _LEAST_LETTER:
+        return np.uint64(letter) + np.uint64(1)
+    if with_labels and BROKEN_LABEL <= letter < _LABELS_END:
+        return np.uint64(codes.LOWER_A + np.int64(letter) - BROKEN_LABEL + 1)
+    return np.uint64(0)
+
+
+@numba.njit(**INNER_KERNEL)
+def _write_solid(letters: Letters, begin: int, end: int, with_labels: bool, solid: U64) -> tuple[int, bool]:
+    """Write a record's letters, each and one; returns how many there are, and whether there are broken labels."""
+    size = 0
+    labelled = False
+    for at in range(begin, end):
+        letter = _letter(letters[at], with_labels)
+        solid[size] = letter
+        size += letter != 0
+        labelled |= BROKEN_LABEL <= letters[at] < _LABELS_END
+    return size, labelled
+
+
+@numba.njit(**INNER_KERNEL)
+def _is_at(index: LetterIndex, stem: int, solid: U64, first: int, size: int) -> bool:
+    """Whether a record has the letters of a stem from its letter `first` on."""
     last = first + index.sizes[stem]
-    if first < begin or last > end or _cuts_number(letters, first, begin, end):
+    if last > size:
         return False
-    if _cuts_number(letters, last, begin, end):
-        return False
-    return bool(_hash(letters, first, last) == index.hashes[stem])
+    value = np.uint64(0)
+    for at in range(first, last):
+        value = value * GOLDEN + solid[at]
+    return bool(value == index.hashes[stem])
+
+
+@numba.njit(**INNER_KERNEL)
+def _find_end(
+    index: LetterIndex, stem: int, letters: Letters, first: int, begin: int, end: int, with_labels: bool
+) -> int:
+    """Where a stem ends that is at a record's letter `first`; -1 if its gaps differ, or a number is cut."""
+    place, size = begin, -first
+    gap = np.int64(0)
+    number = index.gap_bounds[stem]
+    while size < index.sizes[stem]:
+        if _letter(letters[place], with_labels) == 0:
+            gap = _with_mark(gap, letters[place])
+            place += 1
+            continue
+        if size == 0 and _cuts_number(letters, place, begin, end):
+            return -1
+        if size > 0:
+            expected = np.int64(0)
+            if number < index.gap_bounds[stem + 1] and index.gap_at[number] == size:
+                expected = index.gaps[number]
+                number += 1
+            if gap != expected and gap != _ANY_GAP and expected != _ANY_GAP:
+                return -1
+        gap = np.int64(0)
+        place += 1
+        size += 1
+    return -1 if _cuts_number(letters, place, begin, end) else place
+
+
+@numba.njit(**INNER_KERNEL)
+def _ends_line(records: Words, row: int, at: int) -> bool:
+    """Whether a word of a record ends at a place of its letters, and the next begins a line, or there is none."""
+    first, last = records.bounds[row], records.bounds[row + 1] - 1
+    split = first + records.splits[row]
+    while first < last:
+        middle = (first + last) // 2
+        if records.ends[middle] < at:
+            first = middle + 1
+        else:
+            last = middle
+    after = first + 1
+    is_break = after in (split, records.bounds[row + 1]) or records.flags[after] & BREAK != 0
+    return bool(records.ends[first] == at and is_break)
+
+
+@numba.njit(**INNER_KERNEL)
+def _has_options(index: LetterIndex, stem: int, solid: U64) -> bool:
+    """Whether a record has the letters of each option of a stem that has any, in any order."""
+    for option in range(index.option_bounds[stem], index.option_bounds[stem + 1]):
+        if not _has(solid, index.option_hashes[option], index.option_sizes[option]):
+            return False
+    return bool(index.option_bounds[stem] < index.option_bounds[stem + 1])
+
+
+@numba.njit(**INNER_KERNEL)
+def _has(solid: U64, sought: np.uint64, size: int) -> bool:
+    """Whether some letters in a row have a hash."""
+    power, value = np.uint64(1), np.uint64(0)
+    for _ in range(size):
+        power *= GOLDEN
+    for at in range(len(solid)):
+        value = value * GOLDEN + solid[at] - (solid[at - size] * power if at >= size else np.uint64(0))
+        if value == sought and at >= size - 1:
+            return True
+    return size == 0
 
 
 @numba.njit(**INNER_KERNEL)
