@@ -11,7 +11,7 @@ several buckets, each with a range of the hash; small neighbours share one.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -152,7 +152,7 @@ class Scatter(LiveStep[Scattered]):
         return texts.append_column("draw", pa.array(draw[chosen])).cast(SAMPLE)
 
 
-Names = pa.Array | pa.ChunkedArray
+Names: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 class Places:
