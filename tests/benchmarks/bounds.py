@@ -12,19 +12,19 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from xxhash import xxh3_128_digest
 
 from corpus.columns import ColumnCounter
 from corpus.discover import discover
+from corpus.markup import Markup
 from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
@@ -36,6 +36,7 @@ from pipeline.decontaminate.word_hashes import words_of
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.vocabulary import count_sample, vocabulary
+from pipeline.ingest.batches import batches
 from pipeline.ingest.clean import clean
 from pipeline.ingest.spec import CleanSpec
 from pipeline.records.runs import stable_order
@@ -44,7 +45,7 @@ from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
 from pipeline.shards.encode import GUARD_BYTES
 from pipeline.shards.tokenizer import engine, load_encoder, train
-from pipeline.text.folding import fold_all
+from pipeline.text.folding import fold_pairs
 from tests.benchmarks.texts import write_texts
 
 MEGABYTES = 24
@@ -62,11 +63,6 @@ def seconds(work: Callable[[], object]) -> float:
         work()
         taken.append(time.process_time() - begin)
     return min(taken)
-
-
-def _lines(path: Path) -> int:
-    decode = msgspec.json.Decoder().decode
-    return sum(len(decode(line)) for line in path.read_bytes().split(b"\n") if line)
 
 
 def _index(texts: pl.DataFrame) -> Index:
@@ -112,11 +108,11 @@ def pieces(folder: Path) -> tuple[dict[str, dict[str, Callable[[], object]]], in
     return {
         "hash": {"sha256 of the file": lambda: hashlib.sha256(content).hexdigest()},
         "ingest": {
-            "lines and JSON, by msgspec": partial(_lines, path),
-            "rows to pairs, with that": lambda: sum(1 for _ in read_pairs(spec, file, columns=ColumnCounter())),
+            "rows to pairs, one by one": lambda: sum(1 for _ in read_pairs(spec, file, columns=ColumnCounter())),
+            "batches of columns": lambda: sum(1 for _ in batches(spec, file, None, Markup(), ColumnCounter())),
             "clean": lambda: clean(frame, CleanSpec()),
             "rules": lambda: apply_rules(judged, RulesSpec()),
-            "fold, for exact duplicates": lambda: [fold_all(column, case=False) for column in texts],
+            "fold and hash": lambda: [sum(map(len, map(xxh3_128_digest, some))) for some in fold_pairs(*texts)],
             "write records, lz4": lambda: _ipc(table, folder / "records.arrow"),
         },
         "near-bands": {
@@ -151,9 +147,9 @@ def main() -> None:
         stages, size = pieces(Path(folder))
         for stage, works in stages.items():
             taken = {name: seconds(work) for name, work in works.items()}
-            # What another piece contains is not added twice.
-            contained = {"lines and JSON, by msgspec", "read and tokenize words"}
-            total = sum(spent for name, spent in taken.items() if name not in contained)
+            # Neither what another piece contains, nor what is done for the rows of other files.
+            others = {"rows to pairs, one by one", "read and tokenize words"}
+            total = sum(spent for name, spent in taken.items() if name not in others)
             for place, (name, spent) in enumerate(taken.items()):
                 first = (stage, f"{size / 1e6 / total:,.0f}") if place == 0 else ("", "")
                 table.add_row(first[0], name, f"{size / 1e6 / spent:,.0f}", first[1])
