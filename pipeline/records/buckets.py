@@ -54,7 +54,7 @@ class BucketWriter:
         self._sink.close()
 
     def add(self, table: pa.Table, buckets: NDArray[Any]) -> None:
-        """Append rows, given the bucket (n,) of each."""
+        """Append rows, given the bucket (n,) of each; those with a negative one are left out."""
         self._waiting.append((table, buckets))
         self._bytes += table.nbytes
         if self._bytes >= RUN_BYTES:
@@ -65,9 +65,10 @@ class BucketWriter:
             return
         # Arrow would join the chunks of a text column in each `take`, and keep them beside what it takes.
         table = pa.concat_tables([table for table, _ in self._waiting]).combine_chunks()
-        groups = list(by_number(np.concatenate([numbers for _, numbers in self._waiting])))
+        found = by_number(np.concatenate([numbers for _, numbers in self._waiting]))
+        groups = [(bucket, rows) for bucket, rows in found if bucket >= 0]
         self._waiting, self._bytes = [], 0
-        if not groups:  # the tables are empty
+        if not groups:
             return
         table = table.take(pa.array(np.concatenate([rows for _, rows in groups]))).combine_chunks()
         begin = 0
