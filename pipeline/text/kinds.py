@@ -56,4 +56,4 @@ def _write_kinds(
 
 @numba.njit(**INNER_KERNEL)
 def _is_edge(byte: np.uint8) -> bool:
-    return byte <= 0x20 or byte >= 0x80
+    return bool(byte <= 0x20 or byte >= 0x80)
