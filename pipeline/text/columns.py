@@ -49,19 +49,28 @@ def copies_kept() -> Iterator[None]:
 
 def large_strings(texts: pl.Series) -> pa.Array:
     """Return a String column as large_string, for which its texts are copied: see `copies_kept`."""
-    views = texts.to_arrow(compat_level=pl.CompatLevel.newest())
-    if _kept is None or not pa.types.is_string_view(views.type) or not len(views):
-        return views.cast(pa.large_string())
-    key = views.buffers()[1].address, views.offset, len(views)
+    if _kept is None or not len(texts):
+        return _copied(texts)
+    views, key = _views(texts)
     if key not in _kept:
-        _kept[key] = views, views.cast(pa.large_string())
+        _kept[key] = views, _copied(texts)
     return _kept[key][1]
 
 
 def to_series(name: str, texts: pa.Array) -> pl.Series:
     """Return a large_string column as a polars column, of which `large_strings` then is that column."""
     series = pl.Series(name, texts)
-    views = series.to_arrow(compat_level=pl.CompatLevel.newest())
-    if _kept is not None and pa.types.is_string_view(views.type) and len(views):
-        _kept[views.buffers()[1].address, views.offset, len(views)] = views, texts
+    if _kept is not None and len(texts):
+        views, key = _views(series)
+        _kept[key] = views, texts
     return series
+
+
+def _copied(texts: pl.Series) -> pa.Array:
+    return texts.to_arrow().cast(pa.large_string())
+
+
+def _views(texts: pl.Series) -> tuple[pa.Array, tuple[int, int, int]]:
+    """Return the views of a String column, which refer to its texts, and their place in memory."""
+    views = texts.to_arrow(compat_level=pl.CompatLevel.newest())
+    return views, (views.buffers()[1].address, views.offset, len(views))
