@@ -43,14 +43,15 @@ from pipeline.records.runs import stable_order
 from pipeline.records.schema import IPC
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
-from pipeline.shards.tokenizer import REFERENCE, engine, load_encoder, train
+from pipeline.shards.encode import GUARD_BYTES
+from pipeline.shards.tokenizer import engine, load_encoder, train
 from pipeline.text.folding import fold_pairs
 from tests.benchmarks.texts import write_texts
 
 MEGABYTES = 24
 VOCABULARY = 16_384
-GUARDED = 128
-"""Texts of a bucket that are encoded by the reference too."""
+BUILD = 10**9
+"""Size of the build of which both engines encode `GUARD_BYTES`."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -98,11 +99,11 @@ def pieces(folder: Path) -> tuple[dict[str, dict[str, Callable[[], object]]], in
     near, known = NearDedupSpec(), vocabulary(np.empty(0, np.uint64))
     keys = band_keys(*texts, known, near).ravel()
     tokenizer = train(iter(frame["response"].head(2000)), VOCABULARY).to_str()
-    encoder, reference = load_encoder(tokenizer, engine()), load_encoder(tokenizer, REFERENCE)
+    encoder = load_encoder(tokenizer, engine())
     lists = [column.to_pylist() for column in texts]
     shuffled = pa.array(np.random.default_rng(0).permutation(len(pairs)))
-    # A bucket of 8 MB has `GUARDED` texts that both engines encode.
-    guarded = lists[1][: GUARDED * size // (8 << 20)]
+    guarded = lists[1][: len(lists[1]) * GUARD_BYTES // BUILD]
+    guarded_ids = encoder.encode(guarded)
     content = path.read_bytes()
     return {
         "hash": {"sha256 of the file": lambda: hashlib.sha256(content).hexdigest()},
@@ -129,7 +130,7 @@ def pieces(folder: Path) -> tuple[dict[str, dict[str, Callable[[], object]]], in
         },
         "encode": {
             "tokenize": lambda: [encoder.encode(some) for some in lists],
-            "guard: the reference": lambda: reference.encode(guarded),
+            "guard: the reference": lambda: encoder.mismatch(guarded, *guarded_ids),
             "curated texts, zstd": lambda: _parquet(table, folder / "curated.parquet"),
         },
     }, size
