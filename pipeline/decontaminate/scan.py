@@ -109,7 +109,7 @@ def _scan_words(records: Words, index: Index) -> Hits:
     longest = int(np.diff(records.bounds).max(initial=0))
     longest_probe = int(np.diff(index.bounds).max(initial=0))
     power = powers(int(max(longest_probe, longest, index.sizes[1])))
-    prefix, probe_prefix = prefixes(records.words), prefixes(index.words)
+    prefix = prefixes(records.words)
     grams, covered = np.empty(_gram_slots(longest), np.uint64), np.empty(longest_probe, np.bool_)
     compared = np.empty(len(index.mode), np.int64)
     room = 1024
@@ -117,7 +117,7 @@ def _scan_words(records: Words, index: Index) -> Hits:
         hits = Hits(
             np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.float64), np.empty(room, np.bool_)
         )
-        count = _scan_all(records, prefix, index, probe_prefix, power, grams, covered, compared, hits)
+        count = _scan_all(records, prefix, index, power, grams, covered, compared, hits)
         if count <= room:
             return Hits._make(values[:count] for values in hits)
         room = count
@@ -128,7 +128,6 @@ def _scan_all(
     records: Words,
     prefix: U64,
     index: Index,
-    probe_prefix: U64,
     power: U64,
     grams: U64,
     covered: NDArray[np.bool_],
@@ -136,7 +135,7 @@ def _scan_all(
     hits: Hits,
 ) -> int:
     """Write the hits, and return their number, which may be larger than the arrays."""
-    return _scan(records, prefix, index, probe_prefix, power, grams, covered, compared, hits)
+    return _scan(records, prefix, index, power, grams, covered, compared, hits)
 
 
 @numba.njit(**INNER_KERNEL)
@@ -156,7 +155,6 @@ def _scan(
     records: Words,
     prefix: U64,
     index: Index,
-    probe_prefix: U64,
     power: U64,
     grams: U64,
     covered: NDArray[np.bool_],
@@ -212,7 +210,7 @@ def _scan(
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
                         coverage = _compare(
-                            index, probe, stem, lead, answered, probe_prefix, power, grams[:filled], covered[:words]
+                            index, probe, stem, lead, answered, power, grams[:filled], covered[:words]
                         )
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
                             coverage *= question_found(index, probe, records.words, begin, end)
@@ -269,7 +267,6 @@ def _compare(
     stem: int,
     lead: int,
     answered: bool,
-    prefix: U64,
     power: U64,
     grams: U64,
     covered: NDArray[np.bool_],
@@ -282,7 +279,7 @@ def _compare(
     covered[:] = False
     first = index.stems[probe, 0] - begin
     covered[first : first + stem] = True
-    _cover(covered, begin, begin, end, index.sizes[1], prefix, power, grams)
+    _cover(covered, begin, begin, end, index.sizes[1], index.prefix, power, grams)
     flags = index.flags[begin:end]
     coverage = _own_share(flags, covered)
     if coverage < index.need[probe] or coverage == 0.0:
@@ -292,7 +289,7 @@ def _compare(
         after = segment + 1
         while after < end and index.flags[after] & BREAK == 0:
             after += 1
-        _cover(covered, begin, segment, after, min(CONTEXT, after - segment), prefix, power, grams)
+        _cover(covered, begin, segment, after, min(CONTEXT, after - segment), index.prefix, power, grams)
         segment = after
     without_options = answered and (index.mode[probe] == LONG or stem >= index.sizes[2])
     options = 1.0  # share of the options' words that may be missing

@@ -78,16 +78,37 @@ class Words(NamedTuple):
     """End of each word in `letters`."""
 
 
-def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
+class Room(NamedTuple):
+    """Arrays for the words and letters of some texts, as in `Words`."""
+
+    words: U64
+    flags: Flags
+    letters: Letters
+    ends: NDArray[np.int64]
+
+
+def room_for(size: int) -> Room:
+    """Make room for texts of `size` bytes: a word takes a byte at least, and a letter has a 0 before it at most.
+
+    NumPy asks for huge pages, which kernels do not; otherwise a third of the time would be spent on page faults.
+    """
+    return Room(
+        np.empty(size, np.uint64), np.empty(size, np.uint16), np.empty(2 * size, np.uint16), np.empty(size, np.int64)
+    )
+
+
+def words_of(first: pl.Series, second: pl.Series | None = None, room: Room | None = None) -> Words:
     """Words of texts, or of pairs of texts: those of the first, then those of the second.
 
     Parameters
     ----------
     first, second
         String (n,), no nulls.
+    room
+        Arrays for the words, which are views of them, if these are large enough: memory that was used before is faster.
     """
     parts = _normalized(first), _empty(len(first)) if second is None else _normalized(second)
-    words, flags, bounds, letters, ends = _hash_texts(*parts, letter_tables(), *_number_words())
+    words, flags, bounds, letters, ends = _hash_texts(*parts, letter_tables(), *_number_words(), room)
     return Words(words, flags, bounds[::2].copy(), bounds[1::2] - bounds[:-1:2], letters, ends)
 
 
@@ -127,31 +148,14 @@ def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
     return table, found
 
 
-class _Room(NamedTuple):
-    """Arrays for the words and letters of some texts, as in `Words`."""
-
-    words: U64
-    flags: Flags
-    letters: Letters
-    ends: NDArray[np.int64]
-
-
-def _room_for(size: int) -> _Room:
-    """Make room for texts of `size` bytes: a word takes a byte at least, and a letter has a 0 before it at most.
-
-    NumPy asks for huge pages, which kernels do not; otherwise a third of the time would be spent on page faults.
-    """
-    return _Room(
-        np.empty(size, np.uint64), np.empty(size, np.uint16), np.empty(2 * size, np.uint16), np.empty(size, np.int64)
-    )
-
-
 def _hash_texts(
-    first: Texts, second: Texts, tables: LetterTables, names: U64, digits: U64
+    first: Texts, second: Texts, tables: LetterTables, names: U64, digits: U64, room: Room | None = None
 ) -> tuple[U64, Flags, NDArray[np.int64], Letters, NDArray[np.int64]]:
     """Return the words of n pairs of texts, their flags, the bounds (2 n + 1,) of each text's, the letters, and their
     ends."""
-    room = _room_for(sum(int(texts.bounds[-1] - texts.bounds[0]) for texts in (first, second)))
+    size = sum(int(texts.bounds[-1] - texts.bounds[0]) for texts in (first, second))
+    if room is None or len(room.words) < size:
+        room = room_for(size)
     word_bounds = np.zeros(2 * len(first.bounds) - 1, np.int64)
     used = _fill(first, second, tables, names, digits, room, word_bounds)
     count = word_bounds[-1]
@@ -165,7 +169,7 @@ def _fill(
     tables: LetterTables,
     names: U64,
     digits: U64,
-    room: _Room,
+    room: Room,
     word_bounds: NDArray[np.int64],
 ) -> int:
     """Write the words of all texts; returns the number of their letters."""
@@ -186,7 +190,7 @@ def _hash_text(
     tables: LetterTables,
     names: U64,
     digits: U64,
-    room: _Room,
+    room: Room,
     count: int,
     used: int,
 ) -> tuple[int, int]:
