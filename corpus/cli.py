@@ -195,6 +195,6 @@ def _first_line(module: str) -> str:
         if path.is_file():
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             line = text.partition("\n")[0]
-            said = line.rpartition("`: ")[2] if line.startswith("`") else line
-            return said[:1].upper() + said[1:]
+            title = line.rpartition("`: ")[2] if line.startswith("`") else line
+            return title[:1].upper() + title[1:]
     return ""

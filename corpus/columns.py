@@ -88,10 +88,10 @@ class ColumnCounter:
             elif value is not None and value == value and is_filled(value):  # NaN is null
                 self._count_unused(name, value)
 
-    def add_whole(self, names: tuple[str, ...]) -> None:
-        """Count a row of columns `names`, all of which its pairs used, without turns."""
-        self.rows += 1
-        self._whole[names] = self._whole.get(names, 0) + 1
+    def add_whole(self, names: tuple[str, ...], rows: int = 1) -> None:
+        """Count rows of columns `names`, all of which their pairs used, without turns."""
+        self.rows += rows
+        self._whole[names] = self._whole.get(names, 0) + rows
         if len(self._whole) > MAX_COLUMNS:
             self._count_whole()
 

@@ -25,18 +25,19 @@ from corpus.columns import ColumnCounter
 from corpus.contract import CONDITION_TAGS, order_conditions
 from corpus.discover import SourceFile
 from corpus.formats import open_rows
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, Rows, TextBlock
 from corpus.formats.ranges import ByteRange
 from corpus.formats.stream import Input
 from corpus.formats.tally import NOT_UTF8_SAMPLE_BYTES, Tally, describe_not_utf8
 from corpus.markup import Markup
 from corpus.outcome import FileOutcome, Outcome
+from corpus.pair_columns import whole_pairs
 from corpus.plugins import Plugin
-from corpus.record import FileEnd, Pair, Rejected
+from corpus.record import FileEnd, Pair, PairColumns, Rejected
 from corpus.source import FieldMap, SourceSpec, stratum_of
 from corpus.storage import StorageError
 
-__all__ = ["ByteRange", "Limits", "joined", "read_pairs"]
+__all__ = ["ByteRange", "Limits", "joined", "read_columns", "read_pairs"]
 
 _LIMITS = Limits()
 _WITHOUT_LABELS = ("pairs", "chat", "prompt_completion")
@@ -86,6 +87,47 @@ def read_pairs(
     StorageError
         A remote store cannot be reached. It is an OSError.
     """
+    options: dict[str, Any] = {"limits": limits, "markup": markup, "columns": columns, "span": span}
+    return _read(spec, file, head_bytes=head_bytes, blocks=False, **options)
+
+
+def read_columns(
+    spec: SourceSpec,
+    file: SourceFile,
+    *,
+    limits: Limits = _LIMITS,
+    markup: Markup = _MARKUP,
+    columns: ColumnCounter | None = None,
+    span: ByteRange | None = None,
+) -> Iterator[PairColumns | Pair | Rejected | FileEnd]:
+    """Yield what `read_pairs` yields, but pairs of rows that are only texts as columns, where many follow each other.
+
+    Parameters
+    ----------
+    spec, file, limits, markup, columns, span
+        As for `read_pairs`.
+
+    Yields
+    ------
+    PairColumns, Pair or Rejected
+        As of `read_pairs`.
+    FileEnd
+        Once, last.
+    """
+    return _read(spec, file, limits=limits, markup=markup, columns=columns, span=span, blocks=True)
+
+
+def _read(
+    spec: SourceSpec,
+    file: SourceFile,
+    *,
+    limits: Limits,
+    markup: Markup,
+    columns: ColumnCounter | None,
+    head_bytes: int | None = None,
+    span: ByteRange | None,
+    blocks: bool,
+) -> Iterator[Any]:
     if file.skipped is not None:
         yield FileEnd(FileOutcome.SKIPPED_NOT_DATA, 0, "", file.skipped)
         return
@@ -110,16 +152,18 @@ def read_pairs(
         tally, notes = source.tally, [note for note in (source.note, file.doubt) if note]
         source = source._replace(context={**source.context, MARKUP_KEY: markup})
         to_pairs = _converter(spec, file, source, limits, columns)
-        for place, row in source.rows:
-            try:
-                if isinstance(row, RowError):
-                    raise row
-                pairs = to_pairs(rows, place, file.with_columns(row) if file.columns else row)
-            except RowError as error:
-                yield Rejected(rows, error.reason, f"{source.unit} {place:,}", error.detail)
-            else:
-                yield from pairs
-            rows += 1
+        if blocks and source.blocks is not None and _is_plain(spec, file) and not file.columns:
+            for place, item in source.blocks:
+                if isinstance(item, TextBlock):
+                    yield from _pairs_of_block(spec, file, item, rows, place, to_pairs, columns)
+                    rows += item.rows
+                else:
+                    yield from to_pairs(rows, place, item)
+                    rows += 1
+        else:
+            for place, row in source.rows:
+                yield from to_pairs(rows, place, row)
+                rows += 1
     except BrokenFileError as broken:
         outcome, position, detail = FileOutcome.TRUNCATED, broken.position, broken.detail
         tally = _finished(tally)
@@ -190,6 +234,42 @@ def _end(
     )
 
 
+_ToPairs = Callable[[int, int, Row | RowError], Sequence[Pair | Rejected]]
+
+
+def _is_plain(spec: SourceSpec, file: SourceFile) -> bool:
+    """Whether a file's pairs are in columns of their usual names, and the manifest says nothing about its rows."""
+    is_stated = spec.map is not None or spec.chat is not None or spec.adapter is not None
+    return not is_stated and not spec.task.startswith("column:") and file.adapter == "pairs"
+
+
+def _pairs_of_block(
+    spec: SourceSpec,
+    file: SourceFile,
+    block: TextBlock,
+    number: int,
+    position: int,
+    to_pairs: _ToPairs,
+    columns: ColumnCounter | None,
+) -> Iterator[PairColumns | Pair | Rejected]:
+    """Yield the pairs of a block whose first row has a number and a position: those that are certain as columns."""
+    found = whole_pairs(block)
+    for begin, end, is_certain in [(0, block.rows, False)] if found is None else found.runs():
+        if found is not None and is_certain:
+            if columns is not None:
+                columns.add_whole(block.names, end - begin)
+            yield PairColumns(
+                number + begin,
+                stratum_of(spec, file.path),
+                found.instructions.slice(begin, end - begin),
+                found.responses.slice(begin, end - begin),
+                order_conditions(spec.condition),
+            )
+            continue
+        for index, row in enumerate(block.slice(begin, end).to_rows(), start=begin):
+            yield from to_pairs(number + index, position + index, row)
+
+
 def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
     if spec.map is not None:
         return mapped(spec.map.instruction, spec.map.response)
@@ -211,8 +291,8 @@ def _adapt_of(spec: SourceSpec, file: SourceFile) -> Adapt:
 
 def _converter(
     spec: SourceSpec, file: SourceFile, source: Rows, limits: Limits, columns: ColumnCounter | None
-) -> Callable[[int, int, Row], Sequence[Pair | Rejected]]:
-    """Make the function from a row's number, position and columns to its answers; it raises `RowError` for none."""
+) -> _ToPairs:
+    """Make the function from a row's number, position and columns to its answers."""
     adapt = _adapt_of(spec, file)
     stratum = stratum_of(spec, file.path)
     column = spec.task.removeprefix("column:") if spec.task.startswith("column:") else None
@@ -221,9 +301,15 @@ def _converter(
     task_of = None if spec.map is None else spec.map.task
     has_conditions = spec.map is not None and bool(spec.map.condition)
 
-    is_plain = (
-        spec.map is None and spec.chat is None and spec.adapter is None and column is None and file.adapter == "pairs"
-    )
+    is_plain = _is_plain(spec, file)
+
+    def to_pairs(number: int, position: int, row: Row | RowError) -> Sequence[Pair | Rejected]:
+        try:
+            if isinstance(row, RowError):
+                raise row
+            return convert(number, position, file.with_columns(row) if file.columns else row)
+        except RowError as error:
+            return (Rejected(number, error.reason, f"{source.unit} {position:,}", error.detail),)
 
     def convert(number: int, position: int, row: Row) -> Sequence[Pair | Rejected]:
         if is_plain:  # most rows of most files have only the texts of a pair
@@ -265,7 +351,7 @@ def _converter(
         ]
         return sorted(answers, key=attrgetter("part"))
 
-    return convert
+    return to_pairs
 
 
 def _columns_of_spec(spec: SourceSpec) -> frozenset[str]:

@@ -67,6 +67,19 @@ class Pair(NamedTuple):
     """The source's other fields as a JSON object."""
 
 
+class PairColumns(NamedTuple):
+    """Pairs of rows that follow each other, one of each row, as columns: what else a `Pair` has is equal in all."""
+
+    row: int
+    """Number of the first pair's row."""
+    task: str
+    instructions: pa.Array
+    """large_string (n,)."""
+    responses: pa.Array
+    """large_string (n,)."""
+    condition: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """An input row that yields no pair."""

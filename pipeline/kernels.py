@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import polars as pl
 
+from corpus.text_lines import TextLines
 from pipeline import library
 from pipeline.engine.step import NoResult, Step
 from pipeline.manifest import Mix
@@ -52,6 +53,7 @@ def kernels_of(mix: Mix, build: str) -> list[CompileKernels]:
 
 
 def _ingest() -> None:
+    TextLines(b'{"instruction": "x"}\n', 100).read(0, ["instruction"])
     fold_all(_PAIRS["instruction"].to_arrow(), case=False)
     library.apply_rules(library.clean(_PAIRS).kept)
 

@@ -233,6 +233,7 @@ def _encode(mix: Mix, scatter_keys: tuple[str, ...], tokenizer: str, buckets: in
                 inputs=scatter_keys,
                 tokenizer=tokenizer,
                 bucket=bucket,
+                buckets=buckets,
                 seed=mix.seed,
                 engine=engine,
                 max_tokens=mix.samples.max_tokens,

@@ -9,7 +9,7 @@ import pytest
 
 from corpus.cli import EXIT_CODES, FAILED, MISUSED, Main
 from model import command
-from tests.said import said
+from tests.captured import run_captured
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["entry-points"]["millrace.commands"]
@@ -113,7 +113,7 @@ def main_of(name: str) -> Main:
 
 def check(folder: Path, name: str, arguments: list[str], code: int) -> None:
     before = sorted(folder.rglob("*"))
-    found, text = said(main_of(name), *arguments)
+    found, text = run_captured(main_of(name), *arguments)
     assert found == code, text
     assert len(re.findall("^(?:error|Error): ", text, re.M)) == 1, text
     assert "Traceback" not in text
@@ -145,7 +145,7 @@ def test_a_command_line_that_cannot_be_used_is_a_misuse(folder: Path, name: str,
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_ends_with_the_exit_codes(name: str) -> None:
-    code, text = said(main_of(name), "--help")
+    code, text = run_captured(main_of(name), "--help")
     assert code == 0
     assert f"\n  {EXIT_CODES}" in text
     assert command.EXIT_CODES == EXIT_CODES

@@ -32,8 +32,8 @@ import trainer.train
 from corpus.cli import Main
 from corpus.terminal import make_console, printable
 from model.command import printable as printable_of_model
+from tests.captured import run_captured
 from tests.pipeline.conftest import texts, write_jsonl
-from tests.said import said
 from tests.trainer.fixtures import write_manifest
 
 pytestmark = pytest.mark.slow  # builds a dataset and trains a model
@@ -83,7 +83,7 @@ class Page(HTMLParser):
 
 def run(main: Main, *arguments: object, code: int = 0) -> str:
     """Run a command, check what it and its processes print, and return that."""
-    found, text = said(main, *arguments)
+    found, text = run_captured(main, *arguments)
     assert found == code, text
     assert raw_controls(text) == [], ascii(text)
     assert "Traceback" not in text

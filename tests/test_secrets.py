@@ -26,8 +26,8 @@ import trainer.diagnose
 import trainer.generate
 import trainer.train
 from corpus.cli import Main
+from tests.captured import run_captured
 from tests.pipeline.conftest import texts, write_jsonl
-from tests.said import said
 from tests.trainer.fixtures import write_manifest
 
 pytestmark = pytest.mark.slow  # builds a dataset and trains a model
@@ -88,7 +88,7 @@ def place(web: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(main: Main, *arguments: object, code: int = 0) -> str:
     """Run a command, check what it prints, and return that."""
-    found, text = said(main, *arguments)
+    found, text = run_captured(main, *arguments)
     assert MARK not in text
     assert found == code, text
     assert "Traceback" not in text
@@ -183,7 +183,7 @@ def test_no_message_about_a_place_that_cannot_be_used_has_a_secret(
     ]
     leaks = []
     for main, arguments in commands:
-        code, text = said(main, *arguments)
+        code, text = run_captured(main, *arguments)
         if MARK in text or code == 0 or "Traceback" in text:
             leaks.append((main.__module__, [str(a)[:30] for a in arguments], code, text[-600:]))
     assert leaks == []
@@ -197,12 +197,12 @@ def test_values_of_the_wrong_type_are_not_quoted_with_their_secrets(place: Path,
     mix = yaml.safe_load((place / "mix.yaml").read_text())
     for key in ("name", "license", "out", "root", "seed", "tokenizer", "samples", "sources", "password"):
         (place / "wrong.yaml").write_text(yaml.safe_dump(mix | {key: value}))
-        code, text = said(pipeline.build.main, "wrong.yaml", "--dry-run")
+        code, text = run_captured(pipeline.build.main, "wrong.yaml", "--dry-run")
         assert code != 0
         assert MARK not in text
     manifest = json.loads(write_manifest(place, "local").read_text())
     for key in ("data", "out", "init", "model", "batch", "optimizer", "checkpoint", "eval", "steps", "device"):
         (place / "wrong.yaml").write_text(yaml.safe_dump(manifest | {key: value}))
-        code, text = said(trainer.train.main, "wrong.yaml", "--dry-run")
+        code, text = run_captured(trainer.train.main, "wrong.yaml", "--dry-run")
         assert code != 0
         assert MARK not in text

@@ -181,6 +181,25 @@ def whole_pair(row: Row, names: tuple[str, ...]) -> Draft | None:
     return _plain_pair(row, found) if found is not None and found.whole else None
 
 
+class WholeColumns(NamedTuple):
+    """The columns of rows of texts from which `whole_pair` makes a pair."""
+
+    main: str
+    """Must not be empty, nor begin like a list."""
+    parts: tuple[str, ...]
+    """Joined for the instruction, in the order of the text; `main` is one of them."""
+    response: str
+    """Must not be empty, nor begin like a list or an object."""
+
+
+def whole_columns(names: tuple[str, ...]) -> WholeColumns | None:
+    """Return from which of the columns `names` of a row of texts `whole_pair` makes a pair; None if it makes none."""
+    found = _columns(names)
+    if found is None or not found.whole or (len(found.parts) > 1 and found.mains[0] in found.prompts):
+        return None
+    return WholeColumns(found.mains[0], found.parts, found.responses[0])
+
+
 def is_formatted_copy(column: str, passage: Any, question: str) -> bool:
     """Whether a column `text` is no passage, but the whole pair in a template."""
     question = question.strip()

@@ -52,7 +52,7 @@ def open_rows(source: Input, file_format: str | Format, limits: Limits) -> Rows:
         return found
     steps = steps_of(source.layout.rows)
     inside = steps[1:] if steps[0] == EACH else steps
-    return found._replace(rows=_inside(found.rows, inside))
+    return found._replace(rows=_inside(found.rows, inside), blocks=None)
 
 
 def _inside(rows: Iterator[tuple[int, Row | RowError]], steps: Sequence[str]) -> Iterator[tuple[int, Row | RowError]]:

@@ -1,10 +1,11 @@
 """Arrow IPC files and streams, batch by batch. Each batch is validated before it is used."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows
+from corpus.formats.base import BrokenFileError, Format, Limits, Rows, TextBlock
 from corpus.formats.columnar import (
     ARROW_ERRORS,
     Unpacked,
@@ -41,7 +42,8 @@ def read(source: Input, limits: Limits) -> Rows:
         detail = f"not a complete Arrow file: {error_text(error)}; download or write it again"
         raise BrokenFileError("the schema", detail) from None
     names, note = distinct_names(reader.schema)
-    return Rows("row", _rows(reader, names, limits, Unpacked(file)), {}, note)
+    rows, blocks = (_rows(reader, names, limits, Unpacked(file), blocks=blocks) for blocks in (False, True))
+    return Rows("row", rows, {}, note, blocks=blocks)
 
 
 def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
@@ -72,14 +74,16 @@ def _rows(
     names: Sequence[str],
     limits: Limits,
     unpacked: Unpacked,
-) -> Iterator[tuple[int, Row | RowError]]:
+    *,
+    blocks: bool,
+) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
         for batch in _batches(reader):
             _validate(batch)
-            for row in batch_rows(with_names(batch, names), limits, unpacked):
-                number += 1
-                yield number, row
+            for item in batch_rows(with_names(batch, names), limits, unpacked, blocks=blocks):
+                yield number + 1, item
+                number += item.rows if isinstance(item, TextBlock) else 1
     except StorageError:
         raise
     except (BrokenFileError, *ARROW_ERRORS) as error:

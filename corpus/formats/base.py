@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from corpus.outcome import Outcome
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from corpus.formats.stream import Input
     from corpus.formats.tally import Tally
 
@@ -69,6 +71,28 @@ LIST_KEY = "$list"
 """Key of `Rows.context` for the name of the list that holds the rows."""
 
 
+class TextBlock(NamedTuple):
+    """Rows that follow each other and have the same columns, all of which are texts."""
+
+    names: tuple[str, ...]
+    columns: "Sequence[pa.Array]"
+    """large_string (n,), one for each name: without nulls, valid UTF-8."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.columns[0])
+
+    def slice(self, begin: int, end: int) -> "TextBlock":
+        """Return some of the rows."""
+        return TextBlock(self.names, [column.slice(begin, end - begin) for column in self.columns])
+
+    def to_rows(self) -> list[Row]:
+        """Return the rows one by one."""
+        texts = zip(*(column.to_pylist() for column in self.columns), strict=True)
+        return [dict(zip(self.names, row, strict=True)) for row in texts]
+
+
 class Rows(NamedTuple):
     """The rows of one file."""
 
@@ -82,6 +106,9 @@ class Rows(NamedTuple):
     """A remark for the ledger about what was read."""
     tally: "Tally | None" = None
     """Byte accounting, complete after the last row; None for formats whose rows are not byte ranges."""
+    blocks: Iterator[tuple[int, Row | RowError | TextBlock]] | None = None
+    """The same rows, read instead of `rows`: those that are only texts together where many follow each other, with the
+    position of the first, since each has the next position. None for formats that are read row by row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

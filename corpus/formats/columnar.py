@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.formats.base import BrokenFileError, Limits, Row, RowError, distinguish
+from corpus.formats.base import BrokenFileError, Limits, Row, RowError, TextBlock, distinguish
 from corpus.formats.stream import ALWAYS_ALLOWED_BYTES, check_ratio
 from corpus.formats.strict_json import check_depth
 from corpus.outcome import Outcome
@@ -64,8 +64,13 @@ class Unpacked:
         check_ratio(self._bytes, self._packed, ALWAYS_ALLOWED_BYTES, f"row {self._rows:,}", "write it as JSON lines")
 
 
-def batch_rows(batch: pa.RecordBatch, limits: Limits, unpacked: Unpacked) -> Iterator[Row | RowError]:
-    """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`."""
+def batch_rows(
+    batch: pa.RecordBatch, limits: Limits, unpacked: Unpacked, *, blocks: bool
+) -> Iterator[Row | RowError | TextBlock]:
+    """Yield the rows of one batch; a row that cannot be converted to Python objects is a `RowError`.
+
+    With `blocks`, rows that have only texts come together.
+    """
     average = _size(batch) // max(batch.num_rows, 1)
     step = max(1, min(SLICE_ROWS, limits.max_row_bytes // max(average, 1)))
     for begin, part in _parts(batch, step, limits.max_row_bytes):
@@ -73,6 +78,9 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits, unpacked: Unpacked) -> Ite
         unpacked.add(part.num_rows, size + _size(part))
         if size > limits.max_row_bytes:
             yield RowError(Outcome.TOO_LARGE, f"a row of {size:,} bytes; the limit is {limits.max_row_bytes:,}")
+            continue
+        if blocks and (block := _text_block(part, limits)) is not None:
+            yield block
             continue
         try:
             piece = _plain(part)
@@ -94,6 +102,23 @@ def batch_rows(batch: pa.RecordBatch, limits: Limits, unpacked: Unpacked) -> Ite
                 continue
         for index in range(piece.num_rows):
             yield _single(piece.slice(index, 1), converters, limits)
+
+
+def _text_block(batch: pa.RecordBatch, limits: Limits) -> TextBlock | None:
+    """Return the rows of a batch of texts without nulls; None for any other batch."""
+    columns = batch.columns
+    is_of_texts = all(_is_string(column.type) and not column.null_count for column in columns)
+    if not columns or not is_of_texts or _size(batch) > limits.max_row_bytes:
+        return None
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return TextBlock(tuple(batch.schema.names), [column.cast(pa.large_string()) for column in columns])
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _parts(batch: pa.RecordBatch, step: int, max_bytes: int) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.formats.base import BrokenFileError, Format, Limits, Row, RowError, Rows, shorten
+from corpus.formats.base import BrokenFileError, Format, Limits, Rows, TextBlock, shorten
 from corpus.formats.columnar import (
     ARROW_ERRORS,
     SLICE_ROWS,
@@ -49,12 +49,13 @@ def read(source: Input, limits: Limits) -> Rows:
         file.close()
         raise BrokenFileError("the footer", detail) from None
     names, note = distinct_names(parquet.schema_arrow)
-    return Rows("row", _rows(parquet, names, limits, Unpacked(file)), {}, note)
+    rows, blocks = (_rows(parquet, names, limits, Unpacked(file), blocks=blocks) for blocks in (False, True))
+    return Rows("row", rows, {}, note, blocks=blocks)
 
 
 def _rows(
-    parquet: pq.ParquetFile, names: Sequence[str], limits: Limits, unpacked: Unpacked
-) -> Iterator[tuple[int, Row | RowError]]:
+    parquet: pq.ParquetFile, names: Sequence[str], limits: Limits, unpacked: Unpacked, *, blocks: bool
+) -> Iterator[tuple[int, Any]]:
     number = 0
     with parquet:
         for group in range(parquet.num_row_groups):
@@ -63,9 +64,9 @@ def _rows(
             size = max(1, min(SLICE_ROWS, _BATCH_BYTES // max(average, 1)))
             try:
                 for batch in parquet.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                    for row in batch_rows(with_names(batch, names), limits, unpacked):
-                        number += 1
-                        yield number, row
+                    for item in batch_rows(with_names(batch, names), limits, unpacked, blocks=blocks):
+                        yield number + 1, item
+                        number += item.rows if isinstance(item, TextBlock) else 1
             except StorageError:
                 raise
             except (BrokenFileError, *ARROW_ERRORS) as error:

@@ -384,6 +384,36 @@ def split_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> 
         yield b"".join(held) if size <= max_bytes else None, size
 
 
+def whole_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[tuple[bytes | None, int]]:
+    """Yield the lines of a stream, many at a time, and their size; for a line above the limit None, and its size.
+
+    All lines end in a line feed but the last one of the stream, which may have none and then comes alone. A line that
+    is in one piece may be above the limit.
+    """
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            size += len(chunk)
+            if size <= max_bytes:
+                held.append(chunk)
+            else:
+                held.clear()
+            continue
+        begin = 0
+        if size > max_bytes:
+            begin = chunk.find(b"\n") + 1
+            yield None, size + begin
+            held.clear()
+        if begin < cut:
+            lines = b"".join([*held, memoryview(chunk)[begin:cut]])
+            yield lines, len(lines)
+        held, size = [chunk[cut:]], len(chunk) - cut
+    if size:
+        yield b"".join(held) if size <= max_bytes else None, size
+
+
 def read_lines(chunks: Iterator[bytes], max_bytes: int, end: bytes = b"\n") -> Iterator[Line]:
     """Yield what `split_lines` yields as objects."""
     return map(Line._make, split_lines(chunks, max_bytes, end))

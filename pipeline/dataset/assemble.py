@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,6 +70,10 @@ from pipeline.shards.tokenizer import TokenizerStep, special_ids, vocabulary_siz
 R = TypeVar("R")
 
 LEDGER_FILE_ROWS = 2**20
+LEDGER_NAMES = ("source", "file", "outcome", "stage", "detail")
+"""Columns of the ledger with few different values: only these have dictionaries."""
+LEDGER_ORDERED = ("row", "part", "score", "sample")
+"""Columns of the ledger whose smallest and largest value in a row group may exclude it from a search, besides these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,58 +163,58 @@ class Assemble(Step[Assembled]):
             raise BuildError(
                 "no pair is left: samples.min_response_tokens and samples.max_tokens leave none of those before them"
             )
-        strata = self._strata(encoded)
-        _write_json(out / STRATA, StrataInfo(strata=tuple(strata)).model_dump())
-        shards = [shard for bucket in encoded for shard in bucket.shards]
-        vocab_size = vocabulary_size(tokenizer)
-        index = mds.index(
-            shards, self.shard_size, token_dtype(vocab_size), lambda number: Path(shard_file(number)).name
-        )
-        (out / SHARD_INDEX).write_text(index)
-        (out / LOCK).write_text(self.lock, encoding="utf-8")
-        lines = [_line(file, result) for file, result in zip(self.files, ingested, strict=True)]
-        table = pa.Table.from_pylist([dataclasses.asdict(line) for line in lines], schema=FILES)
-        pq.write_table(table, out / LEDGER_FILES, compression="zstd")
-        columns = self._unused_columns(ingested)
-        table = pa.Table.from_pylist([dataclasses.asdict(line) for line in columns], schema=COLUMNS)
-        pq.write_table(table, out / LEDGER_COLUMNS, compression="zstd")
         texts = self._texts(work, encoded)
-        with ThreadPoolExecutor(1) as thread:  # beside the ledger, which is written without Python's lock
+        with ThreadPoolExecutor(1) as thread:  # beside the rest, most of which works without Python's lock
             counted = thread.submit(languages, texts, len(lengths))
+            strata = self._strata(encoded)
+            _write_json(out / STRATA, StrataInfo(strata=tuple(strata)).model_dump())
+            shards = [shard for bucket in encoded for shard in bucket.shards]
+            vocab_size = vocabulary_size(tokenizer)
+            index = mds.index(
+                shards, self.shard_size, token_dtype(vocab_size), lambda number: Path(shard_file(number)).name
+            )
+            (out / SHARD_INDEX).write_text(index)
+            (out / LOCK).write_text(self.lock, encoding="utf-8")
+            lines = [_line(file, result) for file, result in zip(self.files, ingested, strict=True)]
+            table = pa.Table.from_pylist([dataclasses.asdict(line) for line in lines], schema=FILES)
+            pq.write_table(table, out / LEDGER_FILES, compression="zstd")
+            columns = self._unused_columns(ingested)
+            table = pa.Table.from_pylist([dataclasses.asdict(line) for line in columns], schema=COLUMNS)
+            pq.write_table(table, out / LEDGER_COLUMNS, compression="zstd")
             tally = self._write_ledger(work, out, [bucket.samples for bucket in encoded])
-        counts = self._counts(lines, tally, lengths, strata)
-        self._assert_conservation(ingested, counts, strata)
+            counts = self._counts(lines, tally, lengths, strata)
+            self._assert_conservation(ingested, counts, strata)
 
-        prefix_tokens, response_tokens = lengths.sum(axis=0, dtype=np.int64).tolist()
-        info = DatasetInfo(
-            name=self.name,
-            fingerprint=self._fingerprint(out, tokenizer),
-            samples=len(lengths),
-            tokens=prefix_tokens + response_tokens,
-            prefix_tokens=prefix_tokens,
-            response_tokens=response_tokens,
-            max_tokens=max(bucket.max_tokens for bucket in encoded),
-            epochs=self.epochs if any(Outcome.NOT_DRAWN in count.dropped for count in counts.values()) else None,
-            tokenizer=TokenizerInfo(
-                file=TOKENIZER,
-                sha256=hashlib.sha256(tokenizer.encode()).hexdigest(),
-                vocab_size=vocab_size,
-                token_dtype=token_dtype(vocab_size),
-                special=special_ids(tokenizer),
-            ),
-            shards=len(shards),
-            counts=counts,
-            eval=EvalInfo(
-                files=tuple(eval_file(name) for name, _ in self.evals),
-                rows=sum(counts[name].kept for name, _ in self.evals),
-            ),
-            files={},
-            lock_sha256=file_info(out / LOCK).sha256,
-            build_key=self.build_key,
-            versions=library_versions(),
-        )
-        faults = [line for line in lines if line.is_notable]
-        self._write_report(work, out, info, lines, columns, strata, lengths, tally, encoded, texts, counted.result())
+            prefix_tokens, response_tokens = lengths.sum(axis=0, dtype=np.int64).tolist()
+            info = DatasetInfo(
+                name=self.name,
+                fingerprint=self._fingerprint(out, tokenizer),
+                samples=len(lengths),
+                tokens=prefix_tokens + response_tokens,
+                prefix_tokens=prefix_tokens,
+                response_tokens=response_tokens,
+                max_tokens=max(bucket.max_tokens for bucket in encoded),
+                epochs=self.epochs if any(Outcome.NOT_DRAWN in count.dropped for count in counts.values()) else None,
+                tokenizer=TokenizerInfo(
+                    file=TOKENIZER,
+                    sha256=hashlib.sha256(tokenizer.encode()).hexdigest(),
+                    vocab_size=vocab_size,
+                    token_dtype=token_dtype(vocab_size),
+                    special=special_ids(tokenizer),
+                ),
+                shards=len(shards),
+                counts=counts,
+                eval=EvalInfo(
+                    files=tuple(eval_file(name) for name, _ in self.evals),
+                    rows=sum(counts[name].kept for name, _ in self.evals),
+                ),
+                files={},
+                lock_sha256=file_info(out / LOCK).sha256,
+                build_key=self.build_key,
+                versions=library_versions(),
+            )
+            faults = [line for line in lines if line.is_notable]
+            self._write_report(work, out, info, lines, columns, strata, lengths, tally, encoded, texts, counted.result)
         places = [*self._places_of_steps(work, encoded), *self._own_places(out)]
         files = {place.path: place.info for place in sorted(places, key=lambda place: place.path)}
         info = info.model_copy(update={"files": files})
@@ -359,7 +363,7 @@ class Assemble(Step[Assembled]):
         tally: Tally,
         encoded: Sequence[EncodedBucket],
         texts: Texts,
-        by_language: Mapping[str, int],
+        by_language: Callable[[], Mapping[str, int]],
     ) -> None:
         report.write(
             out,
@@ -439,7 +443,14 @@ class _LedgerWriter:
 
     def _flush(self) -> None:
         table = pa.concat_tables([ROWS.empty_table(), *self._waiting])
-        pq.write_table(table, self._out / ledger_file(self._files), compression="zstd", row_group_size=2**17)
+        pq.write_table(
+            table,
+            self._out / ledger_file(self._files),
+            compression="zstd",
+            row_group_size=2**17,
+            use_dictionary=list(LEDGER_NAMES),
+            write_statistics=[*LEDGER_NAMES, *LEDGER_ORDERED],
+        )
         self._waiting, self._rows, self._files = [], 0, self._files + 1
 
 

@@ -5,30 +5,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.text.hashing import GOLDEN, U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 
-@numba.njit(cache=True, nogil=True)
 def prefixes(words: U64) -> U64:
     """Polynomial hashes of the prefixes of a sequence of words, (n + 1,), from which `gram` hashes any stretch."""
-    found = np.zeros(len(words) + 1, np.uint64)
-    for place in range(len(words)):
-        found[place + 1] = found[place] * GOLDEN + words[place]
+    found = np.empty(len(words) + 1, np.uint64)
+    read_only = words[:]  # of one type, so that the kernel is compiled once
+    read_only.flags.writeable = False
+    _write_prefixes(read_only, found)
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
+def _write_prefixes(words: U64, found: U64) -> None:
+    value = np.uint64(0)
+    for place in range(len(words)):
+        found[place] = value
+        value = value * GOLDEN + words[place]
+    found[len(words)] = value
+
+
 def powers(largest: int) -> U64:
     """The polynomial's base to the power of 0 … largest."""
-    found = np.ones(largest + 1, np.uint64)
-    for place in range(largest):
-        found[place + 1] = found[place] * GOLDEN
-    return found
+    found = np.full(largest + 1, GOLDEN)
+    found[0] = 1
+    return np.cumprod(found)
 
 
 @numba.njit(**INNER_KERNEL)
 def gram(prefix: U64, at: int, size: int, power: np.uint64) -> np.uint64:
-    """Hash of the `size` words from `at`, never 0; `power` is `powers(…)[size]`."""
+    """Hash of the `size` words from `at`, never 0; `power` is `powers(…)[size]`.
+
+    As `gram.py_func`, it takes arrays of places, sizes and powers too.
+    """
     value = prefix[at + size] - prefix[at] * power + np.uint64(size)
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return (value ^ (value >> np.uint64(32))) | np.uint64(1)
@@ -39,35 +49,19 @@ def spans(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
 def span_hashes(words: U64, within: NDArray[np.int64]) -> U64:
     """Hash of all words of each span (begin, end)."""
-    prefix = prefixes(words)
-    longest = 0
-    for begin, end in within:
-        longest = max(longest, end - begin)
-    power = powers(longest)
-    hashes = np.empty(len(within), np.uint64)
-    for span in range(len(within)):
-        size = within[span, 1] - within[span, 0]
-        hashes[span] = gram(prefix, within[span, 0], size, power[size])
-    return hashes
+    sizes = within[:, 1] - within[:, 0]
+    return gram.py_func(prefixes(words), within[:, 0], sizes, powers(sizes.max(initial=0))[sizes])
 
 
-@numba.njit(cache=True, nogil=True)
 def all_grams(words: U64, within: NDArray[np.int64], size: int) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
     """Hash, text and place of every stretch of `size` words in the span (begin, end) of each text."""
-    count = 0
-    for begin, end in within:
-        count += max(0, end - begin - size + 1)
-    keys, texts, at = np.empty(count, np.uint64), np.empty(count, np.int64), np.empty(count, np.int64)
-    prefix, power = prefixes(words), powers(size)[size]
-    count = 0
-    for text in range(len(within)):
-        for place in range(within[text, 0], within[text, 1] - size + 1):
-            keys[count], texts[count], at[count] = gram(prefix, place, size, power), text, place
-            count += 1
-    return keys, texts, at
+    counts = np.maximum(within[:, 1] - within[:, 0] - size + 1, 0)
+    first = np.cumsum(counts) - counts
+    texts = np.repeat(np.arange(len(within)), counts)
+    at = np.arange(len(texts)) + np.repeat(within[:, 0] - first, counts)
+    return gram.py_func(prefixes(words), at, size, powers(size)[size]), texts, at
 
 
 def document_counts(keys: U64, texts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,7 +7,6 @@ Template are three words in a row that more than a tenth of the task's items sha
 few of the items have. Firm are informative words that have a digit, are capitalised inside a sentence, or negate.
 """
 
-import numba
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -90,7 +89,6 @@ def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.maximum(TEMPLATE_ITEMS, TEMPLATE_SHARE * np.bincount(groups)[groups])
 
 
-@numba.njit(cache=True, nogil=True)
 def settle_flags(
     bounds: NDArray[np.int64], flags: Flags, shared: NDArray[np.bool_], least_stem: int, least: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -106,35 +104,27 @@ def settle_flags(
     listed : bool (p,)
         Whether it has options whose flags are cleared.
     """
-    mostly_template = np.zeros(len(bounds) - 1, np.bool_)
-    listed = np.zeros(len(bounds) - 1, np.bool_)
-    for probe in range(len(mostly_template)):
-        begin, end = bounds[probe], bounds[probe + 1]
-        own = own_with_options = 0
-        for place in range(begin, end):
-            if flags[place] & TEMPLATE == 0:
-                own_with_options += 1
-                own += flags[place] & OPTION == 0
-        mostly_template[probe] = own_with_options < least
-        if own < least_stem and (shared[probe] or not mostly_template[probe]):
-            listed[probe] = own < own_with_options
-            _clear(flags, begin, end, OPTION)
-        if mostly_template[probe]:
-            last = end  # what follows the options, such as "Answer:", stays the template's
-            while last > begin and flags[last - 1] & OPTION == 0:
-                last -= 1
-            _clear(flags, begin, last if last > begin else end, TEMPLATE)
-    return mostly_template, listed
+    sizes = np.diff(bounds)
+    own_with_options = _count(flags & TEMPLATE == 0, bounds[:-1], bounds[1:])
+    own = _count(flags & (TEMPLATE | OPTION) == 0, bounds[:-1], bounds[1:])
+    mostly_template = own_with_options < least
+    cleared = (own < least_stem) & (shared | ~mostly_template)
+    flags[np.repeat(cleared, sizes)] &= np.uint16(0xFFFF ^ OPTION)
+    # What follows the options, such as "Answer:", stays the template's.
+    options = np.append(-1, np.flatnonzero(flags & OPTION))
+    last = options[np.searchsorted(options, bounds[1:]) - 1] + 1
+    until = np.where(last > bounds[:-1], last, bounds[1:])
+    own_again = np.repeat(mostly_template, sizes) & (np.arange(len(flags)) < np.repeat(until, sizes))
+    flags[own_again] &= np.uint16(0xFFFF ^ TEMPLATE)
+    return mostly_template, cleared & (own < own_with_options)
 
 
-@numba.njit(cache=True, nogil=True)
-def _clear(flags: Flags, begin: int, end: int, which: int) -> None:
-    """Clear a flag of the words from begin to end; numba compiles it sooner than an operation on a slice."""
-    for place in range(begin, end):
-        flags[place] &= np.uint16(0xFFFF ^ which)
+def _count(marks: NDArray[np.bool_], begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of marks in each stretch of places."""
+    until = np.append(0, np.cumsum(marks))
+    return until[ends] - until[begins]
 
 
-@numba.njit(cache=True, nogil=True)
 def trimmed(
     words: U64, flags: Flags, bounds: NDArray[np.int64], lead_words: int
 ) -> tuple[U64, Flags, NDArray[np.int64], NDArray[np.int64], U64]:
@@ -148,40 +138,32 @@ def trimmed(
     leads : uint64 (p, lead_words)
         The words before it, the nearest first, and then 0.
     """
-    begins = np.zeros(len(bounds) - 1, np.int64)
-    keep = np.zeros(len(words), np.bool_)
-    kept = np.zeros(len(bounds), np.int64)
-    leads = np.zeros((len(bounds) - 1, lead_words), np.uint64)
-    for probe in range(len(bounds) - 1):
-        begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE)
-        keep[begin:end] = True
-        begins[probe] = begin
-        kept[probe + 1] = kept[probe] + end - begin
-        for place in range(min(lead_words, begin - bounds[probe])):
-            leads[probe, place] = words[begin - 1 - place]
-    return words[keep], flags[keep], kept, begins, leads
+    begins, ends = _strip(flags, bounds, TEMPLATE)
+    kept = np.append(0, np.cumsum(ends - begins))
+    leads = np.zeros((len(begins), lead_words), np.uint64)
+    for lead in range(lead_words):
+        place = begins - 1 - lead
+        has_lead = place >= bounds[:-1]
+        leads[has_lead, lead] = words[place[has_lead]]
+    places = np.arange(kept[-1]) + np.repeat(begins - kept[:-1], ends - begins)
+    return words[places], flags[places], kept, begins, leads
 
 
-@numba.njit(cache=True, nogil=True)
 def stems(bounds: NDArray[np.int64], flags: Flags, least: int) -> NDArray[np.int64]:
     """Begin and end, (p, 2), of each probe without its options and the template around them.
 
     It is the whole probe where fewer than `least` words are left, or the options are in their middle.
     """
-    found = np.empty((len(bounds) - 1, 2), np.int64)
-    for probe in range(len(found)):
-        begin, end = _strip(flags, bounds[probe], bounds[probe + 1], TEMPLATE | OPTION)
-        if end - begin < least or (flags[begin:end] & OPTION).any():
-            begin, end = bounds[probe], bounds[probe + 1]
-        found[probe, 0], found[probe, 1] = begin, end
-    return found
+    begins, ends = _strip(flags, bounds, TEMPLATE | OPTION)
+    whole = (ends - begins < least) | (_count(flags & OPTION > 0, begins, ends) > 0)
+    return np.where(whole[:, None], spans(bounds), np.stack([begins, ends], axis=1))
 
 
-@numba.njit(cache=True, nogil=True)
-def _strip(flags: Flags, begin: int, end: int, which: int) -> tuple[int, int]:
-    """Bounds of a probe without the words at its beginning and end that have any of some flags."""
-    while begin < end and flags[begin] & which:
-        begin += 1
-    while begin < end and flags[end - 1] & which:
-        end -= 1
-    return begin, end
+def _strip(flags: Flags, bounds: NDArray[np.int64], which: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bounds of each probe without the words at its beginning and end that have any of some flags."""
+    left = np.flatnonzero(flags & which == 0)
+    first, last = np.searchsorted(left, bounds[:-1]), np.searchsorted(left, bounds[1:])
+    begins, ends = bounds[1:].copy(), bounds[1:].copy()
+    some = first < last
+    begins[some], ends[some] = left[first[some]], left[last[some] - 1] + 1
+    return begins, ends

@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 
 from corpus.outcome import Outcome
 from pipeline.dedup.entries import ENTRIES, PART_ROWS, begins_group, entries_of, places_in
-from pipeline.engine.budget import pieces
+from pipeline.engine.budget import PIECE_BYTES, pieces
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
 from pipeline.ingest.live import LiveRecords
 from pipeline.ingest.step import Ingest
 from pipeline.records.drops import Dropped, DropsWriter, empty_drops
-from pipeline.records.runs import KeyRangeStep, in_parts
+from pipeline.records.runs import KeyRangeStep, in_parts, stable_order
 
 WORKING_COPIES = 4
 """Arrays of the size of a range's entries that exist at once."""
+SHARED_ROWS = 2**18
+"""Entries from which on there are several ranges, which several workers share, even if one would fit in memory."""
+SHARED_RANGES = 16
+"""Most ranges for that reason; each makes a file that later stages look into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +83,23 @@ def survivors(entries: NDArray[Any]) -> NDArray[Any]:
     ndarray
         `ENTRIES` (m,).
     """
-    order = np.lexsort(
-        [
-            entries["id_low"],
-            entries["id_high"],
-            ~entries["response"],  # the longest first
-            entries["priority"],
-            entries["key_low"],
-            entries["key_high"],
-        ]
-    )
-    ordered = entries[order]
+    ordered = entries[stable_order(np.ascontiguousarray(entries["key_high"]))]
+    # Most entries have a key of their own, and need no more.
+    is_next = ordered["key_high"][1:] == ordered["key_high"][:-1]
+    equal = np.flatnonzero(np.append(is_next, False) | np.insert(is_next, 0, False))
+    some = ordered[equal]
+    ordered[equal] = some[
+        np.lexsort(
+            [
+                some["id_low"],
+                some["id_high"],
+                ~some["response"],  # the longest first
+                some["priority"],
+                some["key_low"],
+                some["key_high"],
+            ]
+        )
+    ]
     return ordered[begins_group(ordered)]
 
 
@@ -97,7 +107,8 @@ def drop_exact_duplicates(groups: Sequence[LiveRecords], executor: Executor) -> 
     """Return each group of records without the duplicates inside of it."""
     steps = []
     for records in groups:
-        buckets = pieces(WORKING_COPIES * ENTRIES.itemsize * records.rows)
+        shared = min(pieces(records.rows * PIECE_BYTES // SHARED_ROWS), SHARED_RANGES)
+        buckets = max(pieces(WORKING_COPIES * ENTRIES.itemsize * records.rows), shared)
         inputs = tuple((part.priority, part.key) for part in records.parts)
         steps.append([ExactDuplicates(inputs=inputs, bucket=bucket, buckets=buckets) for bucket in range(buckets)])
     results = iter(executor.map([step for of_group in steps for step in of_group]))

@@ -1,15 +1,14 @@
 """Ingest: an input file, or a range of one → cleaned records, their keys for deduplication, ledger lines of drops.
 
-read_pairs ─▶ batches of bounded size ─▶ clean, rules ─┬▶ records.arrow   records that are kept
-                                                       ├▶ dropped.arrow   texts of a few dropped pairs, for the report
-                                                       ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
-                                                       └▶ ledger.parquet  rows without a pair, dropped pairs
+batches ─▶ clean, rules ─┬▶ records.arrow   records that are kept
+                         ├▶ dropped.arrow   texts of a few dropped pairs, for the report
+                         ├▶ run-*.npy       sorted runs of `KEYS`, one entry per record
+                         └▶ ledger.arrow    rows without a pair, dropped pairs
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,16 +20,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from corpus.columns import ColumnCounter, ColumnUse, merged
-from corpus.contract import order_conditions
 from corpus.discover import SourceFile
-from corpus.markup import Markup
-from corpus.outcome import FileOutcome
-from corpus.pairs import ByteRange, joined, read_pairs
-from corpus.record import FileEnd, Pair, Rejected, row_ids
+from corpus.pairs import ByteRange, joined
+from corpus.record import FileEnd, Rejected, row_ids
 from corpus.source import SourceSpec
 from pipeline.engine.counters import count
 from pipeline.engine.step import UNHASHED, BuildError, Step
 from pipeline.ingest import clean
+from pipeline.ingest.batches import batches
 from pipeline.ingest.content import as_hashed, changed
 from pipeline.ingest.spec import CleanSpec
 from pipeline.records import runs
@@ -39,9 +36,6 @@ from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
 from pipeline.text.folding import fold, fold_all
-
-BATCH_PAIRS = 8192
-BATCH_CHARS = 8 * 2**20
 
 KEYS = np.dtype(
     [
@@ -211,7 +205,7 @@ class Ingest(Step[Ingested]):
             pa.OSFile(str(out / "records.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
-            for batch in _batches(self.spec, file, span, self.clean.markup, usage):
+            for batch in batches(self.spec, file, span, self.clean.markup, usage):
                 kept, lost = self._clean(batch.pairs, texts)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
@@ -219,7 +213,7 @@ class Ingest(Step[Ingested]):
                     keys.add(_keys(kept, records))
                 ledger.write(lost)
                 ledger.write(self._rejected(batch.rejected))
-                pairs, rejected = pairs + len(batch.pairs), rejected + len(batch.rejected)
+                pairs, rejected = pairs + batch.pairs.num_rows, rejected + len(batch.rejected)
                 records += kept.num_rows
                 dropped.update(lost.column("outcome").to_pylist())
                 dropped.update(line.reason.value for line in batch.rejected)
@@ -228,7 +222,7 @@ class Ingest(Step[Ingested]):
                 for task, size, meta_size in _task_sizes(kept):
                     sizes[task] += size
                     meta_sizes[task] += meta_size
-                count(rows=len(batch.pairs) + len(batch.rejected), bytes=batch.chars)
+                count(rows=batch.pairs.num_rows + len(batch.rejected), bytes=batch.bytes)
         keys.close()
         ledger.close()
         texts.write(out / "dropped.arrow")
@@ -255,48 +249,25 @@ class Ingest(Step[Ingested]):
             end=batch.end,
         )
 
-    def _clean(self, pairs: list[Pair], texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
+    def _clean(self, pairs: pa.Table, texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
         """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
-        rows, parts, tasks, instructions, responses, conditions, metas = (
-            zip(*pairs, strict=True) if pairs else _NO_PAIRS
-        )
-        frame = pl.DataFrame(
-            {
-                "row_id": row_ids(self.spec.name, self.file.path, zip(rows, parts, strict=True)),
-                "task": tasks,
-                "instruction": instructions,
-                "response": responses,
-                "condition": [_ordered(condition) for condition in conditions],
-                "meta": metas,
-                "row": rows,
-                "part": parts,
-            },
-            schema_overrides={
-                "row_id": pl.Binary,
-                "task": pl.String,
-                "instruction": pl.String,
-                "response": pl.String,
-                "condition": pl.String,
-                "meta": pl.String,
-                "row": pl.Int64,
-                "part": pl.Int32,
-            },
-        )
+        frame = pl.DataFrame([pl.Series(name, pairs.column(name)) for name in _TEXTS])
         frame = clean.clean(frame, self.clean, without_response=self.rules is None)
         frame = frame.with_columns(stage=pl.lit(clean.STAGE))
         if self.rules is not None:
             frame = apply_rules(frame, self.rules)
-        frame = frame.with_columns(
-            pl.col("condition").str.extract_all(r"\S+"),
-            source=pl.lit(self.spec.name),
-            file=pl.lit(self.file.path),
-        )
-        kept = frame.filter(pl.col("outcome").is_null()).select(RECORDS.names).to_arrow().cast(RECORDS)
-        names = ("row_id", "source", "file", "row", "part", "outcome", "stage", "score", "detail")
-        dropped = frame.filter(pl.col("outcome").is_not_null())
-        texts.add(dropped)
-        lost = dropped.select(names).to_arrow()
-        return kept, lost.set_column(0, RECORDS.field("row_id"), lost.column(0).cast(ROW_ID))
+        places = zip(pairs.column("row").to_pylist(), pairs.column("part").to_pylist(), strict=True)
+        ids = pa.array(row_ids(self.spec.name, self.file.path, places), ROW_ID)
+        others = pairs.drop_columns(_TEXTS).append_column("row_id", ids)
+        for name, value in (("source", self.spec.name), ("file", self.file.path)):
+            others = others.append_column(name, pa.repeat(value, pairs.num_rows))
+        is_kept = frame["outcome"].is_null()
+        if is_kept.all():
+            return _records(others, frame), _lost(others.slice(0, 0), frame.clear())
+        kept = _records(others.filter(is_kept.to_arrow()), frame.filter(is_kept))
+        others, frame = others.filter((~is_kept).to_arrow()), frame.filter(~is_kept)
+        texts.add(others.column("row_id"), frame)
+        return kept, _lost(others, frame)
 
     def _rejected(self, rejected: list[Rejected]) -> pa.Table:
         """Ledger lines of rows without a pair."""
@@ -315,7 +286,22 @@ class Ingest(Step[Ingested]):
         )
 
 
-_NO_PAIRS: tuple[tuple[Any, ...], ...] = ((),) * len(Pair._fields)
+_TEXTS = ["instruction", "response"]
+
+
+def _records(others: pa.Table, frame: pl.DataFrame) -> pa.Table:
+    """Join cleaned texts with the other columns of their records, `RECORDS`."""
+    for name in _TEXTS:
+        others = others.append_column(name, frame[name].to_arrow().cast(pa.large_string()))
+    return others.select(RECORDS.names).cast(RECORDS)
+
+
+def _lost(others: pa.Table, frame: pl.DataFrame) -> pa.Table:
+    """Return ledger lines of pairs with an outcome."""
+    lines = others.select(["row_id", "source", "file", "row", "part"])
+    for name in ("outcome", "stage", "score", "detail"):
+        lines = lines.append_column(name, frame[name].to_arrow())
+    return lines
 
 
 class _DroppedTexts:
@@ -325,8 +311,9 @@ class _DroppedTexts:
         self._seen: Counter[str] = Counter()
         self._rows: list[tuple[str, str | None, str | None]] = []
 
-    def add(self, dropped: pl.DataFrame) -> None:
-        """Look through cleaned pairs that have an outcome."""
+    def add(self, ids: pa.ChunkedArray, dropped: pl.DataFrame) -> None:
+        """Look through cleaned pairs that have an outcome, and their row ids."""
+        dropped = dropped.with_columns(row_id=pl.Series(ids.to_pylist(), dtype=pl.Binary))
         first = dropped.group_by("outcome", maintain_order=True).head(SHOWN_TEXTS)
         texts = (pl.col(name).str.slice(0, SHOWN_CHARS) for name in ("instruction", "response"))
         for outcome, identity, *shown in first.select("outcome", "row_id", *texts).iter_rows():
@@ -340,53 +327,6 @@ class _DroppedTexts:
         table = pa.table(dict(zip(DROPPED_TEXTS.names, columns, strict=True)), schema=DROPPED_TEXTS)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, DROPPED_TEXTS) as file:
             file.write_table(table)
-
-
-@lru_cache(maxsize=64)
-def _ordered(condition: tuple[str, ...]) -> str:
-    return " ".join(order_conditions(condition))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    pairs: list[Pair]
-    rejected: list[Rejected]
-    chars: int
-    """Size of the texts of all pairs."""
-    end: FileEnd | None = None
-    """Of the last batch only."""
-
-
-def _batches(
-    spec: SourceSpec, file: SourceFile, span: ByteRange | None, markup: Markup, columns: ColumnCounter
-) -> Iterator[_Batch]:
-    """Yield what the reader yields, in batches of bounded size."""
-    pairs: list[Pair] = []
-    rejected: list[Rejected] = []
-    chars = 0
-    first = 0 if span is None else span.row
-    row, part = first - 1, -1
-    for item in read_pairs(spec, file, markup=markup, columns=columns, span=span):
-        if isinstance(item, FileEnd):
-            if item.rows != row + 1 - first and item.outcome != FileOutcome.SKIPPED_NOT_DATA:
-                raise BuildError(f"the reader counts {item.rows} rows but yielded {row + 1 - first}")
-            yield _Batch(pairs=pairs, rejected=rejected, chars=chars, end=item)
-            return
-        number = item.row
-        if item.part == 0:
-            row, part = row + 1, 0
-        else:
-            part += 1
-        if (number, item.part) != (row, part):
-            raise BuildError(f"the reader yielded row {number} part {item.part}, expected row {row} part {part}")
-        if isinstance(item, Pair):
-            pairs.append(item)
-            chars += len(item.instruction) + len(item.response)
-        else:
-            rejected.append(item)
-        if chars >= BATCH_CHARS or len(pairs) + len(rejected) >= BATCH_PAIRS:
-            yield _Batch(pairs=pairs, rejected=rejected, chars=chars)
-            pairs, rejected, chars = [], [], 0
 
 
 def _task_sizes(records: pa.Table) -> Iterator[tuple[str, int, int]]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from corpus.outcome import FileOutcome, Outcome
-from pipeline.records.schema import with_hex_ids
+from pipeline.records.schema import IPC, with_hex_ids
 
 ROWS = pa.schema(
     [
@@ -162,7 +161,9 @@ class ColumnLine:
 READ_STAGE = "read"
 """Stage of the lines of rows without a pair: rows that could not be read or adapted."""
 
-PART = "ledger.parquet"
+PART = "ledger.arrow"
+BATCH_ROWS = 2**16
+"""Lines of a part that are written and read together, about."""
 
 
 class LedgerPart:
@@ -176,7 +177,10 @@ class LedgerPart:
 
     def __init__(self, out: Path) -> None:
         self._path = out / PART
-        self._writer: pq.ParquetWriter | None = None
+        self._sink: pa.NativeFile | None = None
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
 
     def write(self, lines: pa.Table) -> None:
         """Append lines; row ids may be binary, and columns of `ROWS` that `lines` lacks are null."""
@@ -189,20 +193,33 @@ class LedgerPart:
             else pa.nulls(lines.num_rows, field.type)
             for field in ROWS
         ]
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, ROWS, compression="zstd")
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=ROWS))
+        self._waiting.append(pa.Table.from_arrays(columns, schema=ROWS))
+        self._rows += lines.num_rows
+        if self._rows >= BATCH_ROWS:
+            self._flush()
 
     def close(self) -> None:
         """Finish the file."""
-        if self._writer is not None:
+        self._flush()
+        if self._writer is not None and self._sink is not None:
             self._writer.close()
+            self._sink.close()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._writer is None:
+            self._sink = pa.OSFile(str(self._path), "wb")
+            self._writer = pa.ipc.new_file(self._sink, ROWS, options=IPC)
+        self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks(), max_chunksize=BATCH_ROWS)
+        self._waiting, self._rows = [], 0
 
 
 def read_part(folder: Path) -> Iterator[pa.Table]:
     """Yield the lines that a finished step wrote, in tables of bounded size."""
     path = folder / PART
     if path.exists():
-        with pq.ParquetFile(path) as part:
-            for batch in part.iter_batches(batch_size=2**16):
-                yield pa.Table.from_batches([batch], ROWS)
+        with pa.OSFile(str(path)) as file:
+            part = pa.ipc.open_file(file)
+            for number in range(part.num_record_batches):
+                yield pa.Table.from_batches([part.get_batch(number)], ROWS)

@@ -27,6 +27,7 @@ from pipeline.decontaminate.gram_table import build_gram_table, find_entry
 from pipeline.decontaminate.ngrams import all_grams, gram, powers, prefixes, spans
 from pipeline.decontaminate.word_hashes import Words, words_of
 from pipeline.text.hashing import U64
+from pipeline.text.options import KERNEL
 
 SUBSETS = (
     ("below 20 %", 0.0, 0.2),
@@ -74,7 +75,8 @@ def contamination(items: Words, batches: Iterator[tuple[pl.Series, pl.Series]], 
     table, first, _, sieve = build_gram_table(unique)
     found = np.zeros(len(unique), np.bool_)
     for instructions, responses in batches:
-        _mark(words_of(instructions, responses), n, table, first, sieve, found)
+        records = words_of(instructions, responses)
+        _mark(prefixes(records.words), records.bounds, n, powers(n)[n], table, first, sieve, found)
     covered = np.zeros(len(items.words), bool)
     for offset in range(n):
         covered[at[found[number]] + offset] = True
@@ -83,11 +85,20 @@ def contamination(items: Words, batches: Iterator[tuple[pl.Series, pl.Series]], 
     return shares / np.maximum(sizes, 1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _mark(records: Words, n: int, table: U64, first: NDArray[np.int32], sieve: U64, found: NDArray[np.bool_]) -> None:
-    prefix, power = prefixes(records.words), powers(n)[n]
-    for record in range(len(records.bounds) - 1):
-        for at in range(records.bounds[record], records.bounds[record + 1] - n + 1):
+@numba.njit(**KERNEL)
+def _mark(
+    prefix: U64,
+    bounds: NDArray[np.int64],
+    n: int,
+    power: np.uint64,
+    table: U64,
+    first: NDArray[np.int32],
+    sieve: U64,
+    found: NDArray[np.bool_],
+) -> None:
+    """Mark the n-grams of a table that some records have."""
+    for record in range(len(bounds) - 1):
+        for at in range(bounds[record], bounds[record + 1] - n + 1):
             entry = find_entry(gram(prefix, at, n, power), table, first, sieve)
             if entry >= 0:
                 found[entry] = True

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from corpus.outcome import Outcome
+from pipeline.records.id_parts import IdParts, halves_of
 
 GROUPS = 20
-AT_ONCE = 5_000_000
-"""Duplicates that are counted at once; more are counted in parts, so that memory stays bounded."""
 MAX_SOURCES = 5
 """Sources of a group that are named."""
+DUPLICATES = (Outcome.EXACT_DUPLICATE.value, Outcome.NEAR_DUPLICATE.value)
 
 
 def top_groups(ledger: Sequence[Path], duplicates: int) -> pl.DataFrame:
@@ -22,7 +23,7 @@ def top_groups(ledger: Sequence[Path], duplicates: int) -> pl.DataFrame:
     ledger
         Parquet files of the ledger's rows.
     duplicates
-        Number of exact and near duplicates in them.
+        Number of exact and near duplicates in them, about; they are counted on disk, 16 bytes each.
 
     Returns
     -------
@@ -30,12 +31,17 @@ def top_groups(ledger: Sequence[Path], duplicates: int) -> pl.DataFrame:
         Columns twin (the row that is kept, or was at first), duplicates, exact, near, sources (names of sources that
         the duplicates are from).
     """
-    lines = pl.scan_parquet(list(ledger)).filter(
-        pl.col("outcome").is_in([Outcome.EXACT_DUPLICATE.value, Outcome.NEAR_DUPLICATE.value])
-    )
-    parts = [lines] if duplicates <= AT_ONCE else [lines.filter(pl.col("twin").str.ends_with(d)) for d in _DIGITS]
-    counted = [
-        part.group_by("twin")
+    is_duplicate = pl.col("outcome").is_in(DUPLICATES)
+    with TemporaryDirectory(dir=ledger[0].parent) as folder:
+        ids = IdParts(Path(folder), duplicates)
+        for path in ledger:
+            twins = pl.scan_parquet(path).filter(is_duplicate).select("twin").collect().to_series().drop_nulls()
+            ids.add(halves_of(bytes.fromhex("".join(twins))))
+        largest = [twin.hex() for twin, _ in ids.most_frequent(GROUPS)]
+    return (
+        pl.scan_parquet(list(ledger))
+        .filter(is_duplicate & pl.col("twin").is_in(largest))
+        .group_by("twin")
         .agg(
             duplicates=pl.len(),
             exact=(pl.col("outcome") == Outcome.EXACT_DUPLICATE.value).sum(),
@@ -43,14 +49,8 @@ def top_groups(ledger: Sequence[Path], duplicates: int) -> pl.DataFrame:
             sources=pl.col("source").unique().sort().head(MAX_SOURCES),
         )
         .sort(["duplicates", "twin"], descending=[True, False])
-        .head(GROUPS)
         .collect()
-        for part in parts
-    ]
-    return pl.concat(counted).sort(["duplicates", "twin"], descending=[True, False]).head(GROUPS)
-
-
-_DIGITS = "0123456789abcdef"
+    )
 
 
 def lines_of(ledger: Sequence[Path], row_ids: Sequence[str]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ The page has no date: equal manifests and inputs give equal bytes.
 
 import importlib.metadata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,9 @@ class Material:
     """`pipeline.dedup.near.examples.EXAMPLES`: the near duplicates least similar to their twins."""
     contamination: Findings
     texts: Texts
-    languages: Mapping[str, int]
-    """Samples of a few from all over the dataset by language, `pipeline.report.samples.languages`."""
+    languages: Callable[[], Mapping[str, int]]
+    """Returns samples of a few from all over the dataset by language, `pipeline.report.samples.languages`, which may
+    be counted while the tables are made that do not need them."""
     curated: Sequence[FileInfo]
     """Size and hash of each file of curated records, in order."""
 
@@ -143,6 +144,8 @@ def write(out: Path, material: Material) -> None:
     lines = {line["row_id"]: line for line in lines_of(ledger, sorted(twins)).iter_rows(named=True)}
     texts = material.texts.of([*chosen, *lines.values()])
 
+    by_language = material.languages()
+
     near = material.near_duplicates.to_pylist()
     tables: dict[str, Sequence[Row]] = {
         "sources": [{**row, **_left(funnels[str(row["source"])])} for row in sources],
@@ -155,7 +158,7 @@ def write(out: Path, material: Material) -> None:
         ],
         "near_scores": [{"from": bin.begin, "below": bin.end, "near_duplicates": bin.count} for bin in scores],
         "conditions": [{"condition": name, "samples": count} for name, count in by_condition.items()],
-        "languages": [{"language": name, "samples": count} for name, count in material.languages.items()],
+        "languages": [{"language": name, "samples": count} for name, count in by_language.items()],
         "duplicate_groups": groups.to_dicts(),
         "examples": [_example(line, texts) for line in chosen],
     }
@@ -177,7 +180,7 @@ def write(out: Path, material: Material) -> None:
         reasons=_reasons(drops),
         histograms=histograms,
         conditions=by_condition,
-        languages=material.languages,
+        languages=by_language,
         scores=scores,
         near=[_near(row) for row in near[:MAX_DUPLICATES]],
         near_count=len(near),

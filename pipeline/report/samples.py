@@ -23,18 +23,11 @@ FEWEST_SAMPLES = 1000
 
 def conditions(curated: Sequence[CuratedPart]) -> dict[str, int]:
     """Count samples by their conditions, the most frequent first; "none" for samples without."""
-    if not curated:
-        return {}
     names = pl.col("condition").list.join(" + ").fill_null("").replace("", "none").alias("condition")
-    found = (
-        pl.scan_parquet([part.path for part in curated])
-        .select(names)
-        .group_by("condition")
-        .len()
-        .collect()
-        .sort(["len", "condition"], descending=[True, False])
-    )
-    return dict(found.iter_rows())
+    found: Counter[str] = Counter()
+    for part in curated:  # one by one, so that memory does not grow with their number
+        found.update(dict(pl.scan_parquet(part.path).select(names).group_by("condition").len().collect().iter_rows()))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def languages(texts: Texts, samples: int) -> dict[str, int]:

@@ -17,7 +17,10 @@ from pipeline.rules.rule import Rule, Verdict
 from pipeline.text.columns import texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
+
+_LEAST_SLOTS = 512
+"""Of the set of a text's windows."""
 
 
 class Repetition(Rule):
@@ -63,15 +66,26 @@ def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0) -> NDAr
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    return _repeated_share(*texts_of(texts.to_arrow().cast(pa.large_string())), window, above)
+    data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
+    windows = np.maximum(np.diff(bounds) - window + 1, 0)
+    # With so many distinct windows, the share is not above the limit, however the product is rounded.
+    most = windows - np.floor(above * windows).astype(np.int64) + 1
+    seen = np.empty(slots_for(max(_LEAST_SLOTS, 2 * int(most.max(initial=0)) + 2)), np.uint64)
+    shares = np.zeros(len(texts), np.float64)
+    _write_shares(data, bounds, window, most, seen, shares)
+    return shares
 
 
-@numba.njit(cache=True, nogil=True)
-def _repeated_share(
-    data: NDArray[np.uint8], bounds: NDArray[np.int64], window: int, above: float
-) -> NDArray[np.float64]:
-    shares = np.zeros(len(bounds) - 1, np.float64)
-    seen = np.empty(0, np.uint64)
+@numba.njit(**KERNEL)
+def _write_shares(
+    data: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    window: int,
+    most: NDArray[np.int64],
+    seen: U64,
+    shares: NDArray[np.float64],
+) -> None:
+    """Write the shares of texts that repeat a window, of at most `most` distinct ones; `seen` is scratch."""
     leaving = np.uint64(1)  # factor of the byte that leaves the window
     for _ in range(window):
         leaving *= GOLDEN
@@ -79,14 +93,10 @@ def _repeated_share(
         windows = bounds[text + 1] - bounds[text] - window + 1
         if windows < 1:
             continue
-        # With so many distinct windows, the share is not above the limit, however the product is rounded.
-        most = windows - int(np.floor(above * windows)) + 1
-        slots = slots_for(max(512, 2 * most + 2))
-        if len(seen) < slots:
-            seen = np.empty(slots, np.uint64)
-        distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most, seen[:slots])
-        shares[text] = (windows - distinct) / windows if distinct < most else 0.0
-    return shares
+        slots = slots_for(max(_LEAST_SLOTS, 2 * most[text] + 2))
+        distinct = _count_distinct(data, bounds[text], bounds[text + 1], window, leaving, most[text], seen[:slots])
+        if distinct < most[text]:
+            shares[text] = (windows - distinct) / windows
 
 
 @numba.njit(**INNER_KERNEL)

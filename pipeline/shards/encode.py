@@ -3,7 +3,7 @@
 scattered rows of the bucket ─▶ sort ─▶ tokenize ─▶ length rules ─┬▶ shard-*.mds
                                                                    ├▶ lengths.npy, counts of strata
                                                                    ├▶ curated.parquet
-                                                                   └▶ ledger.parquet (sample = index in the bucket)
+                                                                   └▶ ledger.arrow (sample = index in the bucket)
 """
 
 from collections import Counter
@@ -43,8 +43,15 @@ from pipeline.shards.tokenizer import FAST, Encoder, TokenizerStep, load_encoder
 
 SLICE_ROWS = 16_384
 """Rows that are tokenized together."""
-GUARD_ROWS = 64
-"""Texts of a bucket whose ids from the fast engine are compared with the reference's."""
+GUARD_BYTES = 2 * 2**20
+"""Text of a build, about, whose ids from the fast engine are compared with the reference's, which is a hundred times
+slower. Engines differ in how they normalize, split or merge some kind of text, so that what matters is that each part
+of the order is seen: every bucket has its share."""
+FEWEST_GUARDED, MOST_GUARDED = 8, 64
+"""Bounds on the pairs of a bucket that are compared. A kind of text that one in a hundred pairs has is seen by one
+bucket with a probability of 8 to 47 %, and by 64 buckets with one of more than 99 %."""
+GROUP_BYTES = 2 * 2**20
+"""Text of a row group of curated records, about: what is read to show one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,7 @@ class Encode(Step[EncodedBucket]):
     tokenizer: str
     """Key of the `TokenizerStep`."""
     bucket: int
+    buckets: int
     seed: int
     engine: str
     max_tokens: int
@@ -101,8 +109,10 @@ class Encode(Step[EncodedBucket]):
     def run(self, work: Path, out: Path) -> EncodedBucket:
         encoder = load_encoder(TokenizerStep.text(work, self.tokenizer), self.engine)
         rows = self._sorted(Scatter.bucket(work, self.inputs, self.bucket))
-        if self.engine == FAST and (mismatch := _guard(encoder, rows)) is not None:
-            return EncodedBucket(mismatch=mismatch, strata={})
+        if self.engine == FAST:
+            mismatch = _guard(encoder, guarded(rows, GUARD_BYTES // self.buckets))
+            if mismatch is not None:
+                return EncodedBucket(mismatch=mismatch, strata={})
         ledger = LedgerPart(out)
         slices: list[Samples] = []
         strata: Counter[int] = Counter()
@@ -111,9 +121,11 @@ class Encode(Step[EncodedBucket]):
         for begin in range(0, rows.num_rows, SLICE_ROWS):
             part = rows.slice(begin, SLICE_ROWS)
             encoded = self._encode(part, encoder)
-            kept = part.filter(pa.array(encoded.kept))
-            if curated is not None:
-                curated.write_table(with_hex_ids(kept.select(SCHEMA.names)))
+            part = with_hex_ids(part)
+            kept = part if encoded.kept.all() else part.filter(pa.array(encoded.kept))
+            if curated is not None and kept.num_rows:
+                group = max(1, kept.num_rows * GROUP_BYTES // kept.nbytes)
+                curated.write_table(kept.select(SCHEMA.names), row_group_size=group)
             ledger.write(_lines(part, encoded, first))
             numbers, counts = np.unique(kept.column("stratum").to_numpy(), return_counts=True)
             strata.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
@@ -220,11 +232,17 @@ class EncodedRows:
     samples: Samples
 
 
-def _guard(encoder: Encoder, rows: pa.Table) -> str | None:
-    """Compare both engines on rows spread evenly over the shuffled bucket; see `Encoder.mismatch`."""
-    chosen = np.unique(np.linspace(0, rows.num_rows - 1, GUARD_ROWS).astype(np.int64)) if rows.num_rows else []
-    sample = rows.take(pa.array(chosen, pa.int64()))
-    for column in ("instruction", "response"):
+def guarded(rows: pa.Table, size: int) -> pa.Table:
+    """Return instructions and responses of evenly spread rows: `size` bytes, within the bounds on their number."""
+    texts = rows.select(["instruction", "response"])
+    number = min(max(size * rows.num_rows // max(texts.nbytes, 1), FEWEST_GUARDED), MOST_GUARDED)
+    chosen = np.unique(np.linspace(0, rows.num_rows - 1, number).astype(np.int64)) if rows.num_rows else []
+    return texts.take(pa.array(chosen, pa.int64()))
+
+
+def _guard(encoder: Encoder, sample: pa.Table) -> str | None:
+    """Compare both engines on some instructions and responses; see `Encoder.mismatch`."""
+    for column in sample.column_names:
         texts = sample.column(column).to_pylist()
         ids, bounds = encoder.encode(texts)
         if (mismatch := encoder.mismatch(texts, ids, bounds)) is not None:
@@ -287,31 +305,36 @@ def _join(
 
 def _lines(part: pa.Table, encoded: EncodedRows, first: int) -> pa.Table:
     """Return ledger lines of all rows of a slice; `first` is the index of its first sample in the bucket."""
-    frame = pl.DataFrame(with_hex_ids(part.select(["row_id", "source", "file", "row", "part"])))
+    kept, count = encoded.kept, part.num_rows
+    outcome = np.where(kept, 0, np.where(encoded.short, 1, 2))
+    numbers = np.where(kept, np.cumsum(kept) + (first - 1), -1)
+    lines = part.select(["row_id", "source", "file", "row", "part"])
+    lines = lines.append_column("outcome", pa.array(_OUTCOMES, pa.string()).take(pa.array(outcome)))
+    lines = lines.append_column("stage", pa.repeat(pa.scalar(Encode.stage), count))
+    lines = lines.append_column("detail", _details(encoded))
+    return lines.append_column("sample", pa.array(numbers, mask=~kept))
+
+
+_OUTCOMES = [Outcome.KEPT.value, Outcome.SHORT_RESPONSE.value, Outcome.TOO_MANY_TOKENS.value]
+
+
+def _details(encoded: EncodedRows) -> pa.Array:
+    """Return a phrase (n,) about each row that is dropped or truncated; null for the others."""
+    truncated = encoded.kept & (encoded.prefix + encoded.response > encoded.max_tokens)
+    rows = np.flatnonzero(truncated | ~encoded.kept)
+    places = np.full(len(encoded.kept), -1, np.int64)
+    places[rows] = np.arange(len(rows))
     lengths = pl.format("{} prefix and {} response tokens", pl.col("prefix"), pl.col("response"))
-    return (
-        frame.with_columns(
-            pl.Series("kept", encoded.kept),
-            pl.Series("short", encoded.short),
-            pl.Series("prefix", encoded.prefix),
-            pl.Series("response", encoded.response),
-        )
-        .with_columns(long=pl.col("prefix") + pl.col("response") > encoded.max_tokens)
-        .with_columns(
-            outcome=pl.when("kept")
-            .then(pl.lit(Outcome.KEPT.value))
-            .when("short")
-            .then(pl.lit(Outcome.SHORT_RESPONSE.value))
-            .otherwise(pl.lit(Outcome.TOO_MANY_TOKENS.value)),
-            stage=pl.lit(Encode.stage),
-            detail=pl.when(pl.col("kept") & pl.col("long"))
-            .then(pl.format("{}, truncated to {} in all", lengths, pl.lit(encoded.max_tokens)))
-            .when("short")
-            .then(pl.format("{}; expected at least {} response tokens", lengths, pl.lit(encoded.min_response_tokens)))
-            .when(~pl.col("kept"))
-            .then(pl.format("{}; expected at most {}", lengths, pl.lit(encoded.max_tokens))),
-            sample=pl.when("kept").then(pl.col("kept").cast(pl.Int64).cum_sum() + (first - 1)),
-        )
-        .select("row_id", "source", "file", "row", "part", "outcome", "stage", "detail", "sample")
-        .to_arrow()
+    details = pl.select(
+        prefix=pl.Series(encoded.prefix[rows]),
+        response=pl.Series(encoded.response[rows]),
+        truncated=pl.Series(truncated[rows]),
+        short=pl.Series(encoded.short[rows]),
+    ).select(
+        pl.when("truncated")
+        .then(pl.format("{}, truncated to {} in all", lengths, pl.lit(encoded.max_tokens)))
+        .when("short")
+        .then(pl.format("{}; expected at least {} response tokens", lengths, pl.lit(encoded.min_response_tokens)))
+        .otherwise(pl.format("{}; expected at most {}", lengths, pl.lit(encoded.max_tokens)))
     )
+    return details.to_series().to_arrow().take(pa.array(places, mask=places < 0))

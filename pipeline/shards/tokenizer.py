@@ -192,13 +192,17 @@ def _added_tokens(added: Collection[str]) -> str:
 
 def vocabulary_size(tokenizer_json: str) -> int:
     """Return the largest id + 1."""
-    return 1 + max(Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True).values())
+    return 1 + max(_parsed(tokenizer_json).get_vocab(with_added_tokens=True).values())
 
 
 def special_ids(tokenizer_json: str) -> dict[str, int]:
     """Return the id of each of the template's special tokens."""
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    return {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    return {token: _parsed(tokenizer_json).token_to_id(token) for token in SPECIAL_TOKENS}
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(tokenizer_json: str) -> Tokenizer:
+    return Tokenizer.from_str(tokenizer_json)
 
 
 @functools.lru_cache(maxsize=1)
@@ -267,8 +271,8 @@ class Encoder:
 
     def mismatch(self, texts: Sequence[str], ids: Tokens, bounds: NDArray[np.int64]) -> str | None:
         """Return a sentence about the first text whose ids differ from the reference's; None if all agree."""
-        for row in range(len(texts)):
-            expected = self.reference.encode(texts[row], add_special_tokens=False).ids
-            if ids[bounds[row] : bounds[row + 1]].tolist() != expected:
+        expected = self.reference.encode_batch_fast(list(texts), add_special_tokens=False)
+        for row, encoding in enumerate(expected):
+            if ids[bounds[row] : bounds[row + 1]].tolist() != encoding.ids:
                 return f"{FAST} and {REFERENCE} {tokenizers.__version__} encode {texts[row][:80]!r} differently"
         return None

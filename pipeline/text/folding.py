@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.text import codes
 from pipeline.text.columns import texts_of
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 _COLLAPSED = np.array([codes.BLANK if chr(byte).isspace() else byte for byte in range(128)], np.uint8)
 _FOLDED = _COLLAPSED.copy()
@@ -42,22 +42,30 @@ def fold_all(texts: pa.Array | pa.ChunkedArray, *, case: bool) -> list[bytes]:
     """`fold` of each text of a large_string column without nulls."""
     if isinstance(texts, pa.ChunkedArray):
         return [folded for chunk in texts.chunks for folded in fold_all(chunk, case=case)]
-    out, ends, plain = _fold_ascii(*texts_of(texts), _FOLDED if case else _COLLAPSED)
-    content, edges = out.tobytes(), ends.tolist()
-    folded = [content[begin:end] for begin, end in pairwise(edges)]
+    content, bounds = texts_of(texts)
+    out, ends = np.empty(bounds[-1] - bounds[0], np.uint8), np.zeros(len(bounds), np.int64)
+    plain = np.ones(len(texts), np.bool_)
+    _fold_ascii(content, bounds, _FOLDED if case else _COLLAPSED, out, ends, plain)
+    folded_texts, edges = out[: ends[-1]].tobytes(), ends.tolist()
+    folded = [folded_texts[begin:end] for begin, end in pairwise(edges)]
     for row in np.flatnonzero(~plain).tolist():
         folded[row] = fold(texts[row].as_py(), case=case)
     return folded
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def _fold_ascii(
-    content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """Folded texts one after the other, their bounds (n + 1,), and whether each is ASCII (n,); others are empty."""
-    out = np.empty(bounds[-1] - bounds[0], np.uint8)
-    ends = np.zeros(len(bounds), np.int64)
-    plain = np.ones(len(bounds) - 1, np.bool_)
+    content: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    table: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+    plain: NDArray[np.bool_],
+) -> None:
+    """Write the folded texts one after the other and their bounds (n + 1,), of which the first is there.
+
+    `plain` (n,) becomes False for texts that are not ASCII; these are empty.
+    """
     for row in range(len(bounds) - 1):
         first, last = bounds[row], bounds[row + 1]
         while first < last and content[first] < 128 and table[content[first]] == codes.BLANK:
@@ -71,7 +79,6 @@ def _fold_ascii(
         elif is_indented:
             end = _fold_indented(content[first:last], table, out, begin)
         ends[row + 1] = end
-    return out[: ends[-1]], ends, plain
 
 
 @numba.njit(**INNER_KERNEL)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.text.columns import texts_of
+from pipeline.text.options import KERNEL
 
 
 def kinds_of(texts: pl.Series, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -24,12 +25,16 @@ def kinds_of(texts: pl.Series, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     uint8 (n,)
         The bits of all bytes of a text together.
     """
-    return _kinds(*texts_of(texts.to_arrow().cast(pa.large_string())), table)
+    found = np.zeros(len(texts), np.uint8)
+    _write_kinds(*texts_of(texts.to_arrow().cast(pa.large_string())), table, found)
+    return found
 
 
-@numba.njit(cache=True, nogil=True)
-def _kinds(content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    found = np.zeros(len(bounds) - 1, np.uint8)
+@numba.njit(**KERNEL)
+def _write_kinds(
+    content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8], found: NDArray[np.uint8]
+) -> None:
+    """Write the kinds of the texts that have any; `found` has zeros."""
     for text in range(len(found)):
         piece = content[bounds[text] : bounds[text + 1]]
         # Without a table, the compiler makes vector instructions of the loop; most texts are plain.
@@ -42,4 +47,3 @@ def _kinds(content: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray
             for byte in piece:
                 kinds |= table[byte]
             found[text] = kinds
-    return found

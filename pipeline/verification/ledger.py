@@ -8,8 +8,9 @@ from typing import NamedTuple
 from corpus.contract import COMMIT, LEDGER_FILES
 from corpus.dataset import Dataset
 from corpus.outcome import Outcome
+from pipeline.records.id_parts import IdParts
 from pipeline.records.ledger import READ_STAGE
-from pipeline.verification.row_ids import RepeatedIds, SampleIds, halves_of_column
+from pipeline.verification.row_ids import SampleIds, halves_of_column
 
 _BYTES = ("bytes_read", "bytes_rows", "bytes_structure", "bytes_lost")
 
@@ -42,7 +43,7 @@ def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator
     reasons = {reason for count in dataset.info.counts.values() for reason in count.dropped}
     known = pa.array(sorted({*(outcome.value for outcome in Outcome), *reasons}))
     counts = dataset.info.counts.values()
-    all_ids = RepeatedIds(scratch, sum(count.kept + sum(count.dropped.values()) for count in counts))
+    all_ids = IdParts(scratch, sum(count.kept + sum(count.dropped.values()) for count in counts))
     found = SampleIds(ids.samples)
     tally: Counter[_Kind] = Counter()
     for path, table in dataset.batches(dataset.info.ledger):
@@ -60,7 +61,7 @@ def ledger_problems(dataset: Dataset, ids: SampleIds, scratch: Path) -> Iterator
             found.add(numbers, halves_of_column(samples))
         if not pc.all(pc.equal(samples.column("outcome"), Outcome.KEPT.value), min_count=0).as_py():
             yield f"{path}: a row that was dropped has a sample"
-    if repeated := all_ids.count():
+    if repeated := all_ids.repeated():
         yield f"{repeated:,} row ids are in it more than once"
     if found.count != ids.count:
         yield f"it names {found.count:,} samples, the shards have {ids.count:,}"

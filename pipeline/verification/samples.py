@@ -27,7 +27,8 @@ from corpus.contract import (
 from corpus.dataset import Dataset, load_lengths
 from corpus.storage.location import local_path
 from corpus.storage.store import Store
-from pipeline.verification.row_ids import SampleIds, halves_of
+from pipeline.records.id_parts import halves_of
+from pipeline.verification.row_ids import SampleIds
 
 PART_ROWS = 2**20
 """Samples whose lengths are in memory at a time."""

@@ -31,11 +31,13 @@ from rich.table import Table
 from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.dedup.near.signatures import U32, permutations, shingles, take_minima
 from pipeline.dedup.near.spec import NearDedupSpec
-from pipeline.dedup.near.tokens import Vocabulary, scratch, tokenize
+from pipeline.dedup.near.tokens import U8, Vocabulary, scratch, tokenize
 from pipeline.dedup.near.vocabulary import bare_vocabulary
 from pipeline.engine.executor import Task
 from pipeline.engine.progress import Display, StageProgress
 from pipeline.text.columns import Texts, texts_of
+from pipeline.text.hashing import U64
+from pipeline.text.options import KERNEL
 from tests.benchmarks import planted
 from tests.benchmarks.dedup_quality import drawn
 from tests.in_process import InProcess, as_ingested
@@ -71,18 +73,23 @@ def fastest(run: Callable[[], object], runs: int = RUNS) -> float:
 
 def signatures(texts: pa.Array, spec: NearDedupSpec) -> U32:
     """MinHash signatures of single texts, uint32 (n, bands * rows)."""
-    return _signatures(texts_of(texts), bare_vocabulary(), spec.shingle, *permutations(spec.bands * spec.rows))
+    columns = texts_of(texts)
+    found = np.full((len(texts), spec.bands * spec.rows), 2**32 - 1, np.uint32)
+    hashes, flags, _ = scratch(columns, columns)
+    _write_signatures(
+        columns, bare_vocabulary(), spec.shingle, *permutations(spec.bands * spec.rows), hashes, flags, found
+    )
+    return found
 
 
-@numba.njit(cache=True, nogil=True)
-def _signatures(texts: Texts, vocabulary: Vocabulary, size: int, multipliers: U32, summands: U32) -> U32:
-    found = np.full((len(texts.bounds) - 1, len(multipliers)), 2**32 - 1, np.uint32)
-    hashes, flags, _ = scratch(texts, texts)
+@numba.njit(**KERNEL)
+def _write_signatures(
+    texts: Texts, vocabulary: Vocabulary, size: int, multipliers: U32, summands: U32, hashes: U64, flags: U8, found: U32
+) -> None:
     for text in range(len(found)):
         count, _ = tokenize(texts, text, vocabulary, hashes, flags)
         count = shingles(hashes, flags, count, size, np.uint64(0))
         take_minima(found[text], hashes, count, multipliers, summands)
-    return found
 
 
 def datatroves(spec: NearDedupSpec) -> Callable[[Sequence[str]], object]:

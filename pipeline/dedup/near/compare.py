@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from pipeline.dedup.near.content import ASIDES, read_content, same_asides, same_case
 from pipeline.dedup.near.signatures import RESPONSE_SALT, shingles
-from pipeline.dedup.near.tokens import Vocabulary, scratch, sort_unique
+from pipeline.dedup.near.tokens import U8, Vocabulary, scratch, sort_unique
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hashing import U64, mix
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 U32 = NDArray[np.uint32]
 
@@ -66,7 +66,19 @@ def extract_features(
     shingle
         Words in a shingle.
     """
-    return _extract_features(texts_of(instructions), texts_of(responses), vocabulary, shingle)
+    pairs = texts_of(instructions), texts_of(responses)
+    n = len(instructions)
+    room = sum(int(texts.bounds[-1] - texts.bounds[0]) for texts in pairs) + 2 * n
+    features = RecordFeatures(
+        key_terms=np.empty(n, np.uint64),
+        asides=np.empty((n, 2, ASIDES), np.uint64),
+        cases=np.empty((n, 2), np.uint64),
+        capitals=np.empty((n, 2), np.uint64),
+        shingles=np.empty(room, np.uint64),
+        shingle_bounds=np.zeros(n + 1, np.int64),
+    )
+    _write_features(*pairs, vocabulary, shingle, *scratch(*pairs), features)
+    return features._replace(shingles=features.shingles[: features.shingle_bounds[-1]].copy())
 
 
 def find_duplicates(
@@ -94,34 +106,40 @@ def find_duplicates(
     """
     order = np.lexsort((rank, features.key_terms, groups))
     # A copy, since arrays that cannot be written are another type to numba, for which it would compile again.
-    lost, survivor, score = _find_duplicates(features, np.array(groups), order, threshold)
-    return lost, survivor, score
+    lost, survivor = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    score = np.empty(len(order), np.float64)
+    found = _find_duplicates(features, np.array(groups), order, threshold, lost, survivor, score)
+    return lost[:found], survivor[:found], score[:found]
 
 
-@numba.njit(cache=True, nogil=True)
-def _extract_features(instructions: Texts, responses: Texts, vocabulary: Vocabulary, size: int) -> RecordFeatures:
-    n = len(instructions.bounds) - 1
-    room = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0] + 2 * n
-    key_terms, asides = np.empty(n, np.uint64), np.empty((n, 2, ASIDES), np.uint64)
-    cases, capitals = np.empty((n, 2), np.uint64), np.empty((n, 2), np.uint64)
-    all_shingles, shingle_bounds = np.empty(room, np.uint64), np.zeros(n + 1, np.int64)
-    hashes, flags, all_terms = scratch(instructions, responses)
-    for record in range(n):
+@numba.njit(**KERNEL)
+def _write_features(
+    instructions: Texts,
+    responses: Texts,
+    vocabulary: Vocabulary,
+    size: int,
+    hashes: U64,
+    flags: U8,
+    all_terms: U64,
+    features: RecordFeatures,
+) -> None:
+    """Write the features of all records; the first of `shingle_bounds` is there."""
+    for record in range(len(instructions.bounds) - 1):
         terms = np.uint64(0)
-        first = filled = shingle_bounds[record]
+        first = filled = features.shingle_bounds[record]
         for response in (False, True):
             texts = responses if response else instructions
             field = int(response)
-            content = read_content(texts, record, response, vocabulary, hashes, flags, all_terms, asides[record, field])
+            asides = features.asides[record, field]
+            content = read_content(texts, record, response, vocabulary, hashes, flags, all_terms, asides)
             terms = mix((terms ^ content.key_terms) + np.uint64(1))
-            cases[record, field], capitals[record, field] = content.case, content.capitals
+            features.cases[record, field], features.capitals[record, field] = content.case, content.capitals
             count = shingles(hashes, flags, content.tokens, size, RESPONSE_SALT if response else np.uint64(0))
             for place in range(count):  # an assignment of slices takes numba two seconds to compile
-                all_shingles[filled + place] = hashes[place]
+                features.shingles[filled + place] = hashes[place]
             filled += count
-        shingle_bounds[record + 1] = sort_unique(all_shingles, first, filled)
-        key_terms[record] = terms
-    return RecordFeatures(key_terms, asides, cases, capitals, all_shingles[: shingle_bounds[n]].copy(), shingle_bounds)
+        features.shingle_bounds[record + 1] = sort_unique(features.shingles, first, filled)
+        features.key_terms[record] = terms
 
 
 @numba.njit(**INNER_KERNEL)
@@ -150,12 +168,17 @@ def _same_content(features: RecordFeatures, a: int, b: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def _find_duplicates(
-    features: RecordFeatures, groups: U32, order: NDArray[np.int64], threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    lost, survivor = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
-    score = np.empty(len(order), np.float64)
+    features: RecordFeatures,
+    groups: U32,
+    order: NDArray[np.int64],
+    threshold: float,
+    lost: NDArray[np.int64],
+    survivor: NDArray[np.int64],
+    score: NDArray[np.float64],
+) -> int:
+    """Write the duplicates and return their number; `order` is overwritten."""
     found = begin = 0
     while begin < len(order):
         end = begin + 1
@@ -165,7 +188,7 @@ def _find_duplicates(
             and features.key_terms[order[end]] == features.key_terms[order[begin]]
         ):
             end += 1
-        rest = order[begin:end].copy()
+        rest = order[begin:end]
         for _ in range(MAX_SURVIVORS):
             if len(rest) < 2:
                 break
@@ -181,4 +204,4 @@ def _find_duplicates(
                     left += 1
             rest = rest[:left]
         begin = end
-    return lost[:found], survivor[:found], score[:found]
+    return found

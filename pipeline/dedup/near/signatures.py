@@ -16,7 +16,7 @@ from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.tokens import SIGN, U8, Vocabulary, scratch
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hashing import U64, mix
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 U32 = NDArray[np.uint32]
 
@@ -36,7 +36,11 @@ def band_keys(instructions: pa.Array, responses: pa.Array, vocabulary: Vocabular
     """Keys of each pair's bands, uint64 (n, bands)."""
     multipliers, summands = permutations(spec.bands * spec.rows)
     pairs = texts_of(instructions), texts_of(responses)
-    return _band_keys(*pairs, vocabulary, spec.shingle, spec.bands, multipliers, summands)
+    keys = np.empty((len(instructions), spec.bands), np.uint64)
+    signature, asides = np.empty(len(multipliers), np.uint32), np.empty(ASIDES, np.uint64)
+    room = *scratch(*pairs), asides, signature
+    _write_band_keys(*pairs, vocabulary, spec.shingle, multipliers, summands, *room, keys)
+    return keys
 
 
 @numba.njit(**INNER_KERNEL)
@@ -89,22 +93,24 @@ def take_minima(signature: U32, values: U64, count: int, multipliers: U32, summa
             signature[p] = min(signature[p], np.uint32(a * multipliers[p] + summands[p]))
 
 
-@numba.njit(cache=True, nogil=True)
-def _band_keys(
+@numba.njit(**KERNEL)
+def _write_band_keys(
     instructions: Texts,
     responses: Texts,
     vocabulary: Vocabulary,
     size: int,
-    bands: int,
     multipliers: U32,
     summands: U32,
-) -> U64:
-    pairs = len(instructions.bounds) - 1
+    hashes: U64,
+    flags: U8,
+    all_terms: U64,
+    asides: U64,
+    signature: U32,
+    keys: U64,
+) -> None:
+    """Write the keys (n, bands); what is between the permutations and them is scratch."""
+    pairs, bands = keys.shape
     rows = len(multipliers) // bands
-    keys = np.empty((pairs, bands), np.uint64)
-    signature = np.empty(len(multipliers), np.uint32)
-    hashes, flags, all_terms = scratch(instructions, responses)
-    asides = np.empty(ASIDES, np.uint64)
     for pair in range(pairs):
         signature[:] = _LARGEST
         terms = np.uint64(0)
@@ -119,4 +125,3 @@ def _band_keys(
             for row in range(rows):
                 key = mix(key ^ np.uint64(signature[band * rows + row]))
             keys[pair, band] = key
-    return keys

@@ -41,7 +41,7 @@ from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
 from pipeline.text.marks import mark_size
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 U8 = NDArray[np.uint8]
 
@@ -102,14 +102,10 @@ def is_in(table: U64, key: np.uint64) -> bool:
     return bool(table[slot_of(table, key, key)] != 0)
 
 
-@numba.njit(cache=True, nogil=True)
 def scratch(instructions: Texts, responses: Texts) -> tuple[U64, U8, U64]:
     """Arrays for the hashes and flags that `tokenize` writes, and for `terms_of`, large enough for any of the texts."""
-    longest = 0
-    for texts in (instructions, responses):
-        for text in range(len(texts.bounds) - 1):
-            longest = max(longest, texts.bounds[text + 1] - texts.bounds[text])
-    return np.empty(longest + 1, np.uint64), np.empty(longest + 1, np.uint8), np.empty(longest + 1, np.uint64)
+    room = 1 + max(int(np.diff(texts.bounds).max(initial=0)) for texts in (instructions, responses))
+    return np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.uint64)
 
 
 @numba.njit(**INNER_KERNEL)
@@ -127,7 +123,7 @@ def _sift_down(heap: U64, begin: int, root: int, size: int) -> None:
     heap[begin + root] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def sort_unique(values: U64, begin: int, end: int) -> int:
     """Sort values[begin:end] and drop repetitions, in place; returns the new end.
 
@@ -138,7 +134,7 @@ def sort_unique(values: U64, begin: int, end: int) -> int:
         _sift_down(values, begin, root, size)
     for last in range(size - 1, 0, -1):
         values[begin], values[begin + last] = values[begin + last], values[begin]
-        _sift_down(values, begin, 0, last)
+        _sift_down(values, begin, np.int64(0), last)
     kept = begin
     for i in range(begin, end):
         if kept == begin or values[i] != values[kept - 1]:

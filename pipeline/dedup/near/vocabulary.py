@@ -33,10 +33,11 @@ from pipeline.dedup.near.tokens import (
     write_terms,
 )
 from pipeline.text.characters import tables
+from pipeline.text.codes import Int
 from pipeline.text.columns import Texts, texts_of
-from pipeline.text.hash_table import slot_of, slots_for
+from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 BOILERPLATE_SHARE = 1 / 20_000
 """Share of the documents that have a sentence for it to be boilerplate…"""
@@ -63,7 +64,7 @@ def language_vocabulary() -> Vocabulary:
     members = np.array([*hashes.values(), *_hash_words(language.EMPTY.split())], np.uint64)
     stand_for = np.zeros(len(members), np.uint64)
     stand_for[: len(hashes)] = [hashes[first] for first in representatives.values()]
-    interchangeable = _set_of(members)
+    interchangeable, group_of_slot = _table_of(members, stand_for)
     polite, edges = _hash_phrases([phrase.strip() for phrase in language.POLITE_PHRASES.split("|")])
     courteous, markers, polar = (
         _set_of(_hash_words(words.split()))
@@ -71,7 +72,7 @@ def language_vocabulary() -> Vocabulary:
     )
     return bare_vocabulary()._replace(
         interchangeable=interchangeable,
-        representatives=_values_of(interchangeable, members, stand_for),
+        representatives=group_of_slot,
         polite=_set_of(polite),
         polite_edges=_set_of(edges),
         courteous=courteous,
@@ -93,7 +94,11 @@ def vocabulary(boilerplate: U64) -> Vocabulary:
 
 def count_sample(instructions: pa.Array, responses: pa.Array) -> U64:
     """Hashes of the sentences of some pairs that are boilerplate if many pairs have them, uint64, each once a pair."""
-    return _count_sample(texts_of(instructions), texts_of(responses), language_vocabulary())
+    pairs = texts_of(instructions), texts_of(responses)
+    room = sum(int(texts.bounds[-1] - texts.bounds[0]) for texts in pairs) + 2 * len(instructions)
+    sentences = np.empty(room, np.uint64)
+    found = _count_sample(*pairs, language_vocabulary(), *scratch(*pairs), sentences)
+    return sentences[:found].copy()
 
 
 def frequent_sentences(sentences: U64, counts: NDArray[np.int64], documents: int) -> U64:
@@ -121,51 +126,52 @@ def _hash_words(words: Sequence[str]) -> U64:
 
 def _hash_phrases(phrases: Sequence[str]) -> tuple[U64, U64]:
     """Hash of the words of each phrase, (n,), and hashes of the first and then of the last words, (2 n,)."""
-    return _sequences(texts_of(pa.array(phrases, pa.large_string())), bare_vocabulary())
-
-
-@numba.njit(cache=True)
-def _sequences(texts: Texts, known: Vocabulary) -> tuple[U64, U64]:
-    n = len(texts.bounds) - 1
-    found, edges = np.empty(n, np.uint64), np.empty(2 * n, np.uint64)
+    texts = texts_of(pa.array(phrases, pa.large_string()))
     hashes, flags, _ = scratch(texts, texts)
+    sequences, edges = np.empty(len(phrases), np.uint64), np.empty(2 * len(phrases), np.uint64)
+    _write_sequences(texts, bare_vocabulary(), hashes, flags, sequences, edges)
+    return sequences, edges
+
+
+@numba.njit(**KERNEL)
+def _write_sequences(texts: Texts, known: Vocabulary, hashes: U64, flags: U8, sequences: U64, edges: U64) -> None:
+    """Write the hashes of each phrase and of its first and last word; `hashes` and `flags` are scratch."""
+    n = len(sequences)
     for text in range(n):
         count, _ = tokenize(texts, text, known, hashes, flags)
-        found[text] = sequence_hash(hashes, 0, count)
+        sequences[text] = sequence_hash(hashes, np.int64(0), count)
         edges[text], edges[n + text] = hashes[0], hashes[count - 1]
-    return found, edges
 
 
-@numba.njit(cache=True)
 def _set_of(keys: U64) -> U64:
-    table = np.zeros(slots_for(4 * len(keys) + 1), np.uint64)
-    for key in keys:
-        table[slot_of(table, key, key)] = key
-    return table
+    """Set of some hashes, none 0."""
+    return _table_of(keys, keys)[0]
 
 
-@numba.njit(cache=True)
-def _values_of(table: U64, keys: U64, values: U64) -> U64:
-    """The value of the key in each slot of a set; 0 in empty slots."""
-    found = np.zeros(len(table), np.uint64)
-    for i in range(len(keys)):
-        found[slot_of(table, keys[i], keys[i])] = values[i]
-    return found
+def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
+    """Set of some hashes, none 0, and the value of the hash in each slot; 0 in empty slots."""
+    slots = slots_for(4 * len(keys) + 1)
+    table, found = [0] * slots, [0] * slots
+    for key, value in zip(keys.tolist(), values.tolist(), strict=True):
+        slot = key % slots
+        while table[slot] not in (0, key):
+            slot = (slot + 1) % slots
+        table[slot], found[slot] = key, value
+    return np.array(table, np.uint64), np.array(found, np.uint64)
 
 
-@numba.njit(cache=True, nogil=True)
-def _count_sample(instructions: Texts, responses: Texts, known: Vocabulary) -> U64:
-    pairs = len(instructions.bounds) - 1
-    room = instructions.bounds[-1] - instructions.bounds[0] + responses.bounds[-1] - responses.bounds[0] + 2 * pairs
-    sentences = np.empty(room, np.uint64)
-    hashes, flags, terms = scratch(instructions, responses)
-    found = 0
-    for pair in range(pairs):
+@numba.njit(**KERNEL)
+def _count_sample(
+    instructions: Texts, responses: Texts, known: Vocabulary, hashes: U64, flags: U8, terms: U64, sentences: U64
+) -> Int:
+    """Write the hashes of sentences and return their number; `hashes`, `flags` and `terms` are scratch."""
+    found = np.int64(0)
+    for pair in range(len(instructions.bounds) - 1):
         first = found
         for response in (False, True):
             count, _ = tokenize(responses if response else instructions, pair, known, hashes, flags)
             write_terms(hashes, flags, count, known, terms)
-            place = 0
+            place = np.int64(0)
             while place < count:
                 begin = place
                 place = sentence_end(flags, begin, count)
@@ -175,7 +181,7 @@ def _count_sample(instructions: Texts, responses: Texts, known: Vocabulary) -> U
                     sentences[found] = value if expected else value | ELSEWHERE
                     found += 1
         found = sort_unique(sentences, first, found)
-    return sentences[:found].copy()
+    return found
 
 
 @numba.njit(**INNER_KERNEL)

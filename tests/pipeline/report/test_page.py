@@ -139,7 +139,7 @@ def material(folder: Path, sources: int = SOURCES) -> Material:
             ingests={},
             curated=[CuratedPart(path=folder / "curated/part.parquet", samples=sources)],
         ),
-        languages={"en": sources},
+        languages=lambda: {"en": sources},
         curated=[FileInfo(bytes=1, sha256="0" * 64)],
     )
 

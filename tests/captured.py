@@ -1,4 +1,4 @@
-"""What a command prints, itself and by libraries and processes that it starts."""
+"""The output of a command, with that of the libraries and processes that it starts."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import tempfile
 from corpus.cli import Main
 
 
-def said(main: Main, *arguments: object) -> tuple[int, str]:
-    """Run a command in this process; its exit code, and all that reaches standard output and standard error."""
+def run_captured(main: Main, *arguments: object) -> tuple[int, str]:
+    """Run a command in this process, and return its exit code and all that it writes to standard output and error."""
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
         for stream in (1, 2):
             kept = os.dup(stream)
