@@ -187,7 +187,8 @@ def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]
     rows = max(1, SCANNED_BYTES * len(records) // max(1, records.select(_size().sum()).item()))
     room = room_for(2 * SCANNED_BYTES)
     for first in range(0, max(1, len(records)), rows):
-        words = words_of(*records[first : first + rows].select("instruction", "response"), room=room)
+        some = records[first : first + rows]
+        words = words_of(some["instruction"], some["response"], room)
         for (index, _), hits in zip(shards, hits_of_shard, strict=True):
             held = scan(words, index)
             hits.append(held._replace(row=first + held.row))

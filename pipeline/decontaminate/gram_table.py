@@ -58,7 +58,11 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
 @numba.njit(**INNER_KERNEL)
 def _sieve_bits(sieve: U64, key: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
     """Word of the sieve that has an n-gram, and its two bits there; the lowest bit of a key is always set."""
-    return (key >> np.uint64(7)) & np.uint64(len(sieve) - 1), (key >> np.uint64(1)) & np.uint64(63), key >> np.uint64(58)
+    return (
+        (key >> np.uint64(7)) & np.uint64(len(sieve) - 1),
+        (key >> np.uint64(1)) & np.uint64(63),
+        key >> np.uint64(58),
+    )
 
 
 @numba.njit(**INNER_KERNEL)

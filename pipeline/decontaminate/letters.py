@@ -202,9 +202,7 @@ def _scan_all(records: Words, index: LetterIndex, rows: NDArray[np.int64], probe
 
 
 @numba.njit(**INNER_KERNEL)
-def _scan(
-    records: Words, index: LetterIndex, values: U32, rows: NDArray[np.int64], probes: NDArray[np.int32]
-) -> int:
+def _scan(records: Words, index: LetterIndex, values: U32, rows: NDArray[np.int64], probes: NDArray[np.int32]) -> int:
     letters, sieve = records.letters, index.sieve
     shift = _sieve_shift(sieve)
     hits = row = begin = end = 0

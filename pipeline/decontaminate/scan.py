@@ -209,9 +209,7 @@ def _scan(
                         if not filled:
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
-                        coverage = _compare(
-                            index, probe, stem, lead, answered, power, grams[:filled], covered[:words]
-                        )
+                        coverage = _compare(index, probe, stem, lead, answered, power, grams[:filled], covered[:words])
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
                             coverage *= question_found(index, probe, records.words, begin, end)
                     else:
