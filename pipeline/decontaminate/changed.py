@@ -13,7 +13,7 @@ template before it count. Whole sentences of an item may be its passage, and hal
 import numba
 
 from pipeline.decontaminate.contains import DISTINCTIVE_WORDS, lead_found, question_found
-from pipeline.decontaminate.index import FIRM, INFORMATIVE, Index
+from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE, Index
 from pipeline.decontaminate.word_hashes import BREAK, NUMBER, SENTENCE, Words
 from pipeline.text.codes import Int
 from pipeline.text.options import INNER_KERNEL
@@ -86,7 +86,7 @@ def _piece_share(
     """Share of a stem's words, with the template's before it, in a piece of it; 0 if that is not half the stem alone.
 
     A piece from the stem's beginning must be all of some lines of the record, another all of its instruction. It must
-    not be short, and must cut a sentence of the stem.
+    not be short, must cut a sentence of the stem, and half of it must be own words: others may be a frequent title.
     """
     first, last = index.stems[probe, 0], index.stems[probe, 1]
     lead = lead_found(index, probe, records.words, before, begin) if left == first else 0
@@ -100,7 +100,10 @@ def _piece_share(
     cut_left = left > first and index.flags[left] & SENTENCE == 0
     cut_right = right < last and index.flags[right] & SENTENCE == 0
     found = right - left + lead
-    if found < DISTINCTIVE_WORDS or not (cut_left or cut_right):
+    own = 0
+    for place in range(left, right):
+        own += index.flags[place] & TEMPLATE == 0
+    if found < DISTINCTIVE_WORDS or 2 * own < right - left or not (cut_left or cut_right):
         return 0.0
     words = last - first
     for word in index.leads[probe]:

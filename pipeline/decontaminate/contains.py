@@ -12,6 +12,11 @@ DISTINCTIVE_WORDS = 9
 QUESTION_WORDS = 4
 """Words at the end of a stem that tell the questions about one passage apart."""
 
+_LONG_LINE = 6
+"""Words of options, in the mean, that only an item has together."""
+_LEAD_WORDS = 3
+"""Words in a row by which a template is recognised."""
+
 
 @numba.njit(**INNER_KERNEL)
 def found_at(sought: U64, first: int, size: int, words: U64, at: int, begin: int, end: int) -> bool:
@@ -48,7 +53,39 @@ def answer_found(index: Index, probe: int, words: U64, begin: int, end: int) -> 
 
 
 @numba.njit(**INNER_KERNEL)
-def lines_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+def listed_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has each line and option of a `listed` probe, in any order.
+
+    Short options, such as names and titles, may be in any list: the text must have words of the template before them.
+    """
+    if not index.listed[probe] or not _lines_found(index, probe, words, begin, end):
+        return False
+    lines = 0
+    for place in range(index.bounds[probe], index.bounds[probe + 1]):
+        lines += index.flags[place] & BREAK != 0
+    is_long = index.bounds[probe + 1] - index.bounds[probe] >= _LONG_LINE * lines
+    return is_long or _template_found(index, probe, words, begin, end)
+
+
+@numba.njit(**INNER_KERNEL)
+def _template_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
+    """Whether a text has `_LEAD_WORDS` of the template's words before a probe in a row, or there are not as many."""
+    lead = index.leads[probe]
+    size = 0
+    while size < len(lead) and lead[size] != 0:
+        size += 1
+    found = size < _LEAD_WORDS
+    for at in range(begin + _LEAD_WORDS - 1, end):
+        for first in range(size - _LEAD_WORDS + 1):
+            same = 0
+            while same < _LEAD_WORDS and words[at - same] == lead[first + same]:
+                same += 1
+            found |= same == _LEAD_WORDS
+    return found
+
+
+@numba.njit(**INNER_KERNEL)
+def _lines_found(index: Index, probe: int, words: U64, begin: int, end: int) -> bool:
     """Whether a text has each line and option of a probe, in any order."""
     first, last = index.bounds[probe], index.bounds[probe + 1]
     while first < last:

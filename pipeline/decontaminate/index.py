@@ -19,9 +19,9 @@ short n-grams of its stem too. WHOLE: by its stem, all
 but the options, as one stretch of words. EXACT: as a record's whole instruction. UNSEARCHABLE: not at all, because it
 is too short or too common."""
 
-TEMPLATE, INFORMATIVE, FIRM = 32, 64, 128
+TEMPLATE, INFORMATIVE, FIRM, SEAM = 32, 64, 128, 512
 """Flags of a word beside those of `pipeline.decontaminate.word_hashes`. One informative word may be missing where the
-answer is found, a firm one never."""
+answer is found, a firm one never. SEAM: the template's word before belongs to another stretch of the template."""
 
 
 class Index(NamedTuple):

@@ -69,6 +69,7 @@ def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bo
         marks = size
         while byte_at(data, at + marks, end) in (codes.PERIOD, codes.COLON):
             marks += 1
+        marks += marks > size and byte_at(data, at + marks, end) == codes.PAREN_CLOSE  # "A.)"
         if fresh and marks > size and (at + marks >= end or is_blank_at(data, at + marks, end)):  # "A. ", "a: "
             return marks
     return _word_label_size(data, at, end) if _begins_label_word(data, at, end) else 0

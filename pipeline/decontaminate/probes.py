@@ -18,7 +18,7 @@ from pipeline.decontaminate.changed import MAX_CHANGES, WORDS_PER_CHANGE
 from pipeline.decontaminate.contains import DISTINCTIVE_WORDS
 from pipeline.decontaminate.gram_table import build_gram_table
 from pipeline.decontaminate.index import EXACT, LONG, TEMPLATE, UNSEARCHABLE, WHOLE, Index
-from pipeline.decontaminate.letters import letter_index
+from pipeline.decontaminate.letters import LED, SHORT, SUFFICIENT, letter_index
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, prefixes, span_hashes, spans
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
@@ -95,9 +95,10 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     pieces[(mode != LONG) | solution | mostly_template] = 0
     short = _short_entries(words, stem, mode), _piece_entries(words, flags, bounds, stem, pieces)
     grams, probe, at = _unique_entries((long_grams, long_probes, np.zeros(len(long_grams), np.int64)), *short)
-    in_letters = np.flatnonzero(
-        ~solution & (stem_sizes >= DISTINCTIVE_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE)
-    )
+    searched = ~solution & (stem_sizes >= STEM_WORDS) & (mode != EXACT) & (mode != UNSEARCHABLE)
+    letter_stems, letter_probes, kinds = _letter_stems(np.flatnonzero(searched), stem, bounds, leads, spec.min_words)
+    cut = begins - bounds[:-1]  # words of each probe's beginning, and of all before it, that are not kept
+    options, option_probes = _option_spans(flags, bounds)
     table, first, following, sieve = build_gram_table(grams)
     index = Index(
         words=words,
@@ -122,7 +123,15 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         entry_next=following,
         sieve=sieve,
         negations=negations(),
-        letters=letter_index(probes, begins[:, None] + stem - bounds[:-1, None], in_letters, TEMPLATE_ITEMS),
+        letters=letter_index(
+            probes,
+            letter_stems + cut[letter_probes, None],
+            letter_probes,
+            kinds,
+            options + cut[option_probes, None],
+            option_probes,
+            TEMPLATE_ITEMS,
+        ),
         sizes=np.array([STEM_WORDS, spec.n, spec.min_words]),
     ).read_only()
     index = index._replace(need=_need_among_siblings(index, items, groups)).read_only()
@@ -193,6 +202,35 @@ def _shared_stems(
     return shared
 
 
+def _letter_stems(
+    probes: NDArray[np.int64], stem: NDArray[np.int64], bounds: NDArray[np.int64], leads: U64, min_words: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], U8]:
+    """Begin and end (s, 2) of the words that are searched by their letters, their probes, and `LetterIndex.kinds`."""
+    stems = stem[probes]
+    sizes = stems[:, 1] - stems[:, 0]
+    missing = DISTINCTIVE_WORDS - sizes
+    kinds = np.where(missing > 0, SHORT, SUFFICIENT)
+    led = (missing > 0) & (sizes >= min_words) & (stems[:, 0] == bounds[probes])
+    led &= np.count_nonzero(leads[probes], axis=1) >= missing
+    longer = stems[led] - missing[led, None] * [1, 0]
+    return (
+        np.concatenate([stems, longer]),
+        np.append(probes, probes[led]),
+        np.append(kinds, np.full(len(longer), LED)).astype(np.uint8),
+    )
+
+
+def _option_spans(flags: Flags, bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Begin and end of each option among the words of all probes, (o, 2), and its probe, (o,)."""
+    probe = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    is_option = flags & np.uint16(OPTION) != 0
+    others = np.diff(probe, prepend=-1) != 0
+    begins = is_option & (np.append(True, ~is_option[:-1])[: len(flags)] | others | (flags & np.uint16(BREAK) != 0))
+    first = np.flatnonzero(begins)
+    edges = np.append(np.flatnonzero(begins | ~is_option | others), len(flags))
+    return np.stack([first, edges[np.searchsorted(edges, first, side="right")]], axis=1), probe[first]
+
+
 def _group_counts(keys: U64, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each text, how many of its group have the same key."""
     return document_counts(in_group(keys, groups), np.arange(len(groups)))
@@ -251,10 +289,11 @@ def _piece_entries(
 ) -> Entries:
     """The rarest n-gram in each of some equal pieces of a stem, in one line if possible.
 
-    Changed words leave one of the pieces as it is. Pieces of which many probes have each n-gram are left out.
+    Changed words leave one of the pieces as it is. Pieces of which many other stems have each n-gram are left out.
     """
     keys, probe, at = all_grams(words, stem, STEM_WORDS)
-    counts = document_counts(keys, probe)
+    _, text = np.unique(span_hashes(words, stem), return_inverse=True)  # an item may be in several sets
+    counts = document_counts(keys, text[probe])
     sizes = stem[:, 1] - stem[:, 0]
     number = np.maximum(pieces, 1)[probe]
     place = at - stem[probe, 0]

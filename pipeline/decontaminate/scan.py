@@ -4,7 +4,7 @@
 
 A shared n-gram makes a candidate. The record contains the probe if
 
-- shared n-grams cover at least `Index.need` of the probe's own words;
+- shared n-grams cover at least `Index.need` of the probe's own words, and `LEAST_SHARE` of all;
 - no informative word is missing, or one that is not firm if the answer is found, and at most `MAX_GAP` other words in
   a row; a word is found if the record has the same `CONTEXT` words in a row around it (in options of fewer words: the
   same option);
@@ -20,7 +20,7 @@ of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the w
 the record count too where the line ends behind it, since a longer question is another one.
 
 The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`),
-and stems of `DISTINCTIVE_WORDS` in any spacing (`pipeline.decontaminate.letters`).
+and every stem in any spacing (`pipeline.decontaminate.letters`).
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from pipeline.decontaminate.contains import (
     answer_found,
     found_at,
     lead_found,
-    lines_found,
+    listed_found,
     question_found,
 )
 from pipeline.decontaminate.gram_table import first_entry, gram_slot, may_have
@@ -49,6 +49,9 @@ from pipeline.text.options import INNER_KERNEL
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
+LEAST_SHARE = 0.5
+"""Share of a probe's words that must be found; those between its own words that many items have may be titles from a
+pool rather than a template."""
 STEM_SHARE = 0.9
 """Share of a stem's own words that must be found where the options are not."""
 MISSING_OPTIONS, MISSING_OPTIONS_SHORT = 0.5, 0.2
@@ -81,10 +84,13 @@ def scan(records: Words, index: Index) -> Hits:
         Of one shard of eval items.
     """
     hits = _scan_words(records, index)
-    rows, probes = scan_letters(records, index.letters)
+    rows, probes, complete = scan_letters(records, index.letters)
     if not len(rows):
         return hits
     answered = _answered(records, rows, probes, index)
+    long_enough = index.stems[probes, 1] - index.stems[probes, 0] >= index.sizes[2]
+    found = complete | (answered & long_enough)
+    rows, probes, answered = rows[found], probes[found], answered[found]
     return Hits(
         row=np.append(hits.row, rows),
         probe=np.append(hits.probe, probes),
@@ -203,7 +209,7 @@ def _scan(
                     by_piece = index.mode[probe] == LONG and kind == 0
                     if by_piece:
                         coverage = share_found(index, probe, offset, records, at, begin, split, end, answered)
-                        if index.listed[probe] and lines_found(index, probe, records.words, begin, end):
+                        if listed_found(index, probe, records.words, begin, end):
                             coverage = 1.0
                     elif index.mode[probe] == LONG or (index.mode[probe] == WHOLE and words > stem):
                         if not filled:
@@ -280,7 +286,7 @@ def _compare(
     _cover(covered, begin, begin, end, index.sizes[1], index.prefix, power, grams)
     flags = index.flags[begin:end]
     coverage = _own_share(flags, covered)
-    if coverage < index.need[probe] or coverage == 0.0:
+    if coverage < index.need[probe] or coverage == 0.0 or _stem_share(flags, covered) < LEAST_SHARE:
         return 0.0
     segment = begin
     while segment < end:
@@ -305,6 +311,17 @@ def _own_share(flags: Flags, covered: NDArray[np.bool_]) -> float:
             own += 1
             found += covered[place]
     return found / own if own else 0.0
+
+
+@numba.njit(**INNER_KERNEL)
+def _stem_share(flags: Flags, covered: NDArray[np.bool_]) -> float:
+    """Share of a probe's words without its options that are covered, the template's between its own ones included."""
+    words = found = 0
+    for place in range(len(flags)):
+        if flags[place] & OPTION == 0:
+            words += 1
+            found += covered[place]
+    return found / words if words else 1.0
 
 
 @numba.njit(**INNER_KERNEL)

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE
+from pipeline.decontaminate.index import FIRM, INFORMATIVE, SEAM, TEMPLATE
 from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
-from pipeline.decontaminate.word_hashes import LABEL, NAME, NUMBER, OPTION, Flags, Words, words_of
+from pipeline.decontaminate.word_hashes import BREAK, LABEL, NAME, NUMBER, OPTION, Flags, Words, words_of
 from pipeline.text.hashing import U64
 
 TEMPLATE_WORDS = 3
@@ -63,11 +63,26 @@ def mark_templates(probes: Words, flags: Flags, groups: NDArray[np.int64]) -> No
     starts = at[shared > limit[place]]
     for offset in range(TEMPLATE_WORDS):
         flags[starts + offset] |= np.uint16(TEMPLATE)
+    _mark_seams(flags, starts)
     labels = np.flatnonzero(probes.flags & LABEL)
     place = np.repeat(np.arange(len(groups)), np.diff(probes.bounds))[labels]
     shared = document_counts(in_group(probes.words[labels], groups[place]), place)
     flags[labels[shared > limit[place]]] |= np.uint16(TEMPLATE)
     _mark_tails(probes, flags, groups, limit)
+
+
+def _mark_seams(flags: Flags, starts: NDArray[np.int64]) -> None:
+    """Set `SEAM` for words that no stretch joins to the template's word before in the line; they begin at `starts`.
+
+    Frequent titles in a row have seams, but a template has few.
+    """
+    joined = np.zeros(len(flags), bool)
+    for offset in range(1, TEMPLATE_WORDS):
+        joined[starts + offset] = True
+    is_template = flags & np.uint16(TEMPLATE) != 0
+    in_line = flags & np.uint16(BREAK) == 0
+    seams = np.flatnonzero(is_template[1:] & is_template[:-1] & ~joined[1:] & in_line[1:]) + 1
+    flags[seams] |= np.uint16(SEAM)
 
 
 def _mark_tails(probes: Words, flags: Flags, groups: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
@@ -160,10 +175,11 @@ def stems(bounds: NDArray[np.int64], flags: Flags, least: int) -> NDArray[np.int
 
 
 def _strip(flags: Flags, bounds: NDArray[np.int64], which: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bounds of each probe without the words at its beginning and end that have any of some flags."""
-    left = np.flatnonzero(flags & which == 0)
-    first, last = np.searchsorted(left, bounds[:-1]), np.searchsorted(left, bounds[1:])
-    begins, ends = bounds[1:].copy(), bounds[1:].copy()
-    some = first < last
-    begins[some], ends[some] = left[first[some]], left[last[some] - 1] + 1
-    return begins, ends
+    """Bounds of each probe without the words at its beginning and end that have any of some flags, up to a seam."""
+    is_kept, is_seam = flags & which == 0, flags & SEAM != 0
+    is_seam[bounds[:-1][bounds[:-1] < len(flags)]] = False
+    stops = np.concatenate([[-1], np.flatnonzero(is_kept | is_seam), [len(flags)]])
+    begins = np.minimum(stops[np.searchsorted(stops, bounds[:-1])], bounds[1:])
+    last = stops[np.searchsorted(stops, bounds[1:]) - 1]
+    ends = np.where(last >= bounds[:-1], last + np.append(is_kept, False)[last], begins)
+    return begins, np.maximum(begins, ends)

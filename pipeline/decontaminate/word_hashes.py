@@ -49,6 +49,9 @@ NUMBER, NAME, BREAK, OPTION, LABEL, SENTENCE = 1, 2, 4, 8, 16, 256
 """Flags of a word: it has a digit; it is capitalised inside a sentence; it begins a line or an option; it is part of an
 option; it begins a line and a colon follows; it begins a sentence."""
 
+APART, BROKEN, BROKEN_LABEL = 0, 1, 2
+"""Marks among letters; smaller than every sign, see `Words.letters`."""
+
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)
 _UNDERSCORE, _AMPERSAND = ord("_"), ord("&")
 _ENTITY = tuple(ord(letter) for letter in "&nbsp;")
@@ -73,7 +76,9 @@ class Words(NamedTuple):
     splits: NDArray[np.int64]
     """(n,): number of text i's words that belong to its first part."""
     letters: Letters
-    """Letters, digits and signs of all words, folded, without white space; a 0 between two numbers in a row."""
+    """Letters, digits and signs of all words, folded, without white space. In between: `APART` between two numbers in a
+    line; `BROKEN` where a line ends before a number, or after one; `BROKEN_LABEL` and more for a to j as labels that
+    may be the rest of a word."""
     ends: NDArray[np.int64]
     """End of each word in `letters`."""
 
@@ -197,6 +202,7 @@ def _hash_text(
     """Write one text's words behind the `count` of the texts before; returns their number with it, and the letters'."""
     classes, folded = tables.classes, tables.folded
     words, flags, letters, ends = room.words, room.flags, room.letters, room.ends
+    earlier = count
     after_number = False
     before = np.int64(SPACE)  # class of the last character that is not white space
     touching = False  # the last word ends right here, and it is not a character of a script without spaces
@@ -220,14 +226,18 @@ def _hash_text(
                 if expected or (char | codes.CASE == codes.LOWER_A and begins_list(data, at, end)):
                     skip, next_letter = 1, char + 1
             if skip:
+                if char >= codes.LOWER_A and count > earlier and _continues_line(data, begin, at):
+                    letters[used] = BROKEN_LABEL + char - codes.LOWER_A
+                    used += 1
+                    ends[count - 1] = used
                 at += skip
                 option, pending = np.uint16(OPTION), np.uint16(BREAK)
                 sentence_start, line_start = True, False
                 before = np.int64(SPACE)
                 continue
         if kind in (LETTER, DIGIT, LONE):
-            if after_number and kind == DIGIT:
-                letters[np.uint64(used)] = 0
+            if (after_number and kind == DIGIT) or (pending and (after_number or kind == DIGIT)):
+                letters[np.uint64(used)] = BROKEN if pending or _is_broken_thousand(data, begin, at, end) else APART
                 used += 1
             word, number, last, at, used = _read_word(data, at, end, char, width, kind, classes, folded, letters, used)
             after_number = last == DIGIT
@@ -351,6 +361,21 @@ def _read_word(  # type: ignore[no-untyped-def]
             break
         at += width
     return (value ^ (value >> np.uint64(29))) * GOLDEN, number, kind, at, used
+
+
+@numba.njit(**INNER_KERNEL)
+def _continues_line(data: U8, begin: Int, at: Int) -> bool:
+    """Whether a letter ends the line right before a place, so that the line may be broken inside a word."""
+    return at > begin + 1 and data[at - 1] == codes.LINE_FEED and (is_letter(data[at - 2]) or data[at - 2] >= 0x80)
+
+
+@numba.njit(**INNER_KERNEL)
+def _is_broken_thousand(data: U8, begin: Int, at: Int, end: int) -> bool:
+    """Whether a comma precedes the digits at a place and a line ends after one or two of them: "1,50" before "0"."""
+    if at < begin + 2 or data[at - 1] != codes.COMMA:
+        return False
+    at += 1 + is_digit_at(data, at + 1, end)
+    return byte_at(data, at, end) == codes.LINE_FEED
 
 
 @numba.njit(**INNER_KERNEL)

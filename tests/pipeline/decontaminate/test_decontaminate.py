@@ -3,7 +3,7 @@ template with one."""
 
 import random
 from html import unescape
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +173,10 @@ def test_labels_of_options_are_not_words_without_their_marks_or_with_more_of_the
         marked.replace(".", "  . "),
         marked.replace(".", ".."),
         marked.replace(".", " )"),
+        marked.replace(".", ".)"),
         marked.replace("A.", "( a )").replace("B.", "(b)").replace("C.", "( C)").replace("D.", "(D )"),
     ]
-    assert same_words(marked, *same) == [True] * 7
+    assert same_words(marked, *same) == [True] * 8
     others = ["A = 3\nB = 4", "= 3\n= 4", "A man sat down.\nHe ate.", "man sat down. He ate."]
     assert [len(part) for part in word_lists(*others)] == [6, 3, 6, 5]
 
@@ -303,6 +304,58 @@ def test_a_long_stem_is_found_in_any_spacing_in_lookalike_letters_with_a_changed
     assert hits([(instruction, "It is chalk.")], held) == [(0, "held-0", "question")]
 
 
+BREAKABLE = (
+    "In the year 2012 a merchant and a child had 1,500 beans, 3.5 cups of rice and x - 4 = 12 - 7 red pears. A friend "
+    "of theirs found a lid. The merchant sold half of a bag of it. If a cup weighs 0.25 kg, how many did Cleo sell?"
+)
+
+
+def broken(text: str, width: int) -> str:
+    return "\n".join(text[at : at + width] for at in range(0, len(text), width))
+
+
+def test_a_stem_is_found_with_lines_broken_anywhere_in_words_numbers_and_formulas_and_before_lone_letters() -> None:
+    held = items([(BREAKABLE, "17"), *PROSE])
+    records = [(broken(BREAKABLE, width), "No idea.") for width in range(5, 90)]
+    records += [
+        (f"{broken(BREAKABLE[:at], 9)}\n{broken(BREAKABLE[at:], 11)}", "No idea.") for at in range(1, len(BREAKABLE))
+    ]
+    found = {row for row, item, _ in hits(records, held) if item == "held-0"}
+    assert [text for row, (text, _) in enumerate(records) if row not in found] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("2012", "2013"), ("1,500", "1 500"), ("3.5", "35"), ("12 - 7", "12 + 7"), ("0.25", "0 25")]
+)
+def test_another_number_or_sign_is_another_question_in_broken_lines_too(old: str, new: str) -> None:
+    records = [(broken(BREAKABLE.replace(old, new), width).replace(f"{new[0]}\n", new[0]), "No.") for width in (9, 200)]
+    records = [(text, answer) for text, answer in records if new in text]
+    assert records
+    assert hits(records, items([(BREAKABLE, "17"), *PROSE])) == []
+
+
+def test_a_broken_stem_is_found_in_all_of_many_sets_that_have_it() -> None:
+    held = pl.concat([items([(BREAKABLE, "17"), *PROSE], source=f"set-{number}") for number in range(8)])
+    assert {item for _, item, _ in hits([(broken(BREAKABLE, 11), "No idea.")], held)} == {
+        f"set-{n}-0" for n in range(8)
+    }
+    changed = BREAKABLE.replace("merchant sold", "dealer sold")
+    assert {item for _, item, _ in hits([(changed, "No idea.")], held)} == {f"set-{n}-0" for n in range(8)}
+
+
+def test_a_short_stem_in_other_spacing_is_found_with_all_its_options_or_its_answer_and_not_alone() -> None:
+    stem = "What does a healthy plant need most?"
+    held = items([(choice(stem), "sunlight"), *PROSE])
+    records = [
+        (broken(choice(stem), 13), "(C)"),
+        (choice(stem, OPTIONS[::-1], "({}) ").replace(" ", ""), "(C)"),
+        (broken(stem, 13), "It needs sunlight."),
+        (broken(stem, 13), "It needs water."),
+        (broken(choice(stem, ("moonlight", "sunshine", "sandstone", "woollen blankets")), 13), "(B)"),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     "instruction",
     [
@@ -385,6 +438,77 @@ def test_a_stem_of_few_own_words_is_found_with_the_words_of_its_template_before_
     assert found >= {(row, f"held-{row}") for row in range(60)}
     other = [(f"Here is what I bought for the journey: {kind}, and much else that I need.", "Well.") for kind in kinds]
     assert hits(other, held) == []
+
+
+TITLES = """Pulp Fiction
+Schindler's List
+The Lord of the Rings The Return of the King
+Star Wars Episode IV - A New Hope
+Star Wars Episode V - The Empire Strikes Back
+Forrest Gump
+The Lion King
+The Fugitive
+Jurassic Park
+The Silence of the Lambs
+Dances with Wolves
+Apollo 13
+The Usual Suspects
+Raiders of the Lost Ark
+Terminator 2 Judgment Day""".splitlines()
+CITIES = """Paris
+London
+Berlin
+Madrid
+Lisbon
+Vienna
+New York City
+Rio de Janeiro
+San Francisco
+Buenos Aires
+Delhi
+Beijing
+Hanoi
+Mexico City
+Santiago de Chile""".splitlines()
+FORMULAS = """x^2 + 1
+sin(x)
+cos(2x)
+x^3 - x
+e^x
+ln(x + 1)
+1/(x + 2)
+sqrt(x)
+tan(x)
+2x + 3
+x^2 - 4x + 4
+x^4""".splitlines()
+
+
+@pytest.mark.parametrize(
+    ("pool", "ask"),
+    [
+        (TITLES, "Find a movie similar to {}, {}, {}, {}:\nOptions:\n(A) {} {}\n(B) {} {}\n(C) {} {}\n(D) {} {}"),
+        (TITLES, "Which of these movies is the oldest?\n\nA. {}\nB. {}\nC. {}\nD. {}"),
+        (CITIES, "Which of these cities is the furthest north?\n\nA. {}\nB. {}\nC. {}\nD. {}"),
+        (CITIES, "How far is it by train from {} to {} if the train has to stop in {}?"),
+        (FORMULAS, "Which of the following functions has the largest value at x = 1?\n(A) {}\n(B) {}\n(C) {}\n(D) {}"),
+    ],
+)
+def test_lists_from_the_pool_of_titles_names_or_formulas_of_a_task_are_no_items(pool: list[str], ask: str) -> None:
+    draw = random.Random(8)
+    rare = [f"{thing} {name}" for thing in THINGS for name in NAMES]
+    questions: dict[str, None] = {}
+    while len(questions) < 200:
+        drawn = draw.sample(pool, 4)
+        drawn += [word for text in draw.sample(rare, 4) for word in text.split()] if ask.count("{}") > 4 else []
+        questions.setdefault(ask.format(*drawn), None)
+    held = items([(question, "A") for question in questions])
+    lists = [*([text] for text in pool), *permutations(pool, 2)]
+    records = [("Name some of them.", "\n".join(f"{n}. {text}" for n, text in enumerate(each, 1))) for each in lists]
+    records += [(f"I like {', '.join(each)} very much.", "Why?") for each in lists]
+    assert hits(records, held) == []
+    found = {(row, item) for row, item, _ in hits([(f"Q: {text}\nA:", "B") for text in questions], held)}
+    assert sum((row, f"held-{row}") in found for row in range(200)) >= 0.97 * 200
 
 
 @pytest.mark.parametrize("end", ["", "\n\nAnswer format: answer1/answer2/answer3/answer4", "\nAnswer:"])
