@@ -9,10 +9,12 @@ ends before the first other line, which a reader then parses on its own: blank, 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import pyarrow as pa
+from numba import njit
 from numpy.typing import NDArray
+
+from corpus.kernels import INNER_KERNEL, KERNEL, next_mark
 
 U8 = NDArray[np.uint8]
 U64 = NDArray[np.uint64]
@@ -20,9 +22,6 @@ U64 = NDArray[np.uint64]
 _FEED, _BLANK, _TAB, _RETURN = 10, 32, 9, 13
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE = b'"\\:,{}'
 _LETTER_U = ord("u")
-_ONES = np.uint64(0x0101010101010101)
-_WORD = 8
-"""Marks in a word of 64 bits."""
 
 _ESCAPED = np.zeros(256, np.uint8)
 """The character of an escape by its letter; 0 for none."""
@@ -55,7 +54,7 @@ class TextLines:
     def __init__(self, lines: bytes, max_row_bytes: int) -> None:
         self._lines = np.frombuffer(lines, np.uint8)
         self._max_row_bytes = max_row_bytes
-        self._marks = np.zeros(len(lines) // _WORD + 1, np.uint64)
+        self._marks = np.zeros(len(lines) // 8 + 1, np.uint64)
         _mark(self._lines, self._marks.view(np.uint8))
 
     def read(self, begin: int, names: Sequence[str]) -> TextColumns | None:
@@ -87,7 +86,7 @@ def keys_of(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if any(char in '"\\' or char < " " for name in names for char in name) else names
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**KERNEL)
 def _mark(lines: U8, marks: U8) -> None:
     """Mark, with 1, the bytes that can be no part of a run of text in a string: quotes, backslashes and controls."""
     for place in range(len(lines)):
@@ -95,39 +94,14 @@ def _mark(lines: U8, marks: U8) -> None:
         marks[place] = np.uint8(byte < 32) | np.uint8(byte == 34) | np.uint8(byte == 92)
 
 
-_INNER: dict[str, Any] = {
-    "cache": True, "nogil": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True
-}  # fmt: skip
-
-
-@numba.njit(**_INNER)
-def _first_mark(word: np.uint64) -> int:
-    """Number of the first mark in a word that has one."""
-    lowest = word & (~word + np.uint64(1))
-    return int((((lowest - np.uint64(1)) & _ONES) * _ONES) >> np.uint64(56))
-
-
-@numba.njit(**_INNER)
-def _next_mark(marks: U64, at: int) -> int:
-    """Return the first marked place from `at` on; the last byte of the lines, a line feed, is one."""
-    number = at // 8
-    word = marks[number] >> np.uint64(8 * (at % 8))
-    if word != 0:
-        return at + _first_mark(word)
-    number += 1
-    while marks[number] == 0:
-        number += 1
-    return 8 * number + _first_mark(marks[number])
-
-
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _after_blanks(lines: U8, at: int) -> int:
     while lines[at] == _BLANK or lines[at] == _TAB or lines[at] == _RETURN:
         at += 1
     return at
 
 
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _hex(lines: U8, at: int) -> int:
     """Value of four hexadecimal digits, -1 for anything else."""
     value = 0
@@ -139,7 +113,7 @@ def _hex(lines: U8, at: int) -> int:
     return value
 
 
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _write_utf8(code: int, out: U8, at: int) -> int:
     """Write a character as UTF-8; return where it ends."""
     if code < 0x80:
@@ -160,7 +134,7 @@ def _write_utf8(code: int, out: U8, at: int) -> int:
     return at + 2
 
 
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _read_escape(lines: U8, at: int, out: U8, to: int) -> tuple[int, int]:
     """Read the escape whose backslash is at `at`; return where it and what it stands for end, (-1, to) for none."""
     letter = lines[at + 1]
@@ -180,14 +154,14 @@ def _read_escape(lines: U8, at: int, out: U8, to: int) -> tuple[int, int]:
     return at, _write_utf8(code, out, to)
 
 
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _read_string(lines: U8, marks: U64, at: int, out: U8, to: int) -> tuple[int, int]:
     """Copy the string that begins at `at`, behind its quote; return where it and its copy end, (-1, to) if it is none.
 
     The end is behind its closing quote.
     """
     while True:
-        end = _next_mark(marks, at)
+        end = next_mark(marks, at)
         target = out[to : to + end - at]
         for place, byte in enumerate(lines[at:end]):
             target[place] = byte
@@ -201,7 +175,7 @@ def _read_string(lines: U8, marks: U64, at: int, out: U8, to: int) -> tuple[int,
             return -1, to
 
 
-@numba.njit(**_INNER)
+@njit(**INNER_KERNEL)
 def _read_line(
     lines: U8, marks: U64, at: int, keys: U8, bounds: NDArray[np.int64], texts: U8, ends: NDArray[np.int64], row: int
 ) -> int:
@@ -230,7 +204,7 @@ def _read_line(
     return at + 1 if lines[at] == _FEED else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**KERNEL)
 def _read(
     lines: U8,
     marks: U64,
@@ -242,7 +216,7 @@ def _read(
     ends: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Read lines to `texts` and `ends`; return their number, and where they end."""
-    row = 0
+    row: Any = np.int64(0)  # not a literal, for which numba would compile `_read_line` once more
     while begin < len(lines):
         end = _read_line(lines, marks, begin, keys, bounds, texts, ends, row)
         if end < 0 or end - 1 - begin > max_row_bytes:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
+import pyarrow as pa
 
 from corpus.text_lines import TextLines
 from pipeline import library
 from pipeline.engine.step import NoResult, Step
 from pipeline.manifest import Mix
-from pipeline.text.folding import fold_all
+from pipeline.text.folding import fold_pairs
 
 _QUESTION = "Why does the moon look larger when it is near the horizon than when it is high up in the sky?"
 _PAIRS = pl.DataFrame({"instruction": [_QUESTION, _QUESTION.lower()], "response": ["It only looks so."] * 2})
@@ -54,7 +55,7 @@ def kernels_of(mix: Mix, build: str) -> list[CompileKernels]:
 
 def _ingest() -> None:
     TextLines(b'{"instruction": "x"}\n', 100).read(0, ["instruction"])
-    fold_all(_PAIRS["instruction"].to_arrow(), case=False)
+    fold_pairs(*(_PAIRS[name].to_arrow().cast(pa.large_string()) for name in ("instruction", "response")))
     library.apply_rules(library.clean(_PAIRS).kept)
 
 

@@ -98,7 +98,7 @@ def _blocks(tally: Tally, limits: Limits, span: "ByteRange | None") -> Iterator[
                     tally.row(found.size)
                     yield number, block
                     at, number = at + found.size, number + block.rows
-                    wait, pause = 1, 0  # the row that follows is another
+                    wait, pause = int(at < size), 0  # the row that follows in these lines is another
                     continue
                 wait = pause = min(max(2 * pause, _LEAST_ROWS), _LONGEST_PAUSE)
             line, row_size = content, size

@@ -69,7 +69,8 @@ from pipeline.shards.tokenizer import TokenizerStep, special_ids, vocabulary_siz
 
 R = TypeVar("R")
 
-LEDGER_FILE_ROWS = 2**20
+LEDGER_GROUP_ROWS = 2**17
+LEDGER_FILE_ROWS = 8 * LEDGER_GROUP_ROWS
 LEDGER_NAMES = ("source", "file", "outcome", "stage", "detail")
 """Columns of the ledger with few different values: only these have dictionaries."""
 LEDGER_ORDERED = ("row", "part", "score", "sample")
@@ -423,35 +424,46 @@ def _write_json(path: Path, content: object) -> None:
 
 
 class _LedgerWriter:
-    """Writes the rows of the ledger, in files of `LEDGER_FILE_ROWS` lines."""
+    """Writes the rows of the ledger, in files of `LEDGER_FILE_ROWS` lines; a row group of lines is in memory."""
 
     def __init__(self, out: Path) -> None:
         self._out, self._files = out, 0
+        self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        """Lines of the present file, those waiting included."""
 
     def write(self, lines: pa.Table) -> None:
-        for piece in _pieces(lines, LEDGER_FILE_ROWS - self._rows, LEDGER_FILE_ROWS):
+        for piece in _pieces(lines, LEDGER_GROUP_ROWS - self._rows % LEDGER_GROUP_ROWS, LEDGER_GROUP_ROWS):
             self._waiting.append(piece)
             self._rows += piece.num_rows
-            if self._rows == LEDGER_FILE_ROWS:
+            if self._rows % LEDGER_GROUP_ROWS == 0:
                 self._flush()
+            if self._rows == LEDGER_FILE_ROWS:
+                self._finish()
 
     def close(self) -> None:
         if self._rows or not self._files:
             self._flush()
+            self._finish()
 
     def _flush(self) -> None:
-        table = pa.concat_tables([ROWS.empty_table(), *self._waiting])
-        pq.write_table(
-            table,
-            self._out / ledger_file(self._files),
-            compression="zstd",
-            row_group_size=2**17,
-            use_dictionary=list(LEDGER_NAMES),
-            write_statistics=[*LEDGER_NAMES, *LEDGER_ORDERED],
-        )
-        self._waiting, self._rows, self._files = [], 0, self._files + 1
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._out / ledger_file(self._files),
+                ROWS,
+                compression="zstd",
+                use_dictionary=list(LEDGER_NAMES),
+                write_statistics=[*LEDGER_NAMES, *LEDGER_ORDERED],
+            )
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=LEDGER_GROUP_ROWS)
+            self._waiting = []
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._rows, self._files = None, 0, self._files + 1
 
 
 def _pieces(lines: pa.Table, first: int, later: int) -> Iterator[pa.Table]:

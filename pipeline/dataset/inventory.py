@@ -23,9 +23,9 @@ from pipeline.engine.step import BuildError
 
 PUBLISHED = "published.json"
 """Record in the work folder of what was published last."""
-TEMPORARY = ".publishing"
-"""Name of a file in a dataset's folder while it is copied."""
-BOOKKEEPING = (".lock", ".work", LEASE, TEMPORARY, PUBLISHING, f"{PUBLISHING}.part")
+TEMPORARIES = (".publishing", ".publishing-2", ".publishing-3", ".publishing-4")
+"""Names of files in a dataset's folder while they are copied, one for each file that is copied at a time."""
+BOOKKEEPING = (".lock", ".work", LEASE, *TEMPORARIES, PUBLISHING, f"{PUBLISHING}.part")
 """What else a build has at a dataset's location; publishing does not look into it."""
 SHOWN = 5
 """Files that an error message names."""

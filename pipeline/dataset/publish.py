@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING, DatasetError, DatasetInfo, FileInfo, parse_dataset
 from corpus.schema import MAX_BYTES
@@ -27,7 +28,7 @@ from corpus.storage.retry import INTERACTIVE_ATTEMPTS
 from corpus.storage.store import Entry, Store
 from pipeline.dataset.assemble import Place
 from pipeline.dataset.inventory import (
-    TEMPORARY,
+    TEMPORARIES,
     Published,
     PublishedFile,
     announce,
@@ -38,7 +39,7 @@ from pipeline.engine.step import BuildError, discard, sync
 log = logging.getLogger(__name__)
 
 THREADS = 8
-"""Files hashed, copied or uploaded at a time."""
+"""Files hashed or uploaded at a time."""
 _CHUNK = 2**20
 _FICLONE = 0x40049409
 """Request of Linux to share the blocks of a file, copied when one of both is written."""
@@ -165,6 +166,9 @@ def publish(
     if COMMIT in inventory.entries:
         delete(COMMIT)
     folder = None if store.remote else local_path(out)
+    temporaries: SimpleQueue[str] = SimpleQueue()
+    for name in TEMPORARIES:
+        temporaries.put(name)
     if folder is not None:
         sync(folder)
 
@@ -173,7 +177,11 @@ def publish(
         mark = present.mark if present is not None else None
         if mark is None or record.files.get(file.path) != PublishedFile(info=file.info, mark=mark):
             if folder is not None:
-                _copy(file, work, folder)
+                name = temporaries.get()
+                try:
+                    _copy(file, work, folder, folder / name)
+                finally:
+                    temporaries.put(name)
             elif lease is not None:
                 lease.put(store, file.source(work), file.path, mark=mark)
             else:
@@ -183,7 +191,7 @@ def publish(
         return mark
 
     *others, commit = files
-    with ThreadPoolExecutor(THREADS if store.remote else 1) as threads:
+    with ThreadPoolExecutor(THREADS if store.remote else len(TEMPORARIES)) as threads:
         marks = dict(zip((file.path for file in others), threads.map(send, others), strict=True))
     for path in inventory.stale(wanted):
         delete(path)
@@ -232,9 +240,9 @@ def _check_sources(work: Path, files: Sequence[Place]) -> None:
         )
 
 
-def _copy(file: Place, work: Path, folder: Path) -> None:
-    """Copy a file by way of `TEMPORARY`, and check the hash of what was copied."""
-    target, temporary = folder / file.path, folder / TEMPORARY
+def _copy(file: Place, work: Path, folder: Path, temporary: Path) -> None:
+    """Copy a file by way of a temporary one in the same folder, and check the hash of what was copied."""
+    target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary.unlink(missing_ok=True)
     digest = hashlib.sha256()
@@ -259,7 +267,8 @@ def _copy(file: Place, work: Path, folder: Path) -> None:
 
 def _tidy(folder: Path, used: set[Path]) -> None:
     """Delete empty folders of earlier datasets, and have the others written to disk."""
-    (folder / TEMPORARY).unlink(missing_ok=True)
+    for name in TEMPORARIES:
+        (folder / name).unlink(missing_ok=True)
     for name in FOLDERS:
         for base, _, _ in os.walk(folder / name, topdown=False):
             if not os.listdir(base):

@@ -20,7 +20,6 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
@@ -35,8 +34,6 @@ R = TypeVar("R")
 
 RESULT = "result.json"
 RECORD = "files.json"
-SYNCS = 8
-"""Files of a step that are written to disk at a time, which takes little more time than one of them."""
 _CHUNK = 2**20
 
 
@@ -134,10 +131,9 @@ def _run(step: Step[R], work: Path, target: Path) -> R:
     try:
         result = step.run(work, private)
         (private / RESULT).write_bytes(_adapter(type(step)).dump_json(result))
-        with ThreadPoolExecutor(SYNCS) as threads:  # the disk writes while the hashes are computed
-            synced = threads.map(sync, list(_files(private)))
-            _write_record(private, {name: _record(private / name) for name in _names(private)})
-            list(synced)
+        for path in _files(private):
+            sync(path)
+        _write_record(private, {name: _record(private / name) for name in _names(private)})
         sync(private / RECORD)
         sync(private)
         os.rename(private, target)

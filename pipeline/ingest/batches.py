@@ -46,55 +46,70 @@ class _Pairs:
 
     def __init__(self) -> None:
         self._parts: list[pa.Table] = []
-        self._single: list[Pair] = []
+        self._one_by_one: list[Pair] = []
+        self._at_once: list[PairColumns] = []
+        """Equal in task and condition; one of these two lists is empty."""
         self.bytes = 0
         self.rows = 0
 
     def add(self, pair: Pair) -> None:
         """Append a pair."""
-        self._single.append(pair)
+        if self._at_once:
+            self._close()
+        self._one_by_one.append(pair)
         self.bytes += len(pair.instruction) + len(pair.response)
         self.rows += 1
 
     def extend(self, pairs: PairColumns) -> None:
         """Append pairs that are columns."""
-        self._close()
-        rows = len(pairs.instructions)
-        columns = {
-            "row": pa.array(np.arange(pairs.row, pairs.row + rows)),
-            "part": pa.array(np.zeros(rows, np.int32)),
-            "task": _repeated("task", pairs.task, rows),
-            "instruction": pairs.instructions,
-            "response": pairs.responses,
-            "condition": _repeated("condition", pairs.condition, rows),
-            "meta": pa.nulls(rows, pa.string()),
-        }
-        self._parts.append(pa.table(columns, schema=PAIRS))
+        last = self._at_once[-1] if self._at_once else pairs
+        if self._one_by_one or (last.task, last.condition) != (pairs.task, pairs.condition):
+            self._close()
+        self._at_once.append(pairs)
         self.bytes += pairs.instructions.nbytes + pairs.responses.nbytes
-        self.rows += rows
+        self.rows += len(pairs.instructions)
 
     def table(self) -> pa.Table:
         """Return all pairs, `PAIRS`, each column in one piece."""
         self._close()
+        if len(self._parts) == 1:
+            return self._parts[0]
         return pa.concat_tables([PAIRS.empty_table(), *self._parts]).combine_chunks()
 
     def _close(self) -> None:
-        if self._single:
+        """Make a table of the pairs that are in a list."""
+        if self._one_by_one:
+            values = zip(*self._one_by_one, strict=True)
+            columns = [_column(name, column) for name, column in zip(PAIRS.names, values, strict=True)]
+            self._parts.append(pa.table(columns, schema=PAIRS))
+            self._one_by_one = []
+        elif self._at_once:
+            places = [np.arange(pairs.row, pairs.row + len(pairs.instructions)) for pairs in self._at_once]
+            rows = sum(map(len, places))
             columns = [
-                _column(name, values) for name, values in zip(PAIRS.names, zip(*self._single, strict=True), strict=True)
+                pa.array(np.concatenate(places)),
+                pa.array(np.zeros(rows, np.int32)),
+                pa.repeat(self._at_once[0].task, rows),
+                pa.concat_arrays([pairs.instructions for pairs in self._at_once]),
+                pa.concat_arrays([pairs.responses for pairs in self._at_once]),
+                _repeated_names(self._at_once[0].condition, rows),
+                pa.nulls(rows, pa.string()),
             ]
             self._parts.append(pa.table(columns, schema=PAIRS))
-            self._single = []
+            self._at_once = []
 
 
 def _column(name: str, values: Sequence[Any]) -> pa.Array:
-    if name in ("task", "condition", "meta") and len(set(values)) == 1:
-        return _repeated(name, values[0], len(values))
+    if name in ("task", "condition") and len(set(values)) == 1:
+        return _repeated_names(values[0], len(values)) if name == "condition" else pa.repeat(values[0], len(values))
     return pa.array(values, PAIRS.field(name).type)
 
 
-def _repeated(name: str, value: Any, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, PAIRS.field(name).type), rows)
+def _repeated_names(names: Sequence[str], rows: int) -> pa.Array:
+    """Return a list column of which each row has the same names; Arrow's own function takes long for it."""
+    numbers = np.tile(np.arange(len(names)), rows)
+    ends = pa.array(np.arange(rows + 1, dtype=np.int32) * len(names), pa.int32())
+    return pa.ListArray.from_arrays(ends, pa.array(names, pa.string()).take(pa.array(numbers)))
 
 
 def batches(

@@ -65,10 +65,13 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     instruction = _cleaned(frame["instruction"], spec)
     response = _cleaned(frame["response"], spec, lambda text: _without_markup(text, spec))
     frame = frame.with_columns(instruction, response)
-    has_long = frame.select(_too_long(spec).any()).item()
+    # A text has no more characters than bytes, which are known without a look at it.
+    bytes_of_longest = frame.select(pl.col("instruction", "response").str.len_bytes().max()).row(0)
+    limits = spec.max_instruction_chars, spec.max_response_chars
+    may_be_long = any((size or 0) > limit for size, limit in zip(bytes_of_longest, limits, strict=True))
     return frame.with_columns(
-        outcome=_outcome(spec, without_response),
-        detail=_detail(spec) if has_long else pl.lit(None, dtype=pl.String),
+        outcome=_outcome(spec, without_response, may_be_long),
+        detail=_detail(spec) if may_be_long else pl.lit(None, dtype=pl.String),
         score=pl.lit(None, dtype=pl.Float64),
     )
 
@@ -103,14 +106,15 @@ def _without_markup(texts: pl.Series, spec: CleanSpec) -> pl.Series:
     return texts
 
 
-def _outcome(spec: CleanSpec, without_response: bool) -> pl.Expr:
+def _outcome(spec: CleanSpec, without_response: bool, may_be_long: bool) -> pl.Expr:
     instruction, response = pl.col("instruction"), pl.col("response")
     rules = [(instruction.str.len_bytes() == 0, Outcome.EMPTY_INSTRUCTION)]
     if not without_response:
         rules.append((response.str.len_bytes() == 0, Outcome.EMPTY_RESPONSE))
     if spec.remove_think:
         rules.append((response.str.contains("(?i)<think>"), Outcome.UNCLOSED_THINK))
-    rules.append((_too_long(spec), Outcome.TOO_LONG))
+    if may_be_long:
+        rules.append((_too_long(spec), Outcome.TOO_LONG))
     outcome = pl.lit(None, dtype=pl.String)
     for condition, reason in reversed(rules):
         outcome = pl.when(condition).then(pl.lit(reason.value)).otherwise(outcome)

@@ -123,22 +123,23 @@ class _Batch:
     first: int
     """Index of the batch's first record in the partition."""
     records: pa.RecordBatch
-    live: NDArray[np.int64]
-    """Places of the live records in the batch."""
+    live: NDArray[np.bool_]
+    """Whether each record of the batch is live."""
     dropped: Sequence[tuple[PartitionDrops, NDArray[Any]]]
     """The others, by the step that dropped them, `DROPS`."""
 
     @property
     def kept(self) -> pa.RecordBatch:
         """The live records."""
-        return self.records if len(self.live) == self.records.num_rows else self.records.take(pa.array(self.live))
+        return self.records if self.live.all() else self.records.take(pa.array(np.flatnonzero(self.live)))
 
     @property
     def lost(self) -> pa.Table:
         """Ledger lines of the others, `LOST`."""
         lines = [LOST.empty_table()]
+        records = self.records.select(["row_id", "source", "file", "row", "part"])
         for part, found in self.dropped:
-            lines.append(part.lines(self.records.take(pa.array(found["index"].astype(np.int64) - self.first)), found))
+            lines.append(part.lines(records.take(pa.array(found["index"].astype(np.int64) - self.first)), found))
         return pa.concat_tables(lines)
 
 
@@ -154,7 +155,7 @@ def _batches(
             dropped = [(part, found) for part, found in found_by if len(found)]
             for _, found in dropped:
                 live[found["index"].astype(np.int64) - first] = False
-            yield _Batch(partition=partition, first=first, records=batch, live=np.flatnonzero(live), dropped=dropped)
+            yield _Batch(partition=partition, first=first, records=batch, live=live, dropped=dropped)
             first += batch.num_rows
 
 
@@ -163,19 +164,26 @@ def live_batches(
 ) -> Iterator[tuple[int, NDArray[np.uint32], pa.RecordBatch]]:
     """Yield live records: number of the partition, indices (n,) in it, and a batch of `columns` of `RECORDS`."""
     for batch in _batches(work, inputs, drops, columns):
-        yield batch.partition, (batch.first + batch.live).astype(np.uint32), batch.kept
+        yield batch.partition, (batch.first + np.flatnonzero(batch.live)).astype(np.uint32), batch.kept
 
 
-def live_tables(work: Path, inputs: Inputs, drops: Sequence[DropRef]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Yield tables of about `RUN_BYTES`: live records (`RECORDS`), and ledger lines of the dropped ones (`LOST`)."""
-    kept: list[pa.RecordBatch] = []
+def live_tables(
+    work: Path, inputs: Inputs, drops: Sequence[DropRef]
+) -> Iterator[tuple[pa.Table, NDArray[np.bool_], pa.Table]]:
+    """Yield tables of about `RUN_BYTES`: records (`RECORDS`), which of them are live, and ledger lines of the others.
+
+    Records that are not live are left in the table, since most who take it choose rows anyway, by one copy.
+    """
+    records: list[pa.RecordBatch] = []
+    live = [np.empty(0, bool)]
     lines = [LOST.empty_table()]
     size = 0
     for batch in _batches(work, inputs, drops):
-        kept.append(batch.kept)
+        records.append(batch.records)
+        live.append(batch.live)
         lines.append(batch.lost)
-        size += kept[-1].nbytes + lines[-1].nbytes
+        size += records[-1].nbytes + lines[-1].nbytes
         if size >= RUN_BYTES:
-            yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
-            kept, lines, size = [], [LOST.empty_table()], 0
-    yield pa.Table.from_batches(kept, RECORDS), pa.concat_tables(lines)
+            yield pa.Table.from_batches(records, RECORDS), np.concatenate(live), pa.concat_tables(lines)
+            records, live, lines, size = [], [np.empty(0, bool)], [LOST.empty_table()], 0
+    yield pa.Table.from_batches(records, RECORDS), np.concatenate(live), pa.concat_tables(lines)

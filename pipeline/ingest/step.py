@@ -7,7 +7,7 @@ batches ─▶ clean, rules ─┬▶ records.arrow   records that are kept
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,7 +35,7 @@ from pipeline.records.ledger import READ_STAGE, ColumnLine, LedgerPart
 from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
-from pipeline.text.folding import fold, fold_all
+from pipeline.text.folding import Buffer, fold, fold_pairs
 
 KEYS = np.dtype(
     [
@@ -331,21 +331,19 @@ class _DroppedTexts:
 
 def _task_sizes(records: pa.Table) -> Iterator[tuple[str, int, int]]:
     """Task, bytes of texts and bytes of `meta` of each task."""
-    frame = pl.DataFrame(records.select(["task", "instruction", "response", "meta"]))
-    texts = pl.col("instruction").str.len_bytes() + pl.col("response").str.len_bytes()
-    sums = texts.sum().alias("bytes"), pl.col("meta").str.len_bytes().sum().alias("meta_bytes")
-    return frame.group_by("task", maintain_order=True).agg(*sums).iter_rows()
+    texts = pc.add(*(pc.binary_length(records.column(name)) for name in _TEXTS))
+    table = pa.table({"task": records.column("task"), "bytes": texts, "meta": pc.binary_length(records.column("meta"))})
+    sums = table.group_by("task", use_threads=False).aggregate([("bytes", "sum"), ("meta", "sum")])
+    for sizes in sums.to_pylist():
+        yield sizes["task"], sizes["bytes_sum"], sizes["meta_sum"] or 0
 
 
 def _keys(records: pa.Table, first: int) -> NDArray[Any]:
     """Return `KEYS` of records, of which the first has index `first`."""
-    instructions, responses = (fold_all(records.column(name), case=False) for name in ("instruction", "response"))
+    folded = fold_pairs(records.column("instruction"), records.column("response"))
     keys = np.empty(records.num_rows, KEYS)
-    keys["pair_high"], keys["pair_low"] = _halves(map(_pair_key, instructions, responses))
-    keys["instruction_high"], keys["instruction_low"] = _halves(
-        xxhash.xxh3_128_digest(text.lower() if text.isascii() else text.decode().casefold().encode())
-        for text in instructions
-    )
+    keys["pair_high"], keys["pair_low"] = _halves(folded.pairs)
+    keys["instruction_high"], keys["instruction_low"] = _halves(folded.instructions)
     keys["id_high"], keys["id_low"] = id_halves(records.column("row_id"))
     keys["index"] = np.arange(first, first + records.num_rows)
     keys["response"] = pc.utf8_length(records.column("response"))
@@ -353,14 +351,11 @@ def _keys(records: pa.Table, first: int) -> NDArray[Any]:
     return keys
 
 
-def _halves(digests: Iterator[bytes]) -> NDArray[Any]:
-    return np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).T
+def _halves(texts: Iterable[Buffer]) -> NDArray[Any]:
+    """Return the hashes of texts as two uint64 arrays, (2, n)."""
+    return np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, texts)), ">u8").reshape(-1, 2).T
 
 
 def pair_key(instruction: str, response: str) -> bytes:
     """Return 16 bytes that are equal for pairs that differ only in white space other than indentation."""
-    return _pair_key(fold(instruction, case=False), fold(response, case=False))
-
-
-def _pair_key(instruction: bytes, response: bytes) -> bytes:
-    return xxhash.xxh3_128_digest(b"%b\0%b" % (instruction, response))
+    return xxhash.xxh3_128_digest(b"%b\0%b" % (fold(instruction), fold(response)))

@@ -9,9 +9,9 @@ import polars as pl
 from pipeline.report.texts import CuratedPart, Texts
 from pipeline.rules.language import PREFIX_CHARS, identifier
 
-LANGUAGE_SAMPLES = 2000
-"""Samples whose language is identified."""
-LANGUAGE_GROUPS = 100
+LANGUAGE_SAMPLES = 1000
+"""Samples whose language is identified, about a millisecond for two: the standard error of a share is at most 1.6 %."""
+LANGUAGE_GROUPS = 50
 """Places of the dataset that they are from, evenly spread."""
 MIN_LETTERS = 60
 MIN_CONFIDENCE = 0.95

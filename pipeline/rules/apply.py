@@ -32,34 +32,15 @@ def apply_rules(frame: pl.DataFrame, spec: RulesSpec) -> pl.DataFrame:
     for rule in rules:
         texts = rule.repair(texts)
     left = frame["outcome"].is_null().arg_true().to_numpy().astype(np.int64)
-    dropped = []
+    outcome, stage, detail, score = frame.select("outcome", "stage", "detail", "score").get_columns()
     for rule in rules:
-        if not len(left):
-            break
-        verdict = rule.judge(texts[left])
-        columns = {
-            "index": left[verdict.rows],
-            "new_outcome": [rule.outcome] * len(verdict.rows),
-            "new_detail": verdict.details,
-            "new_score": verdict.scores,
-        }
-        dropped.append(pl.DataFrame(columns, schema=_DROPPED))
+        verdict = rule.judge(texts if len(left) == len(texts) else texts[left])
+        if not len(verdict.rows):
+            continue
+        dropped = pl.Series(left[verdict.rows])
+        outcome = outcome.scatter(dropped, rule.outcome)
+        stage = stage.scatter(dropped, STAGE)
+        detail = detail.scatter(dropped, pl.Series(verdict.details, dtype=pl.String))
+        score = score.scatter(dropped, pl.Series(verdict.scores).fill_nan(None))
         left = np.delete(left, verdict.rows)
-    frame = frame.with_columns(texts.get_columns())
-    if not dropped:
-        return frame
-    is_new = pl.col("new_outcome").is_not_null()
-    return (
-        frame.with_row_index("index")
-        .join(pl.concat(dropped), on="index", how="left", maintain_order="left")
-        .with_columns(
-            outcome=pl.coalesce("new_outcome", "outcome"),
-            stage=pl.when(is_new).then(pl.lit(STAGE)).otherwise("stage"),
-            detail=pl.coalesce("new_detail", "detail"),
-            score=pl.when(is_new).then(pl.col("new_score").fill_nan(None)).otherwise("score"),
-        )
-        .select(frame.columns)
-    )
-
-
-_DROPPED = {"index": pl.UInt32, "new_outcome": pl.String, "new_detail": pl.String, "new_score": pl.Float64}
+    return frame.with_columns(*texts.get_columns(), outcome, stage, detail, score)

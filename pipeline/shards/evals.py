@@ -45,7 +45,8 @@ class WriteEval(LiveStep[EvalFile]):
     def run(self, work: Path, out: Path) -> EvalFile:
         ledger = LedgerPart(out)
         with (out / self.FILE).open("w", encoding="utf-8", newline="\n") as file:
-            for kept, dropped in live_tables(work, self.inputs, self.drops):
+            for records, live, dropped in live_tables(work, self.inputs, self.drops):
+                kept = records.filter(pa.array(live))
                 for record in with_hex_ids(kept.select(list(FIELDS))).to_pylist():
                     record["response"] = record["response"] or None
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -11,11 +11,11 @@ several buckets, each with a range of the hash; small neighbours share one.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.engine.counters import count
@@ -121,42 +121,72 @@ class Scatter(LiveStep[Scattered]):
     def run(self, work: Path, out: Path) -> Scattered:
         ledger = LedgerPart(out)
         records = 0
-        lookup = pl.DataFrame(
-            [(stratum.number, stratum.source, stratum.task, stratum.first, stratum.span) for stratum in self.strata],
-            schema={"stratum": pl.Int32, "source": pl.String, "task": pl.String, "first": pl.Int64, "span": pl.Int64},
-            orient="row",
-        )
+        place_of = Places(self.strata)
         with (
             BucketWriter(out, "rows", ROWS) as rows,
             pa.OSFile(str(out / "sample.arrow"), "wb") as sink,
             pa.ipc.new_file(sink, SAMPLE, options=IPC) as sample,
         ):
-            for kept, dropped in live_tables(work, self.inputs, self.drops):
+            for table, live, dropped in live_tables(work, self.inputs, self.drops):
                 ledger.write(dropped)
-                if kept.num_rows == 0:
+                number = np.count_nonzero(live)
+                if not number:
                     continue
-                rows.add(*self._place(kept, lookup))
-                for batch in self._sample(kept).to_batches():
+                ids = id_halves(table.column("row_id"))
+                strata, first, span = place_of(table)
+                buckets = bucket_of(keyed_hash(*ids, seed=self.seed, purpose="shuffle"), first, span)
+                rows.add(table.append_column(ROWS.field("stratum"), pa.array(strata)), np.where(live, buckets, -1))
+                for batch in self._sample(table, live, ids).to_batches():
                     sample.write_batch(batch)
-                records += kept.num_rows
-                count(rows=kept.num_rows, bytes=kept.nbytes)
+                records += number
+                count(rows=number, bytes=table.nbytes * number // len(live))
         ledger.close()
         return Scattered(records=records)
 
-    def _place(self, records: pa.Table, lookup: pl.DataFrame) -> tuple[pa.Table, NDArray[np.int64]]:
-        """Add the column `stratum`; return the bucket (n,) of each record too."""
-        names = pl.DataFrame(records.select(["source", "task"]))
-        placed = names.join(lookup, on=["source", "task"], how="left", maintain_order="left")
-        order = keyed_hash(*id_halves(records.column("row_id")), seed=self.seed, purpose="shuffle")
-        buckets = bucket_of(order, placed["first"].to_numpy(), placed["span"].to_numpy())
-        return records.append_column(ROWS.field("stratum"), placed["stratum"].to_arrow()), buckets
-
-    def _sample(self, records: pa.Table) -> pa.Table:
-        draw = keyed_hash(*id_halves(records.column("row_id")), seed=self.seed, purpose="tokenizer sample")
-        chosen = (
-            np.flatnonzero(draw < np.uint64(self.sample_threshold))
-            if self.sample_threshold < 2**64
-            else np.arange(len(draw))
-        )
+    def _sample(self, records: pa.Table, live: NDArray[np.bool_], ids: tuple[U64, U64]) -> pa.Table:
+        draw = keyed_hash(*ids, seed=self.seed, purpose="tokenizer sample")
+        if self.sample_threshold < 2**64:
+            live = live & (draw < np.uint64(self.sample_threshold))
+        chosen = np.flatnonzero(live)
         texts = records.select(["instruction", "response"]).take(pa.array(chosen))
         return texts.append_column("draw", pa.array(draw[chosen])).cast(SAMPLE)
+
+
+Names: TypeAlias = pa.Array | pa.ChunkedArray
+
+
+class Places:
+    """Numbers and buckets of the strata of records.
+
+    Parameters
+    ----------
+    strata
+        All strata that the records have.
+    """
+
+    def __init__(self, strata: Sequence[PlannedStratum]) -> None:
+        self._sources = pa.array(sorted({stratum.source for stratum in strata}), pa.string())
+        self._tasks = pa.array(sorted({stratum.task for stratum in strata}), pa.string())
+        names = ([stratum.source for stratum in strata], [stratum.task for stratum in strata])
+        codes = self._codes(*(pa.array(of_all, pa.string()) for of_all in names))
+        order = np.argsort(codes)
+        self._sorted = codes[order]
+        self._numbers = np.array([stratum.number for stratum in strata], np.int32)[order]
+        self._first = np.array([stratum.first for stratum in strata], np.int64)[order]
+        self._span = np.array([stratum.span for stratum in strata], np.int64)[order]
+
+    def __call__(self, records: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Return number, first bucket and number of buckets of each record's stratum, (n,) each."""
+        codes = self._codes(records.column("source"), records.column("task"))
+        places = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
+        if not np.array_equal(self._sorted[places], codes):
+            raise ValueError("a record is of a source and task that no stratum was planned for")
+        return self._numbers[places], self._first[places], self._span[places]
+
+    def _codes(self, sources: Names, tasks: Names) -> NDArray[np.int64]:
+        """Return a number (n,) for each source and task, negative for one of no stratum."""
+        source, task = (
+            pc.index_in(names, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+            for names, known in ((sources, self._sources), (tasks, self._tasks))
+        )
+        return np.where(task >= 0, source * len(self._tasks) + task, -1)

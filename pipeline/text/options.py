@@ -1,23 +1,18 @@
-"""Options of numba that several kernels share."""
+"""Options of numba that kernels share, and constants of one type to it."""
 
 from typing import Any
 
-INNER_KERNEL: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "_nrt": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-"""For `numba.njit` of functions that only kernels call and that allocate no array: they count no references.
+import numpy as np
 
-Otherwise every array that is passed to an inlined helper costs two atomic operations, which take half of the time of a
-tokenizer made of small functions. Without wrappers they also compile faster. LLVM
-inlines the small ones as well as numba's `inline="always"` does, which compiles them once for each call.
-"""
+from corpus.kernels import INNER_KERNEL, KERNEL
 
-KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
-"""For `numba.njit` of functions that Python calls and that allocate no array: what they fill is given to them.
+__all__ = ["BACKWARD", "FALSE", "FORWARD", "INNER_KERNEL", "KERNEL", "ZERO"]
 
-Each way to allocate takes numba 0.05 to 0.2 seconds to compile for each type of array, in each process.
+ZERO: Any = np.int64(0)
+FALSE: Any = np.bool_(False)
+FORWARD: Any = np.int64(1)
+BACKWARD: Any = np.int64(-1)
+"""For arguments of kernels, and variables that a loop changes and passes to one.
+
+Each literal is a type of its own, for which numba would compile the called function once more.
 """

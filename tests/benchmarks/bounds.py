@@ -12,19 +12,19 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from xxhash import xxh3_128_digest
 
 from corpus.columns import ColumnCounter
 from corpus.discover import discover
+from corpus.markup import Markup
 from corpus.pairs import read_pairs
 from corpus.record import Pair
 from corpus.source import SourceSpec
@@ -36,20 +36,22 @@ from pipeline.decontaminate.word_hashes import words_of
 from pipeline.dedup.near.signatures import band_keys
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.vocabulary import count_sample, vocabulary
+from pipeline.ingest.batches import batches
 from pipeline.ingest.clean import clean
 from pipeline.ingest.spec import CleanSpec
 from pipeline.records.runs import stable_order
 from pipeline.records.schema import IPC
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
-from pipeline.shards.tokenizer import REFERENCE, engine, load_encoder, train
-from pipeline.text.folding import fold_all
+from pipeline.shards.encode import GUARD_BYTES
+from pipeline.shards.tokenizer import engine, load_encoder, train
+from pipeline.text.folding import fold_pairs
 from tests.benchmarks.texts import write_texts
 
 MEGABYTES = 24
 VOCABULARY = 16_384
-GUARDED = 128
-"""Texts of a bucket that are encoded by the reference too."""
+BUILD = 10**9
+"""Size of the build of which both engines encode `GUARD_BYTES`."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -61,11 +63,6 @@ def seconds(work: Callable[[], object]) -> float:
         work()
         taken.append(time.process_time() - begin)
     return min(taken)
-
-
-def _lines(path: Path) -> int:
-    decode = msgspec.json.Decoder().decode
-    return sum(len(decode(line)) for line in path.read_bytes().split(b"\n") if line)
 
 
 def _index(texts: pl.DataFrame) -> Index:
@@ -102,20 +99,20 @@ def pieces(folder: Path) -> tuple[dict[str, dict[str, Callable[[], object]]], in
     near, known = NearDedupSpec(), vocabulary(np.empty(0, np.uint64))
     keys = band_keys(*texts, known, near).ravel()
     tokenizer = train(iter(frame["response"].head(2000)), VOCABULARY).to_str()
-    encoder, reference = load_encoder(tokenizer, engine()), load_encoder(tokenizer, REFERENCE)
+    encoder = load_encoder(tokenizer, engine())
     lists = [column.to_pylist() for column in texts]
     shuffled = pa.array(np.random.default_rng(0).permutation(len(pairs)))
-    # A bucket of 8 MB has `GUARDED` texts that both engines encode.
-    guarded = lists[1][: GUARDED * size // (8 << 20)]
+    guarded = lists[1][: len(lists[1]) * GUARD_BYTES // BUILD]
+    guarded_ids = encoder.encode(guarded)
     content = path.read_bytes()
     return {
         "hash": {"sha256 of the file": lambda: hashlib.sha256(content).hexdigest()},
         "ingest": {
-            "lines and JSON, by msgspec": partial(_lines, path),
-            "rows to pairs, with that": lambda: sum(1 for _ in read_pairs(spec, file, columns=ColumnCounter())),
+            "rows to pairs, one by one": lambda: sum(1 for _ in read_pairs(spec, file, columns=ColumnCounter())),
+            "batches of columns": lambda: sum(1 for _ in batches(spec, file, None, Markup(), ColumnCounter())),
             "clean": lambda: clean(frame, CleanSpec()),
             "rules": lambda: apply_rules(judged, RulesSpec()),
-            "fold, for exact duplicates": lambda: [fold_all(column, case=False) for column in texts],
+            "fold and hash": lambda: [sum(map(len, map(xxh3_128_digest, some))) for some in fold_pairs(*texts)],
             "write records, lz4": lambda: _ipc(table, folder / "records.arrow"),
         },
         "near-bands": {
@@ -133,7 +130,7 @@ def pieces(folder: Path) -> tuple[dict[str, dict[str, Callable[[], object]]], in
         },
         "encode": {
             "tokenize": lambda: [encoder.encode(some) for some in lists],
-            "guard: the reference": lambda: reference.encode(guarded),
+            "guard: the reference": lambda: encoder.mismatch(guarded, *guarded_ids),
             "curated texts, zstd": lambda: _parquet(table, folder / "curated.parquet"),
         },
     }, size
@@ -150,9 +147,9 @@ def main() -> None:
         stages, size = pieces(Path(folder))
         for stage, works in stages.items():
             taken = {name: seconds(work) for name, work in works.items()}
-            # What another piece contains is not added twice.
-            contained = {"lines and JSON, by msgspec", "read and tokenize words"}
-            total = sum(spent for name, spent in taken.items() if name not in contained)
+            # Neither what another piece contains, nor what is done for the rows of other files.
+            others = {"rows to pairs, one by one", "read and tokenize words"}
+            total = sum(spent for name, spent in taken.items() if name not in others)
             for place, (name, spent) in enumerate(taken.items()):
                 first = (stage, f"{size / 1e6 / total:,.0f}") if place == 0 else ("", "")
                 table.add_row(first[0], name, f"{size / 1e6 / spent:,.0f}", first[1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.text import codes
 from pipeline.text.codes import Int, byte_at, byte_in, is_letter, past_blanks
 from pipeline.text.marks import mark_size
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import FALSE, INNER_KERNEL, ZERO
 
 WORDS_PER_SIGN = 5
 _FENCE_TICKS = 3
@@ -66,9 +66,9 @@ def depth_at(data: NDArray[np.uint8], begin: Int, at: Int) -> int:
 @numba.njit(**INNER_KERNEL)
 def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool]:
     """The end of a line, and whether it is code."""
-    signs = words = 0
-    in_word = False  # the byte before belongs to a word
-    named = False  # ... which begins with a letter
+    signs = words = ZERO
+    in_word = FALSE  # the byte before belongs to a word
+    named = FALSE  # ... which begins with a letter
     before = np.int64(0)
     place = begin
     if is_fence(data, past_blanks(data, begin, end), end):

@@ -37,7 +37,7 @@ from pipeline.dedup.near.tokens import (
 )
 from pipeline.text.columns import Texts
 from pipeline.text.hashing import GOLDEN, U64, mix
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import BACKWARD, FORWARD, INNER_KERNEL, ZERO
 
 SHORT_ANSWER = 12
 """In responses of at most this many words no word is interchangeable or empty."""
@@ -159,7 +159,7 @@ def _words(flags: U8, first: int, last: int) -> int:
 @numba.njit(**INNER_KERNEL)
 def _without_courtesies(hashes: U64, flags: U8, count: int, response: bool, vocabulary: Vocabulary) -> tuple[int, int]:
     """Bounds of a text without the polite phrases of an instruction and the courteous sentences at its ends."""
-    first, last = 0, count
+    first, last = ZERO, count
     while True:
         before = last - first
         if not response:
@@ -239,7 +239,7 @@ def _without_boilerplate(
     """
     found = 1
     while found <= BOILERPLATE_SENTENCES:
-        size = _boilerplate_size(terms, flags, last - 1, -1, last - first - 1, boilerplate)
+        size = _boilerplate_size(terms, flags, last - 1, BACKWARD, last - first - 1, boilerplate)
         if size == 0:
             break
         asides[found] = sequence_hash(terms, last - size, last)
@@ -247,7 +247,7 @@ def _without_boilerplate(
         found += 1
     begins = 0
     while begins < BOILERPLATE_SENTENCES and not response:
-        size = _boilerplate_size(terms, flags, first, 1, last - first - 1, boilerplate)
+        size = _boilerplate_size(terms, flags, first, FORWARD, last - first - 1, boilerplate)
         if size == 0:
             break
         asides[found] = sequence_hash(terms, first, first + size)

@@ -8,10 +8,11 @@ import fsspec
 import pytest
 
 from corpus.contract import COMMIT, FILES, FOLDERS, PUBLISHING
+from corpus.storage.location import is_url
 from corpus.storage.store import Store
 from pipeline.build import main
 from pipeline.dataset.assemble import Assemble, Place
-from pipeline.dataset.inventory import take_inventory
+from pipeline.dataset.inventory import TEMPORARIES, take_inventory
 from pipeline.dataset.publish import publish, read_commit
 from pipeline.engine.step import BuildError
 from tests.pipeline.conftest import contents
@@ -158,6 +159,8 @@ def test_interrupted_publication_is_continued_and_leaves_nothing_of_the_dataset_
             send(finished, out, crash)
         assert read_commit(out) is None
         assert PUBLISHING in everything(out)
+    for name in () if is_url(out) else TEMPORARIES:  # of a process that was killed
+        put(out, name, b"half of a file")
     send(finished, out)
     assert everything(out) == contents(dataset)
 

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.records.ledger import BATCH_ROWS, ROWS, LedgerPart, read_part
+from pipeline.records.ledger import ROWS, LedgerPart, read_part
 from pipeline.records.schema import ROW_ID, with_hex_ids
+
+BATCH = 200
 
 
 def lines(first: int, count: int) -> pa.Table:
@@ -24,10 +27,10 @@ def lines(first: int, count: int) -> pa.Table:
     )
 
 
-@settings(deadline=None, max_examples=15)
-@given(sizes=st.lists(st.sampled_from([0, 1, 7, 5_000, BATCH_ROWS - 1, BATCH_ROWS + 1]), max_size=5))
+@settings(deadline=None, max_examples=40)
+@given(sizes=st.lists(st.sampled_from([0, 1, 7, 50, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH]), max_size=5))
 def test_lines_of_any_tables_are_read_in_order_and_in_bounded_batches(sizes: list[int]) -> None:
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, patch("pipeline.records.ledger.BATCH_ROWS", BATCH):
         part = LedgerPart(Path(name))
         tables = [lines(sum(sizes[:place]), size) for place, size in enumerate(sizes)]
         for table in tables:
@@ -35,7 +38,7 @@ def test_lines_of_any_tables_are_read_in_order_and_in_bounded_batches(sizes: lis
         part.close()
         read = list(read_part(Path(name)))
         assert (not read) == (not sum(sizes)) == (not list(Path(name).iterdir()))
-        assert all(table.num_rows <= BATCH_ROWS and table.schema.equals(ROWS) for table in read)
+        assert all(table.num_rows <= BATCH and table.schema.equals(ROWS) for table in read)
         if read:
             found = pa.concat_tables(read)
             expected = with_hex_ids(pa.concat_tables(tables)).combine_chunks()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.manifest import Mix
 from pipeline.report.preview import preview
 from pipeline.rules.apply import apply_rules
+from pipeline.rules.echo import Echo
 from pipeline.rules.mojibake import repair
 from pipeline.rules.repetition import repeated_share
 from pipeline.rules.spec import RULES, RulesSpec
@@ -204,3 +205,18 @@ def test_the_dry_run_shows_what_each_rule_would_drop(tmp_path: Path, capsys: pyt
     assert cells["repetition"] == ["yes", "0"]
     assert cells["echo"] == ["no", "0"]
     assert "the response begins" in shown
+
+
+SPELLINGS = st.lists(
+    st.sampled_from(["a", "b", "B", "Σ", "σ", "ς", "İ", "i̇", " ", "  ", "\n", "\u3000", "é", "ab"]), max_size=14
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(pairs=st.lists(st.tuples(SPELLINGS, SPELLINGS, st.booleans()), min_size=1, max_size=20))
+def test_echoes_are_the_pairs_that_are_equal_when_folded(pairs: list[tuple[list[str], list[str], bool]]) -> None:
+    texts = [("".join(one), "  ".join(one).upper() if same else "".join(other)) for one, other, same in pairs]
+    frame = pl.DataFrame(texts, schema={"instruction": pl.String, "response": pl.String}, orient="row")
+    folded = frame.select(pl.all().str.replace_all(r"\s+", " ").str.strip_chars().str.to_lowercase())
+    equal = (folded["instruction"] == folded["response"]) & (frame["response"] != "")
+    assert Echo(min_chars=1).judge(frame).rows.tolist() == equal.arg_true().to_list()

@@ -15,7 +15,7 @@ from pipeline.ingest.step import Ingest
 from pipeline.records.drops import DropRef, empty_drops, write_drops
 from pipeline.records.schema import RECORDS
 from pipeline.records.seeds import keyed_hash
-from pipeline.shards.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, bucket_of, plan
+from pipeline.shards.shuffle import LARGEST_BUCKET, SMALLEST_BUCKET, Places, PlannedStratum, bucket_of, plan
 
 sizes = st.lists(st.integers(1, 40 * SMALLEST_BUCKET), max_size=40)
 
@@ -86,6 +86,23 @@ def test_duplicates_are_passed_on_in_bounded_runs_too(tmp_path: Path, monkeypatc
     write_drops(ExactDuplicates.folder(tmp_path, "b"), drops, np.ones(1000, int))
     ref = DropRef(stage=ExactDuplicates.stage, key="b", outcome=Outcome.EXACT_DUPLICATE)
     runs = list(live_tables(tmp_path, ((0, "a"),), [ref]))
-    assert sum(kept.num_rows for kept, _ in runs) == 0
-    assert sum(lines.num_rows for _, lines in runs) == 1000
-    assert max(lines.num_rows for _, lines in runs) <= 200
+    assert all(records.num_rows == len(live) == lines.num_rows for records, live, lines in runs)
+    assert not any(live.any() for _, live, _ in runs)
+    assert sum(lines.num_rows for *_, lines in runs) == 1000
+    assert max(lines.num_rows for *_, lines in runs) <= 200
+
+
+@given(names=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "x", "y", "é"])), min_size=1, unique=True))
+def test_records_have_the_places_of_their_stratum_and_others_are_refused(names: list[tuple[str, str]]) -> None:
+    strata = [
+        PlannedStratum(number=7 * place, source=source, task=task, first=3 * place, span=place + 1)
+        for place, (source, task) in enumerate(names)
+    ]
+    places = [place for place in range(len(names)) for _ in range(2)][::-1]
+    sources, tasks = zip(*(names[place] for place in places), strict=True)
+    table = pa.table({"source": pa.array(sources), "task": pa.array(tasks)})
+    number, first, span = (column.tolist() for column in Places(strata)(table))
+    assert list(zip(number, first, span, strict=True)) == [(7 * place, 3 * place, place + 1) for place in places]
+    for source, task in (("d", tasks[0]), (sources[0], "z"), ("d", "z")):
+        with pytest.raises(ValueError, match="no stratum was planned"):
+            Places(strata)(pa.concat_tables([table, pa.table({"source": [source], "task": [task]})]))
