@@ -18,7 +18,7 @@ from pipeline.text.options import FALSE, INNER_KERNEL, ZERO
 WORDS_PER_SIGN = 5
 _FENCE_TICKS = 3
 _TAB, _TAB_COLUMNS = ord("\t"), 8
-_S, _UNDERSCORE, _BRACE_OPEN, _BRACE_CLOSE = ord("s"), ord("_"), ord("{"), ord("}")
+_S, _UNDERSCORE, _BRACE_OPEN, _BRACE_CLOSE, _AMPERSAND = ord("s"), ord("_"), ord("{"), ord("}"), ord("&")
 _BEFORE_EQUAL = tuple(ord(sign) for sign in "=!<>+-*/:")
 _DOUBLED = tuple(ord(sign) for sign in "&|+")
 _IN_CODE = np.isin(np.arange(256), [ord(sign) for sign in "([{}_=>&|+/`"]).astype(np.uint8)
@@ -27,16 +27,36 @@ _IN_CODE = np.isin(np.arange(256), [ord(sign) for sign in "([{}_=>&|+/`"]).astyp
 
 @numba.njit(**INNER_KERNEL)
 def has_code(data: NDArray[np.uint8], begin: int, end: int) -> bool:
-    """Whether any line of a text is code."""
-    found = np.uint8(0)
-    for place in range(begin, end):
-        found |= _IN_CODE[data[place]]
-    while found and begin < end:
-        after, code = _read_line(data, begin, end)
+    """Whether any line of a text is code; only lines with a sign of code are read."""
+    if not _may_have_code(data[begin:end]):
+        return False
+    while begin < end:
+        sign = begin
+        while sign < end and not _IN_CODE[byte_in(data, sign)]:
+            sign += 1
+        if sign >= end:
+            break
+        line = sign
+        while line > begin and byte_in(data, line - 1) != codes.LINE_FEED:
+            line -= 1
+        after, code = _read_line(data, line, end)
         if code:
             return True
         begin = after + 1
     return False
+
+
+@numba.njit(**INNER_KERNEL)
+def _may_have_code(text: NDArray[np.uint8]) -> bool:
+    """Whether a text has any byte of `_IN_CODE`: without the table, the compiler makes vector instructions of it."""
+    found = np.uint8(0)
+    for byte in text:
+        found |= np.uint8(np.uint8(byte - np.uint8(_BRACE_OPEN)) < np.uint8(3))  # {|}
+        found |= np.uint8(np.uint8(byte - np.uint8(_UNDERSCORE)) < np.uint8(2))  # _`
+        found |= np.uint8(np.uint8(byte - np.uint8(codes.EQUAL)) < np.uint8(2))  # =>
+        found |= np.uint8(byte == codes.PAREN_OPEN) | np.uint8(byte == codes.BRACKET_OPEN)
+        found |= np.uint8(byte == codes.PLUS) | np.uint8(byte == codes.SLASH) | np.uint8(byte == _AMPERSAND)
+    return found != 0
 
 
 @numba.njit(**INNER_KERNEL)

@@ -67,11 +67,15 @@ def shingles(hashes: U64, flags: U8, count: int, size: int, salt: np.uint64) -> 
             hashes[words] = hashes[i]
             words += 1
     width = min(size, words)
-    for i in range(words - width + 1):
-        value = salt
-        for j in range(width):
-            value = value * _MULTIPLIER + hashes[i + j]
-        hashes[i] = mix(value)
+    power, value = np.uint64(1), np.uint64(0)  # of the multiplier; the polynomial of the words of a shingle
+    for i in range(width):
+        power *= _MULTIPLIER
+        value = value * _MULTIPLIER + hashes[i]
+    for i in range(words - width):
+        first = hashes[i]
+        hashes[i] = mix(salt * power + value)
+        value = value * _MULTIPLIER + hashes[i + width] - first * power
+    hashes[words - width] = mix(salt * power + value)
     return words - width + 1
 
 
