@@ -36,12 +36,21 @@ from pipeline.text.characters import (
     class_of,
     decode,
 )
-from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, past_blanks, separates_thousands
+from pipeline.text.codes import (
+    Int,
+    byte_at,
+    byte_in,
+    is_blank_at,
+    is_digit_at,
+    is_letter,
+    past_blanks,
+    separates_thousands,
+)
 from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
 from pipeline.text.marks import mark_size
-from pipeline.text.options import FALSE, INNER_KERNEL, KERNEL, ZERO
+from pipeline.text.options import FALSE, INNER_KERNEL, KERNEL, PART_OF_KERNEL, ZERO
 
 U8 = NDArray[np.uint8]
 
@@ -178,7 +187,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     line, quote = begin, begin - 1  # where the line begins, and where the last quote ends
     place = begin
     while place < end:
-        if data[place] == codes.BLANK:
+        if byte_in(data, place) == codes.BLANK:
             place += 1
             continue
         char, width = decode(data, place)
@@ -232,7 +241,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
             lowered |= starts and count > 0 and kind == LETTER and not shape & CAPITAL
             initial |= count == 0 and shape & CAPITAL != 0
             capitals |= (count > 0 and shape & CAPITAL != 0) or shape & UPPER != 0
-            hashes[count], flags[count] = word, flag
+            hashes[np.uint64(count)], flags[np.uint64(count)] = word, flag
             count += 1
             small |= has_small
             isolated = (single and not article) or shape & FIXED != 0
@@ -288,7 +297,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     return count, case
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _read_word(
     data: U8, begin: int, end: int, classes: U8, folded: NDArray[np.uint32]
 ) -> tuple[np.uint64, int, np.uint8, bool, int]:
@@ -298,8 +307,9 @@ def _read_word(
     shape = np.uint8(0)
     small = False
     while place < end:
-        if codes.LOWER_A <= data[place] <= codes.LOWER_Z:  # most characters, whose class and folded form are known
-            value = (value ^ np.uint64(data[place])) * GOLDEN
+        byte = byte_in(data, place)
+        if codes.LOWER_A <= byte <= codes.LOWER_Z:  # most characters, whose class and folded form are known
+            value = (value ^ np.uint64(byte)) * GOLDEN
             small = True
             length += 1
             place += 1
@@ -307,7 +317,7 @@ def _read_word(
         char, width = decode(data, place)
         kind = class_of(char, classes)
         if kind in (LETTER, DIGIT):
-            plain = folded[char]
+            plain = folded[np.uint64(char)]
             value = (value ^ np.uint64(plain)) * GOLDEN
             if kind == DIGIT:
                 shape |= np.uint8(FIXED)
