@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from corpus.kernels import INNER_KERNEL, KERNEL
+from corpus.kernels import INNER_KERNEL, KERNEL, PART_OF_KERNEL
 
-__all__ = ["BACKWARD", "FALSE", "FORWARD", "INNER_KERNEL", "KERNEL", "ZERO"]
+__all__ = ["BACKWARD", "FALSE", "FORWARD", "INNER_KERNEL", "KERNEL", "PART_OF_KERNEL", "ZERO"]
 
 ZERO: Any = np.int64(0)
 FALSE: Any = np.bool_(False)

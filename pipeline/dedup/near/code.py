@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.text import codes
-from pipeline.text.codes import Int, byte_at, is_letter, past_blanks
+from pipeline.text.codes import Int, byte_at, byte_in, is_letter, past_blanks
 from pipeline.text.marks import mark_size
 from pipeline.text.options import FALSE, INNER_KERNEL, ZERO
 
@@ -89,7 +89,7 @@ def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool
                 if size:
                     place += size
                     continue
-            signs += _is_code_sign(data, place, end, byte, before, in_word and named, words)
+            signs += _is_code_sign(data, begin, place, end, byte, before, in_word and named, words)
             in_word = False
         before = byte
         place += 1
@@ -98,7 +98,7 @@ def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool
 
 @numba.njit(**INNER_KERNEL)
 def _is_code_sign(  # type: ignore[no-untyped-def]
-    data: NDArray[np.uint8], at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
+    data: NDArray[np.uint8], line: Int, at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
 ):
     """Whether a sign is one that prose does not have."""
     following = byte_at(data, at + 1, end)
@@ -116,5 +116,5 @@ def _is_code_sign(  # type: ignore[no-untyped-def]
     elif byte == codes.HYPHEN:  # an option of a command
         found = before in (codes.BLANK, codes.HYPHEN) and is_letter(following)
     elif byte == codes.SLASH:
-        found = before == byte and byte_at(data, at - 2, end) != codes.COLON
+        found = before == byte and (at < line + 2 or byte_in(data, at - 2) != codes.COLON)
     return found
