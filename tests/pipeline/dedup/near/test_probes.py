@@ -1,4 +1,4 @@
-"""Texts that differ in what is informative are kept, others are duplicates: pairs by hand of many kinds and languages."""
+"""Texts that differ in what is informative are kept, others are duplicates: pairs of many kinds and languages."""
 
 import polars as pl
 import pytest
