@@ -23,6 +23,9 @@ tokenizer made of small functions. Without wrappers they also compile faster. LL
 inlines the small ones as well as numba's `inline="always"` does, which compiles them once for each call.
 """
 
+PART_OF_KERNEL: dict[str, Any] = INNER_KERNEL | {"inline": "always"}
+"""For functions that one kernel calls once: they are compiled as a part of it, which takes numba a quarter less."""
+
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
 """For `numba.njit` of functions that Python calls and that allocate no array: what they fill is given to them.
 

@@ -216,7 +216,7 @@ def _read(
     ends: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Read lines to `texts` and `ends`; return their number, and where they end."""
-    row = 0
+    row: Any = np.int64(0)  # not a literal, for which numba would compile `_read_line` once more
     while begin < len(lines):
         end = _read_line(lines, marks, begin, keys, bounds, texts, ends, row)
         if end < 0 or end - 1 - begin > max_row_bytes:

@@ -16,7 +16,7 @@ from pipeline.decontaminate.contains import DISTINCTIVE_WORDS, lead_found, quest
 from pipeline.decontaminate.index import FIRM, INFORMATIVE, TEMPLATE, Index
 from pipeline.decontaminate.word_hashes import BREAK, NUMBER, SENTENCE, Words
 from pipeline.text.codes import Int
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import BACKWARD, FORWARD, INNER_KERNEL
 
 WORDS_PER_CHANGE, MAX_CHANGES = 9, 2
 HALF = 0.4
@@ -57,9 +57,9 @@ def share_found(
             return share
     own = index.own[probe]
     allowed = min(MAX_CHANGES, own // WORDS_PER_CHANGE)
-    changes, informative = _changes(index, right, last, records, after, end, 1, allowed)
+    changes, informative = _changes(index, right, last, records, after, end, FORWARD, allowed)
     if changes <= allowed:
-        more, others = _changes(index, left - 1, first - 1, records, before - 1, begin - 1, -1, allowed - changes)
+        more, others = _changes(index, left - 1, first - 1, records, before - 1, begin - 1, BACKWARD, allowed - changes)
         changes, informative = changes + more, informative + others
     if changes > allowed or informative > 1:
         return 0.0

@@ -20,9 +20,9 @@ import pyarrow as pa
 from corpus.outcome import Outcome
 from pipeline.decontaminate.index import Index
 from pipeline.decontaminate.probes import build_index
-from pipeline.decontaminate.scan import scan
+from pipeline.decontaminate.scan import Hits, scan
 from pipeline.decontaminate.spec import DecontaminateSpec
-from pipeline.decontaminate.word_hashes import words_of
+from pipeline.decontaminate.word_hashes import room_for, words_of
 from pipeline.engine.counters import count
 from pipeline.engine.executor import Executor
 from pipeline.engine.step import NoResult, Step
@@ -53,6 +53,9 @@ _SCANNED = ("row_id", "source", "task", "instruction", "response")
 
 SHARD_BYTES = 32 * 2**20
 """Text of the eval items in one index, about; an index takes ten times as much memory."""
+
+SCANNED_BYTES = 2**20
+"""Text of the records that are searched together, about: their words stay in the processor's cache."""
 
 SHOWN = 3
 """Examples that a step writes for each eval source."""
@@ -180,10 +183,18 @@ def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]
         The columns of `HITS`, and `row`, `shard`, `place`: the positions of the record, of the shard, and of the item
         in it. Each pair once, in order of these.
     """
-    words = words_of(records["instruction"], records["response"])
+    hits_of_shard: list[list[Hits]] = [[] for _ in shards]
+    rows = max(1, SCANNED_BYTES * len(records) // max(1, records.select(_size().sum()).item()))
+    room = room_for(2 * SCANNED_BYTES)
+    for first in range(0, max(1, len(records)), rows):
+        some = records[first : first + rows]
+        words = words_of(some["instruction"], some["response"], room)
+        for (index, _), hits in zip(shards, hits_of_shard, strict=True):
+            held = scan(words, index)
+            hits.append(held._replace(row=first + held.row))
     found = []
     for number, (index, items) in enumerate(shards):
-        held = scan(words, index)
+        held = Hits._make(map(np.concatenate, zip(*hits_of_shard[number], strict=True)))
         frame = pl.DataFrame(
             {
                 "row": held.row,
@@ -198,8 +209,8 @@ def find_hits(records: pl.DataFrame, shards: Sequence[tuple[Index, pl.DataFrame]
         frame = frame.unique(["row", "place"], keep="first", maintain_order=True)
         item = items[frame["place"]].select(eval_source="source", eval_task="task", item="row_id")
         found.append(pl.concat([frame, item], how="horizontal"))
-    hits = pl.concat(found).sort("row", "shard", "place", maintain_order=True)
-    return pl.concat([hits, records[hits["row"]].select("row_id", "source", "task")], how="horizontal")
+    joined = pl.concat(found).sort("row", "shard", "place", maintain_order=True)
+    return pl.concat([joined, records[joined["row"]].select("row_id", "source", "task")], how="horizontal")
 
 
 def drop_contaminated(

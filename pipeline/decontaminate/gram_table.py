@@ -1,4 +1,4 @@
-"""The hash table from n-grams to entries, with a sieve in front of it that settles most lookups by one bit."""
+"""The hash table from n-grams to entries, with a sieve in front of it that settles most lookups by two bits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _LEAST_SLOTS = 1024
 
 @numba.njit(**INNER_KERNEL)
 def gram_slot(table: U64, key: np.uint64) -> Any:
-    """Slot of an n-gram, or the empty slot where it belongs; the sieve uses the key's low bits."""
+    """Slot of an n-gram, or the empty slot where it belongs."""
     return slot_of(table, key, key >> np.uint64(20))
 
 
@@ -50,16 +50,26 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
             continue
         slot = gram_slot(table, key)
         table[slot], first[slot] = key, entry
-        bit = key & np.uint64(64 * len(sieve) - 1)
-        sieve[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+        word, one, other = _sieve_bits(sieve, key)
+        sieve[word] |= np.uint64(1) << one | np.uint64(1) << other
     return table, first, following, sieve
+
+
+@numba.njit(**INNER_KERNEL)
+def _sieve_bits(sieve: U64, key: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Word of the sieve that has an n-gram, and its two bits there; the lowest bit of a key is always set."""
+    return (
+        (key >> np.uint64(7)) & np.uint64(len(sieve) - 1),
+        (key >> np.uint64(1)) & np.uint64(63),
+        key >> np.uint64(58),
+    )
 
 
 @numba.njit(**INNER_KERNEL)
 def may_have(sieve: U64, key: np.uint64) -> Any:
     """Whether an n-gram may have an entry; in loops, `sieve` should be a local variable, which is much faster."""
-    bit = key & np.uint64(64 * len(sieve) - 1)
-    return (sieve[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1)
+    word, one, other = _sieve_bits(sieve, key)
+    return (sieve[word] >> one) & (sieve[word] >> other) & np.uint64(1)
 
 
 @numba.njit(**INNER_KERNEL)
@@ -67,4 +77,10 @@ def find_entry(key: np.uint64, table: U64, first: NDArray[np.int32], sieve: U64)
     """First entry of an n-gram, -1 if there is none."""
     if not may_have(sieve, key):
         return -1
+    return first_entry(key, table, first)
+
+
+@numba.njit(**INNER_KERNEL)
+def first_entry(key: np.uint64, table: U64, first: NDArray[np.int32]) -> int:
+    """First entry of an n-gram that the sieve has, -1 if there is none."""
     return first[gram_slot(table, key)]

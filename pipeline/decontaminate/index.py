@@ -28,6 +28,8 @@ class Index(NamedTuple):
     """Arrays over p probes, i items, w words and e entries (n-gram, probe), read-only, as kernels take them."""
 
     words: U64
+    prefix: U64
+    """(w + 1,): hashes of their prefixes, `pipeline.decontaminate.ngrams.prefixes`."""
     flags: Flags
     bounds: NDArray[np.int64]
     """(p + 1,): probe q has words[bounds[q]:bounds[q + 1]]."""

@@ -1,12 +1,15 @@
 """Stems in any spacing, found in a record by their letters alone, without white space.
 
     letters of a stem ─ the rarest of some stretches ─▶ entry (stretch, stem) in a table
-    letters of a record ─ stretches in the table ─▶ candidates ─ all letters of the stem in a row ─▶ hits
+    letters of a record ─ sieve ─ stretches in the table ─▶ candidates ─ all letters of the stem in a row ─▶ hits
 
 Words broken by line breaks or blanks, and texts without any blank, have other words than the item and the same letters.
 The *gap* between two letters, a sign or the gap between two numbers, must be the same too, but where a line is broken
 there: "20\\n12" may be 2012, "5.\\n2" may be 5.2, and "x\\n- 3" may be x - 3. A label such as "e." that begins a line
 may be the end of the last line's word: a record with such labels is scanned once more, with these as letters.
+
+The sieve settles nearly all places of a record. Its hashes are made of those of 2, 4 and 8 letters, in loops that the
+compiler turns into vector instructions.
 
 Of a stem of fewer than `DISTINCTIVE_WORDS` words, all options must be found too, or a distinctive answer, or the words
 of the template before it, and a line must end behind it.
@@ -18,16 +21,23 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decontaminate.gram_table import build_gram_table, find_entry, may_have
+from pipeline.decontaminate.gram_table import build_gram_table, first_entry
 from pipeline.decontaminate.ngrams import document_counts
 from pipeline.decontaminate.word_hashes import BREAK, BROKEN, BROKEN_LABEL, Letters, Words
 from pipeline.text import codes
 from pipeline.text.codes import Int
+from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.options import INNER_KERNEL
 
+U32 = NDArray[np.uint32]
+
 STRETCH = 24
-"""Letters of a stretch."""
+"""Letters of a stretch: three times eight."""
+_SIEVE_BITS, _LEAST_SIEVE_BITS = 32, 2**13
+"""Bits of the sieve for each stem, at least, and in all."""
+_M4, _M8, _M24, _M_LAST = (np.uint32(odd) for odd in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F))
+"""Odd multipliers of the sieve's hashes of 4, 8 and 24 letters, and of its last step."""
 _CHOICES = 16
 """Stretches of a stem of which the rarest is its entry."""
 _LEAST_LETTER = codes.DIGIT_0
@@ -69,8 +79,9 @@ class LetterIndex(NamedTuple):
     table: U64
     first: NDArray[np.int32]
     following: NDArray[np.int32]
-    sieve: U64
     """See `pipeline.decontaminate.gram_table`; an entry is a stem."""
+    sieve: U32
+    """Bit set of the stretches' hashes: two bits of one word for each."""
 
 
 def letter_index(
@@ -126,7 +137,7 @@ def letter_index(
     option_spans[kinds != SHORT, 1] = option_spans[kinds != SHORT, 0]
     chosen_options, option_bounds = _ranges(option_spans)
     option_letters = before[until[options[chosen_options]]]
-    table, first, following, sieve = build_gram_table(keys[order])
+    table, first, following, _ = build_gram_table(keys[order])
     return LetterIndex(
         hashes=hashes,
         sizes=spans[:, 1] - spans[:, 0],
@@ -142,7 +153,7 @@ def letter_index(
         table=table,
         first=first,
         following=following,
-        sieve=sieve,
+        sieve=_sieve(letters.astype(np.uint32) + np.uint32(1), spans[:, 0] + places[order]),
     )
 
 
@@ -213,103 +224,169 @@ def _stretch_keys(letters: Letters, begins: NDArray[np.int64]) -> U64:
     return keys
 
 
-@numba.njit(cache=True, nogil=True)
-def scan_letters(records: Words, index: LetterIndex) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
-    """Find stems in records by their letters alone.
+@numba.njit(**INNER_KERNEL)
+def _hash_stretches(solid: U32, values: U32) -> None:
+    """Write the sieve's hash of the stretch at each place of some letters, each and one.
 
-    Returns
-    -------
-    rows : int64 (h,)
-        Index of the record of each hit.
-    probes : int32 (h,)
-    complete : bool (h,)
-        Whether nothing else must be found: it is False for a `SHORT` stem without its options.
+    The first len(solid) - STRETCH + 1 values are hashes of stretches.
     """
-    rows, probes, complete = np.empty(64, np.int64), np.empty(64, np.int32), np.empty(64, np.bool_)
-    count = 0
-    power = np.uint64(1)
-    for _ in range(STRETCH):
-        power *= GOLDEN
+    count = np.uint64(len(solid))
+    for at in range(count - np.uint64(1)):
+        values[at] = solid[at] << np.uint32(16) | solid[at + np.uint64(1)]
+    for at in range(count - np.uint64(3)):
+        values[at] = values[at] * _M4 + values[at + np.uint64(2)]
+    for at in range(count - np.uint64(7)):
+        values[at] = values[at] * _M8 + values[at + np.uint64(4)]
+    for at in range(count - np.uint64(STRETCH - 1)):
+        value = (values[at] * _M24 + values[at + np.uint64(8)]) * _M24 + values[at + np.uint64(16)]
+        values[at] = (value ^ (value >> np.uint32(15))) * _M_LAST
+
+
+@numba.njit(cache=True, nogil=True)
+def _sieve(solid: U32, begins: NDArray[np.int64]) -> U32:
+    """Bit set of the stretches that begin at some places of letters, each and one."""
+    bits = slots_for(max(_LEAST_SIEVE_BITS, _SIEVE_BITS * len(begins)))
+    sieve = np.zeros(bits // 32, np.uint32)
+    shift = _sieve_shift(sieve)
+    values = np.empty(STRETCH, np.uint32)
+    for begin in begins:
+        _hash_stretches(solid[begin : begin + STRETCH], values)
+        bit, other = values[0] >> shift, values[0] & np.uint32(31)
+        sieve[bit >> np.uint32(5)] |= np.uint32(1) << (bit & np.uint32(31)) | np.uint32(1) << other
+    return sieve
+
+
+@numba.njit(**INNER_KERNEL)
+def _sieve_shift(sieve: U32) -> np.uint32:
+    """Lower bits of a hash that are no part of its place in a sieve."""
+    shift, size = np.uint32(27), len(sieve)
+    while size > 1:
+        shift, size = shift - np.uint32(1), size // 2
+    return shift
+
+
+@numba.njit(**INNER_KERNEL)
+def _next_candidate(values: U32, at: np.uint64, count: np.uint64, sieve: U32, shift: np.uint32) -> np.uint64:
+    """The first of `count` hashes from a place on that the sieve has; `count` if it has none."""
+    while at < count:
+        bit, other = values[at] >> shift, values[at] & np.uint32(31)
+        word = sieve[bit >> np.uint32(5)]
+        if (word >> (bit & np.uint32(31))) & (word >> other) & np.uint32(1):
+            break
+        at += np.uint64(1)
+    return at
+
+
+class Found(NamedTuple):
+    """Stems in records, f of them."""
+
+    rows: NDArray[np.int64]
+    """(f,): index of the record."""
+    probes: NDArray[np.int32]
+    """(f,)"""
+    complete: NDArray[np.bool_]
+    """(f,): whether nothing else must be found: it is False for a `SHORT` stem without its options."""
+
+
+def scan_letters(records: Words, index: LetterIndex) -> Found:
+    """Find stems in records by their letters alone."""
+    row_ends = np.append(0, records.ends)[records.bounds]
+    longest = int(np.diff(row_ends).max(initial=0))
+    solid, values = np.empty(longest + 1, np.uint32), np.empty(longest + 1, np.uint32)
+    room = 1024
+    while True:
+        found = Found(np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.bool_))
+        count = _scan_all(records, row_ends, index, solid, values, found)
+        if count <= room:
+            return Found._make(values[:count] for values in found)
+        room = count
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan_all(
+    records: Words, row_ends: NDArray[np.int64], index: LetterIndex, solid: U32, values: U32, found: Found
+) -> int:
+    """Write what is found, and return its number, which may be larger than the arrays."""
+    return _scan(records, row_ends, index, solid, values, found)
+
+
+@numba.njit(**INNER_KERNEL)
+def _scan(
+    records: Words, row_ends: NDArray[np.int64], index: LetterIndex, solid: U32, values: U32, found: Found
+) -> int:
     letters, sieve = records.letters, index.sieve
-    row_ends = np.zeros(len(records.bounds), np.int64)
-    longest = 0
-    for row in range(1, len(row_ends)):
-        row_ends[row] = records.ends[records.bounds[row] - 1] if records.bounds[row] else 0
-        longest = max(longest, row_ends[row] - row_ends[row - 1])
-    solid = np.empty(longest + STRETCH, np.uint64)
+    shift = _sieve_shift(sieve)
+    hits = 0
     for row in range(len(records.bounds) - 1):
         begin, end = row_ends[row], row_ends[row + 1]
         with_labels = False
         while True:
             size, labelled = _write_solid(letters, begin, end, with_labels, solid)
-            value = np.uint64(0)
-            for at in range(min(size, STRETCH - 1)):
-                value = value * GOLDEN + solid[at]
-            before = np.uint64(0)  # the letter before the stretch
-            for at in range(STRETCH - 1, size):
-                value = value * GOLDEN + solid[at] - before * power
-                before = solid[at + 1 - STRETCH]
-                key = _key(value)
-                if not may_have(sieve, key):
-                    continue
-                stem = find_entry(key, index.table, index.first, index.sieve)
+            count = np.uint64(max(0, size - STRETCH + 1))
+            if count:
+                _hash_stretches(solid[:size], values)
+            place = _next_candidate(values, np.uint64(0), count, sieve, shift)
+            while place < count:
+                at = np.int64(place)
+                place = _next_candidate(values, place + np.uint64(1), count, sieve, shift)
+                stem = first_entry(_key(_hash_solid(solid, at, at + STRETCH)), index.table, index.first)
                 while stem >= 0:
-                    first = at + 1 - STRETCH - index.places[stem]
+                    first = at - index.places[stem]
                     kind = index.kinds[stem]
                     last = -1
                     if first >= 0 and _is_at(index, stem, solid, first, size):
                         last = _find_end(index, stem, letters, first, begin, end, with_labels)
                     if last >= 0 and (kind != LED or _ends_line(records, row, last)):
-                        if count == len(rows):
-                            rows, probes, complete = _doubled(rows), _doubled(probes), _doubled(complete)
-                        rows[count], probes[count] = row, index.probes[stem]
-                        complete[count] = kind != SHORT or _has_options(index, stem, solid[:size])
-                        count += 1
+                        if hits < len(found.rows):
+                            found.rows[hits], found.probes[hits] = row, index.probes[stem]
+                            found.complete[hits] = kind != SHORT or _has_options(index, stem, solid[:size])
+                        hits += 1
                     stem = index.following[stem]
             if with_labels or not labelled:
                 break
             with_labels = True
-    return rows[:count].copy(), probes[:count].copy(), complete[:count].copy()
-
-
-@numba.njit(cache=True, nogil=True)
-def _doubled(values):  # type: ignore[no-untyped-def]
-    return np.append(values, values)
+    return hits
 
 
 @numba.njit(**INNER_KERNEL)
-def _letter(letter: Int, with_labels: bool) -> np.uint64:
+def _letter(letter: Int, with_labels: bool) -> np.uint32:
     """A letter or digit and one; 0 for a sign or a mark."""
     if letter >= _LEAST_LETTER:
-        return np.uint64(letter) + np.uint64(1)
+        return np.uint32(letter) + np.uint32(1)
     if with_labels and BROKEN_LABEL <= letter < _LABELS_END:
-        return np.uint64(codes.LOWER_A + np.int64(letter) - BROKEN_LABEL + 1)
-    return np.uint64(0)
+        return np.uint32(codes.LOWER_A + np.int64(letter) - BROKEN_LABEL + 1)
+    return np.uint32(0)
 
 
 @numba.njit(**INNER_KERNEL)
-def _write_solid(letters: Letters, begin: int, end: int, with_labels: bool, solid: U64) -> tuple[int, bool]:
+def _write_solid(letters: Letters, begin: int, end: int, with_labels: bool, solid: U32) -> tuple[int, bool]:
     """Write a record's letters, each and one; returns how many there are, and whether there are broken labels."""
     size = 0
     labelled = False
-    for at in range(begin, end):
-        letter = _letter(letters[at], with_labels)
-        solid[size] = letter
+    for place in range(np.uint64(begin), np.uint64(end)):
+        letter = _letter(letters[place], with_labels)
+        solid[np.uint64(size)] = letter
         size += letter != 0
-        labelled |= BROKEN_LABEL <= letters[at] < _LABELS_END
+        labelled |= BROKEN_LABEL <= letters[place] < _LABELS_END
     return size, labelled
 
 
 @numba.njit(**INNER_KERNEL)
-def _is_at(index: LetterIndex, stem: int, solid: U64, first: int, size: int) -> bool:
+def _is_at(index: LetterIndex, stem: int, solid: U32, first: int, size: int) -> bool:
     """Whether a record has the letters of a stem from its letter `first` on."""
     last = first + index.sizes[stem]
     if last > size:
         return False
+    return bool(_hash_solid(solid, first, last) == index.hashes[stem])
+
+
+@numba.njit(**INNER_KERNEL)
+def _hash_solid(solid: U32, begin: int, end: int) -> np.uint64:
+    """`_hash` of letters that are one too large each."""
     value = np.uint64(0)
-    for at in range(first, last):
-        value = value * GOLDEN + solid[at]
-    return bool(value == index.hashes[stem])
+    for at in range(begin, end):
+        value = value * GOLDEN + np.uint64(solid[at])
+    return value
 
 
 @numba.njit(**INNER_KERNEL)
@@ -357,7 +434,7 @@ def _ends_line(records: Words, row: int, at: int) -> bool:
 
 
 @numba.njit(**INNER_KERNEL)
-def _has_options(index: LetterIndex, stem: int, solid: U64) -> bool:
+def _has_options(index: LetterIndex, stem: int, solid: U32) -> bool:
     """Whether a record has the letters of each option of a stem that has any, in any order."""
     for option in range(index.option_bounds[stem], index.option_bounds[stem + 1]):
         if not _has(solid, index.option_hashes[option], index.option_sizes[option]):
@@ -366,13 +443,15 @@ def _has_options(index: LetterIndex, stem: int, solid: U64) -> bool:
 
 
 @numba.njit(**INNER_KERNEL)
-def _has(solid: U64, sought: np.uint64, size: int) -> bool:
+def _has(solid: U32, sought: np.uint64, size: int) -> bool:
     """Whether some letters in a row have a hash."""
     power, value = np.uint64(1), np.uint64(0)
     for _ in range(size):
         power *= GOLDEN
     for at in range(len(solid)):
-        value = value * GOLDEN + solid[at] - (solid[at - size] * power if at >= size else np.uint64(0))
+        value = value * GOLDEN + np.uint64(solid[at])
+        if at >= size:
+            value -= np.uint64(solid[at - size]) * power
         if value == sought and at >= size - 1:
             return True
     return size == 0

@@ -18,12 +18,31 @@ _MAX_PAREN_BYTES = 64
 _MAX_OPTION_BYTES = 1024
 """Distance from a letter before an option within which the next option is searched."""
 _MAX_LABEL_LETTERS = 9
-_LABEL_WORDS = tuple(
-    functools.reduce(lambda packed, letter: packed << 7 | ord(letter), word, 0)
-    for word in ("answer", "choice", "option", "solution")
-)
-"""Words of labels, packed as seven bits a letter."""
-_LABEL_INITIALS = tuple(ord(letter) for letter in "acos")
+
+
+def _pack(word: str) -> int:
+    """Letters in seven bits each."""
+    return functools.reduce(lambda packed, letter: packed << 7 | ord(letter), word, 0)
+
+
+_LABEL_WORDS = tuple(map(_pack, ("answer", "choice", "option", "solution")))
+_LABEL_BEGINNINGS = tuple(map(_pack, ("ans", "cho", "opt", "sol")))
+
+
+@numba.njit(**INNER_KERNEL)
+def may_be_label(data: NDArray[np.uint8], at: Int, end: Int, char: Int, fresh: bool) -> bool:
+    """Whether `label_size` may find a label at a place with a character: a test that settles most places."""
+    if fresh or char == codes.PAREN_OPEN or codes.UPPER_A <= char <= codes.UPPER_J:
+        return True
+    return _begins_label_word(data, at, end)
+
+
+@numba.njit(**INNER_KERNEL)
+def _begins_label_word(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
+    """Whether the first letters of a word such as "answer" or "option" are at a place."""
+    first, second, third = byte_at(data, at, end), byte_at(data, at + 1, end), byte_at(data, at + 2, end)
+    packed = (first | codes.CASE) << 14 | (second | codes.CASE) << 7 | (third | codes.CASE)
+    return packed in _LABEL_BEGINNINGS
 
 
 @numba.njit(**INNER_KERNEL)
@@ -53,7 +72,7 @@ def label_size(data: NDArray[np.uint8], begin: int, at: Int, end: int, fresh: bo
         marks += marks > size and byte_at(data, at + marks, end) == codes.PAREN_CLOSE  # "A.)"
         if fresh and marks > size and (at + marks >= end or is_blank_at(data, at + marks, end)):  # "A. ", "a: "
             return marks
-    return _word_label_size(data, at, end) if char | codes.CASE in _LABEL_INITIALS else 0
+    return _word_label_size(data, at, end) if _begins_label_word(data, at, end) else 0
 
 
 @numba.njit(**INNER_KERNEL)

@@ -19,7 +19,7 @@ from pipeline.decontaminate.contains import DISTINCTIVE_WORDS
 from pipeline.decontaminate.gram_table import build_gram_table
 from pipeline.decontaminate.index import EXACT, LONG, TEMPLATE, UNSEARCHABLE, WHOLE, Index
 from pipeline.decontaminate.letters import LED, SHORT, SUFFICIENT, letter_index
-from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, span_hashes, spans
+from pipeline.decontaminate.ngrams import all_grams, document_counts, in_group, prefixes, span_hashes, spans
 from pipeline.decontaminate.scan import scan
 from pipeline.decontaminate.spec import DecontaminateSpec
 from pipeline.decontaminate.templates import (
@@ -102,6 +102,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     table, first, following, sieve = build_gram_table(grams)
     index = Index(
         words=words,
+        prefix=prefixes(words),
         flags=flags,
         bounds=bounds,
         stems=stem,

@@ -38,7 +38,7 @@ from pipeline.decontaminate.contains import (
     listed_found,
     question_found,
 )
-from pipeline.decontaminate.gram_table import find_entry, gram_slot, may_have
+from pipeline.decontaminate.gram_table import first_entry, gram_slot, may_have
 from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
 from pipeline.decontaminate.letters import scan_letters
 from pipeline.decontaminate.ngrams import gram, powers, prefixes
@@ -83,10 +83,7 @@ def scan(records: Words, index: Index) -> Hits:
     index
         Of one shard of eval items.
     """
-    longest = int(np.diff(records.bounds).max(initial=0))
-    largest = int(max(np.diff(index.bounds).max(initial=0), longest, index.sizes[1]))
-    grams = np.empty(_gram_slots(longest), np.uint64)
-    hits = Hits(*_scan(records, prefixes(records.words), index, prefixes(index.words), powers(largest), grams))
+    hits = _scan_words(records, index)
     rows, probes, complete = scan_letters(records, index.letters)
     if not len(rows):
         return hits
@@ -113,16 +110,66 @@ def _answered(records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32]
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def _scan(
-    records: Words, prefix: U64, index: Index, probe_prefix: U64, power: U64, grams: U64
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
+def _scan_words(records: Words, index: Index) -> Hits:
+    """Find probes by their words."""
+    longest = int(np.diff(records.bounds).max(initial=0))
+    longest_probe = int(np.diff(index.bounds).max(initial=0))
+    power = powers(int(max(longest_probe, longest, index.sizes[1])))
+    prefix = prefixes(records.words)
+    grams, covered = np.empty(_gram_slots(longest), np.uint64), np.empty(longest_probe, np.bool_)
+    compared = np.empty(len(index.mode), np.int64)
     room = 1024
-    rows, probes = np.empty(room, np.int64), np.empty(room, np.int32)
-    coverages, answereds = np.empty(room, np.float64), np.empty(room, np.bool_)
+    while True:
+        hits = Hits(
+            np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.float64), np.empty(room, np.bool_)
+        )
+        count = _scan_all(records, prefix, index, power, grams, covered, compared, hits)
+        if count <= room:
+            return Hits._make(values[:count] for values in hits)
+        room = count
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan_all(
+    records: Words,
+    prefix: U64,
+    index: Index,
+    power: U64,
+    grams: U64,
+    covered: NDArray[np.bool_],
+    compared: NDArray[np.int64],
+    hits: Hits,
+) -> int:
+    """Write the hits, and return their number, which may be larger than the arrays."""
+    return _scan(records, prefix, index, power, grams, covered, compared, hits)
+
+
+@numba.njit(**INNER_KERNEL)
+def _next_candidate(
+    prefix: U64, at: np.uint64, until: np.uint64, size: np.uint64, factor: np.uint64, sieve: U64
+) -> np.uint64:
+    """The first place from `at` on whose n-gram the index may have; `until` if there is none before it."""
+    while at < until:
+        if may_have(sieve, gram(prefix, at, size, factor)):
+            break
+        at += np.uint64(1)
+    return at
+
+
+@numba.njit(**INNER_KERNEL)
+def _scan(
+    records: Words,
+    prefix: U64,
+    index: Index,
+    power: U64,
+    grams: U64,
+    covered: NDArray[np.bool_],
+    compared: NDArray[np.int64],
+    hits: Hits,
+) -> int:
     count = 0
     sieve = index.sieve
-    compared = np.full(len(index.mode), -1, np.int64)  # last record that each probe was compared with
+    compared[:] = -1  # last record that each probe was compared with
     for row in range(len(records.bounds) - 1):
         begin, end = records.bounds[row], records.bounds[row + 1]
         split = begin + records.splits[row]
@@ -132,12 +179,16 @@ def _scan(
             size = split - begin if exact else index.sizes[kind]
             if not 0 < size < len(power):
                 continue
-            factor = power[size]
-            for at in range(begin, begin + 1 if exact else end - size + 1):
-                key = gram(prefix, at, size, factor)
-                if not may_have(sieve, key):
-                    continue
-                entry = find_entry(key, index.table, index.first, index.sieve)
+            factor, words_ = power[size], np.uint64(size)
+            place = np.uint64(begin)
+            until = np.uint64(begin + 1 if exact else max(begin, end - size + 1))
+            while True:
+                place = _next_candidate(prefix, place, until, words_, factor, sieve)
+                if place >= until:
+                    break
+                at = np.int64(place)
+                place += np.uint64(1)
+                entry = first_entry(gram(prefix, at, size, factor), index.table, index.first)
                 while entry >= 0:
                     probe, offset = index.entry_probe[entry], index.entry_at[entry]
                     entry = index.entry_next[entry]
@@ -146,12 +197,12 @@ def _scan(
                     stem = lead = 0  # words of the stem that are found as one stretch, and of the template before it
                     if index.mode[probe] == WHOLE:
                         stem = index.stems[probe, 1] - index.stems[probe, 0]
-                        place = at - offset
-                        if not found_at(index.words, index.stems[probe, 0], stem, records.words, place, begin, end):
+                        first = at - offset
+                        if not found_at(index.words, index.stems[probe, 0], stem, records.words, first, begin, end):
                             continue
-                        after = place + stem
+                        after = first + stem
                         if stem >= index.sizes[2] and (after in (split, end) or records.flags[after] & BREAK):
-                            lead = lead_found(index, probe, records.words, place, begin)
+                            lead = lead_found(index, probe, records.words, first, begin)
                     has_answer = answer_found(index, probe, records.words, split, end)
                     answered = has_answer and index.distinctive[index.item[probe]]
                     words = index.bounds[probe + 1] - index.bounds[probe]
@@ -164,7 +215,7 @@ def _scan(
                         if not filled:
                             filled = _gram_slots(end - begin)
                             _fill(grams[:filled], prefix, power, begin, end, index.sizes[1])
-                        coverage = _compare(index, probe, stem, lead, answered, probe_prefix, power, grams[:filled])
+                        coverage = _compare(index, probe, stem, lead, answered, power, grams[:filled], covered[:words])
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
                             coverage *= question_found(index, probe, records.words, begin, end)
                     else:
@@ -174,21 +225,11 @@ def _scan(
                         compared[probe] = row
                     if coverage == 0.0:
                         continue
-                    if count == room:
-                        room *= 2
-                        rows, probes = _grown(rows, room), _grown(probes, room)
-                        coverages, answereds = _grown(coverages, room), _grown(answereds, room)
-                    rows[count], probes[count], coverages[count], answereds[count] = row, probe, coverage, answered
+                    if count < len(hits.row):
+                        hits.row[count], hits.probe[count] = row, probe
+                        hits.coverage[count], hits.answered[count] = coverage, answered
                     count += 1
-    return rows[:count].copy(), probes[:count].copy(), coverages[:count].copy(), answereds[:count].copy()
-
-
-@numba.njit(cache=True, nogil=True)
-def _grown(values, room):  # type: ignore[no-untyped-def]
-    larger = np.empty(room, values.dtype)
-    for place in range(len(values)):  # an assignment of slices takes numba two seconds to compile
-        larger[place] = values[place]
-    return larger
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -223,16 +264,26 @@ def _cover(
             until = at + size
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER_KERNEL)
 def _compare(
-    index: Index, probe: int, stem: int, lead: int, answered: bool, prefix: U64, power: U64, grams: U64
+    index: Index,
+    probe: int,
+    stem: int,
+    lead: int,
+    answered: bool,
+    power: U64,
+    grams: U64,
+    covered: NDArray[np.bool_],
 ) -> float:
-    """Coverage of a probe by a record's n-grams and by the first `stem` words of its stem; 0 if it is not contained."""
+    """Coverage of a probe by a record's n-grams and by the first `stem` words of its stem; 0 if it is not contained.
+
+    `covered` is scratch, one for each word of the probe.
+    """
     begin, end = index.bounds[probe], index.bounds[probe + 1]
-    covered = np.zeros(end - begin, np.bool_)
+    covered[:] = False
     first = index.stems[probe, 0] - begin
     covered[first : first + stem] = True
-    _cover(covered, begin, begin, end, index.sizes[1], prefix, power, grams)
+    _cover(covered, begin, begin, end, index.sizes[1], index.prefix, power, grams)
     flags = index.flags[begin:end]
     coverage = _own_share(flags, covered)
     if coverage < index.need[probe] or coverage == 0.0 or _stem_share(flags, covered) < LEAST_SHARE:
@@ -242,7 +293,7 @@ def _compare(
         after = segment + 1
         while after < end and index.flags[after] & BREAK == 0:
             after += 1
-        _cover(covered, begin, segment, after, min(CONTEXT, after - segment), prefix, power, grams)
+        _cover(covered, begin, segment, after, min(CONTEXT, after - segment), index.prefix, power, grams)
         segment = after
     without_options = answered and (index.mode[probe] == LONG or stem >= index.sizes[2])
     options = 1.0  # share of the options' words that may be missing

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.decontaminate.lookalikes import LetterTables, letter_tables
-from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone
+from pipeline.decontaminate.option_labels import begins_list, label_size, letter_alone, may_be_label
 from pipeline.text import codes
 from pipeline.text.characters import (
     DIGIT,
@@ -33,12 +33,12 @@ from pipeline.text.characters import (
     class_of,
     decode,
 )
-from pipeline.text.codes import Int, byte_at, is_blank_at, is_digit_at, is_letter, separates_thousands
-from pipeline.text.columns import texts_of
+from pipeline.text.codes import Int, byte_at, byte_in, is_blank_at, is_digit_at, is_letter, separates_thousands
+from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.marks import mark_size
-from pipeline.text.normal import where
+from pipeline.text.normal import may_change_in_nfkc, where
 from pipeline.text.options import INNER_KERNEL
 
 U8 = NDArray[np.uint8]
@@ -59,6 +59,8 @@ NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
+_NUMBER_SLOTS = 32
+"""Slots of the table of number words for each of them: most other words find an empty one."""
 _D, _E, _L, _M, _N, _R, _S, _T, _V = (ord(letter) for letter in "delmnrstv")
 """Letters of clitics: n't, 's, 't, 'd, 'm, 're, 've, 'll."""
 
@@ -81,51 +83,7 @@ class Words(NamedTuple):
     """End of each word in `letters`."""
 
 
-def words_of(first: pl.Series, second: pl.Series | None = None) -> Words:
-    """Words of texts, or of pairs of texts: those of the first, then those of the second.
-
-    Parameters
-    ----------
-    first, second
-        String (n,), no nulls.
-    """
-    first = _normalized(first)
-    texts = first if second is None else (first + "\n" + _normalized(second))
-    sizes = first.str.len_bytes().to_numpy().astype(np.int64)
-    data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
-    parts = np.append(np.stack([bounds[:-1], bounds[:-1] + sizes], axis=1), bounds[-1])
-    words, flags, word_bounds, letters, ends = _hash_texts(data, parts, letter_tables(), *_number_words())
-    return Words(words, flags, word_bounds[::2].copy(), word_bounds[1::2] - word_bounds[:-1:2], letters, ends)
-
-
-def _normalized(texts: pl.Series) -> pl.Series:
-    """Return texts in NFKC, which changes no ASCII text."""
-    is_ascii = texts.str.len_bytes() == texts.str.len_chars()
-    return where(~is_ascii.to_numpy(), texts, lambda some: some.str.normalize("NFKC"))
-
-
-@functools.cache
-def _number_words() -> tuple[U64, U64]:
-    """A hash table of the number words, and for each slot the hash of the digits; at the end that of "1"."""
-    names = NUMBER_WORDS.split()
-    texts = texts_of(pa.array([" ".join(names), " ".join(map(str, range(len(names))))], pa.large_string()))
-    none = np.zeros(1, np.uint64)
-    words, _, bounds, _, _ = _hash_texts(texts.data, texts.bounds, letter_tables(), none, none)
-    table, found = _table_of(words[: bounds[1]], words[bounds[1] :])
-    return table, np.append(found, words[bounds[1] + 1])
-
-
-@numba.njit(cache=True)
-def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
-    table = np.zeros(slots_for(4 * len(keys)), np.uint64)
-    found = np.zeros(len(table), np.uint64)
-    for place in range(len(keys)):
-        slot = slot_of(table, keys[place], keys[place])
-        table[slot], found[slot] = keys[place], values[place]
-    return table, found
-
-
-class _Room(NamedTuple):
+class Room(NamedTuple):
     """Arrays for the words and letters of some texts, as in `Words`."""
 
     words: U64
@@ -134,61 +92,98 @@ class _Room(NamedTuple):
     ends: NDArray[np.int64]
 
 
-def _room_for(size: int) -> _Room:
+def room_for(size: int) -> Room:
     """Make room for texts of `size` bytes: a word takes a byte at least, and a letter has a 0 before it at most.
 
     NumPy asks for huge pages, which kernels do not; otherwise a third of the time would be spent on page faults.
     """
-    return _Room(
+    return Room(
         np.empty(size, np.uint64), np.empty(size, np.uint16), np.empty(2 * size, np.uint16), np.empty(size, np.int64)
     )
 
 
+def words_of(first: pl.Series, second: pl.Series | None = None, room: Room | None = None) -> Words:
+    """Words of texts, or of pairs of texts: those of the first, then those of the second.
+
+    Parameters
+    ----------
+    first, second
+        String (n,), no nulls.
+    room
+        Arrays for the words, which are views of them, if these are large enough: memory that was used before is faster.
+    """
+    parts = _normalized(first), _empty(len(first)) if second is None else _normalized(second)
+    words, flags, bounds, letters, ends = _hash_texts(*parts, letter_tables(), *_number_words(), room)
+    return Words(words, flags, bounds[::2].copy(), bounds[1::2] - bounds[:-1:2], letters, ends)
+
+
+def _normalized(texts: pl.Series) -> Texts:
+    """Texts in NFKC."""
+    found = texts_of(texts.to_arrow().cast(pa.large_string()))
+    may_change = may_change_in_nfkc(found)
+    if not may_change.any():
+        return found
+    changed = where(may_change, texts, lambda some: some.str.normalize("NFKC"))
+    return texts_of(changed.to_arrow().cast(pa.large_string()))
+
+
+def _empty(count: int) -> Texts:
+    """Texts without a character."""
+    return texts_of(pa.repeat(pa.scalar("", pa.large_string()), count))
+
+
+@functools.cache
+def _number_words() -> tuple[U64, U64]:
+    """A hash table of the number words, and for each slot the hash of the digits; at the end that of "1"."""
+    names = NUMBER_WORDS.split()
+    texts = texts_of(pa.array([" ".join(names), " ".join(map(str, range(len(names))))], pa.large_string()))
+    none = np.zeros(1, np.uint64)
+    words, _, bounds, _, _ = _hash_texts(texts, _empty(2), letter_tables(), none, none)
+    table, found = _table_of(words[: bounds[2]], words[bounds[2] :])
+    return table, np.append(found, words[bounds[2] + 1])
+
+
+@numba.njit(cache=True)
+def _table_of(keys: U64, values: U64) -> tuple[U64, U64]:
+    table = np.zeros(slots_for(_NUMBER_SLOTS * len(keys)), np.uint64)
+    found = np.zeros(len(table), np.uint64)
+    for place in range(len(keys)):
+        slot = slot_of(table, keys[place], keys[place])
+        table[slot], found[slot] = keys[place], values[place]
+    return table, found
+
+
 def _hash_texts(
-    data: U8, bounds: NDArray[np.int64], tables: LetterTables, names: U64, digits: U64
+    first: Texts, second: Texts, tables: LetterTables, names: U64, digits: U64, room: Room | None = None
 ) -> tuple[U64, Flags, NDArray[np.int64], Letters, NDArray[np.int64]]:
-    """Return the words of texts, their flags, the bounds (n + 1,) of each text's, the letters, and their ends."""
-    room = _room_for(int(bounds[-1] - bounds[0]))
-    word_bounds = np.zeros(len(bounds), np.int64)
-    # A copy, since arrays that cannot be written are another type to numba, for which it would compile again.
-    used = _fill(data, np.array(bounds), *tables, names, digits, room, word_bounds)
+    """Return the words of n pairs of texts, their flags, the bounds (2 n + 1,) of each text's, the letters, and their
+    ends."""
+    size = sum(int(texts.bounds[-1] - texts.bounds[0]) for texts in (first, second))
+    if room is None or len(room.words) < size:
+        room = room_for(size)
+    word_bounds = np.zeros(2 * len(first.bounds) - 1, np.int64)
+    used = _fill(first, second, tables, names, digits, room, word_bounds)
     count = word_bounds[-1]
     return room.words[:count], room.flags[:count], word_bounds, room.letters[:used], room.ends[:count]
 
 
 @numba.njit(cache=True, nogil=True)
 def _fill(
-    data: U8,
-    bounds: NDArray[np.int64],
-    classes: U8,
-    folded: NDArray[np.uint32],
-    capital: NDArray[np.bool_],
+    first: Texts,
+    second: Texts,
+    tables: LetterTables,
     names: U64,
     digits: U64,
-    room: _Room,
+    room: Room,
     word_bounds: NDArray[np.int64],
 ) -> int:
     """Write the words of all texts; returns the number of their letters."""
-    used = 0
-    for text in range(len(bounds) - 1):
-        count = word_bounds[text]
-        count = _hash_text(
-            data,
-            bounds[text],
-            bounds[text + 1],
-            classes,
-            folded,
-            capital,
-            names,
-            digits,
-            room.words,
-            room.flags,
-            room.letters,
-            room.ends,
-            count,
-        )
+    count = used = 0
+    for text in range(len(word_bounds) - 1):
+        texts = second if text % 2 else first
+        begin, end = texts.bounds[text // 2], texts.bounds[text // 2 + 1]
+        count, used = _hash_text(texts.data, begin, end, tables, names, digits, room, count, used)
         word_bounds[text + 1] = count
-        used = room.ends[count - 1] if count else 0
     return used
 
 
@@ -197,19 +192,16 @@ def _hash_text(
     data: U8,
     begin: int,
     end: int,
-    classes: U8,
-    folded: NDArray[np.uint32],
-    capital: NDArray[np.bool_],
+    tables: LetterTables,
     names: U64,
     digits: U64,
-    words: U64,
-    flags: Flags,
-    letters: Letters,
-    ends: NDArray[np.int64],
+    room: Room,
     count: int,
-) -> int:
-    """Write one text's words behind the `count` of the texts before; returns their number with it."""
-    used = ends[count - 1] if count else 0
+    used: int,
+) -> tuple[int, int]:
+    """Write one text's words behind the `count` of the texts before; returns their number with it, and the letters'."""
+    classes, folded = tables.classes, tables.folded
+    words, flags, letters, ends = room.words, room.flags, room.letters, room.ends
     earlier = count
     after_number = False
     before = np.int64(SPACE)  # class of the last character that is not white space
@@ -220,15 +212,15 @@ def _hash_text(
     next_letter = np.int64(0)  # label of the next option in a list that is labelled by letters alone
     at = begin
     while at < end:
-        if data[at] == codes.BLANK:
+        if byte_in(data, at) == codes.BLANK:
             touching = False
             at += 1
             continue
         char, width = decode(data, at)
         kind = np.int64(class_of(char, classes))
-        if not touching:
+        if not touching and (kind == LETTER or char in (codes.PAREN_OPEN, next_letter)):
             fresh = sentence_start and (at == begin or is_blank_at(data, at - 1, end))  # not the "E." of "P.E."
-            skip = label_size(data, begin, at, end, fresh) if char == codes.PAREN_OPEN or kind == LETTER else 0
+            skip = label_size(data, begin, at, end, fresh) if may_be_label(data, at, end, char, fresh) else 0
             if not skip and fresh and line_start:
                 expected = char == next_letter and letter_alone(data, at, end)
                 if expected or (char | codes.CASE == codes.LOWER_A and begins_list(data, at, end)):
@@ -243,6 +235,33 @@ def _hash_text(
                 sentence_start, line_start = True, False
                 before = np.int64(SPACE)
                 continue
+        if kind in (LETTER, DIGIT, LONE):
+            if (after_number and kind == DIGIT) or (pending and (after_number or kind == DIGIT)):
+                letters[np.uint64(used)] = BROKEN if pending or _is_broken_thousand(data, begin, at, end) else APART
+                used += 1
+            word, number, last, at, used = _read_word(data, at, end, char, width, kind, classes, folded, letters, used)
+            after_number = last == DIGIT
+            flag = option | pending
+            slot = slot_of(names, word, word)
+            if names[slot] != 0:
+                word = digits[slot]
+                number = word != digits[-1]  # "one" has other meanings
+            if number:
+                flag |= np.uint16(NUMBER)
+            if sentence_start:
+                flag |= np.uint16(SENTENCE)
+            elif kind == LETTER and tables.capital[np.uint64(char)]:
+                flag |= np.uint16(NAME)
+            if line_start and at < end and byte_in(data, at) == codes.COLON:
+                flag |= np.uint16(LABEL)
+            place = np.uint64(count)
+            words[place], flags[place], ends[place] = word, flag, used
+            count += 1
+            pending = np.uint16(0)
+            touching = last != LONE
+            before = last if touching else np.int64(LETTER)
+            line_start = sentence_start = False
+            continue
         if char == _AMPERSAND:
             skip = _entity_size(data, at, end)
             if skip:
@@ -254,41 +273,15 @@ def _hash_text(
             if skip:
                 at += skip
                 continue
-        if kind in (LETTER, DIGIT, LONE):
-            upper = kind == LETTER and capital[char]
-            if (after_number and kind == DIGIT) or (pending and (after_number or kind == DIGIT)):
-                letters[used] = BROKEN if pending or _is_broken_thousand(data, begin, at, end) else APART
-                used += 1
-            word, number, kind, at, used = _read_word(data, at, end, classes, folded, letters, used)
-            after_number = kind == DIGIT
-            flag = option | pending
-            slot = slot_of(names, word, word)
-            if names[slot] != 0:
-                word = digits[slot]
-                number = word != digits[-1]  # "one" has other meanings
-            if number:
-                flag |= np.uint16(NUMBER)
-            if sentence_start:
-                flag |= np.uint16(SENTENCE)
-            elif upper:
-                flag |= np.uint16(NAME)
-            if line_start and at < end and data[at] == codes.COLON:
-                flag |= np.uint16(LABEL)
-            words[count], flags[count], ends[count] = word, flag, used
-            count += 1
-            pending = np.uint16(0)
-            touching = kind != LONE
-            before = kind if touching else np.int64(LETTER)
-            line_start = sentence_start = False
-            continue
-        sign = np.int64(folded[char])
+        sign = np.int64(folded[np.uint64(char)])
         bullet = line_start and sign in (codes.ASTERISK, codes.HYPHEN, codes.GREATER)
         if not bullet and _counts_as_word(data, at + width, end, sign, before, classes):
-            words[count] = (np.uint64(sign) + np.uint64(1)) * GOLDEN
-            flags[count] = np.uint16(NUMBER) | option
-            letters[used] = sign
+            place = np.uint64(count)
+            words[place] = (np.uint64(sign) + np.uint64(1)) * GOLDEN
+            flags[place] = np.uint16(NUMBER) | option
+            letters[np.uint64(used)] = sign
             used += 1
-            ends[count] = used
+            ends[place] = used
             count += 1
             after_number = False
         touching = False
@@ -300,53 +293,70 @@ def _hash_text(
             line_start &= char in (codes.DOUBLE_QUOTE, codes.APOSTROPHE, codes.PAREN_OPEN, codes.ASTERISK, codes.HYPHEN)
             before = kind
         at += width
-    return count
+    return count, used
 
 
 @numba.njit(inline="always")
 def _read_word(  # type: ignore[no-untyped-def]
-    data: U8, at: Int, end: int, classes: U8, folded: NDArray[np.uint32], letters: Letters, used: Int
+    data: U8,
+    at: Int,
+    end: int,
+    char: Int,
+    width: Int,
+    kind: Int,
+    classes: U8,
+    folded: NDArray[np.uint32],
+    letters: Letters,
+    used: Int,
 ):
-    """Hash of the word at a place, whether it has a digit, the class of its last character, where it ends, and how many
-    letters there are with its own."""
-    char, width = decode(data, at)
-    kind = np.int64(class_of(char, classes))
-    letter = np.uint64(char if char >= TABLE_SIZE else np.int64(folded[char]))
+    """Read the word that begins with a character.
+
+    Returns
+    -------
+    word, number, kind, at, used
+        Its hash, whether it has a digit, the class of its last character, where it ends, and how many letters there are
+        with its own.
+    """
+    letter = np.uint64(char if char >= TABLE_SIZE else np.int64(folded[np.uint64(char)]))
     value = (_FNV_OFFSET ^ letter) * _FNV_PRIME
-    letters[used] = letter
+    letters[np.uint64(used)] = letter
     used += 1
     number = kind == DIGIT
     at += width
     while kind != LONE and at < end:
-        if codes.LOWER_A <= data[at] <= codes.LOWER_Z:  # most characters, which are their own folded form
-            letter = np.uint64(data[at])
-            value = (value ^ letter) * _FNV_PRIME
-            letters[used] = letter
+        byte = byte_in(data, at)
+        if codes.LOWER_A <= byte <= codes.LOWER_Z:  # most characters, which are their own folded form
+            value = (value ^ np.uint64(byte)) * _FNV_PRIME
+            letters[np.uint64(used)] = byte
             used += 1
             kind = np.int64(LETTER)
             at += 1
             continue
+        if byte in (codes.BLANK, codes.LINE_FEED):
+            after = at + 1
+            while is_blank_at(data, after, end):
+                after += 1
+            if not (_may_be_clitic(byte_at(data, after, end)) and _is_clitic(data, after, end)):
+                break
+            at = after
+            continue
         char, width = decode(data, at)
         following = np.int64(class_of(char, classes))
         if following in (LETTER, DIGIT):
-            value = (value ^ np.uint64(folded[char])) * _FNV_PRIME
-            letters[used] = folded[char]
+            letter = np.uint64(folded[np.uint64(char)])
+            value = (value ^ letter) * _FNV_PRIME
+            letters[np.uint64(used)] = letter
             used += 1
             kind = following
             number |= following == DIGIT
         elif kind == DIGIT and char == codes.PERIOD and is_digit_at(data, at + 1, end):  # a decimal point
             value = (value ^ np.uint64(codes.PERIOD)) * _FNV_PRIME
-            letters[used] = codes.PERIOD
+            letters[np.uint64(used)] = codes.PERIOD
             used += 1
         elif char == _UNDERSCORE:
             break
         elif char == codes.HYPHEN and kind == LETTER and _is_wrapped(data, at, end):
             width = 2
-        elif char in (codes.BLANK, codes.LINE_FEED):
-            while is_blank_at(data, at + width, end):
-                width += 1
-            if not (_may_be_clitic(byte_at(data, at + width, end)) and _is_clitic(data, at + width, end)):
-                break
         elif following != JOINER and not (kind == DIGIT and char == codes.COMMA and separates_thousands(data, at, end)):
             break
         at += width

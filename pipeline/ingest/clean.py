@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from corpus.markup import THINK_BLOCK, THINK_WITHOUT_BEGIN, end_markers_pattern
 from corpus.outcome import Outcome
 from pipeline.ingest.spec import CleanSpec
-from pipeline.text.kinds import kinds_of
+from pipeline.text.kinds import EDGE, kinds_of
 from pipeline.text.normal import normalized, where
 
 STAGE = "clean"
@@ -76,16 +76,21 @@ def clean(frame: pl.DataFrame, spec: CleanSpec, *, without_response: bool = Fals
     )
 
 
-def _cleaned(texts: pl.Series, spec: CleanSpec, remove: Callable[[pl.Series], pl.Series] | None = None) -> pl.Series:
-    """Return cleaned texts; `remove` takes the markup out of responses."""
+_Remove = Callable[[pl.Series], tuple[pl.Series, NDArray[np.bool_]]]
+
+
+def _cleaned(texts: pl.Series, spec: CleanSpec, remove: _Remove | None = None) -> pl.Series:
+    """Return cleaned texts; `remove` takes the markup out of responses, and tells of which."""
     if spec.replace:
         texts = texts.to_frame().select(_replaced(pl.col(texts.name), spec)).to_series()
     kinds = kinds_of(texts, _KINDS)
     texts = where(kinds & _LINE_END != 0, texts, lambda text: text.str.replace_all(_LINE_ENDS, "\n"))
     texts = where(kinds & _CONTROL != 0, texts, lambda text: text.str.replace_all(_CONTROLS, ""))
+    may_have_space = kinds & (_LINE_END | _CONTROL | EDGE) != 0
     if remove is not None:
-        texts = remove(texts)
-    texts = texts.str.strip_chars()
+        texts, is_shorter = remove(texts)
+        may_have_space |= is_shorter
+    texts = where(may_have_space, texts, lambda text: text.str.strip_chars())
     return where(kinds & _NOT_NFC_LEAD != 0, texts, lambda text: normalized(text, "NFC", may_change=_NOT_NFC))
 
 
@@ -95,15 +100,19 @@ def _replaced(text: pl.Expr, spec: CleanSpec) -> pl.Expr:
     return text
 
 
-def _without_markup(texts: pl.Series, spec: CleanSpec) -> pl.Series:
+def _without_markup(texts: pl.Series, spec: CleanSpec) -> tuple[pl.Series, NDArray[np.bool_]]:
+    """Return texts without markup, and which may have had some, bool (n,)."""
+    tagged = marked = np.zeros(len(texts), np.bool_)
     if spec.remove_think:
         tagged = texts.str.contains(_THINK_TAG).to_numpy()
         texts = where(
             tagged, texts, lambda text: text.str.replace_all(THINK_BLOCK, "").str.replace(THINK_WITHOUT_BEGIN, "")
         )
     if spec.end_markers:
-        texts = texts.str.replace(end_markers_pattern(spec.end_markers) + r"\z", "")
-    return texts
+        pattern = end_markers_pattern(spec.end_markers) + r"\z"
+        marked = texts.str.contains(pattern).to_numpy()
+        texts = where(marked, texts, lambda text: text.str.replace(pattern, ""))
+    return texts, tagged | marked
 
 
 def _outcome(spec: CleanSpec, without_response: bool, may_be_long: bool) -> pl.Expr:

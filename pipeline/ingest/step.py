@@ -35,6 +35,7 @@ from pipeline.records.ledger import READ_STAGE, ColumnLine, LedgerPart
 from pipeline.records.schema import IPC, RECORDS, ROW_ID, id_halves
 from pipeline.rules.apply import apply_rules
 from pipeline.rules.spec import RulesSpec
+from pipeline.text.columns import copies_kept, large_strings, to_series
 from pipeline.text.folding import Buffer, fold, fold_pairs
 
 KEYS = np.dtype(
@@ -206,7 +207,8 @@ class Ingest(Step[Ingested]):
             pa.ipc.new_file(sink, RECORDS, options=IPC) as writer,
         ):
             for batch in batches(self.spec, file, span, self.clean.markup, usage):
-                kept, lost = self._clean(batch.pairs, texts)
+                with copies_kept():
+                    kept, lost = self._clean(batch.pairs, texts)
                 for columns in kept.to_batches():
                     writer.write_batch(columns)
                 if kept.num_rows:
@@ -251,7 +253,7 @@ class Ingest(Step[Ingested]):
 
     def _clean(self, pairs: pa.Table, texts: "_DroppedTexts") -> tuple[pa.Table, pa.Table]:
         """Clean pairs and apply the rules; return records (`RECORDS`) and ledger lines of dropped pairs."""
-        frame = pl.DataFrame([pl.Series(name, pairs.column(name)) for name in _TEXTS])
+        frame = pl.DataFrame([to_series(name, pairs.column(name).combine_chunks()) for name in _TEXTS])
         frame = clean.clean(frame, self.clean, without_response=self.rules is None)
         frame = frame.with_columns(stage=pl.lit(clean.STAGE))
         if self.rules is not None:
@@ -292,7 +294,7 @@ _TEXTS = ["instruction", "response"]
 def _records(others: pa.Table, frame: pl.DataFrame) -> pa.Table:
     """Join cleaned texts with the other columns of their records, `RECORDS`."""
     for name in _TEXTS:
-        others = others.append_column(name, frame[name].to_arrow().cast(pa.large_string()))
+        others = others.append_column(name, large_strings(frame[name]))
     return others.select(RECORDS.names).cast(RECORDS)
 
 

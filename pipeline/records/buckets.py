@@ -4,7 +4,7 @@ tables, bucket of each row ─ BucketWriter ─▶ NAME.arrow, a batch per run a
                                                └─ read_bucket ─▶ rows of one bucket, from several steps
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,17 +78,35 @@ class BucketWriter:
             begin += len(rows)
 
 
-def read_bucket(folders: Iterable[Path], name: str, schema: pa.Schema, bucket: int) -> pa.Table:
+def read_bucket(
+    folders: Iterable[Path],
+    name: str,
+    schema: pa.Schema,
+    bucket: int,
+    columns: Sequence[str] | None = None,
+    chosen: NDArray[np.bool_] | None = None,
+) -> pa.Table:
     """Return the rows of one bucket from the folders of several steps, in the order in which they were added.
+
+    Only `columns` are read, or all, and only the `chosen` (n,) of the bucket's rows are in memory together, or all.
 
     Each step has one batch for each of its runs and buckets. With S bytes of text over all steps and buckets of B bytes
     that makes S^2 / (`RUN_BYTES` x B) reads of `RUN_BYTES` x B / S bytes: for 200 GB four million of 45 kB.
     """
+    included = [schema.get_field_index(column) for column in columns or schema.names]
+    options = pa.ipc.IpcReadOptions(included_fields=included)
     batches = []
+    begin = 0
     for folder in folders:
-        chosen = np.flatnonzero(np.load(folder / f"{name}.npy") == bucket)
-        if len(chosen):
+        numbers = np.flatnonzero(np.load(folder / f"{name}.npy") == bucket)
+        if len(numbers):
             with pa.OSFile(str(folder / f"{name}.arrow")) as file:
-                reader = pa.ipc.open_file(file)
-                batches += [reader.get_batch(int(number)) for number in chosen]
-    return pa.Table.from_batches(batches, schema)
+                reader = pa.ipc.open_file(file, options=options)
+                for number in numbers.tolist():
+                    batch = reader.get_batch(number)
+                    end = begin + batch.num_rows
+                    if chosen is not None and not chosen[begin:end].all():
+                        batch = batch.take(pa.array(np.flatnonzero(chosen[begin:end])))
+                    batches.append(batch)
+                    begin = end
+    return pa.Table.from_batches(batches, pa.schema([schema.field(column) for column in columns or schema.names]))

@@ -61,6 +61,22 @@ def draws(spec: SourceSpec, files: Sequence[SourceFile], epochs: int | None = No
     )
 
 
+def curated_share(mix: Mix, spec: SourceSpec, files: Sequence[SourceFile], rows: int) -> float:
+    """Estimate the share of a source's rows that `draw_margin` leaves to be compared, decontaminated and encoded.
+
+    A stratum's share of the rows is taken to be that of its files' bytes. It is 1 where a column decides the stratum of
+    a row, since the number of strata is not known.
+    """
+    by_column = spec.task.startswith("column:") or (spec.map is not None and spec.map.task is not None)
+    if mix.epochs is None or mix.draw_margin is None or spec.max_per_epoch is None or by_column or not rows:
+        return 1.0
+    sizes: Counter[str] = Counter()
+    for file in files:
+        sizes[stratum_of(spec, file.path)] += max(file.bytes, 1)
+    most = mix.draw_margin * mix.epochs * spec.max_per_epoch
+    return sum(min(rows * size / sizes.total(), most) for size in sizes.values()) / rows if sizes else 1.0
+
+
 def _rows(spec: SourceSpec, file: SourceFile) -> int | None:
     if spec.generator is not None:
         return int(parse_qs(urlsplit(file.url).query)["rows"][0])

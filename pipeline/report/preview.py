@@ -28,7 +28,7 @@ from pipeline.ingest.step import unused_columns
 from pipeline.manifest import Mix
 from pipeline.report.console import console, safe
 from pipeline.report.details import show_details
-from pipeline.report.epoch import draws, epoch_table
+from pipeline.report.epoch import curated_share, draws, epoch_table
 from pipeline.report.rules import rules_table
 from pipeline.report.survey import Survey, share_of, surveys
 
@@ -38,6 +38,9 @@ MAX_LISTED = 6
 """Columns, or problems' lines, that are named where there may be many."""
 CORE_RATE = 8e6
 """Bytes of text that a build processes per second and core (tests/benchmarks/results/scale.txt: 6.2 to 10.0 MB/s)."""
+READ_TIME, READ_DISK = 0.3, 0.3
+"""Shares of the time and of the disk of a build that reading, cleaning and exact duplicates take: `draw_margin` saves
+of the rest (tests/benchmarks/results/scale.txt: 17 of 54 s)."""
 START_SECONDS = 10
 """What a build takes besides: processes, and compiled kernels from the cache."""
 GENERATED_BYTES = 100
@@ -235,16 +238,19 @@ def _show_columns(found: Sequence[Surveyed], screen: Console) -> None:
 
 def _show_verdict(mix: Mix, found: Sequence[Surveyed], workers: int, problems: Sequence[str], screen: Console) -> None:
     text = sum(source.text for source in found)
+    curated = sum(source.text * curated_share(mix, source.spec, source.data, source.rows) for source in found)
+    left = curated / text if text else 1.0
     cores = min(workers, os.cpu_count() or 1)
-    disk = DISK_PER_TEXT * text
+    disk = DISK_PER_TEXT * text * (READ_DISK + (1 - READ_DISK) * left)
     memory = PROCESS_BYTES + workers * (PROCESS_BYTES + STEP_BYTES)
     place = Path(mix.out) if mix.out and not is_url(str(mix.out)) else Path()
     free = shutil.disk_usage(next(folder for folder in (place, *place.resolve().parents) if folder.exists())).free
-    seconds = START_SECONDS + text / CORE_RATE / cores
+    seconds = START_SECONDS + text / CORE_RATE / cores * (READ_TIME + (1 - READ_TIME) * left)
+    drawn = f", of which about {_size(curated)} are curated (draw_margin)" if left < 1 else ""
     screen.print(
         f"a build takes about {_duration(seconds)} with {counted(workers, 'worker')} (the first on a machine about "
         f"20 s longer, to compile kernels), at most {_size(memory)} of memory and about {_size(disk)} of disk "
-        f"({_size(free)} free); estimates from {_size(text)} of text",
+        f"({_size(free)} free); estimates from {_size(text)} of text{drawn}",
         soft_wrap=True,
     )
     if disk > free:

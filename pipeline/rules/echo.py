@@ -5,12 +5,11 @@ from typing import ClassVar
 import numba
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.rules.rule import Rule, Verdict
-from pipeline.text.columns import texts_of
+from pipeline.text.columns import large_strings, texts_of
 from pipeline.text.options import KERNEL
 
 
@@ -25,7 +24,7 @@ class Echo(Rule):
     """Shorter responses pass: "Hello!" may answer "Hello!"."""
 
     def judge(self, frame: pl.DataFrame) -> Verdict:
-        columns = (texts_of(frame[name].to_arrow().cast(pa.large_string())) for name in ("instruction", "response"))
+        columns = (texts_of(large_strings(frame[name])) for name in ("instruction", "response"))
         (first, first_bounds), (second, second_bounds) = columns
         may_be_equal = np.empty(len(frame), np.bool_)
         _write_may_be_equal(first, first_bounds, second, second_bounds, may_be_equal)

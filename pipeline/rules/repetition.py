@@ -9,12 +9,11 @@ from typing import ClassVar
 import numba
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.rules.rule import Rule, Verdict
-from pipeline.text.columns import texts_of
+from pipeline.text.columns import large_strings, texts_of
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.options import INNER_KERNEL, KERNEL
@@ -68,7 +67,7 @@ def repeated_share(texts: pl.Series, window: int, *, above: float = 0.0, min_byt
     float64 (n,)
         0 for a text of fewer than `window` bytes, near 1 for one that repeats itself throughout.
     """
-    data, bounds = texts_of(texts.to_arrow().cast(pa.large_string()))
+    data, bounds = texts_of(large_strings(texts))
     sizes = np.diff(bounds)
     windows = np.where(sizes < min_bytes, 0, np.maximum(sizes - window + 1, 0))
     # With so many distinct windows, the share is not above the limit, however the product is rounded.

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.text.codes import byte_in
 from pipeline.text.options import INNER_KERNEL
 
 SPACE, SIGN, NEWLINE, SENTENCE_END, LETTER, DIGIT, LONE, JOINER, CLAUSE_END, QUOTE = range(10)
@@ -90,18 +91,19 @@ def tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
 @numba.njit(**INNER_KERNEL)
 def class_of(char: Any, classes: NDArray[np.uint8]) -> np.uint8:
     """Class of a code point: `LONE` for those beyond the table, which are ideographs for the most part."""
-    return np.uint8(LONE) if char >= TABLE_SIZE else classes[char]
+    return np.uint8(LONE) if char >= TABLE_SIZE else classes[np.uint64(char)]
 
 
 @numba.njit(**INNER_KERNEL)
 def decode(content: NDArray[np.uint8], at: Any) -> tuple[Any, int]:
     """Code point at a byte of valid UTF-8, and its length in bytes."""
-    lead = np.int64(content[at])
+    lead = byte_in(content, at)
     if lead < 0x80:
         return lead, 1
+    second = byte_in(content, at + 1) & 0x3F
     if lead < 0xE0:
-        return ((lead & 0x1F) << 6) | (np.int64(content[at + 1]) & 0x3F), 2
-    middle = (np.int64(content[at + 1]) & 0x3F) << 6 | (np.int64(content[at + 2]) & 0x3F)
+        return (lead & 0x1F) << 6 | second, 2
+    middle = second << 6 | (byte_in(content, at + 2) & 0x3F)
     if lead < 0xF0:
         return (lead & 0x0F) << 12 | middle, 3
-    return (lead & 0x07) << 18 | middle << 6 | (np.int64(content[at + 3]) & 0x3F), 4
+    return (lead & 0x07) << 18 | middle << 6 | (byte_in(content, at + 3) & 0x3F), 4

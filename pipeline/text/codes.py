@@ -25,9 +25,15 @@ CASE = 32
 
 
 @numba.njit(**INNER_KERNEL)
+def byte_in(data: NDArray[np.uint8], at: Int) -> Int:
+    """The byte at a place of the data; an unsigned index takes no instructions for negative ones."""
+    return np.int64(data[np.uint64(at)])
+
+
+@numba.njit(**INNER_KERNEL)
 def byte_at(data: NDArray[np.uint8], at: Int, end: Int) -> Int:
-    """The byte at a place, 0 from `end` on."""
-    return np.int64(data[at]) if at < end else 0
+    """The byte at a place that is not negative, 0 from `end` on."""
+    return byte_in(data, at) if at < end else 0
 
 
 @numba.njit(**INNER_KERNEL)
@@ -37,19 +43,19 @@ def is_letter(byte: Int) -> bool:
 
 @numba.njit(**INNER_KERNEL)
 def is_digit_at(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
-    return at < end and bool(DIGIT_0 <= data[at] <= DIGIT_9)
+    return at < end and bool(DIGIT_0 <= byte_in(data, at) <= DIGIT_9)
 
 
 @numba.njit(**INNER_KERNEL)
 def is_blank_at(data: NDArray[np.uint8], at: Int, end: Int) -> bool:
     """Whether a place holds a blank or a line feed."""
-    return at < end and data[at] in (BLANK, LINE_FEED)
+    return at < end and byte_in(data, at) in (BLANK, LINE_FEED)
 
 
 @numba.njit(**INNER_KERNEL)
 def past_blanks(data: NDArray[np.uint8], at: Int, end: Int) -> Int:
     """The first place from `at` on that holds no blank."""
-    while at < end and data[at] == BLANK:
+    while at < end and byte_in(data, at) == BLANK:
         at += 1
     return at
 

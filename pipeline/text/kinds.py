@@ -3,11 +3,13 @@
 import numba
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.text.columns import texts_of
-from pipeline.text.options import KERNEL
+from pipeline.text.columns import large_strings, texts_of
+from pipeline.text.options import INNER_KERNEL, KERNEL
+
+EDGE = 128
+"""Bit of texts whose first or last byte is white space or not ASCII."""
 
 
 def kinds_of(texts: pl.Series, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -18,15 +20,16 @@ def kinds_of(texts: pl.Series, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     texts
         String (n,), no nulls.
     table
-        uint8 (256,): one bit for each kind of a byte of UTF-8; 0 for printable ASCII characters, tabs and line feeds.
+        uint8 (256,): one bit below 128 for each kind of a byte of UTF-8; 0 for printable ASCII characters, tabs and
+        line feeds.
 
     Returns
     -------
     uint8 (n,)
-        The bits of all bytes of a text together.
+        The bits of all bytes of a text together, and `EDGE`.
     """
     found = np.zeros(len(texts), np.uint8)
-    _write_kinds(*texts_of(texts.to_arrow().cast(pa.large_string())), table, found)
+    _write_kinds(*texts_of(large_strings(texts)), table, found)
     return found
 
 
@@ -47,3 +50,10 @@ def _write_kinds(
             for byte in piece:
                 kinds |= table[byte]
             found[text] = kinds
+        if len(piece) and (_is_edge(piece[0]) or _is_edge(piece[len(piece) - 1])):
+            found[text] |= np.uint8(EDGE)
+
+
+@numba.njit(**INNER_KERNEL)
+def _is_edge(byte: np.uint8) -> bool:
+    return bool(byte <= 0x20 or byte >= 0x80)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.text import codes
-from pipeline.text.codes import Int, byte_at, is_letter, past_blanks
+from pipeline.text.codes import Int, byte_at, byte_in, is_letter, past_blanks
 from pipeline.text.marks import mark_size
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import FALSE, INNER_KERNEL, ZERO
 
 WORDS_PER_SIGN = 5
 _FENCE_TICKS = 3
@@ -66,9 +66,9 @@ def depth_at(data: NDArray[np.uint8], begin: Int, at: Int) -> int:
 @numba.njit(**INNER_KERNEL)
 def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool]:
     """The end of a line, and whether it is code."""
-    signs = words = 0
-    in_word = False  # the byte before belongs to a word
-    named = False  # ... which begins with a letter
+    signs = words = ZERO
+    in_word = FALSE  # the byte before belongs to a word
+    named = FALSE  # ... which begins with a letter
     before = np.int64(0)
     place = begin
     if is_fence(data, past_blanks(data, begin, end), end):
@@ -89,7 +89,7 @@ def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool
                 if size:
                     place += size
                     continue
-            signs += _is_code_sign(data, place, end, byte, before, in_word and named, words)
+            signs += _is_code_sign(data, begin, place, end, byte, before, in_word and named, words)
             in_word = False
         before = byte
         place += 1
@@ -98,7 +98,7 @@ def _read_line(data: NDArray[np.uint8], begin: int, end: int) -> tuple[int, bool
 
 @numba.njit(**INNER_KERNEL)
 def _is_code_sign(  # type: ignore[no-untyped-def]
-    data: NDArray[np.uint8], at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
+    data: NDArray[np.uint8], line: Int, at: Int, end: int, byte: Int, before: Int, after_name: bool, words: int
 ):
     """Whether a sign is one that prose does not have."""
     following = byte_at(data, at + 1, end)
@@ -114,5 +114,5 @@ def _is_code_sign(  # type: ignore[no-untyped-def]
     elif byte in _DOUBLED:
         found = before == byte
     elif byte == codes.SLASH:
-        found = before == byte and byte_at(data, at - 2, end) != codes.COLON
+        found = before == byte and (at < line + 2 or byte_in(data, at - 2) != codes.COLON)
     return found

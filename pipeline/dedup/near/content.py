@@ -37,7 +37,7 @@ from pipeline.dedup.near.tokens import (
 )
 from pipeline.text.columns import Texts
 from pipeline.text.hashing import GOLDEN, U64, mix
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import BACKWARD, FORWARD, INNER_KERNEL, PART_OF_KERNEL, ZERO
 
 SHORT_ANSWER = 12
 """In responses of at most this many words no word is interchangeable or empty."""
@@ -129,7 +129,7 @@ def same_case(a: np.uint64, b: np.uint64) -> bool:
     return (one == ALL_LOWER and other == CASED) or (one == CASED and other == ALL_LOWER)
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _hash_terms(terms: U64, hashes: U64, flags: U8, first: int, last: int) -> tuple[np.uint64, np.uint64, np.uint64]:
     """Hash of the key terms, of the capitals inside sentences with their places, and of all capitals."""
     value, place = np.uint64(1), np.uint64(0)
@@ -148,7 +148,7 @@ def _hash_terms(terms: U64, hashes: U64, flags: U8, first: int, last: int) -> tu
     return value, inner, capitals
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _words(flags: U8, first: int, last: int) -> int:
     words = 0
     for i in range(first, last):
@@ -156,10 +156,10 @@ def _words(flags: U8, first: int, last: int) -> int:
     return words
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _without_courtesies(hashes: U64, flags: U8, count: int, response: bool, vocabulary: Vocabulary) -> tuple[int, int]:
     """Bounds of a text without the polite phrases of an instruction and the courteous sentences at its ends."""
-    first, last = 0, count
+    first, last = ZERO, count
     while True:
         before = last - first
         if not response:
@@ -176,7 +176,7 @@ def _without_courtesies(hashes: U64, flags: U8, count: int, response: bool, voca
             return first, last
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _last_sentence(flags: U8, first: int, last: int) -> int:
     """Index of the first token of the sentence that ends before `last`."""
     place = last - 1
@@ -185,7 +185,7 @@ def _last_sentence(flags: U8, first: int, last: int) -> int:
     return place
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _polite_prefix(hashes: U64, flags: U8, first: int, last: int, vocabulary: Vocabulary) -> int:
     """Words of the longest polite phrase that begins a text and is not all of it, 0 if there is none."""
     if first < last and is_in(vocabulary.polite_edges, hashes[first]):
@@ -195,7 +195,7 @@ def _polite_prefix(hashes: U64, flags: U8, first: int, last: int, vocabulary: Vo
     return 0
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _polite_suffix(hashes: U64, flags: U8, first: int, last: int, vocabulary: Vocabulary) -> int:
     """Words of the longest polite phrase that ends a text and is not all of it, 0 if there is none."""
     if first < last and is_in(vocabulary.polite_edges, hashes[last - 1]):
@@ -216,7 +216,7 @@ def _is_courteous(hashes: U64, flags: U8, begin: int, end: int, vocabulary: Voca
     return marked
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _without_answer_line(terms: U64, flags: U8, first: int, last: int, asides: U64) -> int:
     """End of a text without its answer line, whose hash becomes the first of `asides`."""
     answer = last
@@ -229,7 +229,7 @@ def _without_answer_line(terms: U64, flags: U8, first: int, last: int, asides: U
     return answer
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**PART_OF_KERNEL)
 def _without_boilerplate(
     terms: U64, flags: U8, first: int, last: int, response: bool, boilerplate: U64, asides: U64
 ) -> tuple[int, int]:
@@ -239,7 +239,7 @@ def _without_boilerplate(
     """
     found = 1
     while found <= BOILERPLATE_SENTENCES:
-        size = _boilerplate_size(terms, flags, last - 1, -1, last - first - 1, boilerplate)
+        size = _boilerplate_size(terms, flags, last - 1, BACKWARD, last - first - 1, boilerplate)
         if size == 0:
             break
         asides[found] = sequence_hash(terms, last - size, last)
@@ -247,7 +247,7 @@ def _without_boilerplate(
         found += 1
     begins = 0
     while begins < BOILERPLATE_SENTENCES and not response:
-        size = _boilerplate_size(terms, flags, first, 1, last - first - 1, boilerplate)
+        size = _boilerplate_size(terms, flags, first, FORWARD, last - first - 1, boilerplate)
         if size == 0:
             break
         asides[found] = sequence_hash(terms, first, first + size)

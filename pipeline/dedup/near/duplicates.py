@@ -61,6 +61,8 @@ LARGEST_GROUP = 2**16
 """Most records of a group that are compared together. It bounds the work on texts that occur very often."""
 VERIFY_FACTOR = 6
 """Memory for each byte of text while it is compared: the text, its words and its shingles."""
+MOST_TOGETHER = PIECE_BYTES // VERIFY_FACTOR
+"""Bytes of text that are compared together, about; twice as many at most, but for texts that alone have more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +317,7 @@ GATHERED = pa.schema(
         ("partition", pa.uint32()),
         ("index", pa.uint32()),
         ("group", pa.uint32()),
+        ("bytes", pa.uint64()),
         ("row_id", ROW_ID),
         ("source", pa.string()),
         ("instruction", pa.large_string()),
@@ -335,15 +338,25 @@ class GatherTexts(LiveStep[NoResult]):
     """Key of the `GroupPairs`."""
 
     @classmethod
-    def bucket(cls, work: Path, keys: tuple[str, ...], bucket: int) -> pa.Table:
-        """Return the records of one bucket from all steps, `GATHERED`."""
-        return read_bucket([cls.folder(work, key) for key in keys], "texts", GATHERED, bucket).combine_chunks()
+    def bucket(
+        cls, work: Path, keys: tuple[str, ...], bucket: int, chosen: NDArray[np.bool_] | None = None
+    ) -> pa.Table:
+        """Return the records of one bucket from all steps, or the `chosen` (n,) of them, `GATHERED`."""
+        folders = [cls.folder(work, key) for key in keys]
+        return read_bucket(folders, "texts", GATHERED, bucket, chosen=chosen).combine_chunks()
+
+    @classmethod
+    def sizes(cls, work: Path, keys: tuple[str, ...], bucket: int) -> tuple[U32, NDArray[np.int64]]:
+        """Return the group (n,) of each record of a bucket, and the bytes of its texts."""
+        folders = [cls.folder(work, key) for key in keys]
+        found = read_bucket(folders, "texts", GATHERED, bucket, ["group", "bytes"])
+        return found.column("group").to_numpy(), found.column("bytes").to_numpy().astype(np.int64)
 
     def run(self, work: Path, out: Path) -> NoResult:
         rows, groups, buckets = GroupPairs.groups(work, self.groups)
         first = _first_rows(self.inputs, self.first)
         with BucketWriter(out, "texts", GATHERED) as writer:
-            for partition, index, batch in self.live(work, GATHERED.names[3:]):
+            for partition, index, batch in self.live(work, GATHERED.names[4:]):
                 batch_rows = first[partition] + index.astype(np.int64)
                 if not len(batch_rows):
                     continue
@@ -352,20 +365,26 @@ class GatherTexts(LiveStep[NoResult]):
                 begin, end = np.searchsorted(rows, edges).tolist()
                 if begin < end:
                     chosen = np.searchsorted(batch_rows, rows[begin:end])
-                    places = [np.full(len(chosen), partition, np.uint32), index[chosen], groups[begin:end]]
                     records = batch.take(pa.array(chosen))
+                    sizes = _text_bytes(records).astype(np.uint64)
+                    places = [np.full(len(chosen), partition, np.uint32), index[chosen], groups[begin:end], sizes]
                     table = pa.table([*map(pa.array, places), *records.columns], schema=GATHERED)
                     writer.add(table, np.array(buckets[begin:end]))
         return NoResult()
+
+
+_Part = tuple[int, NDArray[np.bool_]]
+"""A bucket, and which of its records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyGroups(Step[Dropped]):
     """Compare the records of some groups, and drop the duplicates among them.
 
-    Of a group in several buckets, the best records that are no duplicates of each other are found first; then each
-    bucket is compared with these and within itself. So a text that occurs a million times leaves one, and every twin is
-    a record that stays.
+    A bucket of much more text than others, since its texts are long, is read in parts, each of whole groups. Of a group
+    in several buckets, or of more text than a part, the best records that are no duplicates of each other are found
+    first; then each part is compared with these and within itself. So a text that occurs a million times leaves one,
+    and every twin is a record that stays.
     """
 
     stage: ClassVar[str] = "near"
@@ -391,34 +410,64 @@ class VerifyGroups(Step[Dropped]):
 
     def run(self, work: Path, out: Path) -> Dropped:
         known = FrequentSentences.vocabulary(work, self.frequent)
-        best = GATHERED.empty_table()
-        if len(self.buckets) > 1:
-            for bucket in self.buckets:
-                records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket))
-                order = self._order(records)
-                lost, _, _ = self._compare(records, order, known)
-                best = records.take(pa.array(order[~np.isin(order, lost)][:MAX_SURVIVORS]))
         writer = DropsWriter(out)
         examples = EXAMPLES.empty_table()
-        for bucket in self.buckets:
-            records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket))
-            order = self._order(records)
-            order = np.concatenate([order[order < len(best)], order[order >= len(best)]])
-            lost, survivor, score = self._compare(records, order, known)
-            high, low = id_halves(records.column("row_id"))
-            drops = empty_drops(len(lost))
-            for name in ("partition", "index"):
-                drops[name] = records.column(name).to_numpy()[lost]
-            drops["twin_high"], drops["twin_low"], drops["score"] = high[survivor], low[survivor], score
-            by_place = np.lexsort((drops["index"], drops["partition"]))
-            sizes = sum(pc.binary_length(records.column(name)).to_numpy() for name in ("instruction", "response"))
-            writer.add(drops[by_place], sizes[lost[by_place]])
-            least = np.lexsort((low[lost], high[lost], score))[:EXAMPLE_COUNT]
-            shown = _side_by_side(records, lost[least], survivor[least], pa.array(score[least]))
-            examples = least_similar([examples, shown])
-            count(rows=records.num_rows - len(best))
+        waiting = [(empty_drops(0), np.empty(0, np.int64))]
+        for parts in self._parts(work):
+            best = self._best(work, parts, known) if len(parts) > 1 else GATHERED.empty_table()
+            for bucket, chosen in parts:
+                records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket, chosen))
+                order = self._order(records)
+                order = np.concatenate([order[order < len(best)], order[order >= len(best)]])
+                lost, survivor, score = self._compare(records, order, known)
+                high, low = id_halves(records.column("row_id"))
+                drops = empty_drops(len(lost))
+                for name in ("partition", "index"):
+                    drops[name] = records.column(name).to_numpy()[lost]
+                drops["twin_high"], drops["twin_low"], drops["score"] = high[survivor], low[survivor], score
+                waiting.append((drops, _text_bytes(records)[lost]))
+                if len(self.buckets) > 1:  # the records are in order of their places, over all buckets
+                    _write(writer, waiting)
+                least = np.lexsort((low[lost], high[lost], score))[:EXAMPLE_COUNT]
+                shown = _side_by_side(records, lost[least], survivor[least], pa.array(score[least]))
+                examples = least_similar([examples, shown])
+                count(rows=records.num_rows - len(best))
+        _write(writer, waiting)
         write_examples(out, examples)
         return writer.close()
+
+    def _parts(self, work: Path) -> Iterator[list[_Part]]:
+        """Yield what is compared together: a part of the bucket's groups, or all parts of one group."""
+        sizes = {bucket: GatherTexts.sizes(work, self.inputs, bucket) for bucket in self.buckets}
+        if len(self.buckets) > 1:
+            yield [(bucket, chosen) for bucket, (_, each) in sizes.items() for chosen in _cut(each)]
+            return
+        ((bucket, (groups, each)),) = sizes.items()
+        _, place = np.unique(groups, return_inverse=True)
+        total = np.bincount(place, each).astype(np.int64)
+        large = total > MOST_TOGETHER
+        for chosen in _cut(np.where(large, 0, total)):
+            whole = (chosen & ~large)[place]
+            if whole.any():
+                yield [(bucket, whole)]
+        for group in np.flatnonzero(large).tolist():
+            rows = np.flatnonzero(place == group)
+            parts = []
+            for chosen in _cut(each[rows]):
+                part = np.zeros(len(place), bool)
+                part[rows[chosen]] = True
+                parts.append((bucket, part))
+            yield parts
+
+    def _best(self, work: Path, parts: list[_Part], known: Vocabulary) -> pa.Table:
+        """Return the best records of a group in several parts that are no duplicates of each other, `GATHERED`."""
+        best = GATHERED.empty_table()
+        for bucket, chosen in parts:
+            records = _with_others(best, GatherTexts.bucket(work, self.inputs, bucket, chosen))
+            order = self._order(records)
+            lost, _, _ = self._compare(records, order, known)
+            best = records.take(pa.array(order[~np.isin(order, lost)][:MAX_SURVIVORS]))
+        return best
 
     def _order(self, records: pa.Table) -> NDArray[np.int64]:
         """Return the indices (n,) of records in the order of survival."""
@@ -433,6 +482,33 @@ class VerifyGroups(Step[Dropped]):
         instructions, responses = records.column("instruction"), records.column("response")
         features = extract_features(instructions, responses, known, self.spec.shingle)
         return find_duplicates(features, records.column("group").to_numpy(), np.argsort(order), self.spec.threshold)
+
+
+def _write(writer: DropsWriter, waiting: list[tuple[NDArray[Any], NDArray[np.int64]]]) -> None:
+    """Write drops and their sizes in order of their places, and empty the list."""
+    drops, sizes = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+    by_place = np.lexsort((drops["index"], drops["partition"]))
+    writer.add(drops[by_place], sizes[by_place])
+    del waiting[1:]
+
+
+def _cut(sizes: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    """Return parts of things of some sizes (n,): which ones are in each, about `MOST_TOGETHER` bytes.
+
+    A part may be larger by its last thing.
+    """
+    if sizes.sum() <= 2 * MOST_TOGETHER:
+        return [np.ones(len(sizes), bool)]
+    part = (np.cumsum(sizes) - sizes) // MOST_TOGETHER
+    return [part == number for number in np.unique(part)]
+
+
+def _text_bytes(records: pa.Table | pa.RecordBatch) -> NDArray[np.int64]:
+    """Return the size (n,) of each record's texts."""
+    sizes = [
+        pc.binary_length(records.column(name)).to_numpy(zero_copy_only=False) for name in ("instruction", "response")
+    ]
+    return (sizes[0] + sizes[1]).astype(np.int64)
 
 
 def _with_others(best: pa.Table, records: pa.Table) -> pa.Table:

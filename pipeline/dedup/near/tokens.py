@@ -41,7 +41,7 @@ from pipeline.text.columns import Texts
 from pipeline.text.hash_table import slot_of
 from pipeline.text.hashing import GOLDEN, U64, mix
 from pipeline.text.marks import mark_size
-from pipeline.text.options import INNER_KERNEL, KERNEL
+from pipeline.text.options import FALSE, INNER_KERNEL, KERNEL, ZERO
 
 U8 = NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ _SIGNS, _QUOTES, _DEPTHS = 0x200000, 0x400000, 0x400001
 """Added to a sign's code point before hashing, so that it is beyond every word's; hashed for any quote; added to the
 depth of an indentation."""
 _APOSTROPHES = (codes.APOSTROPHE, 0x2018, 0x2019, 0x02BC)
-_UNDERSCORE, _FIXED_SIGN, _EXCLAMATION = ord("_"), ord("#"), ord("!")
+_UNDERSCORE, _FIXED_SIGN, _EXCLAMATION, _DOLLAR, _SEMICOLON, _QUESTION = b"_#!$;?"
 _BULLETS = tuple(ord(char) for char in "-*+•‣◦▪–")
 _CLOSING = tuple(ord(char) for char in ")]}\"'`*_.!? \n\t\r")
 """Bytes before which ".", "!" and "?" end a sentence."""
@@ -134,7 +134,7 @@ def sort_unique(values: U64, begin: int, end: int) -> int:
         _sift_down(values, begin, root, size)
     for last in range(size - 1, 0, -1):
         values[begin], values[begin + last] = values[begin + last], values[begin]
-        _sift_down(values, begin, np.int64(0), last)
+        _sift_down(values, begin, ZERO, last)
     kept = begin
     for i in range(begin, end):
         if kept == begin or values[i] != values[kept - 1]:
@@ -170,7 +170,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
     count = 0
     starts = first = line_start = True  # a sentence begins; or a line does; nothing visible precedes on the line
     listed = False  # in an option or an item of a list
-    isolated = False  # a number, a single letter or a sign precedes
+    isolated = FALSE  # a number, a single letter or a sign precedes
     initial = capitals = small = False  # the first word has a capital initial; there are other capitals, small letters
     cased = True  # no small letter begins the text
     lowered = False  # one begins a later sentence
@@ -401,7 +401,7 @@ def _line_markup_size(data: U8, at: int, end: int, char: Int, width: int) -> int
 @numba.njit(**INNER_KERNEL)
 def _is_answer_line(data: U8, at: Int, end: int) -> bool:
     """Whether a number begins here, and no line follows, as in the "#### 72" of GSM8K."""
-    if byte_at(data, at, end) in (codes.HYPHEN, ord("$")):
+    if byte_at(data, at, end) in (codes.HYPHEN, _DOLLAR):
         at += 1
     if not is_digit_at(data, at, end):
         return False
@@ -456,7 +456,7 @@ def _is_emphasis(data: U8, begin: int, at: int, end: int) -> bool:
     before = np.int64(data[first - 1]) if first > begin else np.int64(codes.BLANK)
     after = byte_at(data, last, end)
     opens = before < codes.DIGIT_0 and after > codes.BLANK
-    closes = before > codes.BLANK and (after < codes.DIGIT_0 or after in (codes.COLON, ord(";"), ord("?")))
+    closes = before > codes.BLANK and (after < codes.DIGIT_0 or after in (codes.COLON, _SEMICOLON, _QUESTION))
     if opens == closes:
         return False
     if last - first > 1:

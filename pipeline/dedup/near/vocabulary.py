@@ -37,7 +37,7 @@ from pipeline.text.codes import Int
 from pipeline.text.columns import Texts, texts_of
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
-from pipeline.text.options import INNER_KERNEL, KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL, ZERO
 
 BOILERPLATE_SHARE = 1 / 20_000
 """Share of the documents that have a sentence for it to be boilerplate…"""
@@ -139,7 +139,7 @@ def _write_sequences(texts: Texts, known: Vocabulary, hashes: U64, flags: U8, se
     n = len(sequences)
     for text in range(n):
         count, _ = tokenize(texts, text, known, hashes, flags)
-        sequences[text] = sequence_hash(hashes, np.int64(0), count)
+        sequences[text] = sequence_hash(hashes, ZERO, count)
         edges[text], edges[n + text] = hashes[0], hashes[count - 1]
 
 
@@ -165,13 +165,13 @@ def _count_sample(
     instructions: Texts, responses: Texts, known: Vocabulary, hashes: U64, flags: U8, terms: U64, sentences: U64
 ) -> Int:
     """Write the hashes of sentences and return their number; `hashes`, `flags` and `terms` are scratch."""
-    found = np.int64(0)
+    found = ZERO
     for pair in range(len(instructions.bounds) - 1):
         first = found
         for response in (False, True):
             count, _ = tokenize(responses if response else instructions, pair, known, hashes, flags)
             write_terms(hashes, flags, count, known, terms)
-            place = np.int64(0)
+            place = ZERO
             while place < count:
                 begin = place
                 place = sentence_end(flags, begin, count)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.decontaminate import contaminated
 from pipeline.decontaminate.contaminated import find_hits
 from pipeline.decontaminate.probes import build_index
 from pipeline.decontaminate.spec import DecontaminateSpec
@@ -204,6 +205,18 @@ def test_words_of_a_pair_are_those_of_its_first_and_then_those_of_its_second(pai
     assert both.words.tolist() == apart.words.tolist()
     assert both.bounds.tolist() == apart.bounds[::2].tolist()
     assert both.splits.tolist() == np.diff(apart.bounds)[::2].tolist()
+
+
+def test_hits_are_the_same_however_many_records_are_searched_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = problems(1, 40)
+    others = problems(2, 60)
+    spaced = [(question.replace(" ", "\n"), "none") for question, _ in pairs]
+    records = [pair for row in range(1200) for pair in (others[row % 60], pairs[row % 40])] + spaced
+    together = hits(records, items(pairs))
+    assert {row for row, _, _ in together} == {*range(1, 2400, 2), *range(2400, 2440)}
+    for size in (1, 1000, 50_000):
+        monkeypatch.setattr(contaminated, "SCANNED_BYTES", size)
+        assert hits(records[-500:], items(pairs)) == [(row - 1940, *rest) for row, *rest in together if row >= 1940]
 
 
 def test_calculator_marks_do_not_hide_a_solution() -> None:

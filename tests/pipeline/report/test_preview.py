@@ -219,3 +219,35 @@ def test_dry_run_says_what_is_uncertain_once_for_all_files(tmp_path: Path, capsy
         w.write(tmp_path / f"set/{name}.jsonl", w.jsonl([{"question": "q", "options": ["w", "x"], "answer": index}]))
     dry_run(tmp_path)
     assert capsys.readouterr().out.count("uncertain: source 's', a.jsonl and 1 more files: the numbers in") == 1
+
+
+@pytest.mark.parametrize(("margin", "share"), [(None, 1.0), (1.5, 0.3), (2, 0.4), (40, 1.0)])
+def test_estimates_of_time_and_disk_count_what_draw_margin_leaves(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    margin: float | None,
+    share: float,
+) -> None:
+    # Two strata, of 500 and of 1,500 rows; two epochs draw 200 of each.
+    for name, rows in (("a", 500), ("b", 1500)):
+        w.write(
+            tmp_path / f"set/{name}.jsonl",
+            w.jsonl([{"instruction": f"Say {n}.", "response": "x" * 900} for n in range(rows)]),
+        )
+    mix = {"name": "m", "epochs": 2, "sources": [{"name": "s", "path": "set", "task": "file", "max_per_epoch": 100}]}
+    if margin is not None:
+        mix["draw_margin"] = margin
+    (tmp_path / "mix.yaml").write_text(json.dumps(mix))
+    monkeypatch.setattr("pipeline.report.preview.CORE_RATE", 1e4)
+    preview(load(tmp_path / "mix.yaml"), tmp_path)
+    text = capsys.readouterr().out
+    found = re.search(
+        r"takes about (\d+) (s|min) .* about (\S+) MB of disk .* estimates from (\S+) MB of text(.*)", text
+    )
+    assert found
+    size = float(found[4])
+    assert float(found[3]) == pytest.approx(4 * size * (0.3 + 0.7 * share), rel=0.03)
+    seconds = float(found[1]) * (60 if found[2] == "min" else 1)
+    assert seconds == pytest.approx(10 + 100 * size * (0.3 + 0.7 * share), rel=0.15)
+    assert ("curated (draw_margin)" in found[5]) == (share < 1)

@@ -2,11 +2,16 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from pipeline.dedup.near import duplicates
+from pipeline.dedup.near.compare import extract_features
 from pipeline.dedup.near.duplicates import drop_near_duplicates
 from pipeline.dedup.near.spec import NearDedupSpec
 from pipeline.dedup.near.table import near_dedup
@@ -75,6 +80,33 @@ def test_drops_do_not_depend_on_files_or_pieces(tmp_path: Path, monkeypatch: pyt
     assert dropped(tmp_path / "pieces", shares) == whole
     assert len(list((tmp_path / "pieces/near-pairs").iterdir())) > 1
     assert len(list((tmp_path / "pieces/near").iterdir())) > 1
+
+
+def test_a_few_very_long_texts_in_a_bucket_are_compared_in_parts_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(6)
+    bases = [planted.made_up(draw) for _ in range(60)]
+    pairs = [*bases, *((f"{instruction}\n", response) for instruction, response in bases)]
+    for number in range(12):  # groups of two, and one of twelve, of 40 kB each
+        story = " ".join(draw.choices(["the", "boat", "came", "home", "late", "that", "night", "again"], k=8000))
+        pairs += [(f"Tell story {number}.", story), (f"Tell story {number}.", f"{story} ")]
+        pairs.append(("Tell the tale.", "\n".join(["A boat came home late."] * 2000) + "\n" * number))
+    pairs = list(dict.fromkeys(pairs))
+    whole = dropped(tmp_path / "whole", [("one", table(pairs))])
+    assert len(whole) == 60 + 12 + 11
+    sizes = []
+
+    def extract(instructions: pa.Array, responses: pa.Array, *rest: Any) -> Any:
+        sizes.append(pc.sum(pc.binary_length(instructions)).as_py() + pc.sum(pc.binary_length(responses)).as_py())
+        return extract_features(instructions, responses, *rest)
+
+    monkeypatch.setattr(duplicates, "extract_features", extract)
+    monkeypatch.setattr(duplicates, "MOST_TOGETHER", 150_000)
+    parts = dropped(tmp_path / "parts", [("one", table(pairs[::2])), ("one", table(pairs[1::2]))])
+    assert parts == whole
+    assert len(sizes) > 5
+    assert max(sizes) < 2 * 150_000
 
 
 def test_a_table_in_memory_gives_what_a_build_gives(tmp_path: Path) -> None:

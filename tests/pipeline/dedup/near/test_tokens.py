@@ -30,6 +30,12 @@ def duplicates(one: str, other: str, response: str = LONG, other_response: str |
     return len(near_dedup(pl.DataFrame(rows, ["instruction", "response"], orient="row")).lost) == 1
 
 
+def key_terms(texts: list[str]) -> list[int]:
+    """Key terms of records with these texts as instructions."""
+    known = vocabulary(np.empty(0, np.uint64))
+    return extract_features(column(*texts), column(*[""] * len(texts)), known, 5).key_terms.tolist()
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -106,6 +112,13 @@ def test_everything_that_is_informative_keeps_both(one: str, other: str) -> None
 )
 def test_what_says_the_same_is_a_duplicate(one: str, other: str) -> None:
     assert duplicates(one, other)
+
+
+def test_a_text_is_read_alike_whatever_the_text_before_it_is() -> None:
+    texts = ["// the boats", "/ the boats", "= 3", "- boats", "…", "a) boats"]
+    alone = [key_terms([text]) for text in texts]
+    for before in ("the end:", "the end/", "f(", ""):
+        assert [key_terms([before, text])[1:] for text in texts] == alone
 
 
 def test_every_word_of_a_short_answer_counts() -> None:
