@@ -1,9 +1,9 @@
 """Recognition of code and formulas: lines of which every sign and the case of every letter are informative.
 
 A line is code if it has signs that prose does not have, at least one to `WORDS_PER_SIGN` words: calls and indexes
-("f(", "a["), braces, names with underscores, operators of two signs, and an assignment at its beginning. So is every
-line between fences ("```"). White space, letter case, sentence ends and quotes decide nothing here, so that the
-variants of a text that differ only by them are recognised alike.
+("f(", "a["), braces, names with underscores, operators of two signs, options ("ls -l"), and an assignment at its
+beginning. So is every line between fences ("```"). White space, letter case, sentence ends and quotes decide nothing
+here, so that the variants of a text that differ only by them are recognised alike.
 """
 
 import numba
@@ -133,6 +133,8 @@ def _is_code_sign(  # type: ignore[no-untyped-def]
         found = before == codes.HYPHEN
     elif byte in _DOUBLED:
         found = before == byte
+    elif byte == codes.HYPHEN:  # an option of a command
+        found = before in (codes.BLANK, codes.HYPHEN) and is_letter(following)
     elif byte == codes.SLASH:
         found = before == byte and (at < line + 2 or byte_in(data, at - 2) != codes.COLON)
     return found

@@ -141,7 +141,9 @@ def _hash_terms(terms: U64, hashes: U64, flags: U8, first: int, last: int) -> tu
         place += np.uint64(1)
         shape = flags[i] & np.uint8(INITIAL | CAPITAL | UPPER)
         if shape:
-            capital = mix(hashes[i] + place * _MULTIPLIER + np.uint64(shape & np.uint8(UPPER)))
+            upper = np.uint64(shape & np.uint8(UPPER))
+            upper += np.uint64(upper != 0 and shape != UPPER)  # "iPhone" is not "IPhone"
+            capital = mix(hashes[i] + place * _MULTIPLIER + upper)
             capitals += capital
             if shape != INITIAL:
                 inner += capital

@@ -12,7 +12,8 @@ other visible character is a sign. No token are
 - markup: calculator marks ("<<48/2=24>>"), and of Markdown emphasis, backticks, and the bullet, "#" or ">" that begins
   a line.
 
-All quotes are one sign, but in a line of code every character counts as it is, markup excepted.
+All quotes are one sign, but for an apostrophe after a number; underscores that touch no word are one. In a line of code
+every character counts as it is, markup excepted.
 """
 
 from typing import NamedTuple
@@ -67,9 +68,9 @@ sentences. CASED: it does not begin with a small letter."""
 ELSEWHERE = np.uint64(1)
 """Bit that hashes of sentences have clear; `count_sample` sets it for sentences where boilerplate is not expected."""
 _SEED = np.uint64(0x9AE16A3B2F90404F)
-_SIGNS, _QUOTES, _DEPTHS = 0x200000, 0x400000, 0x400001
-"""Added to a sign's code point before hashing, so that it is beyond every word's; hashed for any quote; added to the
-depth of an indentation."""
+_SIGNS, _QUOTES, _PRIMES, _DEPTHS = 0x200000, 0x400000, 0x3FFFFF, 0x400001
+"""Added to a sign's code point before hashing, so that it is beyond every word's; hashed for any quote; for an
+apostrophe after a number; added to the depth of an indentation."""
 _APOSTROPHES = (codes.APOSTROPHE, 0x2018, 0x2019, 0x02BC)
 _UNDERSCORE, _FIXED_SIGN, _EXCLAMATION, _DOLLAR, _SEMICOLON, _QUESTION = b"_#!$;?"
 _BULLETS = tuple(ord(char) for char in "-*+•‣◦▪–")
@@ -265,8 +266,12 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
         if strict:
             isolated = True
         elif kind == QUOTE or (kind == JOINER and char in _APOSTROPHES):
-            value = _QUOTES
+            # After a number, an apostrophe may be feet or minutes, and a quote inches or seconds.
+            value = _PRIMES if kind == JOINER and is_digit_at(data, place - 1, end) and place > begin else _QUOTES
             quote = place + width
+        elif char == _UNDERSCORE:
+            width = _run_size(data, place, end)
+            value = value if _is_apart(data, begin, place, place + width, end) else 0
         elif kind == JOINER:
             value = 0
         elif kind == SENTENCE_END:
@@ -473,6 +478,22 @@ def _is_emphasis(data: U8, begin: int, at: int, end: int) -> bool:
         return True
     at = last if opens else first - 2
     return at >= begin and at + 1 < end and _is_text(data[at]) and _is_text(data[at + 1])
+
+
+@numba.njit(**INNER_KERNEL)
+def _run_size(data: U8, at: Int, end: int) -> int:
+    """Bytes of the run of one ASCII character that begins at a place."""
+    size = 1
+    while at + size < end and data[at + size] == data[at]:
+        size += 1
+    return size
+
+
+@numba.njit(**INNER_KERNEL)
+def _is_apart(data: U8, begin: int, first: Int, last: Int, end: int) -> bool:
+    """Whether nothing touches a stretch before, and no word behind: "___" is a gap to fill, "_so_" is emphasis."""
+    free = first <= begin or data[first - 1] <= codes.BLANK or data[first - 1] == codes.PAREN_OPEN
+    return bool(free and (last >= end or not (_is_text(data[last]) or is_digit_at(data, last, end))))
 
 
 @numba.njit(**INNER_KERNEL)
