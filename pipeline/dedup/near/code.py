@@ -21,25 +21,14 @@ _TAB, _TAB_COLUMNS = ord("\t"), 8
 _S, _UNDERSCORE, _BRACE_OPEN, _BRACE_CLOSE, _AMPERSAND = ord("s"), ord("_"), ord("{"), ord("}"), ord("&")
 _BEFORE_EQUAL = tuple(ord(sign) for sign in "=!<>+-*/:")
 _DOUBLED = tuple(ord(sign) for sign in "&|+")
-_IN_CODE = np.isin(np.arange(256), [ord(sign) for sign in "([{}_=>&|+/`"]).astype(np.uint8)
-"""1 for the bytes of which a line of code has one."""
 
 
 @numba.njit(**INNER_KERNEL)
 def has_code(data: NDArray[np.uint8], begin: int, end: int) -> bool:
-    """Whether any line of a text is code; only lines with a sign of code are read."""
-    if not _may_have_code(data[begin:end]):
-        return False
-    while begin < end:
-        sign = begin
-        while sign < end and not _IN_CODE[byte_in(data, sign)]:
-            sign += 1
-        if sign >= end:
-            break
-        line = sign
-        while line > begin and byte_in(data, line - 1) != codes.LINE_FEED:
-            line -= 1
-        after, code = _read_line(data, line, end)
+    """Whether any line of a text is code."""
+    found = _may_have_code(data[begin:end])
+    while found and begin < end:
+        after, code = _read_line(data, begin, end)
         if code:
             return True
         begin = after + 1
@@ -48,7 +37,7 @@ def has_code(data: NDArray[np.uint8], begin: int, end: int) -> bool:
 
 @numba.njit(**INNER_KERNEL)
 def _may_have_code(text: NDArray[np.uint8]) -> bool:
-    """Whether a text has any byte of `_IN_CODE`: without the table, the compiler makes vector instructions of it."""
+    """Whether a text has any of "([{}_=>&|+/`"; the compiler makes vector instructions of it."""
     found = np.uint8(0)
     for byte in text:
         found |= np.uint8(np.uint8(byte - np.uint8(_BRACE_OPEN)) < np.uint8(3))  # {|}

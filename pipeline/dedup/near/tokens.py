@@ -267,7 +267,7 @@ def tokenize(texts: Texts, text: int, vocabulary: Vocabulary, hashes: U64, flags
             isolated = True
         elif kind == QUOTE or (kind == JOINER and char in _APOSTROPHES):
             # After a number, an apostrophe may be feet or minutes, and a quote inches or seconds.
-            value = _PRIMES if kind == JOINER and is_digit_at(data, place - 1, end) and place > begin else _QUOTES
+            value = _PRIMES if kind == JOINER and place > begin and is_digit_at(data, place - 1, end) else _QUOTES
             quote = place + width
         elif char == _UNDERSCORE:
             width = _run_size(data, place, end)
