@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 _SLOTS, _SIEVE_BITS = 2, 16
 """Least number of slots of the table, and of bits of the sieve, for each n-gram."""
@@ -21,7 +21,6 @@ def gram_slot(table: U64, key: np.uint64) -> Any:
     return slot_of(table, key, key >> np.uint64(20))
 
 
-@numba.njit(cache=True, nogil=True)
 def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int32], U64]:
     """Table of entries.
 
@@ -43,6 +42,13 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
     table, first = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
     following = np.full(len(grams), -1, np.int32)
     sieve = np.zeros(slots * (_SIEVE_BITS // _SLOTS) // 64, np.uint64)
+    _fill(grams, table, first, following, sieve)
+    return table, first, following, sieve
+
+
+@numba.njit(**KERNEL)
+def _fill(grams: U64, table: U64, first: NDArray[np.int32], following: NDArray[np.int32], sieve: U64) -> None:
+    """Fill a table that is empty."""
     for entry in range(len(grams)):
         key = grams[entry]
         if entry and grams[entry - 1] == key:
@@ -52,7 +58,6 @@ def build_gram_table(grams: U64) -> tuple[U64, NDArray[np.int32], NDArray[np.int
         table[slot], first[slot] = key, entry
         word, one, other = _sieve_bits(sieve, key)
         sieve[word] |= np.uint64(1) << one | np.uint64(1) << other
-    return table, first, following, sieve
 
 
 @numba.njit(**INNER_KERNEL)

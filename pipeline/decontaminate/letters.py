@@ -28,7 +28,7 @@ from pipeline.text import codes
 from pipeline.text.codes import Int
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import GOLDEN, U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 U32 = NDArray[np.uint32]
 
@@ -296,24 +296,17 @@ def scan_letters(records: Words, index: LetterIndex) -> Found:
     room = 1024
     while True:
         found = Found(np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.bool_))
-        count = _scan_all(records, row_ends, index, solid, values, found)
+        count = _scan(records, row_ends, index, solid, values, found)
         if count <= room:
             return Found._make(values[:count] for values in found)
         room = count
 
 
-@numba.njit(cache=True, nogil=True)
-def _scan_all(
-    records: Words, row_ends: NDArray[np.int64], index: LetterIndex, solid: U32, values: U32, found: Found
-) -> int:
-    """Write what is found, and return its number, which may be larger than the arrays."""
-    return _scan(records, row_ends, index, solid, values, found)
-
-
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**KERNEL)
 def _scan(
     records: Words, row_ends: NDArray[np.int64], index: LetterIndex, solid: U32, values: U32, found: Found
 ) -> int:
+    """Write what is found, and return its number, which may be larger than the arrays."""
     letters, sieve = records.letters, index.sieve
     shift = _sieve_shift(sieve)
     hits = 0

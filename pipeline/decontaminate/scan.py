@@ -45,7 +45,7 @@ from pipeline.decontaminate.ngrams import gram, powers, prefixes
 from pipeline.decontaminate.word_hashes import BREAK, OPTION, SENTENCE, Flags, Words
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL
 
 MAX_GAP = 4
 """Common words of a probe that may be missing in a row."""
@@ -87,7 +87,8 @@ def scan(records: Words, index: Index) -> Hits:
     rows, probes, complete = scan_letters(records, index.letters)
     if not len(rows):
         return hits
-    answered = _answered(records, rows, probes, index)
+    answered = np.empty(len(rows), np.bool_)
+    _write_answered(records, rows, probes, index, answered)
     long_enough = index.stems[probes, 1] - index.stems[probes, 0] >= index.sizes[2]
     found = complete | (answered & long_enough)
     rows, probes, answered = rows[found], probes[found], answered[found]
@@ -99,15 +100,15 @@ def scan(records: Words, index: Index) -> Hits:
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def _answered(records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32], index: Index) -> NDArray[np.bool_]:
-    """Whether the answer of each hit's item is distinctive and in the response."""
-    found = np.empty(len(rows), np.bool_)
+@numba.njit(**KERNEL)
+def _write_answered(
+    records: Words, rows: NDArray[np.int64], probes: NDArray[np.int32], index: Index, found: NDArray[np.bool_]
+) -> None:
+    """Write whether the answer of each hit's item is distinctive and in the response."""
     for hit in range(len(rows)):
         split, end = records.bounds[rows[hit]] + records.splits[rows[hit]], records.bounds[rows[hit] + 1]
         is_distinctive = index.distinctive[index.item[probes[hit]]]
         found[hit] = is_distinctive and answer_found(index, probes[hit], records.words, split, end)
-    return found
 
 
 def _scan_words(records: Words, index: Index) -> Hits:
@@ -123,25 +124,10 @@ def _scan_words(records: Words, index: Index) -> Hits:
         hits = Hits(
             np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.float64), np.empty(room, np.bool_)
         )
-        count = _scan_all(records, prefix, index, power, grams, covered, compared, hits)
+        count = _scan(records, prefix, index, power, grams, covered, compared, hits)
         if count <= room:
             return Hits._make(values[:count] for values in hits)
         room = count
-
-
-@numba.njit(cache=True, nogil=True)
-def _scan_all(
-    records: Words,
-    prefix: U64,
-    index: Index,
-    power: U64,
-    grams: U64,
-    covered: NDArray[np.bool_],
-    compared: NDArray[np.int64],
-    hits: Hits,
-) -> int:
-    """Write the hits, and return their number, which may be larger than the arrays."""
-    return _scan(records, prefix, index, power, grams, covered, compared, hits)
 
 
 @numba.njit(**INNER_KERNEL)
@@ -156,7 +142,7 @@ def _next_candidate(
     return at
 
 
-@numba.njit(**INNER_KERNEL)
+@numba.njit(**KERNEL)
 def _scan(
     records: Words,
     prefix: U64,
@@ -167,6 +153,7 @@ def _scan(
     compared: NDArray[np.int64],
     hits: Hits,
 ) -> int:
+    """Write the hits, and return their number, which may be larger than the arrays."""
     count = 0
     sieve = index.sieve
     compared[:] = -1  # last record that each probe was compared with

@@ -39,7 +39,7 @@ from pipeline.text.hash_table import slot_of, slots_for
 from pipeline.text.hashing import GOLDEN, U64
 from pipeline.text.marks import mark_size
 from pipeline.text.normal import may_change_in_nfkc, where
-from pipeline.text.options import INNER_KERNEL
+from pipeline.text.options import INNER_KERNEL, KERNEL, ZERO
 
 U8 = NDArray[np.uint8]
 Flags = NDArray[np.uint16]
@@ -167,7 +167,7 @@ def _hash_texts(
     return room.words[:count], room.flags[:count], word_bounds, room.letters[:used], room.ends[:count]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def _fill(
     first: Texts,
     second: Texts,
@@ -178,7 +178,7 @@ def _fill(
     word_bounds: NDArray[np.int64],
 ) -> int:
     """Write the words of all texts; returns the number of their letters."""
-    count = used = 0
+    count = used = ZERO
     for text in range(len(word_bounds) - 1):
         texts = second if text % 2 else first
         begin, end = texts.bounds[text // 2], texts.bounds[text // 2 + 1]

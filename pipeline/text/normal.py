@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.text.characters import decode
 from pipeline.text.columns import Texts
+from pipeline.text.options import KERNEL
 
 _LISTED = 0x3400
 """Characters below are looked up one by one."""
@@ -48,7 +49,9 @@ def normalized(texts: pl.Series, form: Literal["NFC", "NFKC"], *, may_change: st
 
 def may_change_in_nfkc(texts: Texts) -> NDArray[np.bool_]:
     """Whether NFKC may change each of n texts (n,): it has a character that is not NFKC's own or may join others."""
-    return _any_in(texts, _may_change_in_nfkc())
+    found = np.zeros(len(texts.bounds) - 1, np.bool_)
+    _write_any_in(texts, _may_change_in_nfkc(), found)
+    return found
 
 
 @functools.cache
@@ -74,10 +77,9 @@ def _may_change_in_nfkc() -> NDArray[np.bool_]:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def _any_in(texts: Texts, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether any of the characters of each text is chosen; none that is ASCII is."""
-    found = np.zeros(len(texts.bounds) - 1, np.bool_)
+@numba.njit(**KERNEL)
+def _write_any_in(texts: Texts, chosen: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:
+    """Mark the texts of which any character is chosen; none that is ASCII is."""
     for text in range(len(found)):
         at, end = texts.bounds[text], texts.bounds[text + 1]
         bits = np.uint8(0)
@@ -89,4 +91,3 @@ def _any_in(texts: Texts, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
             char, width = decode(texts.data, at)
             found[text] = char >= len(chosen) or chosen[char]
             at += width
-    return found
