@@ -68,7 +68,7 @@ class Index(NamedTuple):
     sieve: U64
     """Bit set of the n-grams."""
     negations: U64
-    """Words that reverse the meaning of a question which does not have them."""
+    """Words that reverse the meaning of a question."""
     sizes: NDArray[np.int64]
     """(3,): words of the n-grams of `WHOLE` and of `LONG` probes in the table; the spec's `min_words`."""
 

@@ -26,7 +26,7 @@ from pipeline.decontaminate.templates import (
     TEMPLATE_ITEMS,
     mark_informative,
     mark_templates,
-    reversals,
+    negations,
     settle_flags,
     stems,
     template_limit,
@@ -122,7 +122,7 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
         entry_at=at,
         entry_next=following,
         sieve=sieve,
-        negations=reversals(),
+        negations=negations(),
         letters=letter_index(
             probes,
             letter_stems + cut[letter_probes, None],

@@ -16,8 +16,8 @@ A shared n-gram makes a candidate. The record contains the probe if
   than four words, all of it and of the options is needed.
 
 A short question is searched as one stretch of words. It takes its options too, or its answer, or to be the better part
-of the instruction at the end of a sentence, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the
-template that precede it in the record count too where the line ends behind it, since a longer question is another one.
+of the instruction, or to have `DISTINCTIVE_WORDS`. If it has `min_words`, the words of the template that precede it in
+the record count too where the line ends behind it, since a longer question is another one.
 
 The stem of a long question is also searched with a word or two changed and by half (`pipeline.decontaminate.changed`),
 and every stem in any spacing (`pipeline.decontaminate.letters`).
@@ -42,7 +42,7 @@ from pipeline.decontaminate.gram_table import first_entry, gram_slot, may_have
 from pipeline.decontaminate.index import EXACT, FIRM, INFORMATIVE, LONG, TEMPLATE, WHOLE, Index
 from pipeline.decontaminate.letters import scan_letters
 from pipeline.decontaminate.ngrams import gram, powers, prefixes
-from pipeline.decontaminate.word_hashes import BREAK, OPTION, SENTENCE, Flags, Words
+from pipeline.decontaminate.word_hashes import BREAK, OPTION, Flags, Words
 from pipeline.text.hash_table import slots_for
 from pipeline.text.hashing import U64
 from pipeline.text.options import INNER_KERNEL, KERNEL
@@ -182,14 +182,12 @@ def _scan(
                     if compared[probe] == row or (index.mode[probe] == EXACT) != exact:
                         continue
                     stem = lead = 0  # words of the stem that are found as one stretch, and of the template before it
-                    closed = False  # a sentence or line ends behind the stem
                     if index.mode[probe] == WHOLE:
                         stem = index.stems[probe, 1] - index.stems[probe, 0]
                         first = at - offset
                         if not found_at(index.words, index.stems[probe, 0], stem, records.words, first, begin, end):
                             continue
                         after = first + stem
-                        closed = after in (split, end) or records.flags[after] & (BREAK | SENTENCE) != 0
                         if stem >= index.sizes[2] and (after in (split, end) or records.flags[after] & BREAK):
                             lead = lead_found(index, probe, records.words, first, begin)
                     has_answer = answer_found(index, probe, records.words, split, end)
@@ -208,8 +206,7 @@ def _scan(
                         if 0.0 < coverage < 1.0 and not (stem or answered or index.solution[probe]):
                             coverage *= question_found(index, probe, records.words, begin, end)
                     else:
-                        better_part = closed and 2 * (stem + lead) >= split - begin
-                        enough = better_part or stem + lead >= DISTINCTIVE_WORDS
+                        enough = stem + lead >= DISTINCTIVE_WORDS or 2 * (stem + lead) >= split - begin
                         coverage = 1.0 if has_answer or (enough and index.mode[probe] == WHOLE) else 0.0
                     if coverage > 0.0 or not by_piece:  # otherwise, other n-grams of the probe decide
                         compared[probe] = row

@@ -29,22 +29,11 @@ NEGATIONS = (
     "cant couldnt shouldnt wouldnt hasnt havent hadnt"
 )
 """Words that reverse the meaning of a question; English."""
-OPPOSITES = (
-    "most least more less fewer first last before after above below always never best worst highest lowest largest "
-    "smallest greatest maximum minimum increase decrease increases decreases positive negative odd even true false "
-    "correct incorrect left right north south east west"
-)
-"""Words of which another has the opposite meaning: a question that has one of them instead is another one."""
 
 
 def negations() -> U64:
     """The `NEGATIONS` as words."""
     return words_of(pl.Series([NEGATIONS])).words
-
-
-def reversals() -> U64:
-    """The `NEGATIONS` and `OPPOSITES` as words."""
-    return words_of(pl.Series([f"{NEGATIONS} {OPPOSITES}"])).words
 
 
 def mark_informative(probes: Words, flags: Flags) -> None:

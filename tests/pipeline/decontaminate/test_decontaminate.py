@@ -599,17 +599,6 @@ def test_number_words_are_the_same_as_digits_but_other_numbers_are_not() -> None
     assert {row for row, _, _ in hits(records, held)} == {0}
 
 
-def test_opposite_words_and_a_longer_question_make_another_question() -> None:
-    held = items([(STEM, "sunlight"), ("What is the capital of old Mongolia?", "Ulaanbaatar"), *PROSE])
-    records = [
-        (STEM.replace("most", "least"), "Sand."),
-        ("What is the capital of old Mongolia known for in winter?", "Its cold."),
-        ("What is the capital of old Mongolia? Answer now.", "I do not know."),
-        (STEM, "Sand."),
-    ]
-    assert {(row, item) for row, item, _ in hits(records, held)} == {(2, "held-1"), (3, "held-0")}
-
-
 def test_prompts_without_a_reference_are_found() -> None:
     prompts = items([(question, "") for question, _ in PROSE])
     assert hits([(PROSE[0][0], "Anything at all.")], prompts) == [(0, "held-0", "question")]
