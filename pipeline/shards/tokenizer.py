@@ -239,6 +239,7 @@ class Encoder:
         """Type of the ids that `encode` returns."""
         self._forbidden = np.zeros(vocab_size, bool)
         self._forbidden[list(added.values())] = True
+        self._bounds = min(added.values()), max(added.values())
 
     def encode(self, texts: Sequence[str]) -> tuple[Tokens, NDArray[np.int64]]:
         """Return the ids of all texts, concatenated, and the bounds (n + 1,) of each.
@@ -249,7 +250,9 @@ class Encoder:
             A text was encoded with the id of a special token.
         """
         ids, bounds = self._encode_fast(texts) if self._fast is not None else self._encode_reference(texts)
-        hits = np.flatnonzero(self._forbidden[ids])
+        # Added tokens usually have the first ids or the last ones, so that a comparison leaves few ids to look up.
+        hits = np.flatnonzero((ids >= self._bounds[0]) & (ids <= self._bounds[1]))
+        hits = hits[self._forbidden[ids[hits]]]
         if len(hits):
             text = texts[int(np.searchsorted(bounds, hits[0], side="right")) - 1]
             raise BuildError(

@@ -19,20 +19,25 @@ from collections import Counter
 from pathlib import Path
 from corpus.discover import discover
 from corpus.formats.base import Limits
-from corpus.pairs import read_pairs
-from corpus.record import Pair, Rejected
+from corpus.pairs import read_columns
+from corpus.record import PairColumns
 from corpus.source import SourceSpec
+from corpus.text_lines import TextLines
 import corpus.formats.json_file, corpus.formats.csv_file, corpus.formats.jsonl, corpus.formats.yaml_list
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
+TextLines(b'{"instruction": "a"}\\n', 100).read(0, ["instruction"])
 spec = SourceSpec(name="s", path=sys.argv[1])
 before = peak()
 (file,) = discover(spec, Path("/"))
 counts = Counter()
-for row in read_pairs(spec, file, limits=Limits(max_row_bytes=8 << 20)):
-    counts[getattr(row, "reason", type(row).__name__)] += 1
+for row in read_columns(spec, file, limits=Limits(max_row_bytes=8 << 20)):
+    if isinstance(row, PairColumns):
+        counts["Pair"] += len(row.responses)
+    else:
+        counts[getattr(row, "reason", type(row).__name__)] += 1
 print(json.dumps([counts, str(row.outcome), row.detail, peak() - before]))
 """
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from corpus.config import ConfigError
 from corpus.contract import COMMIT, DatasetError
 from corpus.discover import discover
-from corpus.pairs import read_pairs
+from corpus.pairs import read_columns, read_pairs
 from corpus.record import FileEnd, Pair, Rejected
 from corpus.source import SourceSpec
 from tests.corpus import write
+from tests.corpus.test_read_columns import expanded
 from tests.fuzz.mutations import broken, broken_json
 
 TEXTS = st.one_of(
@@ -124,7 +125,10 @@ def _archives() -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 def read_file(file: tuple[str, bytes]) -> None:
-    """Read a file as a source: every row has its place, every text is text, and the file has one end."""
+    """Read a file as a source: every row has its place, every text is text, and the file has one end.
+
+    Rows that are read as columns are the same.
+    """
     suffix, content = file
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in" / f"file.{suffix}"
@@ -132,7 +136,9 @@ def read_file(file: tuple[str, bytes]) -> None:
         path.write_bytes(content)
         spec = SourceSpec(name="s", path=str(path.parent))
         for one in discover(spec, Path(folder)):
-            _check_items(list(read_pairs(spec, one)))
+            items = list(read_pairs(spec, one))
+            _check_items(items)
+            assert list(expanded(read_columns(spec, one))) == items
         assert sorted(Path(folder).iterdir()) == [path.parent], "something was written outside"
 
 
