@@ -23,6 +23,9 @@ _FEED, _BLANK, _TAB, _RETURN = 10, 32, 9, 13
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE = b'"\\:,{}'
 _LETTER_U = ord("u")
 
+MOST_KEYS = 8
+"""Keys of a row that is read as columns, at most: a buffer as large as all lines is reserved for each."""
+
 _ESCAPED = np.zeros(256, np.uint8)
 """The character of an escape by its letter; 0 for none."""
 _ESCAPED[[*b'"\\/bfnrt']] = [*b'"\\/\b\f\n\r\t']
@@ -79,8 +82,8 @@ class TextLines:
 
 
 def keys_of(row: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the keys of a row of texts, in JSON written without escapes; None for any other row."""
-    if not row or any(type(value) is not str for value in row.values()):
+    """Return the keys of a row of a few texts, in JSON written without escapes; None for any other row."""
+    if not 0 < len(row) <= MOST_KEYS or any(type(value) is not str for value in row.values()):
         return None
     names = tuple(row)
     return None if any(char in '"\\' or char < " " for name in names for char in name) else names

@@ -1,6 +1,7 @@
 """Pairs that are read as columns are those that are read row by row, with the same rejections, bytes and columns."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,16 @@ def test_tables_as_columns_are_those_read_row_by_row(table: pa.Table, rows: int,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columnar, "SLICE_ROWS", rows)
         both(path, kind)
+
+
+def test_rows_of_many_texts_reserve_no_memory_for_each(tmp_path: Path) -> None:
+    row = {"instruction": "a", "response": "b", **{f"column {number}": "c" for number in range(2000)}}
+    (tmp_path / "f").write_text((json.dumps(row) + "\n") * 100)
+    file = SourceFile(source="s", path="f", url=str(tmp_path / "f"), bytes=0, format="jsonl", adapter="pairs")
+    tracemalloc.start()
+    assert sum(isinstance(item, Pair) for item in read_columns(SPEC, file)) == 100
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow"])
