@@ -71,7 +71,8 @@ def build_index(items: pl.DataFrame, spec: DecontaminateSpec) -> tuple[Index, pl
     mark_informative(probes, flags)
     mark_templates(probes, flags, groups)
     shared = _shared_stems(probes.words, flags, probes.bounds, groups, spec.n)
-    mostly_template, listed = settle_flags(probes.bounds, flags, shared, STEM_WORDS, spec.min_words)
+    same = _same_stems(probes.words, flags, probes.bounds, groups)
+    mostly_template, listed = settle_flags(probes.bounds, flags, shared, same, STEM_WORDS, spec.min_words)
     words, flags, bounds, begins, leads = trimmed(probes.words, flags, probes.bounds, DISTINCTIVE_WORDS - STEM_WORDS)
     stem = stems(bounds, flags, STEM_WORDS)
     own_until = np.append(0, np.cumsum(flags & np.uint16(TEMPLATE) == 0))
@@ -200,6 +201,21 @@ def _shared_stems(
     shared = np.ones(len(groups), bool)
     shared[probe[counts <= template_limit(groups)[probe]]] = False
     return shared
+
+
+def _same_stems(words: U64, flags: Flags, bounds: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether another probe of the group has the same own words before its options, and differs in others.
+
+    Such are questions about one passage that are the template's, as "Which of the following must be true?". Fewer than
+    `DISTINCTIVE_WORDS` own words, or more of the template's than own ones, are no passage.
+    """
+    kept = flags & np.uint16(OPTION | TEMPLATE) == 0
+    own, before = (np.append(0, np.cumsum(which))[bounds] for which in (kept, flags & np.uint16(OPTION) == 0))
+    stem = in_group(span_hashes(words[kept], spans(own)), groups)
+    texts = np.unique(np.stack([stem, span_hashes(words, spans(bounds))], axis=1), axis=0)
+    found, number = np.unique(texts[:, 0], return_counts=True)
+    is_passage = (np.diff(own) >= DISTINCTIVE_WORDS) & (2 * np.diff(own) >= np.diff(before))
+    return is_passage & (number[np.searchsorted(found, stem)] > 1)
 
 
 def _letter_stems(

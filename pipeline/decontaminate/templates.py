@@ -105,10 +105,17 @@ def template_limit(groups: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def settle_flags(
-    bounds: NDArray[np.int64], flags: Flags, shared: NDArray[np.bool_], least_stem: int, least: int
+    bounds: NDArray[np.int64],
+    flags: Flags,
+    shared: NDArray[np.bool_],
+    same: NDArray[np.bool_],
+    least_stem: int,
+    least: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Clear `OPTION` where fewer than `least_stem` own words are left, and `TEMPLATE` where fewer than `least` are.
 
+    `OPTION` is cleared too where the words without options are those of another probe (`same`), which only options tell
+    apart.
     Where `TEMPLATE` is cleared, `OPTION` stays unless the words without options are `shared`, a template's: they tell
     the probe from others, as the premises of a puzzle do, although short stretches of them are in many probes.
 
@@ -123,7 +130,7 @@ def settle_flags(
     own_with_options = _count(flags & TEMPLATE == 0, bounds[:-1], bounds[1:])
     own = _count(flags & (TEMPLATE | OPTION) == 0, bounds[:-1], bounds[1:])
     mostly_template = own_with_options < least
-    cleared = (own < least_stem) & (shared | ~mostly_template)
+    cleared = ((own < least_stem) & (shared | ~mostly_template)) | same
     flags[np.repeat(cleared, sizes)] &= np.uint16(0xFFFF ^ OPTION)
     # What follows the options, such as "Answer:", stays the template's.
     options = np.append(-1, np.flatnonzero(flags & OPTION))

@@ -366,7 +366,7 @@ def test_workers_die_with_a_killed_build(mix: Path, tmp_path: Path) -> None:
 
 def test_interrupted_build_says_how_to_go_on(mix: Path, dataset: Path, tmp_path: Path) -> None:
     process = start(mix, tmp_path / "out")
-    while not (tmp_path / "out/.work/ingest").exists():
+    while not (tmp_path / "out/.work/hash").exists():
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers too

@@ -586,6 +586,38 @@ def test_another_question_about_the_passage_of_an_item_is_no_hit() -> None:
     assert {row for row, _, _ in hits(records, held)} == {0}
 
 
+def test_items_that_only_options_tell_apart_are_found_with_their_options_alone() -> None:
+    asked = ("Which one of the following must be true?", "Which one of the following could be false?")
+    passages = [
+        "Seven clowns perform at a village fair on Sunday, each once, and the youngest never follows the tallest.",
+        "A gardener plants roses, tulips and lilies along two fences so that no bed has flowers of one kind only.",
+        "Five ferries cross the wide bay before noon; those with cars take the northern route unless fog comes up.",
+        "Every librarian of the old town shelves either maps or novels, and whoever shelves maps works near a window.",
+        "Six bakers share three ovens overnight, no oven is ever empty, and rye bread needs the largest of them.",
+        "Tourists may climb the tower in groups whose guide speaks Welsh or Basque, though never both languages.",
+        "Four engineers inspect bridges upstream from the mill, each on another weekday and always in pairs.",
+        "Dancers enter the stage from left or right, those in green shoes last, while musicians remain seated.",
+    ]
+
+    def item(passage: str, number: int, choices: list[str]) -> str:
+        lines = [f"{letter}.) {choice}" for letter, choice in zip("ABC", choices, strict=True)]
+        return "\n".join([f"{passage} {asked[number]}", "Choices:", *lines])
+
+    choices = [
+        [f"{name} {verb} {place}" for name in ("Nora", "Omar", "Pia")]
+        for verb in ("sings before", "leaves after", "sits beside", "paints below")
+        for place in ("the second guest", "the third judge", "her own cousin", "the oldest baker")
+    ]
+    held = items([(item(passage, n, choices[2 * k + n]), "A") for k, passage in enumerate(passages) for n in (0, 1)])
+    records = [
+        (item(passages[0], 0, choices[0]), "B"),
+        (item(passages[1], 1, choices[3][::-1]), "C"),
+        (f"{passages[2]} {asked[0]}", "Nobody knows."),
+        (item(passages[3], 0, ["Kim eats a pear", "Lea has a red hat", "Max went home early"]), "A"),
+    ]
+    assert {row for row, _, _ in hits(records, held)} == {0, 1}
+
+
 def test_number_words_are_the_same_as_digits_but_other_numbers_are_not() -> None:
     question = (
         "Two trains with twelve wagons each leave the old station for the harbour. How many wagons are on the way?"
