@@ -49,6 +49,15 @@ def next_mark(marks: NDArray[np.uint64], at: int) -> int:
 
 
 @njit(**INNER_KERNEL)
+def copy_run(source: NDArray[np.uint8], begin: int, end: int, out: NDArray[np.uint8], to: int) -> int:
+    """Copy the bytes from `begin` to `end` to `out`, from `to` on, and return where the copy ends."""
+    target = out[to : to + end - begin]
+    for place, byte in enumerate(source[begin:end]):
+        target[place] = byte
+    return to + end - begin
+
+
+@njit(**INNER_KERNEL)
 def _first_mark(word: np.uint64) -> int:
     """Return the number of the first mark in a word that has one."""
     lowest = word & (~word + np.uint64(1))

@@ -27,7 +27,7 @@ class WholePairs(NamedTuple):
     responses: pa.Array
     """large_string (n,)."""
     are_certain: NDArray[np.bool_]
-    """Whether a row yields this pair and nothing else; what another yields only its adapter knows, (n,)."""
+    """Whether a row yields this pair and nothing else, (n,); other rows must be read by their adapter."""
 
     def runs(self) -> Iterator[tuple[int, int, bool]]:
         """Yield begin and end of rows that follow each other and are equal in `are_certain`, and that."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from corpus.kernels import INNER_KERNEL, KERNEL, next_mark
+from corpus.kernels import INNER_KERNEL, KERNEL, copy_run, next_mark
 
 U8 = NDArray[np.uint8]
 U64 = NDArray[np.uint64]
@@ -139,7 +139,7 @@ def _write_utf8(code: int, out: U8, at: int) -> int:
 
 @njit(**INNER_KERNEL)
 def _read_escape(lines: U8, at: int, out: U8, to: int) -> tuple[int, int]:
-    """Read the escape whose backslash is at `at`; return where it and what it stands for end, (-1, to) for none."""
+    """Write the character of the escape that begins at `at`; return where both end, (-1, to) if it is no escape."""
     letter = lines[at + 1]
     if letter != _LETTER_U:
         out[to] = _ESCAPED[letter]
@@ -165,10 +165,7 @@ def _read_string(lines: U8, marks: U64, at: int, out: U8, to: int) -> tuple[int,
     """
     while True:
         end = next_mark(marks, at)
-        target = out[to : to + end - at]
-        for place, byte in enumerate(lines[at:end]):
-            target[place] = byte
-        to += end - at
+        to = copy_run(lines, at, end, out, to)
         if lines[end] == _QUOTE:
             return end + 1, to
         if lines[end] != _ESCAPE:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from corpus.kernels import INNER_KERNEL, KERNEL, next_mark
+from corpus.kernels import INNER_KERNEL, KERNEL, copy_run, next_mark
 from pipeline.text import codes
 from pipeline.text.columns import texts_of
 
@@ -125,10 +125,7 @@ def _fold(text: U8, marks: U64, out: U8, to: int) -> int:
     at = 0
     while True:
         stop = next_mark(marks, at)
-        target = out[to : to + stop - at]
-        for place, byte in enumerate(text[at:stop]):
-            target[place] = byte
-        to += stop - at
+        to = copy_run(text, at, stop, out, to)
         if stop == len(text):
             return to
         byte = text[stop]
