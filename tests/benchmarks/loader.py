@@ -43,7 +43,7 @@ from rich.table import Table
 from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
-from tests.trainer.fixtures import seal, stratum
+from tests.trainer.fixtures import seal, stratum, write_tokenizer
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.loader import Loader
 from trainer.data.plan import Plan, PlanInputs
@@ -74,8 +74,7 @@ def write(folder: Path, tokens: int) -> None:
     ends = np.linspace(0, len(lengths), STRATA + 1).astype(int).tolist()
     strata = [stratum(begin, end) for begin, end in pairwise(ends)]
     (folder / "strata.json").write_text(json.dumps({"strata": strata}))
-    (folder / "tokenizer").mkdir()
-    (folder / "tokenizer/tokenizer.json").write_text("{}")
+    write_tokenizer(folder, VOCABULARY)
     (folder / "eval").mkdir()
     (folder / "eval/heldout.jsonl").write_text("")
     seal(folder, samples=len(lengths), tokens=int(lengths.sum(dtype=np.int64)), vocab_size=VOCABULARY)

@@ -77,13 +77,7 @@ def write_dataset(
     np.save(folder / "lengths.npy", lengths)
     entries = list(strata) if strata is not None else [stratum(0, samples // 3), stratum(samples // 3, samples)]
     (folder / "strata.json").write_text(json.dumps({"strata": entries}))
-    vocabulary = {tag: i for i, tag in enumerate(SPECIAL_TOKENS)}
-    vocabulary |= {f"w{i}": i for i in range(len(SPECIAL_TOKENS), FIRST + samples)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    (folder / "tokenizer").mkdir()
-    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    write_tokenizer(folder, FIRST + samples)
     (folder / "eval").mkdir()
     held_out = [
         {"row_id": f"{i:032x}", "source": "heldout", "task": f"family{i % 2}", "condition": ["direct"]}
@@ -93,6 +87,17 @@ def write_dataset(
     (folder / "eval" / "heldout.jsonl").write_text("".join(json.dumps(question) + "\n" for question in held_out))
     seal(folder, samples=samples, tokens=int(total.sum()), vocab_size=FIRST + samples)
     return folder
+
+
+def write_tokenizer(folder: Path, size: int) -> None:
+    """Write a tokenizer of `size` words: the special tokens and made-up ones, each with its number."""
+    vocabulary = {tag: i for i, tag in enumerate(SPECIAL_TOKENS)}
+    vocabulary |= {f"w{i}": i for i in range(len(SPECIAL_TOKENS), size)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    (folder / "tokenizer").mkdir()
+    tokenizer.save(str(folder / TOKENIZER))
 
 
 def seal(folder: Path, *, samples: int, tokens: int, vocab_size: int) -> None:
